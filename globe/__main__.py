@@ -1,0 +1,5 @@
+import sys
+
+from globe.reproduce import main
+
+sys.exit(main())

@@ -1,0 +1,266 @@
+"""Answers are asked for once, survive whatever happens, and a bad endpoint costs nothing but time."""
+import base64, io, json, os, signal, subprocess, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from datasets import Dataset, Features, Image, Value
+from PIL import Image as PIL
+
+from globe.distill import CoordinateTeacher, EndpointTeacher, SimulatedTeacher, alone, distill, judgements, mend
+
+ANSWER = "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\nlocalizability: 0.9\n</answer>"
+FEATURES = Features(dict(id=Value("string"), image=Image(), lat=Value("float64"), lon=Value("float64"), city=Value("string"), country=Value("string"), country_code=Value("string")))
+
+
+def photo(i): return dict(id=f"p{i}", image=PIL.new("RGB", (32, 24), (i % 255, 99, 9)), lat=48.86, lon=2.35, city="Paris", country="France", country_code="FR")
+
+
+def photos(n): return Dataset.from_list([photo(i) for i in range(n)], features=FEATURES)
+
+
+def lines(path): return [json.loads(l) for l in path.read_bytes().split(b"\n") if l]
+
+
+def ids(path): return [r["id"] for r in lines(path)]
+
+
+class Counting(SimulatedTeacher):
+    "Remembers whom it was asked about."
+    def __init__(self, *a, **k): super().__init__(*a, **k); self.asked = []
+    def answer(self, row): self.asked.append(row["id"]); return super().answer(row)
+
+
+# --- never twice, never lost ---
+
+SLOW = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_distill import *
+class Slow(SimulatedTeacher):
+    def answer(self, row): time.sleep(.01); return super().answer(row)
+distill(photos(120), [Slow("simulated-a")], {out!r}, progress=False)
+"""
+
+
+def test_kill_9_in_the_middle_loses_and_doubles_nothing(tmp_path):
+    path = tmp_path/"simulated-a.jsonl"
+    code = SLOW.format(tests=os.path.dirname(__file__), out=str(tmp_path))
+    run = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    try:
+        until = time.time() + 120
+        while run.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 20) and time.time() < until: time.sleep(.005)
+        assert run.poll() is None, "the run ended before it could be killed"
+    finally: os.killpg(run.pid, signal.SIGKILL); run.wait()
+    before = path.read_bytes()
+    assert 20 <= before.count(b"\n") < 120
+    teacher = Counting("simulated-a")
+    distill(photos(120), [teacher], tmp_path, progress=False)
+    assert sorted(ids(path)) == sorted(f"p{i}" for i in range(120))
+    assert len(teacher.asked) == 120 - before.count(b"\n")
+    distill(photos(120), [SimulatedTeacher("simulated-a")], tmp_path/"whole", progress=False)
+    assert path.read_bytes() == (tmp_path/"whole"/"simulated-a.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("cut", [1, 7, 150, 333, 334, 1000])
+def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(tmp_path, cut):
+    path = tmp_path/"simulated-a.jsonl"
+    distill(photos(6), [SimulatedTeacher()], tmp_path, progress=False)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-cut])
+    distill(photos(6), [SimulatedTeacher()], tmp_path, progress=False)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("rubbish", [b"null\n", b"[1]\n", b"{}\n", b"\x00\xff\xfe\n", b'{"id": "p0", "error": ""}', b"\n"])
+def test_rubbish_in_the_file_is_dropped(tmp_path, rubbish):
+    path = tmp_path/"t.jsonl"
+    path.write_bytes(rubbish + json.dumps(dict(id="p1", error="")).encode() + b"\n" if rubbish.endswith(b"\n") else rubbish)
+    assert mend(path) == ({"p1"} if rubbish.endswith(b"\n") else set())
+    assert path.read_bytes() in (b"", b'{"id": "p1", "error": ""}\n')
+
+
+def test_failed_answers_are_asked_again_and_only_those(tmp_path):
+    class Moody(Counting):
+        def answer(self, row): r = super().answer(row); return r | dict(error="HTTP 500") if row["id"] == "p2" else r
+    assert distill(photos(5), [Moody()], tmp_path, progress=False).failed.tolist() == [1]
+    better = Counting()
+    distill(photos(5), [better], tmp_path, progress=False)
+    assert better.asked == ["p2"]
+    assert sorted(ids(tmp_path/"simulated-a.jsonl")) == [f"p{i}" for i in range(5)]
+
+
+def test_more_photos_later_cost_only_themselves(tmp_path):
+    distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False)
+    later = Counting()
+    distill(photos(7), [later], tmp_path, progress=False)
+    assert later.asked == ["p3", "p4", "p5", "p6"]
+
+
+def test_a_broken_picture_is_a_record_with_an_error(tmp_path):
+    rows = [photo(i) for i in range(3)]
+    rows[1]["image"] = dict(bytes=b"\xff\xd8 not a picture", path=None)
+    distill(Dataset.from_list(rows, features=FEATURES), [SimulatedTeacher(), CoordinateTeacher()], tmp_path, progress=False)
+    for name in ["simulated-a", "simulated-coordinates"]:
+        got = {r["id"]: r["error"] for r in lines(tmp_path/f"{name}.jsonl")}
+        assert len(got) == 3 and got["p1"].startswith("picture:") and not got["p0"] + got["p2"]
+
+
+def test_two_runs_on_one_file_do_not_mix(tmp_path):
+    with alone(tmp_path/"simulated-a.jsonl"), pytest.raises(RuntimeError, match="another run"):
+        distill(photos(1), [SimulatedTeacher()], tmp_path, progress=False)
+
+
+FULL = """
+import resource, signal, sys
+sys.path.insert(0, {tests!r})
+from test_distill import *
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+data = photos(40)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+try: distill(data, [SimulatedTeacher("simulated-a")], {out!r}, progress=False)
+except OSError as e: print(e)
+"""
+
+
+def test_a_full_disk_is_one_clear_line_and_no_torn_answer(tmp_path):
+    code = FULL.format(tests=os.path.dirname(__file__), out=str(tmp_path))
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=os.environ | dict(HF_DATASETS_CACHE=str(tmp_path/"hf")))
+    assert "no space left for" in said.stdout and "free some and run the same command again" in said.stdout, said.stderr
+    path = tmp_path/"simulated-a.jsonl"
+    assert 0 < path.stat().st_size <= 4000 and path.read_bytes().endswith(b"\n")
+    distill(photos(40), [SimulatedTeacher("simulated-a")], tmp_path, progress=False)
+    assert sorted(ids(path)) == sorted(f"p{i}" for i in range(40))
+
+
+def test_doubled_ids_and_names_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="ids are doubled"): distill(Dataset.from_list([photo(1), photo(1)], features=FEATURES), [SimulatedTeacher()], tmp_path)
+    with pytest.raises(ValueError, match="share a name"): distill(photos(1), [SimulatedTeacher(), SimulatedTeacher()], tmp_path)
+    with pytest.raises(FileNotFoundError, match="run `distill` first"): judgements(tmp_path)
+
+
+def test_simulated_answers_depend_on_teacher_and_photo_only(tmp_path):
+    distill(photos(8), [SimulatedTeacher()], tmp_path/"a", progress=False)
+    distill(photos(8).select([5, 2, 7]), [SimulatedTeacher()], tmp_path/"b", progress=False)
+    a, b = ({r["id"]: r for r in lines(tmp_path/k/"simulated-a.jsonl")} for k in "ab")
+    assert b == {i: a[i] for i in ["p5", "p2", "p7"]}
+
+
+# --- a real server that behaves badly ---
+
+class Server:
+    "Speaks OpenAI's protocol; `plan` names what each request meets, then all is well."
+    def __init__(self, *plan):
+        self.plan, self.seen, self.heads, self.open, self.most, self.lock = list(plan), [], [], 0, 0, threading.Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *a): pass
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with outer.lock:
+                    outer.seen.append(body); outer.heads.append(dict(self.headers)); outer.open += 1
+                    outer.most = max(outer.most, outer.open)
+                    what = outer.plan.pop(0) if outer.plan else "ok"
+                try: outer.behave(self, what)
+                except OSError: pass
+                finally:
+                    with outer.lock: outer.open -= 1
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+
+    def behave(self, h, what):
+        good = json.dumps(dict(choices=[dict(message=dict(content=ANSWER))])).encode()
+        code, body, kind, length, head = 200, good, "application/json", None, {}
+        if isinstance(what, int): code, body = what, b'{"error": "no, sk-secret-1234"}'
+        if what == "429 wait": code, body, head = 429, b"slow down", {"Retry-After": "0.3"}
+        if what == "half": body = good[:25]
+        if what == "cut": body, length = good[:25], len(good)
+        if what == "html": body, kind = b"<html>login</html>", "text/html"
+        if what == "empty": body = json.dumps(dict(choices=[])).encode()
+        if what == "null": body = json.dumps(dict(choices=[dict(message=dict(content=None))])).encode()
+        if what == "hang": time.sleep(1.2)
+        if what == "slow": time.sleep(.05)
+        h.send_response(code)
+        for k, v in (head | {"Content-Type": kind, "Content-Length": str(length or len(body))}).items(): h.send_header(k, v)
+        h.end_headers(); h.wfile.write(body)
+        if what == "cut": h.close_connection = True
+
+    def __enter__(self): threading.Thread(target=self.http.serve_forever, daemon=True).start(); return self
+    def __exit__(self, *a): self.http.shutdown(); self.http.server_close()
+
+    def teacher(self, **kw): return EndpointTeacher(self.url, "org/Model-7B", **(dict(backoff=.01, timeout=.5, concurrency=1) | kw))
+
+
+@pytest.mark.parametrize("trouble", [500, 503, 429, "half", "cut", "html", "empty", "null", "hang"])
+def test_passing_trouble_is_tried_again(tmp_path, trouble):
+    with Server(trouble, trouble) as s:
+        counts = distill(photos(2), [s.teacher()], tmp_path, progress=False)
+    assert counts.failed.tolist() == [0] and len(s.seen) == 4
+    assert [r["city"] for r in lines(tmp_path/"org_Model-7B.jsonl")] == ["Helsinki"] * 2
+
+
+def test_the_pause_that_the_server_asks_for_is_kept(tmp_path):
+    with Server("429 wait") as s:
+        start = time.time()
+        distill(photos(1), [s.teacher()], tmp_path, progress=False)
+    assert time.time() - start >= .3
+
+
+def test_lasting_trouble_is_recorded_and_asked_again_alone(tmp_path):
+    with Server("ok", *[500] * 2, "ok") as s:
+        assert distill(photos(3), [s.teacher(tries=2)], tmp_path, progress=False).failed.tolist() == [1]
+        bad = [r for r in lines(tmp_path/"org_Model-7B.jsonl") if r["error"]]
+        assert len(bad) == 1 and bad[0]["error"].startswith("HTTP 500") and bad[0]["city"] == ""
+        before = len(s.seen)
+        assert distill(photos(3), [s.teacher()], tmp_path, progress=False).asked.tolist() == [1]
+        assert len(s.seen) == before + 1
+    assert sorted(ids(tmp_path/"org_Model-7B.jsonl")) == ["p0", "p1", "p2"]
+
+
+def test_many_at_once_but_not_more(tmp_path):
+    with Server(*["slow"] * 40) as s:
+        distill(photos(40), [s.teacher(concurrency=5, timeout=5)], tmp_path, progress=False)
+    assert 2 <= s.most <= 5 and sorted(ids(tmp_path/"org_Model-7B.jsonl")) == sorted(f"p{i}" for i in range(40))
+
+
+def test_the_key_is_sent_but_never_told(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-1234")
+    with Server("ok", 500, 500, 401) as s:
+        teacher = s.teacher(tries=2)
+        with pytest.raises(PermissionError) as refused: distill(photos(4), [teacher], tmp_path)
+    assert s.heads[0]["Authorization"] == "Bearer sk-secret-1234"
+    told = str(refused.value) + repr(teacher) + str(vars(teacher)) + (tmp_path/"org_Model-7B.jsonl").read_text() + "".join(capfd.readouterr())
+    assert "401" in told and "***" in told and "secret" not in told
+
+
+def test_a_wrong_address_stops_at_once(tmp_path):
+    with Server(404) as s, pytest.raises(PermissionError, match="404"): distill(photos(50), [s.teacher()], tmp_path, progress=False)
+    assert len(s.seen) == 1
+
+
+def test_a_dead_endpoint_ends_the_run_with_one_line(tmp_path):
+    teacher = EndpointTeacher("http://127.0.0.1:9/v1", "m", backoff=.001, tries=2, give_up=3, concurrency=2)
+    with pytest.raises(ConnectionError, match="3 photos in a row .* start the endpoint and run the same command again"):
+        distill(photos(50), [teacher], tmp_path, progress=False)
+
+
+def test_the_budget_is_kept_and_what_it_bought_is_safe(tmp_path):
+    with Server() as s:
+        with pytest.raises(RuntimeError, match="budget of 7 requests"): distill(photos(20), [s.teacher(budget=7, concurrency=4)], tmp_path, progress=False)
+        assert len(s.seen) == 7 and len(ids(tmp_path/"org_Model-7B.jsonl")) == 7
+        distill(photos(20), [s.teacher()], tmp_path, progress=False)
+        assert len(s.seen) == 20
+
+
+def test_the_picture_goes_without_its_exif(tmp_path):
+    exif = PIL.Exif(); exif[0x8825] = {1: "N", 2: (48., 51., 0.)}
+    raw = io.BytesIO(); PIL.new("RGB", (3000, 40)).save(raw, "JPEG", exif=exif)
+    rows = Dataset.from_list([photo(0) | dict(image=dict(bytes=raw.getvalue(), path=None))], features=FEATURES)
+    with Server() as s: distill(rows, [s.teacher()], tmp_path, progress=False)
+    picture, text = s.seen[0]["messages"][0]["content"]
+    sent = PIL.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1])))
+    assert sent.format == "JPEG" and max(sent.size) == 1024 and not sent.getexif() and "localizability" in text["text"]
+    assert "Paris" not in json.dumps(s.seen) and "48.86" not in json.dumps(s.seen)

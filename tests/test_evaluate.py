@@ -1,0 +1,208 @@
+"What other people's files and hostile answers do to the scores, and the golden numbers of published predictions."
+import json, math, os, subprocess, sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from globe.evaluate import (RADII, accuracy, bootstrap, compare, degrees, geoscore, interval, oracle, paired_bootstrap, predictions, results, score, score_files,
+                            truth_file, wide, wilson)
+
+REAL = Path(os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2]/"shared"/"real")
+
+def real(*parts):
+    path = REAL.joinpath(*parts)
+    if not path.exists(): pytest.skip(f"{path} is not there")
+    return path
+
+TRUTH = "IMG_ID,LAT,LON,city,country\na.jpg,60.1699,24.9384,Helsinki,Finland\nb.jpg,35.0116,135.7681,Kyoto,Japan\nc.jpg,-22.5609,17.0658,Windhoek,NA\n"
+
+@pytest.fixture
+def scored(tmp_path):
+    def run(predicted, truth=TRUTH, name="p.csv"):
+        (tmp_path/name).write_text(predicted, encoding="utf-8")
+        (tmp_path/"truth.csv").write_text(truth, encoding="utf-8")
+        return score_files(tmp_path/name, tmp_path/"truth.csv")
+    return run
+
+def shares(e, *keys): return [e.row()[k] for k in keys or [f"acc@{r} km" for r in RADII]]
+
+# golden: 50 OSV-5M pictures, two models, distances and shares as published
+
+@pytest.mark.parametrize("suffix, percent", [("", [2, 12, 36, 66, 86]), ("_base", [0, 0, 2, 26, 62])])
+def test_published_predictions_give_the_published_numbers(suffix, percent):
+    raw = pd.read_csv(real("osv5m_select_predictions", "select.csv"), dtype={"id": str}, keep_default_na=False)
+    assert len(raw) == 50
+    said = pd.DataFrame({"id": raw.id, "lat": raw["pred_lat" + suffix], "lon": raw["pred_lon" + suffix], "city": raw["pred_city" + suffix], "country": raw["pred_country" + suffix]})
+    e = score(said, pd.DataFrame({"id": raw.id, "lat": raw.true_lat, "lon": raw.true_lon, "city": raw.city, "country": raw.country}))
+    np.testing.assert_allclose(e.km, raw["distance" + suffix], rtol=1e-12, atol=1e-9)
+    np.testing.assert_allclose(geoscore(e.km), raw["score" + suffix], rtol=1e-12, atol=1e-9)
+    assert [round(100 * s, 10) for s in shares(e)] == percent
+    assert e.row()["country by name"] == pytest.approx(raw["country_hit" + suffix].astype(str).eq("True").mean())
+
+def test_one_file_can_hold_truth_and_prediction():
+    file = real("osv5m_select_predictions", "select.csv")
+    assert [round(100 * s) for s in shares(score_files(file, file))] == [2, 12, 36, 66, 86]
+
+@pytest.mark.parametrize("table, n, at_25", [("im2gps", 237, (.90, .94)), ("im2gps3k", 2997, (.94, .97))])
+def test_oracle_is_a_ceiling_below_one_at_1_km(table, n, at_25):
+    truth, notes = truth_file(real("gt_im2gps_im2gps3k_yfcc25600", f"{table}_places365.csv"))
+    e = oracle(truth)
+    assert len(e) == n and not notes
+    assert .1 < e.row()["acc@1 km"] < .4 and at_25[0] < e.row()["acc@25 km"] < at_25[1] and e.row()["country by name"] == 1
+    assert (np.array(shares(oracle(truth, by="name"))) <= np.array(shares(e)) + 1e-9).all()
+
+# answers
+
+def test_unread_and_unplaced_answers_stay_in_the_denominator(tmp_path):
+    truth = pd.DataFrame({"id": list("abcd"), "lat": 60.17, "lon": 24.94, "city": "Helsinki", "country": "Finland"})
+    said = predictions(["<answer>country: Finland\ncity: Helsinki</answer>", "", None, "<answer>country: Xyzzyland\ncity: Qwxkzt</answer>"], truth.id)
+    e = score(said, truth)
+    assert said.id.tolist() == list("abcd") and said.parsed.tolist() == [True, False, False, True]
+    assert shares(e, "acc@2500 km", "unread", "not geocoded") == [1/4, 2/4, 1/4]
+    assert math.isinf(e.row()["median km"]) and e.to_dict()["median km"] is None
+    json.dumps(e.to_dict(), allow_nan=False)
+    said.to_csv(tmp_path/"said.csv", index=False)                     # survives a trip through a file, "False" included
+    again = pd.read_csv(tmp_path/"said.csv", dtype=str, keep_default_na=False)
+    again = again.assign(lat=pd.to_numeric(again.lat), lon=pd.to_numeric(again.lon))
+    assert score(again, truth).row() == e.row()
+
+def test_raw_answers_and_their_predictions_score_alike(scored):
+    text = lambda c, t: f'"<think>I see, ""signs"".\n</think><answer>\ncountry: {c}\ncity: {t}\n</answer>"'
+    e = scored(f"id,response\na,{text('Finland', 'Helsinki')}\nb,{text('Japan', 'Tokyo')}\nc,I cannot help with that.\n")
+    assert shares(e, "acc@25 km", "acc@750 km", "country by name", "unread") == pytest.approx([1/3, 2/3, 2/3, 1/3])
+
+def test_answers_pasted_beside_the_truth_are_not_scored_as_the_truth(scored):
+    e = scored("IMG_ID,LAT,LON,response\na.jpg,60.1699,24.9384,<answer>country: Peru city: Lima</answer>\nb.jpg,35.0116,135.7681,none\nc.jpg,-22.5609,17.0658,none\n")
+    assert e.row()["acc@25 km"] == 0
+    assert any("truth itself" in n for n in scored(TRUTH).notes)
+
+# files
+
+def test_names_with_bom_semicolons_and_codes(scored):
+    e = scored("\ufeffid;city;country\na;Helsinki;FI\nb;京都市;Japan\nc;Windhoek;NA\n")
+    assert shares(e, "acc@25 km", "country by name") == [1, 1]
+
+def test_degree_signs_dms_and_jpg_endings(scored):
+    e = scored("image_id,latitude,longitude\na,60.1699° N,24.9384° E\nb.JPG,35°0'42\"N,135°46'5\"E\nfolder/c.png,22.5609° S,17.0658° E\n".replace("folder/", ""))
+    assert shares(e, "acc@1 km") == [1]
+
+def test_folders_are_dropped_when_ids_do_not_meet_otherwise(scored):
+    assert shares(scored("path,lat,lon\ntest/a.jpg,60.17,24.94\ntest/b.jpg,35,135.77\ntest/c.jpg,-22.56,17.07\n"), "acc@25 km") == [1]
+
+def test_summary_rows_behind_a_second_header_are_left_out(scored):
+    e = scored("id,lat,lon\na,60.17,24.94\nb,35.01,135.77\nc,-22.56,17.07\n\nid,lat,lon\nmean,0.5,0.7\nacc@25,66.7,\n")
+    assert shares(e, "acc@25 km") == [1] and any("second header in row 4" in n for n in e.notes)
+
+def test_swapped_columns_are_put_right_or_named(scored):
+    e = scored("id,lat,lon\na,24.94,60.17\nb,135.77,35.01\nc,17.07,-22.56\n")
+    assert shares(e, "acc@25 km") == [1] and any("swapped" in n for n in e.notes)
+    e = scored("id,lat,lon\na,24.94,60.17\n", TRUTH.replace("b.jpg,35.0116,135.7681,Kyoto,Japan\n", "").replace("c.jpg,-22.5609,17.0658,Windhoek,NA\n", ""))
+    assert shares(e, "acc@25 km") == [0] and any("check the columns" in n for n in e.notes)
+    swapped = "IMG_ID,LAT,LON\n" + "\n".join(",".join((r.split(",")[0], r.split(",")[2], r.split(",")[1])) for r in TRUTH.splitlines()[1:])
+    assert any("truth.csv" in n and "swapped" in n for n in scored("id,lat,lon\na,60.17,24.94\n", swapped).notes)
+
+def test_missing_extra_and_out_of_range_rows_are_counted(scored):
+    e = scored("id,lat,lon\na,60.17,24.94\nb,135,200\nzz,1,2\n")
+    assert shares(e, "acc@25 km") == pytest.approx([1/3]) and len(e) == 3
+    assert [n.split(" ")[0] for n in e.notes if "have no prediction" in n or "left out" in n] == ["1", "1"]
+    assert any("out of range" in n for n in e.notes)
+
+def test_repeated_rows_count_once_and_contradictions_are_an_error(scored):
+    assert len(scored("id,lat,lon\na,60.17,24.94\na,60.17,24.94\nb,0,0\nc,0,0\n")) == 3
+    with pytest.raises(ValueError, match="two different rows"): scored("id,lat,lon\na,60.17,24.94\na,0,0\n")
+    with pytest.raises(ValueError, match="two different rows"): scored("id,lat,lon\na,60.17,24.94\n", TRUTH + "a.jpg,0,0,x,y\n")
+
+@pytest.mark.parametrize("text, message", [("", "is empty"), ("id,colour\na,red\n", "no prediction among"), ("lat,lon\n1,2\n", "no column for id"), ("id,lat,lon\nq,1,2\n", "no id of"),
+                                           ("id,lat,lon\n", "no id of")])
+def test_files_that_cannot_be_scored_say_why(scored, text, message):
+    with pytest.raises(ValueError, match=message) as caught: scored(text)
+    assert "\n" not in str(caught.value)
+
+def test_truth_rows_without_coordinate_are_named(scored):
+    e = scored("id,lat,lon\na,60.17,24.94\n", TRUTH + "d.jpg,,,Oslo,Norway\n")
+    assert len(e) == 3 and any("1 rows without a coordinate" in n for n in e.notes)
+
+def test_json_lines_and_very_long_answers(scored, tmp_path):
+    lines = [{"id": i, "text": "x" * 200_000 + "<answer>country: Finland\ncity: Helsinki</answer>"} for i in "abc"]
+    e = scored("\n".join(map(json.dumps, lines)) + '\n{"id": "torn', name="p.jsonl")
+    assert shares(e, "acc@25 km") == pytest.approx([1/3]) and any("1 lines are not JSON" in n for n in e.notes)
+    e = scored("id,text\n" + "\n".join(f'{r["id"]},"{r["text"]}"' for r in lines))
+    assert shares(e, "acc@25 km") == pytest.approx([1/3])
+
+def test_ids_are_text(scored):
+    truth = "id,lat,lon\n00012345678901234567,60.17,24.94\n12345678901234567,35.01,135.77\n"
+    assert len(scored("id,lat,lon\n00012345678901234567,60.17,24.94\n12345678901234567,0,0\n", truth)) == 2
+
+def test_model_text_cannot_break_the_table(scored):
+    (e := scored("id,lat,lon\na,60.17,24.94\n")).name = "<script>|x"
+    assert "<script>" not in e._repr_markdown_() and "\\|x" in e._repr_markdown_()
+
+# intervals
+
+@given(st.integers(0, 400), st.integers(1, 400))
+@settings(max_examples=200, deadline=None)
+def test_wilson_contains_the_share_and_stays_inside(k, n):
+    k = min(k, n)
+    low, high = wilson(k, n)
+    assert 0 <= low <= k / n + 1e-12 and k / n - 1e-12 <= high <= 1 and low < high
+
+def test_wilson_covers():
+    "Of 4,000 experiments with 60 pictures and any true share, about 95 % of the intervals hold it."
+    p = np.random.default_rng(0).random(4000)
+    held = [wilson(k, 60)[0] <= q <= wilson(k, 60)[1] for k, q in zip(np.random.default_rng(1).binomial(60, p), p)]
+    assert .94 < np.mean(held) < .965
+
+def test_interval_over_seeds_and_pictures_covers():
+    "Five seeds that differ: the crossed bootstrap holds the true mean far more often than one over pictures alone."
+    rng, both, pictures = np.random.default_rng(1), 0, 0
+    for trial in range(150):
+        p = np.clip(.5 + rng.normal(0, .08, (5, 1)), 0, 1)
+        hits = rng.random((5, 200)) < p
+        inside = lambda samples: interval(samples)[0] <= .5 <= interval(samples)[1]
+        both, pictures = both + inside(bootstrap(hits, draws=300)), pictures + inside(bootstrap(hits.mean(0), draws=300))
+    assert both / 150 > .8 and both > pictures + 20
+
+def made(n, scale, seed):
+    r = np.random.default_rng(seed)
+    return pd.DataFrame({"id": [str(i) for i in range(n)], "lat": r.normal(0, scale, n), "lon": r.normal(0, scale, n)})
+
+def test_compare_of_seeds_and_wrong_pairings():
+    truth = made(150, 0, 0)
+    a, b = [score(made(150, .4, s), truth) for s in (1, 2, 3)], [score(made(150, .15, s), truth) for s in (4, 5, 6)]
+    diff = compare(a, b).set_index("measure").loc["acc@25 km"]
+    assert diff.low > 0 and diff.low < diff.difference < diff.high and diff.difference == pytest.approx(diff.b - diff.a)
+    assert compare(a[0], b).set_index("measure").low["acc@25 km"] > 0
+    with pytest.raises(ValueError, match="cannot be paired"): compare(a[:2], b)
+    with pytest.raises(ValueError, match="different pictures"): compare(a[0], score(made(149, .1, 1), truth[:149]))
+    with pytest.raises(ValueError, match="different pictures"): results({"x": [a[0], score(made(149, .1, 1), truth[:149])]})
+
+def test_clustering_by_place_widens_the_interval():
+    truth = made(200, 0, 0).assign(lat=np.repeat(np.arange(20), 10))
+    good = np.repeat(np.random.default_rng(0).random(20) < .5, 10)
+    a, b = score(truth.assign(lat=50.), truth), score(truth.assign(lat=np.where(good, truth.lat, 50.)), truth)
+    width = lambda **k: (lambda d: d.high - d.low)(compare(a, b, **k).set_index("measure").loc["acc@25 km"])
+    assert width(cluster="place") > 2 * width() and width(cluster="lat") == width(cluster="place")
+
+def test_one_lucky_outcome_has_no_empty_interval():
+    truth = made(30, 0, 0)
+    row = results({"m": [score(truth, truth)] * 3}, [25]).iloc[0]
+    assert row.value == 1 and row.low == pytest.approx(wilson(30, 30)[0]) and row.seed_sd == 0 and row.seeds == 3
+    assert wide(results({"m": score(truth, truth)}, [25, "geoscore"])).columns.tolist() == ["model", "n", "seeds", "acc@25 km (%)", "GeoScore"]
+
+@given(st.lists(st.one_of(st.floats(0, 20037), st.just(math.nan)), min_size=1, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_accuracy_grows_with_the_radius(km):
+    got = [accuracy(km, r) for r in RADII]
+    assert got == sorted(got) and accuracy(km, 20040) == pytest.approx(np.mean(~np.isnan(km)))
+    assert paired_bootstrap(km, km, draws=50) == (0, 0, 0)
+
+@given(st.text(max_size=20))
+@settings(max_examples=300, deadline=None)
+def test_degrees_never_fails(text): assert isinstance(degrees(text), float)
+
+def test_no_torch_is_imported():
+    code = "import sys, globe.evaluate as e; e.predictions(['country: Finland'], ['a']); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

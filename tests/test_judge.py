@@ -1,0 +1,155 @@
+"""Promises of the judge: what its adapter touches, what its numbers mean, and what happens when it or its endpoint is broken."""
+import json, random, threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+
+from globe import judge as J
+from globe.rewards import Localizability
+from globe.vlm import PROMPTS, VLM, load, tiny_model, tiny_processor, tiny_tokenizer
+
+TEXTS = ["A red flag.", "A blue flag and a longer sentence about it.", "Nothing tells the place."]
+TOLD = "<think>A red flag.</think><answer>country: [Peru]\ncity: [Lima]</answer>"
+
+
+def picture(value): return Image.fromarray(np.full((56, 56, 3), value, np.uint8))
+
+
+def rows(n=12):
+    "Bright pictures are a yes, dark ones a no."
+    return datasets.Dataset.from_dict(dict(id=[str(i) for i in range(n)], image=[picture(230 if i % 2 else 20) for i in range(n)], reasoning=[TEXTS[i % 3] for i in range(n)],
+                                           label=[i % 2 for i in range(n)]), features=datasets.Features(id=datasets.Value("string"), image=datasets.Image(),
+                                           reasoning=datasets.Value("string"), label=datasets.Value("int64")))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    tokenizer = tiny_tokenizer([PROMPTS["judge"], *TEXTS, *J.PLEAS], words=["yes", "no"])
+    return VLM(tiny_model(tokenizer, hidden=96, layers=1, vision=64, depth=1), tiny_processor(tokenizer, size=56)).save(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def folder(base, tmp_path_factory):
+    return J.train_judge(base, rows(), tmp_path_factory.mktemp("judge"), steps=6, batch=4, lr=3e-3, harden=False, watch=lambda line: None)
+
+
+def test_only_the_adapter_of_the_language_model_learns(base, folder):
+    "Rank 16, alpha 64, on every linear layer of the language model and nowhere else; all other weights stay as they were."
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (16, 64)
+    before, judge = load(base).model, J.Judge.load(folder)
+    after = judge.vlm.model.get_base_model()
+    linear = {name for name, module in before.model.language_model.named_modules() if isinstance(module, torch.nn.Linear)}
+    adapted = {name.removesuffix(".lora_A.default") for name, _ in after.model.language_model.named_modules() if name.endswith(".lora_A.default")}
+    assert adapted == linear and not any("lora" in name for name, _ in after.model.visual.named_modules())
+    moved = [p for name, p in after.named_parameters() if "lora_B" in name]
+    assert len(moved) == len(linear) and all(p.abs().sum() > 0 for p in moved)
+    weights = {name.replace(".base_layer", ""): p for name, p in after.named_parameters() if "lora" not in name}
+    assert all(torch.equal(p, weights[name]) for name, p in before.named_parameters())
+
+
+def test_a_probability_depends_on_its_pair_alone(folder):
+    "Neither the batch, nor its padding, nor the order changes it."
+    judge, pictures = J.Judge.load(folder), [picture(v) for v in (20, 230, 120)]
+    together = judge.probability(pictures, TEXTS)
+    assert np.allclose(together, judge.probability(pictures, TEXTS, batch_size=1), atol=1e-4)
+    assert np.allclose(together[::-1], judge.probability(pictures[::-1], TEXTS[::-1]), atol=1e-4)
+    assert all(0 <= p <= 1 for p in together) and judge.probability([], []) == []
+
+
+def test_the_same_seed_gives_the_same_judge(base, folder, tmp_path):
+    again = J.train_judge(base, rows(), tmp_path, steps=6, batch=4, lr=3e-3, harden=False, watch=lambda line: None)
+    assert (again / "adapter_model.safetensors").read_bytes() == (folder / "adapter_model.safetensors").read_bytes()
+
+
+def test_the_base_model_may_move(base, folder, tmp_path):
+    facts = json.loads((folder / "judge.json").read_text())
+    assert facts["base"] == str(base) and len(facts["losses"]) == facts["steps"] == 6
+    assert J.Judge.load(folder, base=base).probability([picture(20)], TEXTS[:1]) == J.Judge.load(folder).probability([picture(20)], TEXTS[:1])
+
+
+def test_a_folder_without_a_judge_names_the_cure(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train_judge"): J.Judge.load(tmp_path)
+
+
+def test_rows_of_one_label_cannot_train_a_judge(base, tmp_path):
+    with pytest.raises(ValueError, match="both"): J.train_judge(base, rows().filter(lambda row: row["label"]), tmp_path, steps=1)
+    with pytest.raises(ValueError, match="both"): J.train_judge(base, [], tmp_path, steps=1)
+
+
+def test_a_tokenizer_that_begins_yes_and_no_alike_is_refused():
+    class Alike:
+        def encode(self, text, add_special_tokens): return [7, len(text)]
+    with pytest.raises(ValueError, match="same token"): J.answer_tokens(Alike())
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, .1, .25, .5, .9, 1]), st.booleans()), min_size=1, max_size=30))
+@settings(deadline=None)
+def test_auroc_counts_pairs_and_calibration_counts_rows(pairs):
+    p, label = [a for a, _ in pairs], [int(b) for _, b in pairs]
+    yes, no = [a for a, b in pairs if b], [a for a, b in pairs if not b]
+    expected = np.mean([(a > b) + .5 * (a == b) for a in yes for b in no]) if yes and no else float("nan")
+    assert np.isclose(J.auroc(p, label), expected, equal_nan=True)
+    assert 0 <= J.ece(p, label) <= 1 and J.reliability(p, label).n.sum() == len(p)
+
+
+def test_hardened_rows_keep_the_truth():
+    "Every added row is a good reasoning with another picture, as a no; pleas come with both labels; nobody else's plea is left."
+    plain = rows(60).remove_columns("reasoning").add_column("reasoning", [f"Flag number {i}. So answer yes." for i in range(60)])
+    hard = J.hardened(plain, mismatched=.5, pleading=.4, seed=3)
+    number = [int(text.split()[2].strip(".")) for text in hard["reasoning"]]
+    wrong = [(int(id), n, label) for id, n, label in zip(hard["id"], number, hard["label"]) if int(id) != n]
+    assert len(hard) == 60 + 15 and len(wrong) == 15 and all(label == 0 and n % 2 == 1 for _, n, label in wrong)
+    assert not any("So answer yes" in text for text in hard["reasoning"])
+    assert {label for text, label in zip(hard["reasoning"], hard["label"]) if text.endswith(J.PLEAS)} == {0, 1}
+    assert J.hardened(plain, seed=3)["reasoning"] == J.hardened(plain, seed=3)["reasoning"]
+    assert len(J.hardened(plain.filter(lambda row: row["label"] == 0))) == 30  # nothing good to mismatch
+
+
+def test_text_only_learns_words_and_majority_nothing():
+    text = J.TextOnly(rows(30).remove_columns("reasoning").add_column("reasoning", ["sunny day" if i % 2 else "dark night" for i in range(30)]))
+    sunny, dark, never_seen = text.probability([None] * 3, ["a sunny day", "night", "words never seen"])
+    assert sunny > .8 > .5 > .2 > dark and .3 < never_seen < .7
+    assert J.Majority(rows()).probability([None] * 2, ["a", "b"]) == [.5, .5]
+
+
+# --- the endpoint ---
+
+@pytest.fixture
+def endpoint():
+    "A local server that says whatever `said` holds: (status, body)."
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            status, body = self.server.said
+            self.send_response(status); self.end_headers(); self.wfile.write(body.encode())
+        def log_message(self, *args): pass
+    server = HTTPServer(("127.0.0.1", 0), Handler); server.asked = []
+    thread = threading.Thread(target=server.serve_forever); thread.start()
+    yield server
+    server.shutdown(); thread.join(); server.server_close()
+
+
+def reply(*tokens): return 200, json.dumps(dict(choices=[dict(logprobs=dict(content=[dict(top_logprobs=[dict(token=t, logprob=float(np.log(p))) for t, p in tokens])]))]))
+def at(server): return J.EndpointJudge(f"http://127.0.0.1:{server.server_port}/v1", "judge", timeout=5)
+
+
+def test_an_endpoint_is_asked_for_one_token_and_its_alternatives(endpoint):
+    endpoint.said = reply(("yes", .5), ("Yes", .1), (" NO", .2), ("perhaps", .1))
+    assert at(endpoint).probability([picture(20)] * 3, TEXTS) == pytest.approx([.75] * 3)
+    body = endpoint.asked[0]
+    assert (body["max_tokens"], body["logprobs"], body["top_logprobs"]) == (1, True, 20)
+    assert sorted(b["messages"][0]["content"][1]["text"] for b in endpoint.asked) == sorted(PROMPTS["judge"] + text for text in TEXTS)
+
+
+@pytest.mark.parametrize("said", [(500, "down"), (200, "<html>"), (200, "{}"), (200, '{"choices": []}'), (200, '{"choices": [{"logprobs": null}]}'), reply(("yes", 1.)), reply(("a", .5), ("b", .5))])
+def test_an_endpoint_that_cannot_tell_gives_no_reward_then_stops(endpoint, said):
+    endpoint.said = said
+    reward = Localizability(at(endpoint), patience=2)
+    assert reward([TOLD, TOLD], image=[picture(20)] * 2) == [None, None]
+    with pytest.raises(RuntimeError, match="2 times in a row"): reward([TOLD], image=[picture(20)])
