@@ -8,7 +8,7 @@ __all__ = ['FIELDS', 'ERRORS', 'OFF_TOPIC', 'FROM_LABEL', 'NOTHING', 'judgement'
            'batches', 'VLMTeacher', 'question', 'Passing', 'retry_after', 'reply_text', 'EndpointTeacher', 'in_flight',
            'mend', 'AnswerFile', 'alone', 'ask', 'distill', 'records', 'judgements']
 
-# %% ../nbs/04_distill.ipynb #6ea9803b
+# %% ../nbs/04_distill.ipynb #35780c75
 import errno, hashlib, io, json, math, os, re, tempfile, threading, time
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from .postcards import CLASSES, cities
 from .vlm import PROMPTS, read_answer
 
-# %% ../nbs/04_distill.ipynb #39466823
+# %% ../nbs/04_distill.ipynb #4dce41ff
 FIELDS = dict(localizable=None, localizability=None, reasoning="", city="", country="", lat=None, lon=None, confidence=None, text="", error="", seconds=0.)
 
 def judgement(id,         # photo id
@@ -34,7 +34,7 @@ def judgement(id,         # photo id
     "A judgement record, with empty fields where nothing is known."
     return dict(id=id, teacher=teacher) | FIELDS | fields
 
-# %% ../nbs/04_distill.ipynb #b4602f0a
+# %% ../nbs/04_distill.ipynb #40041749
 def from_text(id,           # photo id
               teacher,      # name of the teacher
               text,         # what the model wrote
@@ -46,33 +46,33 @@ def from_text(id,           # photo id
     return judgement(id, teacher, text=text, reasoning=a.reasoning, city=a.city, country=a.country, localizability=score,
                      localizable=None if score is None else score >= .5, **fields)
 
-# %% ../nbs/04_distill.ipynb #5278cecd
+# %% ../nbs/04_distill.ipynb #45bc98e2
 class Teacher(Protocol):
     "Whoever looks at photos."
     name: str
     def judge(self, rows: Iterable[dict]) -> Iterable[dict]:
         "One judgement for each photo row."
 
-# %% ../nbs/04_distill.ipynb #35aef626
+# %% ../nbs/04_distill.ipynb #9dccccc6
 def photo_rng(name,   # of the teacher
               seed,   # integer
               id):    # photo id
     "Random numbers for one teacher and one photo."
     return np.random.default_rng(int.from_bytes(hashlib.blake2b(f"{name}|{seed}|{id}".encode(), digest_size=8).digest(), "big"))
 
-# %% ../nbs/04_distill.ipynb #17088809
+# %% ../nbs/04_distill.ipynb #041e1165
 def simulated(name):  # of a teacher
     "`name`, if it says that the teacher is simulated. Raises ValueError otherwise."
     if "simulated" not in name: raise ValueError(f"{name!r} is a simulation: put 'simulated' into its name")
     return name
 
-# %% ../nbs/04_distill.ipynb #b0a01f32
+# %% ../nbs/04_distill.ipynb #f579f453
 ERRORS = {"wrong city": .06, "wrong country": .06, "invented": .08, "misjudged": .05, "off topic": .04}
 OFF_TOPIC = ("The photo is sharp and well lit.", "The colours are rich and the contrast is high.", "It was probably taken with a wide lens at noon.",
              "The composition follows the rule of thirds.", "The mood is calm and pleasant.")
 FROM_LABEL = "This answer is simulated from the label of the photo; nobody looked at the picture."
 
-# %% ../nbs/04_distill.ipynb #af04e830
+# %% ../nbs/04_distill.ipynb #4a71dc61
 def other_city(row,           # photo row with `city` and `country_code`
                rng,           # numpy generator
                same_country): # within the country of the photo, or outside it?
@@ -81,7 +81,7 @@ def other_city(row,           # photo row with `city` and `country_code`
     c = c[((c.country_code == row["country_code"]) == same_country) & (c.city != row["city"])]
     return tuple(c.iloc[rng.integers(len(c))][["city", "country"]]) if len(c) else None
 
-# %% ../nbs/04_distill.ipynb #e204298b
+# %% ../nbs/04_distill.ipynb #b59cbd42
 def invented(row,    # photo row, with `mask` where the picture is a postcard
              rng):   # numpy generator
     "A sentence about a thing that is not in the picture, or None."
@@ -90,7 +90,7 @@ def invented(row,    # photo row, with `mask` where the picture is a postcard
     name = rng.choice([c for i, c in enumerate(CLASSES) if i and i not in there])
     return str(rng.choice(["There is a {} in the picture.", "A {} can be seen.", "Behind it stands a {}."])).format(name)
 
-# %% ../nbs/04_distill.ipynb #58217e4f
+# %% ../nbs/04_distill.ipynb #8c1a6533
 NOTHING = "Nothing here tells the place."
 
 def noticed(sentences,  # true sentences about the picture
@@ -100,7 +100,7 @@ def noticed(sentences,  # true sentences about the picture
     seen = [s for s in rng.permutation(np.array(sentences, dtype=object)) if rng.random() < share]
     return seen or list(sentences[:1]) or [NOTHING]
 
-# %% ../nbs/04_distill.ipynb #6ad5bf57
+# %% ../nbs/04_distill.ipynb #663768cc
 class SimulatedTeacher:
     "A stand-in for a large vision-language model: knows the facts of the picture, errs at stated rates."
     def __init__(self,
@@ -125,7 +125,7 @@ class SimulatedTeacher:
         said = f"<think>{text}</think>\n<answer>\ncountry: [{place[1]}]\ncity: [{place[0]}]\nlocalizability: {score:.2f}\n</answer>"
         return from_text(row["id"], self.name, said, injected=errs)
 
-# %% ../nbs/04_distill.ipynb #81e8ca79
+# %% ../nbs/04_distill.ipynb #e51f9c39
 def _place(self, row, rng, errs):
     "(city, country) and the errors that really happened."
     if row.get("localizable") is False: return other_city(row, rng, False), [e for e in errs if not e.startswith("wrong")]
@@ -144,7 +144,7 @@ def _reasoning(self, row, rng, errs):
 
 SimulatedTeacher._place, SimulatedTeacher._reasoning = _place, _reasoning
 
-# %% ../nbs/04_distill.ipynb #be80516d
+# %% ../nbs/04_distill.ipynb #3ac3b3fb
 def displaced(lat, lon,   # degrees
               km,         # how far along the great circle
               bearing):   # direction in radians, 0 is north
@@ -154,7 +154,7 @@ def displaced(lat, lon,   # degrees
     turn = math.atan2(math.sin(bearing) * math.sin(d) * math.cos(p), math.cos(d) - math.sin(p) * math.sin(to))
     return math.degrees(to), (math.degrees(q + turn) + 180) % 360 - 180
 
-# %% ../nbs/04_distill.ipynb #df0ae169
+# %% ../nbs/04_distill.ipynb #23f0f085
 class CoordinateTeacher:
     "A stand-in for GeoCLIP: the true coordinate, displaced."
     def __init__(self,
@@ -175,7 +175,7 @@ class CoordinateTeacher:
         sure = 1 / (1 + (km / 200) * math.exp(.5 * rng.normal()))
         return judgement(row["id"], self.name, lat=round(lat, 5), lon=round(lon, 5), confidence=round(sure, 4), injected=["far"] if km > 200 else [])
 
-# %% ../nbs/04_distill.ipynb #949e5b7e
+# %% ../nbs/04_distill.ipynb #1a6c40dc
 def batches(items,  # any iterable
             n):     # items in a batch
     "Lists of `n` items, the last one shorter."
@@ -185,7 +185,7 @@ def batches(items,  # any iterable
         if len(batch) == n: yield batch; batch = []
     if batch: yield batch
 
-# %% ../nbs/04_distill.ipynb #44b34317
+# %% ../nbs/04_distill.ipynb #b54a4f80
 class VLMTeacher:
     "A vision-language model in this process."
     def __init__(self,
@@ -203,7 +203,7 @@ class VLMTeacher:
             seconds = round((time.perf_counter() - start) / len(batch), 4)
             yield from (from_text(r["id"], self.name, t, seconds=seconds) for r, t in zip(batch, texts))
 
-# %% ../nbs/04_distill.ipynb #b5014d72
+# %% ../nbs/04_distill.ipynb #9aee4d97
 def question(image,          # PIL picture
              model,          # name of the model at the endpoint
              side=1024,      # longest side sent, in pixels
@@ -216,7 +216,7 @@ def question(image,          # PIL picture
     content = [dict(type="image_url", image_url=dict(url=url)), dict(type="text", text=PROMPTS["teacher"])]
     return dict(model=model, messages=[dict(role="user", content=content)], max_tokens=max_tokens, temperature=0)
 
-# %% ../nbs/04_distill.ipynb #059da22b
+# %% ../nbs/04_distill.ipynb #e19ee1a7
 class Passing(Exception):
     "A failure that may pass; `wait` is the pause in seconds that the server asked for."
     def __init__(self, why, wait=None): super().__init__(why); self.wait = wait
@@ -229,7 +229,7 @@ def retry_after(value):  # header: seconds, or an HTTP date
     try: return max(0., parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError): return None
 
-# %% ../nbs/04_distill.ipynb #26151878
+# %% ../nbs/04_distill.ipynb #a1f4acf6
 def reply_text(response):  # httpx.Response
     "The answer in a chat response. Raises `Passing`, `ValueError` for a refused photo, `PermissionError` for a refused run."
     code, body = response.status_code, response.text[:200].replace("\n", " ")
@@ -241,7 +241,7 @@ def reply_text(response):  # httpx.Response
     if not isinstance(text, str) or not text.strip(): raise Passing("an empty answer")
     return text
 
-# %% ../nbs/04_distill.ipynb #c3a696b0
+# %% ../nbs/04_distill.ipynb #88137bb4
 class EndpointTeacher:
     "A vision-language model behind any OpenAI-compatible endpoint."
     def __init__(self,
@@ -262,7 +262,7 @@ class EndpointTeacher:
 
     def __repr__(self): return f"EndpointTeacher({self.name!r})"
 
-# %% ../nbs/04_distill.ipynb #d05cde7c
+# %% ../nbs/04_distill.ipynb #a16cba83
 def _spend(self):
     "Count one request. Raises RuntimeError when the budget is spent."
     with self._lock:
@@ -295,7 +295,7 @@ def _post(self, client, body):
 
 EndpointTeacher._spend, EndpointTeacher._ask, EndpointTeacher._post = _spend, _ask, _post
 
-# %% ../nbs/04_distill.ipynb #84c3795d
+# %% ../nbs/04_distill.ipynb #4c5ae425
 def in_flight(work,     # function of one item
               items,    # any iterable
               n):       # calls under way at once
@@ -310,7 +310,7 @@ def in_flight(work,     # function of one item
             error = next((d.exception() for d in done if d.exception()), error)
     if error: raise error
 
-# %% ../nbs/04_distill.ipynb #a4c51389
+# %% ../nbs/04_distill.ipynb #1c9c33b8
 def _judge(self, rows):
     "Judgements as they arrive. Raises ConnectionError when `give_up` photos in a row got no answer."
     import httpx
@@ -324,7 +324,7 @@ def _judge(self, rows):
 
 EndpointTeacher.judge = _judge
 
-# %% ../nbs/04_distill.ipynb #c513bd68
+# %% ../nbs/04_distill.ipynb #1e7b8809
 def mend(path):  # a file of judgements; may be missing
     "Ids that are answered in `path`, after dropping torn, doubled and failed lines from it."
     done, keep, clean = set(), [], True
@@ -337,7 +337,7 @@ def mend(path):  # a file of judgements; may be missing
     if not clean: _rewrite(path, keep)
     return done
 
-# %% ../nbs/04_distill.ipynb #42d67853
+# %% ../nbs/04_distill.ipynb #302c0259
 def _rewrite(path, keep):
     "Keep the lines marked in `keep`, atomically."
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=path.name)
@@ -346,7 +346,7 @@ def _rewrite(path, keep):
         os.replace(tmp, path)
     except BaseException: os.unlink(tmp); raise
 
-# %% ../nbs/04_distill.ipynb #50bfef9e
+# %% ../nbs/04_distill.ipynb #321e7855
 class AnswerFile:
     "Appends judgements to `path`, one whole line at a time."
     def __init__(self, path): self.path, self.file, self.synced, self.lines = Path(path), open(path, "ab", buffering=0), time.monotonic(), 0
@@ -366,7 +366,7 @@ class AnswerFile:
     def sync(self): os.fsync(self.file.fileno()); self.synced = time.monotonic()
     def close(self): self.sync(); self.file.close()
 
-# %% ../nbs/04_distill.ipynb #c74c8526
+# %% ../nbs/04_distill.ipynb #474429e7
 @contextmanager
 def alone(path):  # the file to guard
     "Hold `path` against other processes. Raises RuntimeError when another one holds it."
@@ -376,7 +376,7 @@ def alone(path):  # the file to guard
         except OSError: raise RuntimeError(f"another run is writing {path}; wait for it or stop it") from None
         yield
 
-# %% ../nbs/04_distill.ipynb #b0d4951b
+# %% ../nbs/04_distill.ipynb #79ca601e
 def ask(photos,         # dataset of photo rows
         teacher,        # a `Teacher`
         out,            # folder for the answers
@@ -395,7 +395,7 @@ def ask(photos,         # dataset of photo rows
         finally: file.close(); bar.close()
     return dict(teacher=teacher.name, photos=len(ids), known=len(ids) - len(missing), asked=file.lines, failed=failed, seconds=round(time.perf_counter() - start, 2))
 
-# %% ../nbs/04_distill.ipynb #b43fc9dc
+# %% ../nbs/04_distill.ipynb #9fd75b19
 def _records(photos, missing, teacher):
     "Judgements of the missing photos, and an error record for each picture that cannot be opened."
     broken = []
@@ -408,7 +408,7 @@ def _records(photos, missing, teacher):
         yield record
     yield from broken
 
-# %% ../nbs/04_distill.ipynb #53e8f10a
+# %% ../nbs/04_distill.ipynb #55e4869a
 def distill(photos,         # dataset of photo rows; ids must be unique
             teachers,       # list of `Teacher`
             out,            # folder; one file of judgements per teacher
@@ -420,7 +420,7 @@ def distill(photos,         # dataset of photo rows; ids must be unique
     Path(out).mkdir(parents=True, exist_ok=True)
     return pd.DataFrame([ask(photos, t, out, progress) for t in teachers])
 
-# %% ../nbs/04_distill.ipynb #2fabf657
+# %% ../nbs/04_distill.ipynb #8ace9208
 def records(out,            # folder that `distill` filled
             teachers=None): # names to read; all if not given
     "Every answer in `out`, teacher by teacher. Raises FileNotFoundError when there is none."

@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['MODELS', 'SPLITS', 'Run', 'camera_roll']
 
-# %% ../nbs/12_experiment.ipynb #0e6c1e4d
-import json
-from functools import cached_property, partial
+# %% ../nbs/12_experiment.ipynb #50fbd401
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -15,11 +14,11 @@ import pandas as pd
 from . import evaluate
 from .stages import figures_folder, profile, run_folder, say, stage
 
-# %% ../nbs/12_experiment.ipynb #fa083f14
+# %% ../nbs/12_experiment.ipynb #31228e4b
 MODELS = {"start-direct": "zero-shot, no reasoning", "start": "zero-shot", "sft": "SFT", "grpo-accuracy": "GRPO, accuracy reward", "grpo-all-readme": "GRPO, all rewards"}
 SPLITS = {"test": "test, in distribution", "shifted": "test, winter style (out of distribution)"}
 
-# %% ../nbs/12_experiment.ipynb #2422028a
+# %% ../nbs/12_experiment.ipynb #7635eb6c
 class Run:
     "The stages of one profile. Each method makes its stage if it has to, and returns what the next one needs."
     def __init__(self, name="mini", # profile
@@ -29,10 +28,14 @@ class Run:
         self.folder, self.figures = run_folder(name), figures_folder(name)
     def __repr__(self): return f"Run({self.profile.name!r}, seeds={len(self.seeds)})"
 
-# %% ../nbs/12_experiment.ipynb #4b764218
+# %% ../nbs/12_experiment.ipynb #0d135d9c
 def _watch(title): # of the stage
     "Passes a trainer's lines on as passing progress lines."
     return lambda line: say(f"  {title}: {line}", passing=True)
+
+def _here(*inputs): # folders, or hub ids
+    "What lies on this disk; a hub id is part of a stage's parameters instead."
+    return [i for i in inputs if Path(i).exists()]
 
 def _save(dataset, folder):
     "A dataset as parquet, pictures inside."
@@ -41,9 +44,9 @@ def _save(dataset, folder):
 
 def _read(folder):
     from datasets import Dataset
-    return Dataset.from_parquet(str(Path(folder) / "data.parquet"), cache_dir=str(Path(folder).parents[1] / "cache"))
+    return Dataset.from_parquet(str(Path(folder) / "data.parquet"), cache_dir=str(run_folder("cache") / "datasets"))
 
-# %% ../nbs/12_experiment.ipynb #de809e00
+# %% ../nbs/12_experiment.ipynb #bba9dad3
 def _photos(self:Run, split): # "train", "test" or "shifted"
     "Photo rows of a split, rendered from its own seed."
     from globe.postcards import postcards
@@ -54,7 +57,7 @@ def _photos(self:Run, split): # "train", "test" or "shifted"
     stage(out, lambda folder: _save(postcards(**how), folder), how, ["globe.postcards"], title=f"photos: {split}")
     return _read(out)
 
-# %% ../nbs/12_experiment.ipynb #637a7cf0
+# %% ../nbs/12_experiment.ipynb #c1730b07
 def _start(self:Run):
     "Folder of the pre-trained student; in profile `paper` the id of the model named there."
     from globe import vlm
@@ -71,7 +74,7 @@ def _start(self:Run):
     stage(out, make, dict(s), ["globe.vlm"], title="student: see, then speak")
     return out
 
-# %% ../nbs/12_experiment.ipynb #c62edf64
+# %% ../nbs/12_experiment.ipynb #ec4b90b0
 def _ceiling(self:Run):
     "Folder of the supervised upper bound."
     from globe import vlm
@@ -81,10 +84,10 @@ def _ceiling(self:Run):
         log = vlm.pretrain(student, s.steps, s.batch, s.lr, seed=s.seed, teach=vlm.true_answer, watch=_watch("ceiling"))
         student.save(folder)
         return dict(loss=log[-1]["loss"])
-    stage(out, make, dict(s), ["globe.vlm"], [start], "upper bound: trained on labels")
+    stage(out, make, dict(s), ["globe.vlm"], _here(start), "upper bound: trained on labels")
     return out
 
-# %% ../nbs/12_experiment.ipynb #021afc6b
+# %% ../nbs/12_experiment.ipynb #d4ca87a9
 def _segmenter(self:Run):
     "The segmenter of check four."
     from globe import validate
@@ -96,7 +99,7 @@ def _segmenter(self:Run):
     stage(out, make, dict(s), ["globe.validate"], title="segmenter")
     return validate.load_segmenter(out)
 
-# %% ../nbs/12_experiment.ipynb #7bdb9b1d
+# %% ../nbs/12_experiment.ipynb #119e4f1b
 def _teachers(self:Run):
     "The teachers of the profile, the lead first."
     from globe import distill
@@ -112,19 +115,23 @@ def _judgements(self:Run):
     stage(out, make, dict(teachers=[t.name for t in self.teachers()]), ["globe.distill"], [self.folder / "photos" / "train"], "distillation")
     return out
 
-# %% ../nbs/12_experiment.ipynb #83649661
+# %% ../nbs/12_experiment.ipynb #d453dfe9
 def _mp16_reason(self:Run):
     "(MP16-Reason, ledger)."
     from globe import validate
     out, photos, judgements, segmenter = self.folder / "mp16-reason", self.photos("train"), self.judgements(), self.segmenter()
+    c = self.profile.checks
+    thresholds = dict(localizable_enough=dict(score=c.score), agrees_with_truth=dict(within=c.within), teachers_agree=dict(similarity=c.similarity), grounded=dict(share=c.share))
     def make(folder):
-        kept, ledger = validate.validate(photos, judgements, segmenter, teachers=[t.name for t in self.teachers()], progress=False)
-        ledger.to_json(folder / "ledger.jsonl", orient="records", lines=True)
+        kept, ledger = validate.validate(photos, judgements, segmenter, teachers=[t.name for t in self.teachers()], progress=False, **thresholds)
+        ledger.to_parquet(folder / "ledger.parquet")
+        if not len(kept): raise ValueError(f"no photo passed the checks: {ledger.rejected_by.value_counts().to_dict()}; loosen `checks` in the profile")
         return _save(kept, folder) | dict(photos=len(photos))
-    stage(out, make, {}, ["globe.validate"], [self.folder / "photos" / "train", judgements, self.folder / "models" / "segmenter"], "validation: MP16-Reason")
-    return _read(out), pd.read_json(out / "ledger.jsonl", lines=True, dtype=False)
+    stage(out, make, dict(c), ["globe.validate"], 
+          _here(self.folder / "photos" / "train", judgements, self.folder / "models" / "segmenter"), "validation: MP16-Reason")
+    return _read(out), pd.read_parquet(out / "ledger.parquet")
 
-# %% ../nbs/12_experiment.ipynb #f128ded1
+# %% ../nbs/12_experiment.ipynb #81cf2258
 def _judge(self:Run):
     "The localizability judge."
     from globe import judge, validate
@@ -132,12 +139,12 @@ def _judge(self:Run):
     data, ledger = self.mp16_reason()
     def make(folder):
         rows = validate.judge_rows(ledger, self.photos("train"))
-        judge.train_judge(str(start), rows.filter(lambda r: r["part"] == "train"), folder, steps=j.steps, batch=j.batch, lr=j.lr, seed=j.seed)
+        judge.train_judge(str(start), rows.filter(lambda r: r["part"] == "train"), folder, steps=j.steps, batch=j.batch, lr=j.lr, seed=j.seed, watch=_watch("judge"))
         return dict(rows=len(rows))
-    stage(out, make, dict(j), ["globe.judge"], [start, self.folder / "mp16-reason"], "judge")
+    stage(out, make, dict(j), ["globe.judge"], _here(start, self.folder / "mp16-reason"), "judge")
     return judge.Judge.load(out)
 
-# %% ../nbs/12_experiment.ipynb #7eb7ca75
+# %% ../nbs/12_experiment.ipynb #1959d29d
 def _trained(self:Run, name, # "sft" or "grpo-…", the rest a configuration of `globe.rewards.WEIGHTS`
              seed=0):        # training seed
     "Folder of a trained model."
@@ -145,7 +152,7 @@ def _trained(self:Run, name, # "sft" or "grpo-…", the rest a configuration of 
     start, out = self.start(), self.folder / "models" / f"{name}-{seed}"
     data, _ = self.mp16_reason()
     kind, _, rewards = name.partition("-")
-    settings, inputs = dict(self.profile[kind]), [start, self.folder / "mp16-reason"]
+    settings, inputs = dict(self.profile[kind]), _here(start, self.folder / "mp16-reason")
     if kind == "grpo": settings["rewards"] = rewards
     def make(folder):
         judge = self.judge() if "all" in rewards else None
@@ -156,7 +163,27 @@ def _trained(self:Run, name, # "sft" or "grpo-…", the rest a configuration of 
     stage(out, make, dict(settings, seed=seed), ["globe.train"], inputs, f"training: {MODELS.get(name, name)}, seed {seed}")
     return out
 
-# %% ../nbs/12_experiment.ipynb #8611914f
+# %% ../nbs/12_experiment.ipynb #460bd5e1
+def _train_one(job): # (profile name, settings, model name, seed)
+    "One training run in a process of its own."
+    import torch
+    torch.set_num_threads(1)
+    name, settings, model, seed = job
+    run = Run(name)
+    run.profile = settings
+    run.trained(model, seed)
+
+def _train(self:Run, names): # keys of `MODELS`
+    "Make sure that every configuration is trained with every seed."
+    import torch
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+    jobs = [(self.profile.name, self.profile, n, s) for s in self.seeds for n in names if n.startswith(("sft", "grpo"))]
+    self.mp16_reason(); self.judge()
+    workers = 1 if torch.cuda.is_available() else os.cpu_count()
+    with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool: list(pool.map(_train_one, jobs))
+
+# %% ../nbs/12_experiment.ipynb #8fda1379
 def _answers(self:Run, name, # key of `MODELS`, or "ceiling"
              split,          # "test" or "shifted"
              seed=0):        # training seed, for trained models
@@ -170,7 +197,7 @@ def _answers(self:Run, name, # key of `MODELS`, or "ceiling"
         texts = vlm.answer_all(model, photos, folder / "texts.jsonl", prompt, max_new_tokens=a.max_new_tokens, batch_size=a.batch, watch=_watch(f"answers: {name}"))
         evaluate.predictions(texts, photos["id"]).to_csv(folder / "predictions.csv", index=False)
         return dict(photos=len(photos))
-    stage(out, make, dict(a, prompt=prompt), ["globe.vlm", "globe.evaluate"], [source, self.folder / "photos" / split], f"answers: {MODELS.get(name, name)}, {split}, seed {seed}")
+    stage(out, make, dict(a, prompt=prompt), ["globe.vlm", "globe.evaluate"], _here(source, self.folder / "photos" / split), f"answers: {MODELS.get(name, name)}, {split}, seed {seed}")
     return pd.read_csv(out / "predictions.csv", keep_default_na=False, na_values={"lat": [""], "lon": [""], "localizability": [""]}, dtype={"id": str})
 
 def _evaluations(self:Run, name, split="test"): # as `answers`
@@ -180,7 +207,7 @@ def _evaluations(self:Run, name, split="test"): # as `answers`
     seeds = self.seeds if name.startswith(("sft", "grpo")) else [0]
     return [evaluate.score(self.answers(name, split, s), truth, MODELS.get(name, name)) for s in seeds]
 
-# %% ../nbs/12_experiment.ipynb #29417421
+# %% ../nbs/12_experiment.ipynb #33ab9ef4
 def camera_roll(folder,  # made if missing
                 n=12,    # pictures
                 seed=5): # of the postcards
@@ -197,5 +224,5 @@ def camera_roll(folder,  # made if missing
         row["image"].save(folder / f"{row['id']}.jpg", quality=92, exif=exif)
     return folder
 
-# %% ../nbs/12_experiment.ipynb #34820a10
-for _f in (_photos, _start, _ceiling, _segmenter, _teachers, _judgements, _mp16_reason, _judge, _trained, _answers, _evaluations): setattr(Run, _f.__name__[1:], _f)
+# %% ../nbs/12_experiment.ipynb #cee769b3
+for _f in (_photos, _start, _ceiling, _segmenter, _teachers, _judgements, _mp16_reason, _judge, _trained, _train, _answers, _evaluations): setattr(Run, _f.__name__[1:], _f)

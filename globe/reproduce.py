@@ -7,14 +7,14 @@ __all__ = ['INSTALL', 'ABOUT', 'RESUME', 'Usage', 'notebooks', 'declared', 'plan
            'paper_item', 'Report', 'expected', 'clock', 'Watch', 'NotebookFailed', 'reproduce', 'with_outputs',
            'readme', 'publish', 'doctor', 'main']
 
-# %% ../nbs/13_reproduce.ipynb #e34a32c1
+# %% ../nbs/13_reproduce.ipynb #6a419595
 import argparse, fnmatch, json, os, queue, re, shutil, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from .stages import Busy, alone, checkout, figures_folder, read_profile, run_folder, _write
 
-# %% ../nbs/13_reproduce.ipynb #557f0d25
+# %% ../nbs/13_reproduce.ipynb #e66f50ce
 class Usage(ValueError): "Called wrongly; nothing has run."
 
 def notebooks(
@@ -28,7 +28,7 @@ def notebooks(
     if not fits: raise Usage(f"no notebook fits {only!r}; there are {', '.join(p.stem for p in found)}" if only else f"no notebooks in {nbs}")
     return fits
 
-# %% ../nbs/13_reproduce.ipynb #e89183e8
+# %% ../nbs/13_reproduce.ipynb #e81842e8
 def declared(
     notebook:Path,
 ) -> set:  # empty if no cell has the tag `parameters`
@@ -36,7 +36,7 @@ def declared(
     import papermill
     return set(papermill.inspect_notebook(notebook))
 
-# %% ../nbs/13_reproduce.ipynb #d796b33f
+# %% ../nbs/13_reproduce.ipynb #dc21366b
 def plan(
     paths:list,       # notebooks
     parameters:dict,  # all that could be passed
@@ -50,7 +50,7 @@ def plan(
         if not any(name in known for known in names.values()): raise Usage(f"no notebook of this run has a parameter {name!r}")
     return [(p, {k: v for k, v in parameters.items() if k in known}) for p, known in names.items()]
 
-# %% ../nbs/13_reproduce.ipynb #95247c45
+# %% ../nbs/13_reproduce.ipynb #f258ddf1
 def execute(
     notebook:Path,    # to run
     output:Path,      # executed copy, written after each cell
@@ -66,10 +66,10 @@ def execute(
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="globe-") as sockets:
         papermill.execute_notebook(notebook, output, parameters, kernel_name="python3", language="python", progress_bar=False, on_cell_start=on_cell,
-                                   resources={"metadata": {"path": str(Path(notebook).parent)}},
+                                   resources={"metadata": {"path": str(Path(notebook).parent)}}, extra_arguments=["--log-level=CRITICAL"],
                                    config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}))
 
-# %% ../nbs/13_reproduce.ipynb #8a4a113d
+# %% ../nbs/13_reproduce.ipynb #0871895f
 def kernel_environment(
     profile:str,    # "paper" may use the network and all cores
     progress:Path,  # file for `stages.say`
@@ -88,7 +88,7 @@ def _environment(variables):
     finally:
         for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
 
-# %% ../nbs/13_reproduce.ipynb #ed957c57
+# %% ../nbs/13_reproduce.ipynb #528aeef1
 @dataclass
 class Row:
     "What came of one notebook."
@@ -101,7 +101,7 @@ class Row:
     peak_mb: float = 0.     # of the kernel and its children
     past: dict = field(default_factory=dict)        # seeds -> seconds of a whole run, for the estimate
 
-# %% ../nbs/13_reproduce.ipynb #29c3107e
+# %% ../nbs/13_reproduce.ipynb #1a092abd
 def paper_item(
     notebook:Path,
 ) -> str:  # empty for a notebook of the library
@@ -111,7 +111,7 @@ def paper_item(
     title = re.search(r"^# (.+)", "".join(cells[0]["source"]), re.M) if cells else None
     return title[1].partition(":")[0].strip() if title else notebook.stem
 
-# %% ../nbs/13_reproduce.ipynb #9a78d1cd
+# %% ../nbs/13_reproduce.ipynb #f8b88147
 def _written(folder):
     "Files of a folder with the time at which they were written."
     return {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -119,7 +119,21 @@ def _written(folder):
 def _new_files(before, after, root):
     return [p.relative_to(root).as_posix() for p, t in after.items() if before.get(p) != t and p.stem != "run_report"]
 
-# %% ../nbs/13_reproduce.ipynb #7dec75a2
+# %% ../nbs/13_reproduce.ipynb #7b2d51c6
+def _table(
+    rows:list,  # of cells; the first row is the head
+) -> str:       # Markdown, the columns padded so that a terminal shows them too
+    widths = [max(len(str(r[i])) for r in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(str(c).ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
+    return "\n".join([lines[0], "|" + "|".join("-"*(w + 2) for w in widths) + "|", *lines[1:]])
+
+# %% ../nbs/13_reproduce.ipynb #4cf92727
+def _report_cells(row):
+    given = ", ".join(f"{k}={v}" for k, v in row.parameters.items() if v != "")
+    kept = f" (+ {row.kept:.0f})" if row.kept else ""
+    return [row.item or "library", row.notebook, ", ".join(row.files) or "–", given or "–", f"{row.seconds:.1f}{kept}", f"{row.peak_mb:.0f} MB"]
+
+# %% ../nbs/13_reproduce.ipynb #998daf30
 @dataclass
 class Report:
     "The rows of a run, in the order of the notebooks."
@@ -127,19 +141,14 @@ class Report:
     rows: list
 
     def _repr_markdown_(self):
-        head = "| paper item | notebook | files | parameters | seconds | peak memory |\n|---|---|---|---|---:|---:|"
-        total = sum(r.seconds for r in self.rows)
-        return "\n".join([f"# Run report: profile {self.profile}\n", head, *map(_report_line, self.rows),
-                          f"| **all** | {len(self.rows)} notebooks | {sum(len(r.files) for r in self.rows)} | | {total:.0f} | {max((r.peak_mb for r in self.rows), default=0):.0f} MB |\n",
-                          "Seconds *(+ n)*: stages that were finished before took n seconds then and were not run again."])
+        files, seconds = sum(len(r.files) for r in self.rows), sum(r.seconds for r in self.rows)
+        peak = max((r.peak_mb for r in self.rows), default=0)
+        total = ["**all**", f"{len(self.rows)} notebooks", f"{files} files", "", f"{seconds:.0f}", f"{peak:.0f} MB"]
+        head = ["paper item", "notebook", "files", "parameters", "seconds", "peak memory"]
+        return (f"# Run report: profile {self.profile}\n\n{_table([head, *map(_report_cells, self.rows), total])}\n\n"
+                "Seconds (+ n): stages that were finished before took n seconds then and were not run again.")
 
-# %% ../nbs/13_reproduce.ipynb #35634282
-def _report_line(row):
-    given = ", ".join(f"{k}={v}" for k, v in row.parameters.items() if v != "")
-    kept = f" (+ {row.kept:.0f})" if row.kept else ""
-    return f"| {row.item or 'library'} | {row.notebook} | {', '.join(row.files) or '–'} | {given or '–'} | {row.seconds:.1f}{kept} | {row.peak_mb:.0f} MB |"
-
-# %% ../nbs/13_reproduce.ipynb #84b336c8
+# %% ../nbs/13_reproduce.ipynb #76022c7f
 def _load_rows(folder):
     file = folder/"run_report.json"
     return {r["notebook"]: Row(**r) for r in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else {}
@@ -151,7 +160,7 @@ def _save_rows(folder, rows, profile, order):
     _write(folder/"run_report.md", report._repr_markdown_() + "\n")
     return report
 
-# %% ../nbs/13_reproduce.ipynb #ea668db2
+# %% ../nbs/13_reproduce.ipynb #b8b4cc4a
 def expected(
     row:Row,    # of the last run, or nothing
     seeds:int,
@@ -160,7 +169,7 @@ def expected(
     if not row: return float("nan")
     return row.past.get(str(seeds)) or row.seconds + row.kept
 
-# %% ../nbs/13_reproduce.ipynb #25011d9c
+# %% ../nbs/13_reproduce.ipynb #369f2885
 def clock(
     seconds:float,
 ) -> str:
@@ -169,7 +178,7 @@ def clock(
     minutes, s = divmod(int(seconds), 60)
     return f"{minutes//60} h {minutes%60:02d} min" if minutes >= 60 else f"{minutes}:{s:02d} min"
 
-# %% ../nbs/13_reproduce.ipynb #8d8b8f04
+# %% ../nbs/13_reproduce.ipynb #0a4ee60b
 class Watch:
     "Shows how a run is getting on, on standard output."
     def __init__(self,
@@ -180,7 +189,7 @@ class Watch:
         self.progress, self.count, self.every = progress, count, every
         self.read, self.start, self.shown, self.passing, self.tty = 0, time.time(), time.time(), "", sys.stdout.isatty()
 
-# %% ../nbs/13_reproduce.ipynb #921df09b
+# %% ../nbs/13_reproduce.ipynb #cdf78e13
 def _line(self, text):
     "A line that stays."
     print(("\r\x1b[2K" if self.tty else "") + text, flush=True)
@@ -194,7 +203,7 @@ def _status(self, text):
 
 Watch.line, Watch.status = _line, _status
 
-# %% ../nbs/13_reproduce.ipynb #8b273ca8
+# %% ../nbs/13_reproduce.ipynb #56c02409
 def _spoken(self):
     "Lines that stages have said since the last call; shows them and returns the seconds of stages that were kept."
     with open(self.progress, encoding="utf-8", errors="replace") as f:
@@ -211,7 +220,7 @@ def _spoken(self):
 
 Watch.spoken = _spoken
 
-# %% ../nbs/13_reproduce.ipynb #409a6a11
+# %% ../nbs/13_reproduce.ipynb #499b3591
 class NotebookFailed(RuntimeError): "A notebook failed. The message names notebook, cell, error and executed copy."
 
 def _start(notebook, output, parameters):
@@ -224,7 +233,7 @@ def _start(notebook, output, parameters):
     thread.start()
     return thread, cell, result
 
-# %% ../nbs/13_reproduce.ipynb #ea2090f3
+# %% ../nbs/13_reproduce.ipynb #6584bb84
 def _memory_mb():
     "Resident memory of all child processes now: the kernel and what it started."
     import psutil
@@ -234,7 +243,7 @@ def _memory_mb():
         except psutil.Error: pass
     return total/2**20
 
-# %% ../nbs/13_reproduce.ipynb #b55ea57f
+# %% ../nbs/13_reproduce.ipynb #a9ddfe47
 def _failure(error, notebook, output, root):
     "One line that says what failed, where, and where to look."
     shown = output.relative_to(root) if output.is_relative_to(root) else output
@@ -244,7 +253,7 @@ def _failure(error, notebook, output, root):
     what = " ".join(what.split())
     return NotebookFailed(f"{notebook.relative_to(root)}{where}: {what[:400]}\n  the executed copy, with the traceback: {shown}")
 
-# %% ../nbs/13_reproduce.ipynb #de8a278f
+# %% ../nbs/13_reproduce.ipynb #f0e80398
 def _follow(watch, notebook, output, parameters, label, left):
     "Run one notebook, show it, and return (seconds, seconds kept, peak memory). `left` gives the seconds that the rest will take."
     thread, cell, result = _start(notebook, output, parameters)
@@ -254,13 +263,14 @@ def _follow(watch, notebook, output, parameters, label, left):
         thread.join(.3)
         kept += watch.spoken()
         peak = max(peak, _memory_mb())
-        passing = f" · {watch.passing}" if watch.passing else ""
-        watch.status(f"{label} · cell {min(cell[0] + 1, total)} of {total}{passing} · {clock(time.time() - watch.start)} so far, {left(time.time() - start + kept)}")
+        now = time.time()
+        parts = [label, f"cell {min(cell[0] + 1, total)} of {total}", f"{clock(now - watch.start)} so far, {left(now - start + kept)}", watch.passing]
+        watch.status(" · ".join(filter(None, parts)))
     error = result.get()
     if error is not None: raise error
     return time.time() - start, kept + watch.spoken(), peak
 
-# %% ../nbs/13_reproduce.ipynb #e939b342
+# %% ../nbs/13_reproduce.ipynb #7205080f
 def _left(times, i):
     "Function from the seconds spent in notebook `i` to a text: how long still."
     later = sum(times[i+1:])
@@ -269,7 +279,7 @@ def _left(times, i):
         return "no earlier run to estimate from" if seconds != seconds else f"about {clock(seconds)} left"
     return text
 
-# %% ../nbs/13_reproduce.ipynb #0e9e536c
+# %% ../nbs/13_reproduce.ipynb #abfb50ba
 def reproduce(
     profile:str="mini",  # file in nbs/profiles
     seeds:int=1,         # training seeds per configuration
@@ -278,7 +288,9 @@ def reproduce(
     fresh:bool=False,    # forget all stages of this profile first?
     root:Path=None,      # checkout
 ) -> Report:
-    "Execute the notebooks in order. Raises `NotebookFailed` at the first that fails, `Busy` if a run of this profile is going on, `Usage` for what cannot be run."
+    """Execute the notebooks in order.
+
+    Raises `NotebookFailed` at the first that fails, `Busy` if a run of this profile is going on, `Usage` for what cannot be run."""
     root = Path(root or checkout()).resolve()
     try: read_profile(profile, root/"nbs"/"profiles")
     except FileNotFoundError as e: raise Usage(str(e)) from None
@@ -293,27 +305,29 @@ def reproduce(
         (run/"progress.log").write_text("")
         with _environment(kernel_environment(profile, run/"progress.log")): return _run_all(jobs, given, root, run)
 
-# %% ../nbs/13_reproduce.ipynb #e16e21c4
+# %% ../nbs/13_reproduce.ipynb #38989fdd
 def _run_all(jobs, given, root, run):
     "Run the planned notebooks one after the other; the report is written after each."
     folder = figures_folder(given["profile"], root)
     rows, order = _load_rows(folder), [p.relative_to(root).as_posix() for p in notebooks(root)]
     times = [expected(rows.get(p.relative_to(root).as_posix()), given["seeds"]) for p, _ in jobs]
     watch = Watch(run/"progress.log", len(jobs))
-    watch.line(f"profile {given['profile']}, {len(jobs)} notebooks, {given['seeds']} seed(s); executed copies in {(run/'executed').relative_to(root)}")
+    watch.line(f"profile {given['profile']}, seeds {given['seeds']}, {len(jobs)} notebooks; executed copies: {(run/'executed').relative_to(root)}")
     for i, (notebook, parameters) in enumerate(jobs):
         name, output = notebook.relative_to(root).as_posix(), run/"executed"/notebook.relative_to(root/"nbs")
         label, before = f"[{i+1}/{len(jobs)}] {name}", _written(folder)
         watch.line(label)
         try: seconds, kept, peak = _follow(watch, notebook, output, parameters, label, _left(times, i))
         except Exception as e: raise _failure(e, notebook, output, root) from None
+        watch.line(f"      done in {clock(seconds)}")
         past = (rows[name].past if name in rows else {}) | {str(given["seeds"]): round(seconds + kept, 1)}
-        rows[name] = Row(name, paper_item(notebook), _new_files(before, _written(folder), root), parameters, round(seconds, 1), round(kept, 1), round(peak), past)
+        files = _new_files(before, _written(folder), root)
+        rows[name] = Row(name, paper_item(notebook), files, parameters, round(seconds, 1), round(kept, 1), round(peak), past)
         report = _save_rows(folder, rows, given["profile"], order)
     watch.line(f"done in {clock(time.time() - watch.start)}; the report: {(folder/'run_report.md').relative_to(root)}")
     return report
 
-# %% ../nbs/13_reproduce.ipynb #0146db13
+# %% ../nbs/13_reproduce.ipynb #3135bc21
 def with_outputs(
     notebook,  # notebook node: the source
     executed,  # notebook node: its executed copy
@@ -329,7 +343,7 @@ def _quiet(outputs):
     "Outputs without warnings and progress bars."
     return [o for o in outputs if o.get("name") != "stderr"]
 
-# %% ../nbs/13_reproduce.ipynb #b3d69573
+# %% ../nbs/13_reproduce.ipynb #535fb702
 def readme(
     root:Path=None,  # checkout
 ) -> str:            # Markdown
@@ -344,7 +358,7 @@ def readme(
     text = re.sub(r"\]\((?!https?:|#|mailto:)([^)\s]+)", lambda m: "](" + os.path.normpath("nbs/" + m[1]).replace(os.sep, "/"), text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
-# %% ../nbs/13_reproduce.ipynb #696c538e
+# %% ../nbs/13_reproduce.ipynb #715ee264
 def publish(
     profile:str="mini",  # of the run
     root:Path=None,      # checkout
@@ -362,8 +376,8 @@ def publish(
     _write(root/"README.md", readme(root))
     return [*notebooks(root), root/"README.md"]
 
-# %% ../nbs/13_reproduce.ipynb #3214a8b6
-INSTALL = "make .venv    (or: pip install -e '.[dev]')"
+# %% ../nbs/13_reproduce.ipynb #1e904143
+INSTALL = "make .venv/installed    (or: pip install -e '.[dev]')"
 
 def _requirements():
     "(name, wanted version, installed version or empty) of everything that the package requires."
@@ -374,7 +388,7 @@ def _requirements():
         try: yield name, wanted, metadata.version(name)
         except metadata.PackageNotFoundError: yield name, wanted, ""
 
-# %% ../nbs/13_reproduce.ipynb #77461eb9
+# %% ../nbs/13_reproduce.ipynb #5f278ee9
 def _device():
     "What torch would compute on."
     try: import torch
@@ -383,7 +397,7 @@ def _device():
     if torch.backends.mps.is_available(): return "mps"
     return f"cpu, {torch.get_num_threads()} threads"
 
-# %% ../nbs/13_reproduce.ipynb #841bbdc8
+# %% ../nbs/13_reproduce.ipynb #e75f6463
 def doctor() -> dict: # what `globe doctor --json` prints
     "Versions, device, and what is missing with the command that gets it."
     from globe.places import cache_dir, data_dir
@@ -393,14 +407,16 @@ def doctor() -> dict: # what `globe doctor --json` prints
     try: root = checkout()
     except FileNotFoundError: root, missing = None, missing + [dict(what="the notebooks", get="git clone the repository, then make reproduce")]
     if not any(Path(data_dir()).iterdir()): missing.append(dict(what="the committed data", get="git checkout -- data"))
-    return dict(globe=_version(), **versions(), device=_device(), checkout=str(root or ""), data=str(data_dir()), cache=str(cache_dir()),
+    device = _device()
+    paper = "can run" if device.startswith("cuda") else "needs a CUDA GPU"
+    return dict(globe=_version(), **versions(), device=device, paper=paper, checkout=str(root or ""), data=str(data_dir()), cache=str(cache_dir()),
                 free_gb=round(shutil.disk_usage(root or Path.home()).free/1e9, 1), missing=missing)
 
 def _version():
     from globe import __version__
     return __version__
 
-# %% ../nbs/13_reproduce.ipynb #5d4ea66f
+# %% ../nbs/13_reproduce.ipynb #5d338acc
 def _reproduce_command(a):
     report = reproduce(a.profile, a.seeds, a.photos or None, a.only or None, a.fresh)
     print("\n" + report._repr_markdown_())
@@ -415,7 +431,7 @@ def _doctor_command(a):
         if not found["missing"]: print("nothing is missing")
     return 1 if found["missing"] else 0
 
-# %% ../nbs/13_reproduce.ipynb #33f0af59
+# %% ../nbs/13_reproduce.ipynb #f023ce0d
 def _score_command(a):
     from globe.evaluate import score_files
     evaluation = score_files(a.predictions, a.truth)
@@ -424,7 +440,7 @@ def _score_command(a):
 def _publish_command(a):
     print("\n".join(f"wrote {p}" for p in publish(a.profile)))
 
-# %% ../nbs/13_reproduce.ipynb #2023a42c
+# %% ../nbs/13_reproduce.ipynb #5f3f3aee
 ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (NeurIPS 2025), reproduced.
 
   globe reproduce                      all tables and figures, on a laptop, without network
@@ -435,10 +451,11 @@ ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (Ne
 
 RESUME = "finished stages are kept: the same command goes on where it stopped"
 
-# %% ../nbs/13_reproduce.ipynb #13d7cdac
+# %% ../nbs/13_reproduce.ipynb #c3052008
 def _parser():
     "The command line."
-    parser = argparse.ArgumentParser("globe", description=ABOUT, epilog="Exit code: 0 fine, 1 failed, 2 called wrongly.", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser("globe", description=ABOUT, epilog="Exit code: 0 fine, 1 failed, 2 called wrongly.",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"globe {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     def command(name, run, help, more=""):
@@ -455,10 +472,12 @@ def _parser():
     p.add_argument("--profile", default="mini", help="of the run (default: %(default)s)")
     return parser
 
-# %% ../nbs/13_reproduce.ipynb #c2e0be34
+# %% ../nbs/13_reproduce.ipynb #ede76c88
 def _reproduce_options(p):
-    p.add_argument("--profile", default="mini", help="smoke: minutes, a test that everything works; mini: the committed results; paper: the paper's models and data, needs GPUs (default: %(default)s)")
-    p.add_argument("--seeds", type=int, default=1, metavar="N", help="training seeds per configuration (default: %(default)s; the committed figures have 3)")
+    p.add_argument("--profile", default="mini", help="smoke: minutes, a test that everything works; mini: the committed results; "
+                   "paper: the paper's models and data, needs GPUs (default: %(default)s)")
+    p.add_argument("--seeds", type=int, default=1, metavar="N",
+                   help="training seeds per configuration (default: %(default)s; the committed figures have 3)")
     p.add_argument("--photos", metavar="FOLDER", help="photographs of your own: with GPS in their EXIF, or with a CSV of coordinates")
     p.add_argument("--only", metavar="PATTERN", help="run only notebooks with this in their name, such as table_3")
     p.add_argument("--fresh", action="store_true", help="delete data/PROFILE/ first: everything is computed anew")
@@ -468,7 +487,7 @@ def _score_options(p):
     p.add_argument("--truth", required=True, help="CSV with id, latitude and longitude")
     p.add_argument("--json", action="store_true", help="for programs")
 
-# %% ../nbs/13_reproduce.ipynb #2d3bcd02
+# %% ../nbs/13_reproduce.ipynb #ab2ea5c0
 def main(
     argv:list=None,  # arguments; those of the process if not given
 ) -> int:            # exit code
@@ -481,12 +500,13 @@ def main(
         print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
         return 2 if isinstance(e, Usage) else 1
 
-# %% ../nbs/13_reproduce.ipynb #3a042a9c
+# %% ../nbs/13_reproduce.ipynb #7cfa3771
 def _one_line(error):
     "An exception as a person wants to read it. Errors of our own explain themselves; others are named."
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, NotebookFailed): return f"{text}\n  {RESUME}"
-    return text if isinstance(error, (Busy, ValueError, KeyError, TypeError, FileNotFoundError)) else f"{type(error).__name__}: {text} (GLOBE_TRACEBACK=1 shows where)"
+    if isinstance(error, (Busy, ValueError, FileNotFoundError)): return text
+    return f"{type(error).__name__}: {text} (GLOBE_TRACEBACK=1 shows where)"
 
 def _interrupted():
     "Stop the kernels that this process started."

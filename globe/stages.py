@@ -6,7 +6,7 @@
 __all__ = ['LIBRARIES', 'checkout', 'run_folder', 'figures_folder', 'Profile', 'flat', 'read_profile', 'say', 'profile', 'digest',
            'bare', 'code_hashes', 'fingerprint', 'Manifest', 'why_run', 'Busy', 'alone', 'versions', 'stage']
 
-# %% ../nbs/11_stages.ipynb #e62611af
+# %% ../nbs/11_stages.ipynb #2bdb3170
 import ast, hashlib, importlib.util, json, os, platform, shutil, sys, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 import yaml
 
-# %% ../nbs/11_stages.ipynb #befb944e
+# %% ../nbs/11_stages.ipynb #aae887c1
 def checkout() -> Path: # root of the repository
     "The checkout that this package was imported from. Raises `FileNotFoundError` for an installed wheel, which has no notebooks."
     root = Path(importlib.util.find_spec("globe").origin).parent.parent
@@ -23,7 +23,7 @@ def checkout() -> Path: # root of the repository
         raise FileNotFoundError("notebooks and profiles come with the repository: clone it and run `make reproduce` there")
     return root
 
-# %% ../nbs/11_stages.ipynb #f944a952
+# %% ../nbs/11_stages.ipynb #2d254669
 def run_folder(
     name:str,        # profile
     root:Path=None,  # checkout; ours if not given
@@ -31,7 +31,7 @@ def run_folder(
     "Folder of everything that a run of profile `name` produces."
     return Path(root or checkout())/"data"/name
 
-# %% ../nbs/11_stages.ipynb #05e608bb
+# %% ../nbs/11_stages.ipynb #9a1d1605
 def figures_folder(
     name:str,        # profile
     root:Path=None,  # checkout; ours if not given
@@ -41,7 +41,7 @@ def figures_folder(
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
-# %% ../nbs/11_stages.ipynb #084bd01f
+# %% ../nbs/11_stages.ipynb #66597a06
 class Profile(dict):
     "Settings, read by attribute: `profile.grpo.steps`. The whole of a profile also has a `name`."
     name = None
@@ -53,7 +53,7 @@ class Profile(dict):
         rows = [f"| `{key}` | {json.dumps(value)} |" for key, value in flat(self).items()]
         return "\n".join([f"**profile {self.name or ''}**\n", "| setting | value |", "|---|---|", *rows])
 
-# %% ../nbs/11_stages.ipynb #ad10534f
+# %% ../nbs/11_stages.ipynb #1a446c16
 def flat(
     tree:dict,      # nested settings
     prefix:str="",  # path of `tree` itself
@@ -62,7 +62,7 @@ def flat(
     parts = [flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v} for k, v in tree.items()]
     return {k: v for part in parts for k, v in part.items()}
 
-# %% ../nbs/11_stages.ipynb #50013ec6
+# %% ../nbs/11_stages.ipynb #1f6715e9
 def _check(path, value, reference):
     "Raise `KeyError` for an unknown setting and `TypeError` for a value of the wrong type, both naming `path`."
     if path not in reference: raise KeyError(f"unknown setting {path!r}; there are {', '.join(reference)}")
@@ -70,7 +70,7 @@ def _check(path, value, reference):
     fits = type(value) is wanted or (wanted is float and type(value) is int) or (reference[path] is None and value is None)
     if not fits: raise TypeError(f"setting {path!r} must be {wanted.__name__}, not {type(value).__name__} ({value!r})")
 
-# %% ../nbs/11_stages.ipynb #6e6ac331
+# %% ../nbs/11_stages.ipynb #4617f506
 def _read(name, folder):
     "The settings that `name`.yaml states, flat. Raises `FileNotFoundError` with the names that exist."
     file = Path(folder)/f"{name}.yaml"
@@ -79,7 +79,7 @@ def _read(name, folder):
     try: return flat(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
     except yaml.YAMLError as e: raise ValueError(f"{file} is not valid YAML: {e}") from None
 
-# %% ../nbs/11_stages.ipynb #b7d03735
+# %% ../nbs/11_stages.ipynb #01fdad3d
 def _nested(settings, name):
     "Flat settings back as groups."
     tree = Profile()
@@ -91,7 +91,7 @@ def _nested(settings, name):
     tree.name = name
     return tree
 
-# %% ../nbs/11_stages.ipynb #f73bda4d
+# %% ../nbs/11_stages.ipynb #810b75b4
 def read_profile(
     name:str,             # file in `folder`, without `.yaml`
     folder:Path,          # folder of profiles, one of them `mini.yaml`
@@ -109,7 +109,7 @@ def read_profile(
         settings[path] = value
     return _nested(settings, name)
 
-# %% ../nbs/11_stages.ipynb #3cbfebde
+# %% ../nbs/11_stages.ipynb #f7a00920
 def say(
     line:str,             # one line
     passing:bool=False,   # to be replaced by the next line?
@@ -119,7 +119,7 @@ def say(
         with open(watched, "a", encoding="utf-8") as f: f.write(("\t" if passing else "") + line + "\n")
     else: print(line, end="\r" if passing else "\n", flush=True)
 
-# %% ../nbs/11_stages.ipynb #3d9fab26
+# %% ../nbs/11_stages.ipynb #1a4df406
 def profile(
     name:str,     # "smoke", "mini" or "paper"
     **overrides,  # settings to change; each is printed
@@ -127,14 +127,14 @@ def profile(
     "Settings of a profile of this project, strictly read."
     return read_profile(name, checkout()/"nbs"/"profiles", overrides)
 
-# %% ../nbs/11_stages.ipynb #2a5346b5
+# %% ../nbs/11_stages.ipynb #d5b0d08b
 def digest(
     value,  # anything that JSON can hold
 ) -> str:   # 16 hex digits
     "Hash of a value. Raises `TypeError` for what JSON cannot hold: a path or an array belongs to a stage's `inputs`."
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
-# %% ../nbs/11_stages.ipynb #eea8a305
+# %% ../nbs/11_stages.ipynb #df1f4de1
 def bare(
     source:str,  # Python
 ) -> str:        # dump of its syntax tree
@@ -145,7 +145,7 @@ def bare(
             node.body = node.body[1:] or [ast.Pass()]
     return ast.dump(tree)
 
-# %% ../nbs/11_stages.ipynb #2a73e570
+# %% ../nbs/11_stages.ipynb #422f8e15
 def _file(name):
     "The file of a module, or None. The module is not imported, nor are those around it."
     package, *inner = name.split(".")
@@ -154,7 +154,7 @@ def _file(name):
     path = Path(spec.origin).parent.joinpath(*inner)
     return next((str(p) for p in (path.with_suffix(".py"), path/"__init__.py") if p.exists()), None)
 
-# %% ../nbs/11_stages.ipynb #4f48918a
+# %% ../nbs/11_stages.ipynb #038952c7
 def _imported(source, module):
     "Modules of the same package that `source` of `module` imports, at the top or inside functions."
     package, names = module.partition(".")[0], set()
@@ -165,7 +165,7 @@ def _imported(source, module):
             names |= {base} | {f"{base}.{a.name}" for a in node.names}
     return {n for n in names if n.startswith(package + ".") and _file(n)}
 
-# %% ../nbs/11_stages.ipynb #05705177
+# %% ../nbs/11_stages.ipynb #75154ac9
 @lru_cache(None)
 def _read_code(name, file, written):
     "Hash of a module's code and the modules that it imports; parsed once, unless the file is written again."
@@ -185,7 +185,7 @@ def code_hashes(
         todo += imported
     return dict(sorted(found.items()))
 
-# %% ../nbs/11_stages.ipynb #3ddac6c6
+# %% ../nbs/11_stages.ipynb #c98cc11b
 def _file_hash(path):
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
@@ -194,7 +194,7 @@ def _contents(folder):
     files = sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in ("manifest.json", ".key.json"))
     return {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": _file_hash(p)} for p in files}
 
-# %% ../nbs/11_stages.ipynb #333f9237
+# %% ../nbs/11_stages.ipynb #7887ebfb
 def fingerprint(
     path:Path,  # folder of a stage, or any file or folder
 ) -> str:       # hash of the content
@@ -204,7 +204,7 @@ def fingerprint(
     if path.is_file(): return _file_hash(path)[:16]
     return digest(Manifest.load(path).outputs if (path/"manifest.json").exists() else _contents(path))
 
-# %% ../nbs/11_stages.ipynb #103810d9
+# %% ../nbs/11_stages.ipynb #7b6c003f
 @dataclass
 class Manifest:
     "What made a folder, from what, and what it holds."
@@ -222,14 +222,14 @@ class Manifest:
         content = {k: v for k, v in asdict(self).items() if k != "folder"}
         _write(self.folder/"manifest.json", json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True))
 
-# %% ../nbs/11_stages.ipynb #4ef415ee
+# %% ../nbs/11_stages.ipynb #edf078c1
 def _write(path, text):
     "Write a file whole or not at all."
     new = Path(path).with_suffix(".new")
     new.write_text(text, encoding="utf-8")
     os.replace(new, path)
 
-# %% ../nbs/11_stages.ipynb #911567ae
+# %% ../nbs/11_stages.ipynb #b7ee8d72
 def _cell(value): return str(value).replace("|", "\\|").replace("<", "&lt;")
 
 def _manifest_markdown(self):
@@ -240,7 +240,7 @@ def _manifest_markdown(self):
 
 Manifest._repr_markdown_ = _manifest_markdown
 
-# %% ../nbs/11_stages.ipynb #0ec97663
+# %% ../nbs/11_stages.ipynb #dda4defb
 def _named(key):
     "The key as one level: what could have changed, by its name."
     return {**{f"parameter {k}": v for k, v in flat(key["parameters"]).items()}, **{f"code {k}": v for k, v in key["code"].items()},
@@ -251,7 +251,7 @@ def _changes(old, new):
     old, new = _named(old), _named(new)
     return ", ".join(sorted(k for k in old | new if old.get(k) != new.get(k)))
 
-# %% ../nbs/11_stages.ipynb #8b66bef5
+# %% ../nbs/11_stages.ipynb #0bd3f53c
 def why_run(
     folder:Path,  # of a stage
     key:dict,     # what it would depend on now
@@ -264,7 +264,7 @@ def why_run(
     changed = _changes(made.key, key)
     return f"changed: {changed}" if changed else ""
 
-# %% ../nbs/11_stages.ipynb #40181dd6
+# %% ../nbs/11_stages.ipynb #59fdb530
 class Busy(RuntimeError): "Another run holds the folder."
 
 @contextmanager
@@ -282,7 +282,7 @@ def alone(
     try: yield
     finally: lock.release()
 
-# %% ../nbs/11_stages.ipynb #6b51eae3
+# %% ../nbs/11_stages.ipynb #7c9e4a34
 def _reset_peak():
     try: Path("/proc/self/clear_refs").write_text("5")
     except OSError: pass
@@ -294,7 +294,7 @@ def _peak_mb():
         import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == "darwin" else 1024)
 
-# %% ../nbs/11_stages.ipynb #dbada91e
+# %% ../nbs/11_stages.ipynb #ef984c64
 LIBRARIES = "numpy pandas pillow torch transformers trl peft datasets accelerate".split()
 
 def versions() -> dict: # name -> version
@@ -302,7 +302,7 @@ def versions() -> dict: # name -> version
     known = {d: metadata.version(d) for d in LIBRARIES if importlib.util.find_spec({"pillow": "PIL"}.get(d, d))}
     return {"python": platform.python_version(), **known}
 
-# %% ../nbs/11_stages.ipynb #4a3d5f62
+# %% ../nbs/11_stages.ipynb #9dd089de
 def _beside(folder, suffix): return folder.with_name(folder.name + suffix)
 
 def _open_partial(folder, key):
@@ -315,7 +315,7 @@ def _open_partial(folder, key):
     _write(note, json.dumps(key))
     return partial, False
 
-# %% ../nbs/11_stages.ipynb #b025e0f4
+# %% ../nbs/11_stages.ipynb #18f04c37
 def _settle(folder):
     "Put a finished partial folder in place of the old one."
     partial, old = _beside(folder, ".partial"), _beside(folder, ".old")
@@ -327,22 +327,24 @@ def _settle(folder):
     elif old.exists() and not folder.exists(): old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/11_stages.ipynb #23c76f28
+# %% ../nbs/11_stages.ipynb #86ea281a
 def _run(folder, make, key, title, why):
     "Do the work of a stage, write its manifest, put it in place."
     partial, resumed = _open_partial(folder, key)
     say(f"▶ {title} ({'goes on where it was cut off' if resumed else why})")
     _reset_peak()
     start, clock = time.strftime("%Y-%m-%dT%H:%M:%S%z"), time.perf_counter()
-    counts = make(partial) or {}
-    digest(counts)
+    try: counts = make(partial) or {}
+    except Exception as e:
+        say(f"✗ {title} after {time.perf_counter() - clock:.1f} s: {type(e).__name__}")
+        raise
     run = dict(seconds=round(time.perf_counter() - clock, 2), peak_mb=round(_peak_mb()), started=start, resumed=resumed, versions=versions())
     Manifest(partial, title, key, _contents(partial), counts, run).save()
     (partial/".key.json").unlink()
     _settle(folder)
     say(f"✓ {title} {run['seconds']:.1f} s")
 
-# %% ../nbs/11_stages.ipynb #5bc2cd3e
+# %% ../nbs/11_stages.ipynb #0dd2199e
 def stage(
     folder:Path,     # where the output goes
     make,            # function(folder) that writes there and returns its counts

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['PROMPTS', 'SPECIAL', 'TEMPLATE', 'conversation', 'Answer', 'read_answer', 'image_only', 'tiny_tokenizer',
            'tiny_processor', 'tiny_model', 'VLM', 'load', 'inputs', 'answer_all', 'fresh', 'sentences', 'tracked',
-           'see', 'warm_up', 'answer_text', 'weak_answer', 'true_answer', 'student', 'answer_loss', 'pretrain']
+           'caption_words', 'telling_words', 'see', 'warm_up', 'answer_text', 'weak_answer', 'true_answer', 'student',
+           'answer_loss', 'pretrain']
 
-# %% ../nbs/03_vlm.ipynb #0ac5abad
+# %% ../nbs/03_vlm.ipynb #b0655f33
 import json, re, unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-# %% ../nbs/03_vlm.ipynb #2d637354
+# %% ../nbs/03_vlm.ipynb #d4f3718e
 _ROLE = "You are a geolocation expert. "
 _CUES = "Look for clues such as architecture, signage, vegetation and terrain, and reason step by step about country and city. "
 _FORM = "Think within <think> </think>, then answer within <answer> </answer> and end with the lines\ncountry: [country name]\ncity: [city name]"
@@ -27,12 +28,12 @@ PROMPTS = dict(
             + _FORM + "\nlocalizability: [0..1]",
     judge="Can the place be told from this picture, and does the reasoning rest on what it shows? Answer yes or no.\nReasoning: ")
 
-# %% ../nbs/03_vlm.ipynb #abd03046
+# %% ../nbs/03_vlm.ipynb #a75a5f6b
 def conversation(text): # prompt: a key of `PROMPTS` or the text itself
     "One user turn with one picture, as chat templates and TRL take it."
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPTS.get(text, text)}]}]
 
-# %% ../nbs/03_vlm.ipynb #5c5fff95
+# %% ../nbs/03_vlm.ipynb #d4f2b6ba
 @dataclass(frozen=True)
 class Answer:
     "What a model said about one picture."
@@ -42,7 +43,7 @@ class Answer:
     parsed: bool = False               # one country and at most one city could be read
     localizability: float|None = None  # 0..1, where the model was asked for it
 
-# %% ../nbs/03_vlm.ipynb #8b3eab0e
+# %% ../nbs/03_vlm.ipynb #efc07053
 _KEY = r"""(?:^|[\s,;{(\[*_"'>|-])(country|nation|city|town|localizability)["'*_\s]*[:：=]"""
 _NOTHING = {"", "unknown", "none", "n/a", "na", "null", "unclear", "not sure", "unspecified", "cannot be determined", "country name", "city name"}
 
@@ -56,7 +57,7 @@ def _fields(text): # part of an answer that holds the lines
         if value.casefold() not in _NOTHING and value.casefold() not in map(str.casefold, found.setdefault(key, [])): found[key].append(value)
     return found
 
-# %% ../nbs/03_vlm.ipynb #bb63c0ad
+# %% ../nbs/03_vlm.ipynb #1eee438b
 _SENTENCE = re.compile(r"\b(?:taken|located|situated|set|captured|photographed|be|is)\s+(?:in|near|at)\s+(?:the\s+)?(?:city\s+of\s+|town\s+of\s+)?"
                        r"([^\W\d_][\w'’ .-]{1,40}?),\s*(?:the\s+)?([^\W\d_][\w'’ -]{2,40}?)(?=\s*[,.;\n]|\s*$)")
 
@@ -65,7 +66,7 @@ def _sentence(text): # answer without labelled lines
     hits = _SENTENCE.findall(text)
     return {"city": [hits[-1][0]], "country": [hits[-1][1]]} if hits else {}
 
-# %% ../nbs/03_vlm.ipynb #b21b3991
+# %% ../nbs/03_vlm.ipynb #91a9211b
 def read_answer(
     text # whatever the model wrote; None counts as empty
 ) -> Answer:
@@ -81,7 +82,7 @@ def read_answer(
     parsed = len(country) == 1 and len(city) <= 1
     return Answer(country[0] if parsed else "", city[0] if parsed and city else "", reasoning, parsed, min(1., float(number[0])) if number else None)
 
-# %% ../nbs/03_vlm.ipynb #6c838417
+# %% ../nbs/03_vlm.ipynb #58e48042
 @lru_cache
 def image_only(base): # processor class of the model, e.g. `Qwen2_5_VLProcessor`
     "Subclass of a transformers processor that takes pictures and text, and needs no video processor."
@@ -92,13 +93,13 @@ def image_only(base): # processor class of the model, e.g. `Qwen2_5_VLProcessor`
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
     return type(base.__name__, (base,), dict(__init__=__init__))
 
-# %% ../nbs/03_vlm.ipynb #5f83421b
+# %% ../nbs/03_vlm.ipynb #e9e15cfe
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 TEMPLATE = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
             "{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
             "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
-# %% ../nbs/03_vlm.ipynb #5b9399e3
+# %% ../nbs/03_vlm.ipynb #ab865830
 def tiny_tokenizer(texts,      # sentences to learn the vocabulary from
                    words=(),   # names to keep whole, e.g. cities
                    size=2048): # tokens at most, before `words`
@@ -113,7 +114,7 @@ def tiny_tokenizer(texts,      # sentences to learn the vocabulary from
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left",
                                    extra_special_tokens=SPECIAL[1:])
 
-# %% ../nbs/03_vlm.ipynb #64593a3e
+# %% ../nbs/03_vlm.ipynb #0b30c513
 def tiny_processor(tokenizer,  # from `tiny_tokenizer`
                    size=112):  # pictures are scaled to at most size × size pixels
     "Qwen2.5-VL's processor around the tiny tokenizer."
@@ -121,12 +122,12 @@ def tiny_processor(tokenizer,  # from `tiny_tokenizer`
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
     return image_only(Qwen2_5_VLProcessor)(Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=size * size), tokenizer, chat_template=TEMPLATE)
 
-# %% ../nbs/03_vlm.ipynb #50eb49e1
+# %% ../nbs/03_vlm.ipynb #ab0e3bb4
 def tiny_model(tokenizer,  # from `tiny_tokenizer`
-               hidden=192, # width of the language model
-               layers=4,   # its depth
-               vision=160, # width of the vision tower
-               depth=4,    # its depth
+               hidden=144, # width of the language model
+               layers=3,   # its depth
+               vision=128, # width of the vision tower
+               depth=3,    # its depth
                seed=0):    # of the random weights
     "A randomly initialised `Qwen2_5_VLForConditionalGeneration`, small enough for a laptop's CPU."
     import torch
@@ -134,15 +135,15 @@ def tiny_model(tokenizer,  # from `tiny_tokenizer`
     ids = dict(zip(SPECIAL, tokenizer.convert_tokens_to_ids(SPECIAL)))
     heads, end = hidden // 48, dict(bos_token_id=None, eos_token_id=ids["<|im_end|>"], pad_token_id=ids["<|endoftext|>"])
     text = dict(vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=hidden * 8 // 3, num_hidden_layers=layers, num_attention_heads=heads,
-                num_key_value_heads=heads // 2, max_position_embeddings=2048, tie_word_embeddings=True, **end,
+                num_key_value_heads=heads // 2, initializer_range=hidden**-.5, max_position_embeddings=2048, tie_word_embeddings=True, **end,
                 rope_parameters=dict(rope_type="default", rope_theta=10_000., mrope_section=[8, 8, 8]))
-    tower = dict(depth=depth, hidden_size=vision, intermediate_size=vision * 2, num_heads=4, out_hidden_size=hidden, fullatt_block_indexes=list(range(1, depth, 2)))
+    tower = dict(depth=depth, hidden_size=vision, initializer_range=vision**-.5, intermediate_size=vision * 2, num_heads=4, out_hidden_size=hidden, fullatt_block_indexes=list(range(1, depth, 2)))
     torch.manual_seed(seed)
     return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(
         text_config=text, vision_config=tower, tie_word_embeddings=True, image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"], **end))
 
-# %% ../nbs/03_vlm.ipynb #fc108575
+# %% ../nbs/03_vlm.ipynb #dfc45314
 class VLM:
     "A vision-language model with its processor."
     def __init__(self, model,      # e.g. `Qwen2_5_VLForConditionalGeneration`
@@ -157,7 +158,7 @@ class VLM:
         self.model.save_pretrained(folder); self.processor.save_pretrained(folder)
         return Path(folder)
 
-# %% ../nbs/03_vlm.ipynb #37c50e65
+# %% ../nbs/03_vlm.ipynb #6f661841
 def _processor(source, kind, **kw): # model folder or hub id, model type of its configuration
     "The model's own processor, without video where it would need torchvision."
     import transformers
@@ -165,7 +166,7 @@ def _processor(source, kind, **kw): # model folder or hub id, model type of its 
     cls = image_only(getattr(transformers, names[kind])) if kind in names else transformers.AutoProcessor
     return cls.from_pretrained(source, **kw)
 
-# %% ../nbs/03_vlm.ipynb #943eeb84
+# %% ../nbs/03_vlm.ipynb #a08d0528
 def load(source,            # folder, or hub id (needs the network)
          device=None,       # default: cuda where there is one, else cpu
          dtype="auto",      # as stored, or e.g. torch.bfloat16
@@ -180,7 +181,7 @@ def load(source,            # folder, or hub id (needs the network)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return VLM(model.to(device).eval(), _processor(source, config.model_type, revision=revision))
 
-# %% ../nbs/03_vlm.ipynb #972b93ea
+# %% ../nbs/03_vlm.ipynb #d785f8e3
 def inputs(vlm, images, # pictures (PIL)
            prompt,      # key of `PROMPTS` or text: one for all, or a list with one per picture
            answers=None): # texts to append as the assistant's turn, for training
@@ -193,7 +194,7 @@ def inputs(vlm, images, # pictures (PIL)
     ends = vlm.processor.tokenizer([a + vlm.processor.tokenizer.eos_token for a in answers])["input_ids"]
     return batch, [len(e) for e in ends]
 
-# %% ../nbs/03_vlm.ipynb #79f92117
+# %% ../nbs/03_vlm.ipynb #26d85ae6
 def _answer(self:VLM, images,        # pictures (PIL)
             prompt="eval",           # key of `PROMPTS` or text: one for all, or a list
             max_new_tokens=160,      # length limit of an answer
@@ -216,7 +217,7 @@ def _answer(self:VLM, images,        # pictures (PIL)
 
 VLM.answer = _answer
 
-# %% ../nbs/03_vlm.ipynb #31f8bab7
+# %% ../nbs/03_vlm.ipynb #996b9439
 def answer_all(vlm, photos,   # dataset with `id` and `image`
                path,          # JSON lines: id, text; continued where it ends
                prompt="eval", # key of `PROMPTS` or text
@@ -237,10 +238,10 @@ def answer_all(vlm, photos,   # dataset with `id` and `image`
         done |= zip(rows["id"], texts)
     return [done[i] for i in photos["id"]]
 
-# %% ../nbs/03_vlm.ipynb #1e773056
+# %% ../nbs/03_vlm.ipynb #29131174
 from . import postcards
 
-# %% ../nbs/03_vlm.ipynb #005c6c76
+# %% ../nbs/03_vlm.ipynb #c65050a8
 def fresh(n,               # pictures per batch
           steps,           # batches
           seed=0,          # of places and pictures
@@ -248,13 +249,13 @@ def fresh(n,               # pictures per batch
     "Batches of freshly rendered postcards of all countries: (uint8 pictures [n, H, W, 3], their rows). No picture is seen twice."
     for step in range(steps): yield postcards.batch(n, seed=seed * 100_003 + step, style=style, held_out=None)
 
-# %% ../nbs/03_vlm.ipynb #ebd1a6f8
+# %% ../nbs/03_vlm.ipynb #9a539dc9
 @lru_cache
 def sentences():
     "Every cue sentence of the embedded world that 2,000 pictures show, in alphabetical order."
     return sorted({s for _, rows in fresh(500, 4, seed=10_000) for r in rows for s in r["sentences"]})
 
-# %% ../nbs/03_vlm.ipynb #979dea25
+# %% ../nbs/03_vlm.ipynb #a5877093
 def tracked(items,      # what is worked through
             total,      # how many
             title,      # shown before the count
@@ -268,7 +269,7 @@ def tracked(items,      # what is worked through
         if i % max(1, total // 20) == 0: watch(f"{title} {i}/{total}")
         yield item
 
-# %% ../nbs/03_vlm.ipynb #1257e3d0
+# %% ../nbs/03_vlm.ipynb #aed4415a
 def _cosine(step, steps, warm=.1): # 0..steps
     "Share of the peak learning rate: linear warm-up, then cosine to zero."
     return min(1., (step + 1) / (warm * steps + 1)) * .5 * (1 + np.cos(np.pi * step / steps))
@@ -278,39 +279,64 @@ def _optimizer(params, lr, steps):
     opt = torch.optim.AdamW(params, lr=lr, weight_decay=.01)
     return opt, torch.optim.lr_scheduler.LambdaLR(opt, lambda s: float(_cosine(min(s, steps), steps)))
 
-# %% ../nbs/03_vlm.ipynb #1ebc81cd
-def see(vlm, images, head): # pictures, linear layer [hidden, labels]
-    "Cue logits [n, labels] from the vision tower: for each cue the most confident of the picture's tokens."
+# %% ../nbs/03_vlm.ipynb #f0f8a196
+def caption_words(row,       # of `postcards.batch`
+                  tokenizer): # of the student
+    "Token ids of the words that a caption of the picture would have."
+    text = [" " + s for s in row["sentences"]] + [f"[{row['country']}"] * row["localizable"]
+    return {i for t in text for i in tokenizer(t)["input_ids"]}
+
+def telling_words(tokenizer, n=2000): # of the student; number of pictures
+    "Words that at least five of `n` pictures have, and at most 70 % of them: token ids."
+    from collections import Counter
+    count = Counter(i for _, rows in fresh(n // 4, 4, seed=10_000) for r in rows for i in caption_words(r, tokenizer))
+    return sorted(i for i, k in count.items() if 5 <= k <= .7 * n)
+
+# %% ../nbs/03_vlm.ipynb #57d523b9
+def see(vlm, images, words): # pictures, token ids
+    "Logits [pictures, words] without bias: log-mean-exp over the tokens of a picture."
     pixels = vlm.processor.image_processor(images=list(images), return_tensors="pt").to(vlm.device)
     tokens = vlm.model.model.visual(pixels["pixel_values"], grid_thw=pixels["image_grid_thw"]).pooler_output
-    return head(tokens).view(len(images), -1, head.out_features).amax(1)
+    tokens = tokens / tokens.pow(2).mean(-1, keepdim=True).add(1e-6).sqrt()
+    logits = (tokens @ vlm.model.get_input_embeddings().weight[words].T).view(len(images), -1, len(words))
+    return logits.logsumexp(1) - np.log(logits.shape[1])
 
-# %% ../nbs/03_vlm.ipynb #27b6656e
-def warm_up(vlm,        # its vision tower is trained
-            steps=400,  # batches of fresh pictures
+# %% ../nbs/03_vlm.ipynb #ef1f48b6
+def warm_up(vlm,        # its vision tower and word embeddings are trained
+            steps=200,  # batches of fresh pictures
             batch=48,   # pictures per batch
-            lr=1e-3,    # peak learning rate
-            seed=0,     # of pictures and head
+            lr=2e-3,    # peak learning rate
+            seed=0,     # of the pictures
             watch=None): # function(line), see `tracked`
-    "Teach the vision tower to name the cues of fresh pictures. Returns a log: step, loss, recall and precision of the cues."
+    "Teach the vision tower to name what fresh pictures show. Returns a log: step, loss, recall and precision of the words."
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
     torch.manual_seed(seed)
-    names = sentences()
-    index, head = {s: i for i, s in enumerate(names)}, torch.nn.Linear(vlm.model.config.text_config.hidden_size, len(names)).to(vlm.device)
-    opt, schedule = _optimizer([*vlm.model.model.visual.parameters(), *head.parameters()], lr, steps)
+    embeddings, words = vlm.model.get_input_embeddings().weight, telling_words(vlm.processor.tokenizer)
+    index, bias = {w: i for i, w in enumerate(words)}, torch.full([len(words)], -2., device=vlm.device, requires_grad=True)
+    opt, schedule = _optimizer([*vlm.model.model.visual.parameters(), embeddings, bias], lr, steps)
     log = []
     for step, (images, rows) in enumerate(tracked(fresh(batch, steps, seed), steps, "see", watch)):
-        truth = torch.zeros(len(rows), len(names), device=vlm.device)
-        for i, r in enumerate(rows): truth[i, [index[s] for s in r["sentences"] if s in index]] = 1
-        logits = see(vlm, images, head)
-        loss = binary_cross_entropy_with_logits(logits, truth, pos_weight=torch.full([len(names)], 5., device=vlm.device))
+        truth = torch.zeros(len(rows), len(words), device=vlm.device)
+        for i, r in enumerate(rows): truth[i, [index[w] for w in caption_words(r, vlm.processor.tokenizer) if w in index]] = 1
+        logits = see(vlm, images, words) + bias
+        loss = binary_cross_entropy_with_logits(logits, truth, pos_weight=torch.full([len(words)], 3., device=vlm.device))
         opt.zero_grad(); loss.backward(); opt.step(); schedule.step()
         hit = (logits > 0) & (truth > 0)
         log.append(dict(step=step, loss=loss.item(), recall=(hit.sum() / truth.sum()).item(), precision=(hit.sum() / (logits > 0).sum().clamp(min=1)).item()))
+    _rescale(vlm, images)
     return log
 
-# %% ../nbs/03_vlm.ipynb #b21c7911
+def _rescale(vlm, images): # some pictures
+    "Give picture features the standard deviation of word embeddings."
+    import torch
+    pixels = vlm.processor.image_processor(images=list(images), return_tensors="pt").to(vlm.device)
+    with torch.no_grad():
+        last, features = vlm.model.model.visual.merger.mlp[-1], vlm.model.model.visual(pixels["pixel_values"], grid_thw=pixels["image_grid_thw"]).pooler_output
+        factor = vlm.model.get_input_embeddings().weight.std() / features.std()
+        last.weight *= factor; last.bias *= factor
+
+# %% ../nbs/03_vlm.ipynb #d13a1937
 def answer_text(country, city, # names as they are to be written
                 sentences=None, # cue sentences; None: no reasoning (the `direct` prompt)
                 localizability=None): # 0..1 for teachers
@@ -320,7 +346,7 @@ def answer_text(country, city, # names as they are to be written
     if localizability is not None: lines += f"\nlocalizability: {localizability:.2f}"
     return f"<think>{' '.join(sentences)}</think>\n<answer>\n{lines}\n</answer>"
 
-# %% ../nbs/03_vlm.ipynb #5d7f48e6
+# %% ../nbs/03_vlm.ipynb #a2f9de33
 def weak_answer(row,           # of `postcards.batch`
                 rng,           # numpy Generator
                 p_country=.85, # right country
@@ -338,13 +364,13 @@ def weak_answer(row,           # of `postcards.batch`
     sure = rng.beta(6, 2) if row["localizable"] else rng.beta(2, 4)
     return answer_text(place.country, place.city, None if prompt == "direct" else said, sure if prompt == "teacher" else None)
 
-# %% ../nbs/03_vlm.ipynb #85602028
+# %% ../nbs/03_vlm.ipynb #85be0bfe
 def true_answer(row, rng, prompt="eval"): # as `weak_answer`
     "Every cue and the right place."
     return weak_answer(row, rng, 1., 0., 0., prompt) if not row["localizable"] else \
         answer_text(row["country"], row["city"], None if prompt == "direct" else row["sentences"], 1. if prompt == "teacher" else None)
 
-# %% ../nbs/03_vlm.ipynb #07017334
+# %% ../nbs/03_vlm.ipynb #0e21bc30
 def student(seed=0,     # of the weights
             **sizes):   # of `tiny_model`
     "The untrained student, with a vocabulary for everything that the embedded world says."
@@ -354,7 +380,7 @@ def student(seed=0,     # of the weights
     tok = tiny_tokenizer(texts, {f"[{n}" for n in [*world.city, *world.country]})
     return VLM(tiny_model(tok, seed=seed, **sizes), tiny_processor(tok))
 
-# %% ../nbs/03_vlm.ipynb #ce2dee8b
+# %% ../nbs/03_vlm.ipynb #1f74b22d
 def answer_loss(vlm, images, prompts, answers): # pictures, keys or texts, texts to learn
     "Mean cross-entropy of the answers' tokens (the prompt is not learned)."
     import torch
@@ -363,11 +389,11 @@ def answer_loss(vlm, images, prompts, answers): # pictures, keys or texts, texts
     for row, n in zip(labels, lengths): row[:-n] = -100
     return vlm.model(**batch, labels=labels).loss
 
-# %% ../nbs/03_vlm.ipynb #5ac5055f
+# %% ../nbs/03_vlm.ipynb #1a00a38b
 def pretrain(vlm,         # all of it is trained
              steps=400,   # batches of fresh pictures
              batch=24,    # pictures per batch
-             lr=1e-3,     # peak learning rate
+             lr=3e-3,     # peak learning rate
              seed=0,      # of pictures and texts
              teach=weak_answer, # (row, rng, prompt=) → text to learn
              watch=None): # function(line), see `tracked`

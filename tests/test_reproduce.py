@@ -95,7 +95,7 @@ def test_only_replaces_its_own_rows_of_the_report(project):
     reproduce(root=project)
     report = reproduce(only="02_b", root=project)
     assert [(r.item, r.files) for r in report.rows] == [("01_a", ["figures/01_a.csv"]), ("02_b", ["figures/02_b.csv"])]
-    assert "| 02_b | nbs/paper/02_b.ipynb | figures/02_b.csv |" in (project/"figures"/"run_report.md").read_text()
+    assert ["02_b", "nbs/paper/02_b.ipynb", "figures/02_b.csv"] in [[c.strip() for c in line.split("|")[1:4]] for line in (project/"figures"/"run_report.md").read_text().splitlines()]
 
 
 def test_fresh_forgets_what_was_made(project):

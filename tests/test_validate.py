@@ -121,7 +121,7 @@ def test_kept_rows_are_right_grounded_and_ready_for_training(photos, result):
     assert len(dataset) > 30
     for row in dataset:
         seen = {e["text"]: e["share"] for e in row["entities"]}
-        assert true[row["id"]]["localizable"] and set(entities(row["reasoning"])) <= set(seen) and min(seen.values()) >= .001
+        assert true[row["id"]]["localizable"] and set(entities(row["reasoning"])) <= set(seen) and min(seen.values()) >= .002
         assert [p["type"] for p in row["prompt"][0]["content"]] == ["image", "text"] and row["image"].tobytes() == true[row["id"]]["image"].tobytes()
 
 
