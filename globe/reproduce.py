@@ -7,14 +7,14 @@ __all__ = ['INSTALL', 'ABOUT', 'RESUME', 'Usage', 'notebooks', 'declared', 'plan
            'paper_item', 'Report', 'expected', 'clock', 'Watch', 'NotebookFailed', 'reproduce', 'with_outputs',
            'readme', 'publish', 'doctor', 'main']
 
-# %% ../nbs/13_reproduce.ipynb #6a419595
+# %% ../nbs/13_reproduce.ipynb #b278a77a
 import argparse, fnmatch, json, os, queue, re, shutil, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from .stages import Busy, alone, checkout, figures_folder, read_profile, run_folder, _write
 
-# %% ../nbs/13_reproduce.ipynb #e66f50ce
+# %% ../nbs/13_reproduce.ipynb #3d4c3125
 class Usage(ValueError): "Called wrongly; nothing has run."
 
 def notebooks(
@@ -28,7 +28,7 @@ def notebooks(
     if not fits: raise Usage(f"no notebook fits {only!r}; there are {', '.join(p.stem for p in found)}" if only else f"no notebooks in {nbs}")
     return fits
 
-# %% ../nbs/13_reproduce.ipynb #e81842e8
+# %% ../nbs/13_reproduce.ipynb #57aa1847
 def declared(
     notebook:Path,
 ) -> set:  # empty if no cell has the tag `parameters`
@@ -36,7 +36,7 @@ def declared(
     import papermill
     return set(papermill.inspect_notebook(notebook))
 
-# %% ../nbs/13_reproduce.ipynb #dc21366b
+# %% ../nbs/13_reproduce.ipynb #f21cfece
 def plan(
     paths:list,       # notebooks
     parameters:dict,  # all that could be passed
@@ -50,7 +50,7 @@ def plan(
         if not any(name in known for known in names.values()): raise Usage(f"no notebook of this run has a parameter {name!r}")
     return [(p, {k: v for k, v in parameters.items() if k in known}) for p, known in names.items()]
 
-# %% ../nbs/13_reproduce.ipynb #f258ddf1
+# %% ../nbs/13_reproduce.ipynb #115c3e66
 def execute(
     notebook:Path,    # to run
     output:Path,      # executed copy, written after each cell
@@ -69,7 +69,7 @@ def execute(
                                    resources={"metadata": {"path": str(Path(notebook).parent)}}, extra_arguments=["--log-level=CRITICAL"],
                                    config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}))
 
-# %% ../nbs/13_reproduce.ipynb #0871895f
+# %% ../nbs/13_reproduce.ipynb #af362348
 def kernel_environment(
     profile:str,    # "paper" may use the network and all cores
     progress:Path,  # file for `stages.say`
@@ -88,7 +88,7 @@ def _environment(variables):
     finally:
         for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
 
-# %% ../nbs/13_reproduce.ipynb #528aeef1
+# %% ../nbs/13_reproduce.ipynb #ad7d293d
 @dataclass
 class Row:
     "What came of one notebook."
@@ -101,7 +101,7 @@ class Row:
     peak_mb: float = 0.     # of the kernel and its children
     past: dict = field(default_factory=dict)        # seeds -> seconds of a whole run, for the estimate
 
-# %% ../nbs/13_reproduce.ipynb #1a092abd
+# %% ../nbs/13_reproduce.ipynb #4c12a412
 def paper_item(
     notebook:Path,
 ) -> str:  # empty for a notebook of the library
@@ -111,7 +111,7 @@ def paper_item(
     title = re.search(r"^# (.+)", "".join(cells[0]["source"]), re.M) if cells else None
     return title[1].partition(":")[0].strip() if title else notebook.stem
 
-# %% ../nbs/13_reproduce.ipynb #f8b88147
+# %% ../nbs/13_reproduce.ipynb #fdfb0903
 def _written(folder):
     "Files of a folder with the time at which they were written."
     return {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -119,7 +119,7 @@ def _written(folder):
 def _new_files(before, after, root):
     return [p.relative_to(root).as_posix() for p, t in after.items() if before.get(p) != t and p.stem != "run_report"]
 
-# %% ../nbs/13_reproduce.ipynb #7b2d51c6
+# %% ../nbs/13_reproduce.ipynb #89083852
 def _table(
     rows:list,  # of cells; the first row is the head
 ) -> str:       # Markdown, the columns padded so that a terminal shows them too
@@ -127,13 +127,13 @@ def _table(
     lines = ["| " + " | ".join(str(c).ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
     return "\n".join([lines[0], "|" + "|".join("-"*(w + 2) for w in widths) + "|", *lines[1:]])
 
-# %% ../nbs/13_reproduce.ipynb #4cf92727
+# %% ../nbs/13_reproduce.ipynb #00574d70
 def _report_cells(row):
     given = ", ".join(f"{k}={v}" for k, v in row.parameters.items() if v != "")
     kept = f" (+ {row.kept:.0f})" if row.kept else ""
     return [row.item or "library", row.notebook, ", ".join(row.files) or "–", given or "–", f"{row.seconds:.1f}{kept}", f"{row.peak_mb:.0f} MB"]
 
-# %% ../nbs/13_reproduce.ipynb #998daf30
+# %% ../nbs/13_reproduce.ipynb #532348c9
 @dataclass
 class Report:
     "The rows of a run, in the order of the notebooks."
@@ -148,7 +148,7 @@ class Report:
         return (f"# Run report: profile {self.profile}\n\n{_table([head, *map(_report_cells, self.rows), total])}\n\n"
                 "Seconds (+ n): stages that were finished before took n seconds then and were not run again.")
 
-# %% ../nbs/13_reproduce.ipynb #76022c7f
+# %% ../nbs/13_reproduce.ipynb #6cd204ba
 def _load_rows(folder):
     file = folder/"run_report.json"
     return {r["notebook"]: Row(**r) for r in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else {}
@@ -160,7 +160,7 @@ def _save_rows(folder, rows, profile, order):
     _write(folder/"run_report.md", report._repr_markdown_() + "\n")
     return report
 
-# %% ../nbs/13_reproduce.ipynb #b8b4cc4a
+# %% ../nbs/13_reproduce.ipynb #4d20f036
 def expected(
     row:Row,    # of the last run, or nothing
     seeds:int,
@@ -169,16 +169,17 @@ def expected(
     if not row: return float("nan")
     return row.past.get(str(seeds)) or row.seconds + row.kept
 
-# %% ../nbs/13_reproduce.ipynb #369f2885
+# %% ../nbs/13_reproduce.ipynb #780f5b33
 def clock(
     seconds:float,
 ) -> str:
     "A duration as people write it."
     if seconds != seconds: return "?"
     minutes, s = divmod(int(seconds), 60)
+    if not minutes: return f"{s} s"
     return f"{minutes//60} h {minutes%60:02d} min" if minutes >= 60 else f"{minutes}:{s:02d} min"
 
-# %% ../nbs/13_reproduce.ipynb #0a4ee60b
+# %% ../nbs/13_reproduce.ipynb #bed2e39c
 class Watch:
     "Shows how a run is getting on, on standard output."
     def __init__(self,
@@ -189,7 +190,7 @@ class Watch:
         self.progress, self.count, self.every = progress, count, every
         self.read, self.start, self.shown, self.passing, self.tty = 0, time.time(), time.time(), "", sys.stdout.isatty()
 
-# %% ../nbs/13_reproduce.ipynb #cdf78e13
+# %% ../nbs/13_reproduce.ipynb #1831f8c1
 def _line(self, text):
     "A line that stays."
     print(("\r\x1b[2K" if self.tty else "") + text, flush=True)
@@ -203,7 +204,7 @@ def _status(self, text):
 
 Watch.line, Watch.status = _line, _status
 
-# %% ../nbs/13_reproduce.ipynb #56c02409
+# %% ../nbs/13_reproduce.ipynb #a9429855
 def _spoken(self):
     "Lines that stages have said since the last call; shows them and returns the seconds of stages that were kept."
     with open(self.progress, encoding="utf-8", errors="replace") as f:
@@ -220,7 +221,7 @@ def _spoken(self):
 
 Watch.spoken = _spoken
 
-# %% ../nbs/13_reproduce.ipynb #499b3591
+# %% ../nbs/13_reproduce.ipynb #0e5aaafe
 class NotebookFailed(RuntimeError): "A notebook failed. The message names notebook, cell, error and executed copy."
 
 def _start(notebook, output, parameters):
@@ -233,7 +234,7 @@ def _start(notebook, output, parameters):
     thread.start()
     return thread, cell, result
 
-# %% ../nbs/13_reproduce.ipynb #6584bb84
+# %% ../nbs/13_reproduce.ipynb #63dfc865
 def _memory_mb():
     "Resident memory of all child processes now: the kernel and what it started."
     import psutil
@@ -243,7 +244,7 @@ def _memory_mb():
         except psutil.Error: pass
     return total/2**20
 
-# %% ../nbs/13_reproduce.ipynb #a9ddfe47
+# %% ../nbs/13_reproduce.ipynb #4fc4e168
 def _failure(error, notebook, output, root):
     "One line that says what failed, where, and where to look."
     shown = output.relative_to(root) if output.is_relative_to(root) else output
@@ -253,7 +254,7 @@ def _failure(error, notebook, output, root):
     what = " ".join(what.split())
     return NotebookFailed(f"{notebook.relative_to(root)}{where}: {what[:400]}\n  the executed copy, with the traceback: {shown}")
 
-# %% ../nbs/13_reproduce.ipynb #f0e80398
+# %% ../nbs/13_reproduce.ipynb #32f14dc2
 def _follow(watch, notebook, output, parameters, label, left):
     "Run one notebook, show it, and return (seconds, seconds kept, peak memory). `left` gives the seconds that the rest will take."
     thread, cell, result = _start(notebook, output, parameters)
@@ -270,7 +271,7 @@ def _follow(watch, notebook, output, parameters, label, left):
     if error is not None: raise error
     return time.time() - start, kept + watch.spoken(), peak
 
-# %% ../nbs/13_reproduce.ipynb #7205080f
+# %% ../nbs/13_reproduce.ipynb #12ad6039
 def _left(times, i):
     "Function from the seconds spent in notebook `i` to a text: how long still."
     later = sum(times[i+1:])
@@ -279,7 +280,7 @@ def _left(times, i):
         return "no earlier run to estimate from" if seconds != seconds else f"about {clock(seconds)} left"
     return text
 
-# %% ../nbs/13_reproduce.ipynb #abfb50ba
+# %% ../nbs/13_reproduce.ipynb #3caf9dd5
 def reproduce(
     profile:str="mini",  # file in nbs/profiles
     seeds:int=1,         # training seeds per configuration
@@ -305,7 +306,7 @@ def reproduce(
         (run/"progress.log").write_text("")
         with _environment(kernel_environment(profile, run/"progress.log")): return _run_all(jobs, given, root, run)
 
-# %% ../nbs/13_reproduce.ipynb #38989fdd
+# %% ../nbs/13_reproduce.ipynb #9a2b8d56
 def _run_all(jobs, given, root, run):
     "Run the planned notebooks one after the other; the report is written after each."
     folder = figures_folder(given["profile"], root)
@@ -327,7 +328,7 @@ def _run_all(jobs, given, root, run):
     watch.line(f"done in {clock(time.time() - watch.start)}; the report: {(folder/'run_report.md').relative_to(root)}")
     return report
 
-# %% ../nbs/13_reproduce.ipynb #3135bc21
+# %% ../nbs/13_reproduce.ipynb #ba9b73f1
 def with_outputs(
     notebook,  # notebook node: the source
     executed,  # notebook node: its executed copy
@@ -343,7 +344,7 @@ def _quiet(outputs):
     "Outputs without warnings and progress bars."
     return [o for o in outputs if o.get("name") != "stderr"]
 
-# %% ../nbs/13_reproduce.ipynb #535fb702
+# %% ../nbs/13_reproduce.ipynb #1029c6d7
 def readme(
     root:Path=None,  # checkout
 ) -> str:            # Markdown
@@ -358,7 +359,7 @@ def readme(
     text = re.sub(r"\]\((?!https?:|#|mailto:)([^)\s]+)", lambda m: "](" + os.path.normpath("nbs/" + m[1]).replace(os.sep, "/"), text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
-# %% ../nbs/13_reproduce.ipynb #715ee264
+# %% ../nbs/13_reproduce.ipynb #bc02a641
 def publish(
     profile:str="mini",  # of the run
     root:Path=None,      # checkout
@@ -376,7 +377,7 @@ def publish(
     _write(root/"README.md", readme(root))
     return [*notebooks(root), root/"README.md"]
 
-# %% ../nbs/13_reproduce.ipynb #1e904143
+# %% ../nbs/13_reproduce.ipynb #c6e8d92d
 INSTALL = "make .venv/installed    (or: pip install -e '.[dev]')"
 
 def _requirements():
@@ -388,7 +389,7 @@ def _requirements():
         try: yield name, wanted, metadata.version(name)
         except metadata.PackageNotFoundError: yield name, wanted, ""
 
-# %% ../nbs/13_reproduce.ipynb #5f278ee9
+# %% ../nbs/13_reproduce.ipynb #b0a37ab4
 def _device():
     "What torch would compute on."
     try: import torch
@@ -397,7 +398,7 @@ def _device():
     if torch.backends.mps.is_available(): return "mps"
     return f"cpu, {torch.get_num_threads()} threads"
 
-# %% ../nbs/13_reproduce.ipynb #e75f6463
+# %% ../nbs/13_reproduce.ipynb #e586722d
 def doctor() -> dict: # what `globe doctor --json` prints
     "Versions, device, and what is missing with the command that gets it."
     from globe.places import cache_dir, data_dir
@@ -416,7 +417,7 @@ def _version():
     from globe import __version__
     return __version__
 
-# %% ../nbs/13_reproduce.ipynb #5d338acc
+# %% ../nbs/13_reproduce.ipynb #cc4e9aff
 def _reproduce_command(a):
     report = reproduce(a.profile, a.seeds, a.photos or None, a.only or None, a.fresh)
     print("\n" + report._repr_markdown_())
@@ -431,7 +432,7 @@ def _doctor_command(a):
         if not found["missing"]: print("nothing is missing")
     return 1 if found["missing"] else 0
 
-# %% ../nbs/13_reproduce.ipynb #f023ce0d
+# %% ../nbs/13_reproduce.ipynb #8dd2f3f7
 def _score_command(a):
     from globe.evaluate import score_files
     evaluation = score_files(a.predictions, a.truth)
@@ -440,7 +441,7 @@ def _score_command(a):
 def _publish_command(a):
     print("\n".join(f"wrote {p}" for p in publish(a.profile)))
 
-# %% ../nbs/13_reproduce.ipynb #5f3f3aee
+# %% ../nbs/13_reproduce.ipynb #0ada45a7
 ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (NeurIPS 2025), reproduced.
 
   globe reproduce                      all tables and figures, on a laptop, without network
@@ -451,7 +452,7 @@ ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (Ne
 
 RESUME = "finished stages are kept: the same command goes on where it stopped"
 
-# %% ../nbs/13_reproduce.ipynb #c3052008
+# %% ../nbs/13_reproduce.ipynb #ea323e5b
 def _parser():
     "The command line."
     parser = argparse.ArgumentParser("globe", description=ABOUT, epilog="Exit code: 0 fine, 1 failed, 2 called wrongly.",
@@ -472,7 +473,7 @@ def _parser():
     p.add_argument("--profile", default="mini", help="of the run (default: %(default)s)")
     return parser
 
-# %% ../nbs/13_reproduce.ipynb #ede76c88
+# %% ../nbs/13_reproduce.ipynb #22bcbd4a
 def _reproduce_options(p):
     p.add_argument("--profile", default="mini", help="smoke: minutes, a test that everything works; mini: the committed results; "
                    "paper: the paper's models and data, needs GPUs (default: %(default)s)")
@@ -487,7 +488,7 @@ def _score_options(p):
     p.add_argument("--truth", required=True, help="CSV with id, latitude and longitude")
     p.add_argument("--json", action="store_true", help="for programs")
 
-# %% ../nbs/13_reproduce.ipynb #ab2ea5c0
+# %% ../nbs/13_reproduce.ipynb #97bf2ac4
 def main(
     argv:list=None,  # arguments; those of the process if not given
 ) -> int:            # exit code
@@ -500,7 +501,7 @@ def main(
         print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
         return 2 if isinstance(e, Usage) else 1
 
-# %% ../nbs/13_reproduce.ipynb #7cfa3771
+# %% ../nbs/13_reproduce.ipynb #0189db5a
 def _one_line(error):
     "An exception as a person wants to read it. Errors of our own explain themselves; others are named."
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)

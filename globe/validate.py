@@ -10,7 +10,7 @@ __all__ = ['WORDS', 'NEGATION', 'HARMLESS', 'BREAK', 'AFTER', 'JOINED', 'CHECKS'
            'teachers_agree', 'grounded', 'verdict', 'look', 'numbers', 'facts', 'by_photo', 'validate', 'judge_again',
            'mp16_reason', 'funnel', 'deserved', 'wilson', 'measure', 'sensitivity', 'part', 'judge_rows']
 
-# %% ../nbs/05_validate.ipynb #81ee75de
+# %% ../nbs/05_validate.ipynb #b4a2bc17
 import hashlib, importlib.util, os, re
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from .places import distance_km, locate, same_city, same_country
 from .postcards import CLASSES
 from .vlm import PROMPTS, conversation
 
-# %% ../nbs/05_validate.ipynb #6c964ded
+# %% ../nbs/05_validate.ipynb #e4015cd0
 WORDS = {"sea": "ocean|seaside|seashore", "mountain": "peak|mountain range|summit", "palm tree": "palm|coconut palm|coconut tree|date palm",
          "conifer": "pine|fir|spruce|pine tree|fir tree|conifer tree|coniferous tree", "cactus": "cactus plant|cacti|saguaro", "shrub": "bush|scrub",
          "broadleaf tree": "deciduous tree|leafy tree|oak|oak tree", "rock": "boulder", "flag": "banner|ensign", "house": "cottage|low building", "car": "vehicle|automobile|taxi",
@@ -35,7 +35,7 @@ def plural(word):  # singular noun
     "The regular English plural."
     return word + "es" if re.search(r"(s|x|ch|sh)$", word) else word[:-1] + "ies" if re.search(r"[^aeiou]y$", word) else word + "s"
 
-# %% ../nbs/05_validate.ipynb #1ed737c9
+# %% ../nbs/05_validate.ipynb #dc51db0f
 NEGATION = ("no|not|without|nor|neither|never|lacks?|lacking|absence of|instead of|rather than|unlike|free of|devoid of|cannot|"
             "(?:do|does|did|is|are|was|were|has|have|ca|could|wo)n['’]t")
 HARMLESS = "(?:no|without(?: a| any)?) doubt|not (?:only|just|far|least)|signs? (?:of|that)|sea level|palms? of (?:the|his|her|a) hand"
@@ -52,7 +52,7 @@ def reader(classes=CLASSES):  # tuple of class names, background first
     words = "|".join(re.escape(w) for w in sorted(named, key=len, reverse=True))
     return re.compile(rf"\b(?:(?P<skip>{HARMLESS})|(?P<no>{NEGATION})|(?P<word>{words})(?:\b(?P<after>{AFTER}))?|(?P<stop>{BREAK}))\b|(?P<end>[.;:!?()\n])"), named
 
-# %% ../nbs/05_validate.ipynb #be87b438
+# %% ../nbs/05_validate.ipynb #040f6abd
 def entities(text,             # reasoning of a teacher or student
              classes=CLASSES): # tuple of the segmenter's class names
     "Classes that `text` names and does not deny, each once, in order of appearance."
@@ -69,7 +69,7 @@ def entities(text,             # reasoning of a teacher or student
             since = m.end()
     return list(found)
 
-# %% ../nbs/05_validate.ipynb #51c11036
+# %% ../nbs/05_validate.ipynb #7e81089c
 class Segmenter:
     "A semantic segmentation model with its image processor and class names."
     def __init__(self, model, processor):
@@ -94,7 +94,7 @@ def load_segmenter(source,         # folder or hub id
     model = AutoModelForSemanticSegmentation.from_pretrained(source, revision=revision, use_safetensors=True)
     return Segmenter(model.to(device or model.device), ViTImageProcessorPil.from_pretrained(source, revision=revision))
 
-# %% ../nbs/05_validate.ipynb #e15614ab
+# %% ../nbs/05_validate.ipynb #8ccf6925
 def tiny_segmenter(classes=CLASSES,  # names, background first
                    size=112):        # side of the pictures in pixels
     "An untrained SegFormer."
@@ -103,7 +103,7 @@ def tiny_segmenter(classes=CLASSES,  # names, background first
                              decoder_hidden_size=64, classifier_dropout_prob=0., drop_path_rate=0., id2label=dict(enumerate(classes)), label2id={c: i for i, c in enumerate(classes)})
     return Segmenter(SegformerForSemanticSegmentation(config), ViTImageProcessorPil(size=dict(height=size, width=size)))
 
-# %% ../nbs/05_validate.ipynb #132cc49d
+# %% ../nbs/05_validate.ipynb #5837e9cf
 def class_weights(masks,  # class indices, any shape
                   n):     # number of classes
     "One weight per class, mean 1 over pixels; absent classes weigh nothing."
@@ -111,7 +111,7 @@ def class_weights(masks,  # class indices, any shape
     w = np.where(share > 0, np.maximum(share, 1e-5) ** -.5, 0)
     return w / (w * share).sum()
 
-# %% ../nbs/05_validate.ipynb #7817d367
+# %% ../nbs/05_validate.ipynb #b73cbfb6
 def picture_weights(masks,  # class indices [n, height, width]
                     n):     # number of classes
     "How often each picture should be drawn, as probabilities [n]."
@@ -119,7 +119,7 @@ def picture_weights(masks,  # class indices [n, height, width]
     w = (there / np.maximum(there.sum(0), 1)).sum(1)
     return w / w.sum()
 
-# %% ../nbs/05_validate.ipynb #d8a6499e
+# %% ../nbs/05_validate.ipynb #d4c377ef
 def train_segmenter(photos,          # postcards with `mask`
                     out=None,        # folder for the trained model; None keeps it in memory
                     steps=400,       # of `batch_size` pictures
@@ -147,7 +147,7 @@ def train_segmenter(photos,          # postcards with `mask`
     if out: s.save(out)
     return s
 
-# %% ../nbs/05_validate.ipynb #6995ca95
+# %% ../nbs/05_validate.ipynb #0c9bcd61
 def training_tensors(s, photos, size):
     "Pictures as the segmenter takes them, masks at half the size."
     import torch
@@ -155,7 +155,7 @@ def training_tensors(s, photos, size):
     y = np.stack([np.asarray(m.resize((size // 2, size // 2), 0)) for m in photos["mask"]])
     return torch.from_numpy(x), torch.from_numpy(y)
 
-# %% ../nbs/05_validate.ipynb #0f1ec206
+# %% ../nbs/05_validate.ipynb #2bf3feff
 def visible(images,        # PIL pictures
             segmenter,     # a `Segmenter`, or None to read `images` as masks of `CLASSES`
             minimum=0.,    # smallest share of the picture that counts
@@ -169,7 +169,7 @@ def visible(images,        # PIL pictures
             seen.append({classes[c]: round(float(share[c]), 5) for c in np.argsort(-share) if share[c] > minimum and classes[c] != "background"})
     return seen
 
-# %% ../nbs/05_validate.ipynb #d5efc14d
+# %% ../nbs/05_validate.ipynb #a0e7f5c8
 def segmenter_score(segmenter,      # a `Segmenter`
                     photos,         # postcards with `mask`
                     minimum=.002):  # smallest share that counts, of truth and of answer
@@ -179,7 +179,7 @@ def segmenter_score(segmenter,      # a `Segmenter`
     d = pd.DataFrame(rows).set_index("name").query("shown + found > 0")
     return d.assign(precision=(d.both / d.found).round(3), recall=(d.both / d.shown).round(3))
 
-# %% ../nbs/05_validate.ipynb #a918cf9b
+# %% ../nbs/05_validate.ipynb #c473695e
 def weights_folder(name):  # distribution that carries weights, or folder or hub id
     "The folder of the weights inside an installed package; `name` itself if there is no such package."
     spec = importlib.util.find_spec(re.sub(r"[-.]", "_", name)) if re.fullmatch(r"[\w.-]+", name) else None
@@ -202,11 +202,11 @@ class Meaning:
         "Unit vectors [n, width]; an empty text has length 0."
         parts = [[s for s in re.split(r"(?<=[.!?。])\s+|\n+", t.strip()) if s] for t in texts]
         self.learn(sorted({s for p in parts for s in p} - self.known.keys(), key=len))
-        none = np.zeros_like(next(iter(self.known.values()), np.zeros(1)))
+        none = np.zeros(self.model[1].config.hidden_size, np.float32)
         v = np.stack([np.mean([self.known[s] for s in p], 0) if p else none for p in parts])
         return v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9)
 
-# %% ../nbs/05_validate.ipynb #90734f8c
+# %% ../nbs/05_validate.ipynb #d2dfec01
 def _learn(self, sentences):
     "Embed `sentences`, shortest first so that little is padded."
     import torch
@@ -220,7 +220,7 @@ def _learn(self, sentences):
 
 Meaning.learn = _learn
 
-# %% ../nbs/05_validate.ipynb #f1101e2f
+# %% ../nbs/05_validate.ipynb #52ef9df4
 def place_numbers(answer,  # judgement of the lead teacher
                   photo):  # row with `city`, `country`, `lat`, `lon`
     "Does the named place agree with the label, by name and in km?"
@@ -229,7 +229,7 @@ def place_numbers(answer,  # judgement of the lead teacher
                 city_right=bool(answer["city"] and same_city(answer["city"], photo["city"], photo["country"])),
                 km=float(distance_km(p.lat, p.lon, photo["lat"], photo["lon"])) if p else np.inf)
 
-# %% ../nbs/05_validate.ipynb #3ed41069
+# %% ../nbs/05_validate.ipynb #9ee72676
 def agreement_numbers(lead, others,   # judgements by language models, of one photo
                       coordinates):   # judgements of coordinate teachers, of the same photo
     "Do the others name the lead's place, and how far is the surest coordinate from it?"
@@ -239,7 +239,7 @@ def agreement_numbers(lead, others,   # judgements by language models, of one ph
     return dict(same_place=sum(same) / len(same) if same else 1., coordinate_sure=c["confidence"] if c else 0.,
                 coordinate_km=float(distance_km(p.lat, p.lon, c["lat"], c["lon"])) if p and c else np.nan)
 
-# %% ../nbs/05_validate.ipynb #049a67a0
+# %% ../nbs/05_validate.ipynb #9bb2bcc4
 def grounding_numbers(reasoning,  # of the lead teacher
                       seen,       # class → share, from `visible`
                       classes=CLASSES):
@@ -247,7 +247,7 @@ def grounding_numbers(reasoning,  # of the lead teacher
     named = entities(reasoning, classes)
     return dict(named=named, seen=[dict(text=c, share=s) for c, s in seen.items()], least_seen=min((seen.get(e, 0.) for e in named), default=np.nan))
 
-# %% ../nbs/05_validate.ipynb #8a0e2744
+# %% ../nbs/05_validate.ipynb #3b355996
 def localizable_enough(row,        # numbers of one photo
                        score=.5):  # smallest mean localizability, 0..1
     "Check i: the teachers think, on average, that the place can be told."
@@ -258,7 +258,7 @@ def agrees_with_truth(row,
     "Check ii: the lead names the country of the label, and its city or a place near it."
     return row["country_right"] and (row["city_right"] or row["km"] <= within)
 
-# %% ../nbs/05_validate.ipynb #736e94de
+# %% ../nbs/05_validate.ipynb #320996eb
 def teachers_agree(row,
                    similarity=.6,  # smallest cosine between the lead's reasoning and any other
                    sure=.5,        # confidence from which a coordinate has a say
@@ -272,7 +272,7 @@ def grounded(row,
     "Check iv: what the reasoning names is in the picture."
     return len(row["named"]) >= named and not row["least_seen"] < share
 
-# %% ../nbs/05_validate.ipynb #4b2dec62
+# %% ../nbs/05_validate.ipynb #7ff65652
 CHECKS = (localizable_enough, agrees_with_truth, teachers_agree, grounded)
 UNANSWERED = "unanswered"
 
@@ -282,7 +282,7 @@ def verdict(row,           # numbers of one photo
     if row[UNANSWERED]: return UNANSWERED
     return next((c.__name__ for c in CHECKS if not c(row, **thresholds.get(c.__name__, {}))), "")
 
-# %% ../nbs/05_validate.ipynb #48efa9d4
+# %% ../nbs/05_validate.ipynb #2b4007a3
 def look(photos,      # list of photo rows
          answers,     # photo id → {teacher → judgement}
          teachers,    # names in order, the lead first
@@ -306,13 +306,13 @@ def numbers(photo, given, teachers, seen, vectors, classes):
     row |= dict(similarity=float(min((vectors[lead["teacher"]] @ vectors[o["teacher"]] for o in others), default=1.)), other_reasoning=[o["reasoning"] for o in others])
     return row | facts(photo, given, lead["teacher"])
 
-# %% ../nbs/05_validate.ipynb #94549739
+# %% ../nbs/05_validate.ipynb #67312c9c
 def facts(photo, given, lead):  # photo row, {teacher → judgement}, name of the lead
     "What is known of the errors: `shows_place` and `injected`, None where nobody knows."
     known = any("injected" in g for g in given.values())
     return dict(lead=lead, shows_place=photo.get("localizable"), injected=[f"{t}: {e}" for t, g in given.items() for e in g.get("injected", [])] if known else None)
 
-# %% ../nbs/05_validate.ipynb #2ee3f475
+# %% ../nbs/05_validate.ipynb #53e6107b
 def by_photo(judgements,      # folder, table, or iterable of judgement records
              teachers=None):  # names; all if not given
     "(photo id → {teacher → judgement}, names of the teachers), coordinate teachers last."
@@ -326,7 +326,7 @@ def by_photo(judgements,      # folder, table, or iterable of judgement records
     if not any(speaks[t] for t in names): raise ValueError("no teacher gives reasons; validation needs at least one language model")
     return answers, sorted(names, key=lambda t: not speaks[t])
 
-# %% ../nbs/05_validate.ipynb #7661f9db
+# %% ../nbs/05_validate.ipynb #74109abf
 def validate(photos,          # dataset of photo rows
              judgements,      # folder of answers, table, or list of judgements
              segmenter,       # a `Segmenter`
@@ -351,7 +351,7 @@ def judge_again(ledger,        # from `validate`
     rest = ledger.drop(columns=["kept", "rejected_by"], errors="ignore")
     return pd.concat([rest[["id"]], pd.DataFrame(dict(kept=[not w for w in why], rejected_by=why), index=rest.index), rest.drop(columns="id")], axis=1)
 
-# %% ../nbs/05_validate.ipynb #65e17069
+# %% ../nbs/05_validate.ipynb #d5ab38c6
 PHOTO = ("id", "image", "lat", "lon", "city", "country", "country_code", "source", "licence")
 
 def mp16_reason(photos, ledger, minimum=.002):  # photo rows, ledger in the same order, smallest share of an entity that is stored
@@ -368,7 +368,7 @@ def mp16_reason(photos, ledger, minimum=.002):  # photo rows, ledger in the same
     for name in kind: d = d.add_column(name, [r[name] for r in rows], feature=kind[name])
     return d
 
-# %% ../nbs/05_validate.ipynb #a9db56f8
+# %% ../nbs/05_validate.ipynb #1c608c4a
 def funnel(ledger):  # from `validate`
     "One row for each check: photos that reach it, are rejected, are left."
     names = ([UNANSWERED] if (ledger.rejected_by == UNANSWERED).any() else []) + [c.__name__ for c in CHECKS]
@@ -376,7 +376,7 @@ def funnel(ledger):  # from `validate`
     left = len(ledger) - np.cumsum(out)
     return pd.DataFrame(dict(check=names, reached=left + out, rejected=out, left=left))
 
-# %% ../nbs/05_validate.ipynb #5e5c888d
+# %% ../nbs/05_validate.ipynb #a5f7c011
 PLACE = {"wrong city", "wrong country"}
 
 def deserved(row):  # of the ledger
@@ -393,7 +393,7 @@ def wilson(k, n):  # successes, trials
     ci = binomtest(k, n).proportion_ci(method="wilson")
     return f"{k / n:.2f} [{ci.low:.2f}, {ci.high:.2f}]"
 
-# %% ../nbs/05_validate.ipynb #2566bfa6
+# %% ../nbs/05_validate.ipynb #e773cade
 def measure(ledger):  # of simulated teachers
     "Precision and recall of each check, and of all together, against the injected errors. Raises ValueError where errors are not known."
     known = ledger[ledger.rejected_by != UNANSWERED]
@@ -407,7 +407,7 @@ def measure(ledger):  # of simulated teachers
         reached = among[~out]
     return pd.DataFrame(rows)
 
-# %% ../nbs/05_validate.ipynb #10b3eb60
+# %% ../nbs/05_validate.ipynb #a815279b
 def sensitivity(ledger,   # from `validate`
                 check,    # name of a check
                 name,     # of its threshold
@@ -420,7 +420,7 @@ def sensitivity(ledger,   # from `validate`
         rows.append(dict(value=v, kept=len(kept), bad=bad, bad_share=wilson(bad, len(kept))))
     return pd.DataFrame(rows).rename(columns=dict(value=name))
 
-# %% ../nbs/05_validate.ipynb #87f5c27c
+# %% ../nbs/05_validate.ipynb #9ae6a24b
 NEGATIVE = dict(localizable_enough="not localizable", agrees_with_truth="wrong place", grounded="ungrounded")
 
 def part(id, test=.1):  # photo id, share of the test part

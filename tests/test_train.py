@@ -1,5 +1,5 @@
 "Training: what should move moves, what should not does not, and a run that is killed goes on."
-import json, os, signal, subprocess, sys, time
+import os, signal, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -33,8 +33,14 @@ def moved(before, after):
 SMALL = dict(steps=2, batch=8, lr=1e-3, save_steps=1, warmup=0.)
 
 
+def variety(completions, **columns):
+    "A reward that differs within the group even for an untrained model, which no real reward does."
+    return [len(set(c[0]["content"])) / 50 for c in completions]
+
+
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
-def test_language_moves_and_vision_stays(kind, start, data, tmp_path):
+def test_language_moves_and_vision_stays(kind, start, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([variety], [1.]))
     more = dict(group=4, rewards="recommended", max_new_tokens=12) if kind == "grpo" else {}
     lines = []
     out = getattr(train, kind)(start, data, tmp_path / kind, seed=1, watch=lines.append, **SMALL, **more)
@@ -61,6 +67,8 @@ import sys, os
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from globe import postcards, train
+from test_train import variety
+train.weighted = lambda name, judge=None: ([variety], [1.])
 rows = postcards.postcards(16, seed=1, localizable_share=1.)
 rows = rows.remove_columns(["entities"]).add_column("entities", [[dict(text=e, share=.1) for e in r] for r in rows["entities"]]).add_column("reasoning", [" ".join(s) for s in rows["sentences"]])
 train.grpo({start!r}, rows, Path({out!r}), rewards="accuracy", group=4, max_new_tokens=8, steps=6, batch=8, lr=1e-3, save_steps=2, seed=1, watch=lambda line: print(line, flush=True))
@@ -83,6 +91,7 @@ def test_grpo_survives_a_kill(start, tmp_path):
     assert train.last_checkpoint(tmp_path / "killed"), "a checkpoint survives"
     again = run(tmp_path / "killed")
     assert again[0] > 2, "finished steps are not repeated"
+    assert moved(weights(start), weights(tmp_path / "whole")), "it learned something"
     assert not moved(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
 
 
