@@ -142,7 +142,8 @@ def slow(project):
     notebook(project/"nbs"/"paper"/"01_slow.ipynb", SLOW)
     script = project/"run.py"
     script.write_text(f"import sys, globe.reproduce as r\nr.checkout = lambda: {str(project)!r}\nsys.exit(r.main(['reproduce']))")
-    return project, lambda: subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job of a shell inherits an ignored Ctrl-C
+    return project, lambda: subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
 
 
 def wait_for(log, rows, limit=60):
