@@ -1,6 +1,7 @@
 # The commands of this project. Each sets up .venv first, once; after that no network is needed.
 #   make reproduce [PROFILE=mini] [SEEDS=1] [PHOTOS=folder]   every table and figure
 #   make test                                                 everything that is checked before a change is accepted
+#   make bench                                                speed beside what people use today; some minutes, never part of a test
 #   make lab                                                  JupyterLab with the notebooks
 #   make publish                                              for maintainers: outputs of the last mini run into nbs/, README.md
 #   make readme                                               README.md from nbs/index.ipynb
@@ -12,14 +13,14 @@ PYTHON ?= python3
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
-.PHONY: help reproduce test lab publish readme
+.PHONY: help reproduce test bench lab publish readme
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --no-input
 TORCH := $(shell grep -o 'torch==[0-9.]*' settings.ini)
 SHOW = tee -a .venv/install.log | awk '/^ *(Collecting|Obtaining)/ {printf "\r\033[K  package %d: %s", ++n, $$2; fflush()} /^Installing collected/ {printf "\r\033[K  installing"; fflush()} END {print ""}'
 
 help:
-	@sed -n '2,6s/^#//p' Makefile
+	@sed -n '2,7s/^#//p' Makefile
 
 # torch goes first, so that the rest is resolved against the build (CPU or CUDA) that this machine gets
 .venv/installed: settings.ini setup.py pyproject.toml
@@ -47,6 +48,10 @@ test: .venv/installed
 	@$(PY) -m globe reproduce --profile smoke
 	@echo "4/4 what crosses rooms, bad input, the command line"
 	@$(PY) -m pytest -q --durations 5 --ignore tests/test_repository.py
+
+bench: .venv/installed
+	@$(PIP) --quiet reverse_geocoder==1.5.1 geopy==2.4.1
+	@$(PY) tests/bench_places.py && $(PY) tests/bench_grpo.py
 
 lab: .venv/installed
 	@JUPYTER_PREFER_ENV_PATH=1 .venv/bin/jupyter lab nbs

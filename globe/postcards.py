@@ -6,7 +6,7 @@
 __all__ = ['PLANTS', 'LANDMARKS', 'CLASSES', 'SCENES', 'CHANCE', 'VISIBLE', 'cities', 'Cue', 'vegetation', 'facts', 'Postcard',
            'draw', 'describe', 'batch', 'postcards']
 
-# %% ../nbs/02_postcards.ipynb #6d68b0b2
+# %% ../nbs/02_postcards.ipynb #5ce6908b
 import functools, io
 from dataclasses import dataclass
 from math import cos, log2, pi, sin
@@ -14,7 +14,7 @@ import numpy as np, pandas as pd
 from PIL import Image, ImageDraw, ImageFilter
 from .places import data_dir
 
-# %% ../nbs/02_postcards.ipynb #6976071f
+# %% ../nbs/02_postcards.ipynb #277a92e4
 @functools.cache
 def _cities(): return pd.read_csv(data_dir() / "cities.csv", keep_default_na=False)
 
@@ -22,13 +22,13 @@ def cities():
     "The cities that postcards come from, one row each, with all facts that a picture can show."
     return _cities().copy()
 
-# %% ../nbs/02_postcards.ipynb #e2ae5bdc
+# %% ../nbs/02_postcards.ipynb #2f501d4a
 PLANTS = ("palm tree", "cactus", "shrub", "broadleaf tree", "conifer", "rock")
 LANDMARKS = ("dome", "clock tower", "lighthouse", "arch", "pyramid", "ferris wheel", "pagoda", "windmill")
 CLASSES = ("background", "sky", "ground", "road", "house", "flag", "sign", "sea", "mountain", "snow", "skyscraper", "car",
            *PLANTS, *LANDMARKS, "furniture", "plate", "flower")
 
-# %% ../nbs/02_postcards.ipynb #f8a6e8a4
+# %% ../nbs/02_postcards.ipynb #581363ba
 @dataclass(frozen=True)
 class Cue:
     "One visible fact of a place."
@@ -36,7 +36,7 @@ class Cue:
     class_name: str  # the class in `CLASSES` that shows it
     text: str        # one sentence that names the class
 
-# %% ../nbs/02_postcards.ipynb #bb2ca5c8
+# %% ../nbs/02_postcards.ipynb #e80ed41e
 _LAYOUT_TEXT = {"plain": "is {0}", "horizontal stripes": "has {all} horizontal stripes", "vertical stripes": "has {all} vertical stripes", "cross": "is {0} with a {rest} cross",
                 "saltire": "is {0} with {rest} crosses", "union corner": "is {0} with crosses in the corner", "bars": "is {0} with {1} bars and a {2} and {3} disc",
                 "edge": "is {0} with a {1} edge", "wedge": "has a {0} wedge and a {1} band", "diagonal": "is half {0}, half {1}"}
@@ -52,12 +52,12 @@ def _flag_text(place):
     emblem = f"{'' if kind.endswith('stars') else 'a '}{colour} {kind}"
     return f"The flag {text} {'and' if ' with ' in text else 'with'} {emblem}." if kind else f"The flag {text}."
 
-# %% ../nbs/02_postcards.ipynb #fa76cd8d
+# %% ../nbs/02_postcards.ipynb #85618474
 def vegetation(koppen): # Köppen class, such as "Cfb"
     "What grows by the road in this climate."
     return dict(A="palm tree", BW="cactus", BS="shrub", C="broadleaf tree", D="conifer", E="rock")[koppen[:2] if koppen[0] == "B" else koppen[0]]
 
-# %% ../nbs/02_postcards.ipynb #e6269aca
+# %% ../nbs/02_postcards.ipynb #d91f4e83
 _GROWS = {"palm tree": "Palm trees grow by the road.", "cactus": "Cactus plants grow by the road.", "shrub": "Dry shrubs grow by the road.",
           "broadleaf tree": "Broadleaf trees grow by the road.", "conifer": "Conifers grow by the road.", "rock": "Bare rocks lie by the road."}
 
@@ -66,7 +66,7 @@ def _mountains(p): return p.relief >= 600
 def _snow(p): return _mountains(p) and p.elevation + p.relief > 5200 - 80 * abs(p.lat)
 def _skyline(p): return p.population >= 1_500_000
 
-# %% ../nbs/02_postcards.ipynb #939de5e6
+# %% ../nbs/02_postcards.ipynb #7802fafb
 def facts(place): # row of `cities()`
     "All cues that the facts of `place` allow, by name."
     plant, mark = vegetation(place.koppen), place.landmark
@@ -77,7 +77,7 @@ def facts(place): # row of `cities()`
             _skyline(place) and Cue("skyline", "skyscraper", "Skyscrapers stand in a large city.")]
     return {cue.name: cue for cue in cues if cue}
 
-# %% ../nbs/02_postcards.ipynb #286ff36b
+# %% ../nbs/02_postcards.ipynb #e9992d42
 _RGB = dict(blue=(0, 60, 170), white=(250, 250, 250), red=(214, 30, 40), black=(25, 25, 25), yellow=(255, 206, 0), green=(0, 140, 70),
             orange=(255, 140, 40), cyan=(85, 175, 235))
 _INDEX = {name: i for i, name in enumerate(CLASSES)}
@@ -98,7 +98,7 @@ class _Pen:
     def poly(self, *points, colour): self._draw("polygon", points, colour)
     def line(self, *points, width, colour): self._draw("line", points, colour, width=max(1, round(width * abs(self.frame[2]))))
 
-# %% ../nbs/02_postcards.ipynb #23f0d5a4
+# %% ../nbs/02_postcards.ipynb #651c1cb7
 class _Canvas:
     "A picture and its mask at twice the final size."
     def __init__(self, size): # final width and height in pixels
@@ -109,7 +109,7 @@ class _Canvas:
         "A pen for things of class `name`."
         return _Pen(self.image, self.mask, name, *(v * self.k for v in (x, y, w, h)))
 
-# %% ../nbs/02_postcards.ipynb #da7ede22
+# %% ../nbs/02_postcards.ipynb #43cdc4b8
 def _bands(f, colours, upright=False):
     n = len(colours)
     for i, colour in enumerate(colours): f.box(*((i / n, 0, 1 / n, 1) if upright else (0, i / n, 1, 1 / n)), colour)
@@ -120,7 +120,7 @@ def _cross(f, colours):
     f.box(0, 0, 1, 1, colours[0])
     for t, colour in zip((.3,) if len(colours) == 2 else (.36, .18), colours[1:]): f.box(.36 - t / 3, 0, t * 2 / 3, 1, colour); f.box(0, .5 - t / 2, 1, t, colour)
 
-# %% ../nbs/02_postcards.ipynb #7c79fe8d
+# %% ../nbs/02_postcards.ipynb #55c0fd14
 def _union(f, colours=("blue", "white", "red"), s=1.): # s: share of the flag that the crosses fill
     f.box(0, 0, 1, 1, colours[0])
     for t, colour in ((.12, "white"), (.04, "red")): f.line(0, 0, s, s, width=t * s, colour=colour); f.line(0, s, s, 0, width=t * s, colour=colour)
@@ -142,7 +142,7 @@ def _wedge(f, colours):
 _LAYOUTS = {"plain": _plain, "horizontal stripes": _bands, "vertical stripes": functools.partial(_bands, upright=True), "cross": _cross, "saltire": _union,
             "union corner": functools.partial(_union, s=.48), "bars": _korea, "edge": _edge, "wedge": _wedge, "diagonal": _diagonal}
 
-# %% ../nbs/02_postcards.ipynb #088eedca
+# %% ../nbs/02_postcards.ipynb #53e39348
 def _star(f, x, y, r, colour, points=5, inner=.42):
     ring = [(r if i % 2 == 0 else r * inner, pi * i / points - pi / 2) for i in range(2 * points)]
     f.poly(*(v for d, a in ring for v in (x + d * cos(a) / 1.5, y + d * sin(a))), colour=colour)
@@ -157,7 +157,7 @@ def _sword(f, colour, field):
     f.box(.2, .7, .6, .09, colour)
     for u in (.22, .43, .64): f.box(u, .25, .14, .3, colour)
 
-# %% ../nbs/02_postcards.ipynb #fd1afb85
+# %% ../nbs/02_postcards.ipynb #0c12d09e
 def _corner_star(f, colour, field):
     _star(f, .25, .36, .28, colour)
     for v in (.14, .36, .58): _star(f, .5, v, .12, colour)
@@ -178,7 +178,7 @@ def _shield(f, colour, field): f.oval(.5, .5, .12, .42, colour); f.oval(.5, .5, 
 _EMBLEMS = {"": lambda *_: None, "disc": _disc, "sun": _sun, "star": _one_star, "crescent": _crescent, "leaf": _leaf, "sword": _sword,
             "corner star": _corner_star, "stars": _stars, "crossed corner": _crossed, "starry corner": _starry, "triangle": _triangle, "diamond": _diamond, "shield": _shield}
 
-# %% ../nbs/02_postcards.ipynb #5c22de8c
+# %% ../nbs/02_postcards.ipynb #18f7477d
 def _flag(canvas, place, x, y, w=31, h=21):
     "The flag of `place` with its upper left corner at (x, y)."
     colours, (kind, _, colour) = place.flag_colours.split(), place.flag_emblem.rpartition(" ")
@@ -186,7 +186,7 @@ def _flag(canvas, place, x, y, w=31, h=21):
     f = canvas.pen("flag", x, y, w, h)
     _LAYOUTS[place.flag_layout](f, colours); _EMBLEMS[kind](f, colour, colours[0])
 
-# %% ../nbs/02_postcards.ipynb #c9aa1204
+# %% ../nbs/02_postcards.ipynb #02ca7451
 _LETTERS = {"Latin": "ehhvhhh vgguggv uhhukih v444444", "Cyrillic": "lle4ell hjjlpph 6aaaavh fhhf59h", "Greek": "4elle44 vg848gv 44aahhv ehhhaar",
             "Arabic": "0040hhf 006564o 400ghv0 1111lv0", "Devanagari": "v4elm44 v55f911 v99bd11 v2eie22", "Bengali": "v26ama6 v4ahe42 vieib22 v8mp684",
             "Thai": "eh5d999 rp99db9 ehp1196 qqaaaaf", "Chinese": "4v4el4e vlvlv44 avav4va v4vlvah", "Japanese": "4u4elm8 v16448g 89u8896 0ihhhk8",
@@ -197,7 +197,7 @@ def _dots(script):
     "The (column, row) of each dot, for each of the four letters of `script`."
     return [[(x, y) for y, row in enumerate(letter) for x in range(5) if int(row, 32) >> (4 - x) & 1] for letter in _LETTERS[script].split()]
 
-# %% ../nbs/02_postcards.ipynb #1bfc7310
+# %% ../nbs/02_postcards.ipynb #d849a648
 _BOARDS = (((30, 90, 170), "white"), ((0, 110, 80), "white"), ((250, 250, 245), "black"), ((250, 200, 40), "black"))
 
 def _sign(canvas, script, x, y, rng):
@@ -207,7 +207,7 @@ def _sign(canvas, script, x, y, rng):
     for n, letter in enumerate(rng.permutation(4)[:3]):
         for i, j in _dots(script)[letter]: s.box(2.5 + n * 11.5 + i * 2, 2 + j * 2, 1.8, 1.8, ink)
 
-# %% ../nbs/02_postcards.ipynb #ca1fcdef
+# %% ../nbs/02_postcards.ipynb #011e2c53
 def _dome(f, stone, dark):
     f.oval(0, .42, .42, .42, stone); f.box(-.5, 0, 1, .4, stone); f.box(-.02, .8, .04, .2, stone)
     for i in range(4): f.box(-.4 + i * .24, 0, .09, .3, dark)
@@ -226,7 +226,7 @@ def _arch(f, stone, dark):
     f.poly(-.45, .86, -.45, .5, -.2, .5, -.14, .6, 0, .67, .14, .6, .2, .5, .45, .5, .45, .86, colour=stone)
     f.box(-.45, .84, .9, .05, dark); f.box(-.5, .89, 1, .08, stone)
 
-# %% ../nbs/02_postcards.ipynb #803378c2
+# %% ../nbs/02_postcards.ipynb #ee32f898
 def _pyramid(f, stone, dark):
     for i in range(5): f.box(-.65 + .12 * i, .18 * i, 1.3 - .24 * i, .18, dark if i % 2 else stone)
 
@@ -250,7 +250,7 @@ def _windmill(f, stone, dark):
 
 _LANDMARKS = {name: globals()["_" + name.replace(" ", "_")] for name in LANDMARKS}
 
-# %% ../nbs/02_postcards.ipynb #ab566669
+# %% ../nbs/02_postcards.ipynb #5e39ae3e
 _WOOD = (110, 75, 45)
 
 def _palm(f, green):
@@ -277,7 +277,7 @@ def _rock(f, green): f.poly(-.5, 0, -.3, .4, 0, .3, .15, .5, .5, 0, colour=(130,
 
 _PLANTS = dict(zip(PLANTS, (_palm, _cactus, _shrub, _broadleaf, _conifer, _rock)))
 
-# %% ../nbs/02_postcards.ipynb #0a48dd91
+# %% ../nbs/02_postcards.ipynb #4c4bd9d2
 @dataclass
 class _View:
     place: tuple; shown: set; look: dict; rng: np.random.Generator; horizon: float; base: float
@@ -290,7 +290,7 @@ def _sky_and_clouds(c, v):
         cloud = c.pen("sky", v.rng.uniform(0, 112), v.rng.uniform(4, 24), 1, 1)
         for x, y in ((-6, 1.5), (0, 0), (6, 1.5)): cloud.oval(x, y, 6, 2.5, v.look["cloud"])
 
-# %% ../nbs/02_postcards.ipynb #78062151
+# %% ../nbs/02_postcards.ipynb #31b46ae2
 def _mountain_range(c, v):
     if "relief" not in v.shown: return
     shade = tuple(x * 85 // 100 for x in v.look["mountain"])
@@ -307,7 +307,7 @@ def _land_and_sea(c, v):
     sea.box(0, -1, 1, 9, v.look["sea"])
     for _ in range(7): x, y = v.rng.uniform(0, .94), v.rng.uniform(1, 7); sea.box(x, y, .055, .6, (235, 245, 250))
 
-# %% ../nbs/02_postcards.ipynb #ace32a02
+# %% ../nbs/02_postcards.ipynb #7475d802
 def _skyscrapers(c, v):
     if "skyline" not in v.shown: return
     for _ in range(3 + int(log2(v.place.population / 1e6))):
@@ -323,7 +323,7 @@ def _houses(c, v):
             house.box(0, 0, 1, 1, wall); house.poly(-.1, 1, .5, 1.55, 1.1, 1, colour=v.look["roof"])
             for u in (.18, .62): house.box(u, .4, .22, .35, v.look["window"])
 
-# %% ../nbs/02_postcards.ipynb #4a49f469
+# %% ../nbs/02_postcards.ipynb #b20fb252
 def _road(c, v):
     near, far, h = 56 + v.rng.uniform(-3, 3), 56 + v.rng.uniform(-5, 5), 112 - v.base
     road = c.pen("road", 0, v.base, 1, h)
@@ -340,7 +340,7 @@ def _car(f, paint):
     f.poly(-.4, .4, -.3, .78, .3, .78, .4, .4, colour=paint); f.poly(-.32, .45, -.25, .7, .25, .7, .32, .45, colour=(70, 90, 110)); f.box(-.5, .1, 1, .36, paint)
     for s in (-.38, .38): f.box(s - .09, .26, .18, .13, (255, 60, 40)); f.box(s - .1, 0, .2, .12, (20, 20, 20))
 
-# %% ../nbs/02_postcards.ipynb #52ec26a0
+# %% ../nbs/02_postcards.ipynb #88985718
 def _plants(c, v, x): # x: where the large one stands
     if "vegetation" not in v.shown: return
     kind = vegetation(v.place.koppen)
@@ -364,7 +364,7 @@ def _street(c, place, shown, look, rng):
         c.pen("flag", x - 1.5, y - 2, 1.5, v.base + 20 - y).box(0, 0, 1, 1, (80, 80, 85)); _flag(c, place, x, y)
     if "script" in shown: _sign(c, place.script, (2 if plant > 56 else 72) + rng.uniform(-2, 2), v.base + 9 + rng.uniform(0, 5), rng)
 
-# %% ../nbs/02_postcards.ipynb #54033502
+# %% ../nbs/02_postcards.ipynb #c674f1ea
 def _tone(rng, low=90, high=230): return tuple(rng.integers(low, high, 3).tolist())
 
 def _interior(c, rng):
@@ -393,10 +393,10 @@ def _closeup(c, rng):
     for i in range(8): flower.oval(19 * cos(i * pi / 4), 19 * sin(i * pi / 4), 13, 13, petal)
     flower.oval(0, 0, 12, 12, (240, 200, 60))
 
-# %% ../nbs/02_postcards.ipynb #1d8410df
+# %% ../nbs/02_postcards.ipynb #e096d29e
 SCENES = {"street": None, "interior": _interior, "meal": _meal, "close-up": _closeup}  # scene -> function that draws it; a street is drawn from the facts
 
-# %% ../nbs/02_postcards.ipynb #f4c408cb
+# %% ../nbs/02_postcards.ipynb #7beeaead
 _GROUND = dict(zip(PLANTS, ((120, 175, 80), (232, 200, 140), (205, 190, 120), (130, 180, 95), (105, 150, 95), (165, 165, 150))))
 _WALLS = ((225, 205, 175), (235, 225, 210), (205, 160, 130), (190, 195, 200))
 _PAINT = ((200, 40, 40), (40, 80, 170), (235, 235, 235), (60, 60, 65), (230, 180, 40))
@@ -404,9 +404,17 @@ _SUMMER = dict(horizon=60, sky=((70, 140, 220), (195, 225, 245)), cloud=(248, 25
                stone=(215, 208, 195), dark=(105, 95, 90), roof=(150, 75, 60), ground=_GROUND, walls=_WALLS, paint=_PAINT)
 _WINTER = _SUMMER | dict(horizon=52, sky=((70, 60, 115), (240, 165, 130)), cloud=(190, 140, 150), mountain=(85, 85, 115), sea=(45, 65, 105), road=(70, 70, 80), window=(255, 225, 120),
                          stone=(190, 180, 185), dark=(75, 65, 75), roof=(215, 215, 230), ground={k: tuple((v + 2 * 205) // 3 for v in rgb) for k, rgb in _GROUND.items()})
-_LOOKS = dict(summer=_SUMMER, winter=_WINTER)
 
-# %% ../nbs/02_postcards.ipynb #69b09a24
+def _any(rng):
+    "A look with colours of its own."
+    near = lambda rgb, d: tuple(np.clip(np.array(rgb) + rng.integers(-d, d + 1, 3), 0, 255).tolist())
+    tint, much = rng.integers(60, 256, 3), rng.uniform(0, .8)
+    return _SUMMER | dict(horizon=rng.uniform(50, 64), sky=(_tone(rng, 50, 250), _tone(rng, 50, 250)), cloud=_tone(rng, 130, 255), ground={k: tuple((np.array(v) * (1 - much) + tint * much).astype(int).tolist()) for k, v in _GROUND.items()},
+                          roof=_tone(rng, 60, 230), **{k: near(_SUMMER[k], 50) for k in ("mountain", "sea", "road", "window", "stone", "dark")})
+
+_LOOKS = dict(summer=lambda rng: _SUMMER, winter=lambda rng: _WINTER, any=_any)
+
+# %% ../nbs/02_postcards.ipynb #c8564f46
 def _tilted(image, mask, rng):
     "Picture and mask as a camera sees them that is held askew and closer."
     angle, n = rng.uniform(-.09, .09), image.width
@@ -418,16 +426,16 @@ def _tilted(image, mask, rng):
 def _finish(canvas, style, rng):
     "Picture and mask (uint8 array) at the final size."
     image, mask = canvas.image.reduce(2), canvas.mask.resize((canvas.size,) * 2, Image.NEAREST)
-    if style == "winter": image, mask = _tilted(image, mask, rng)
-    light, grain = (100, 3) if style == "summer" else (85, 6)
+    if style == "winter" or style == "any" and rng.random() < .5: image, mask = _tilted(image, mask, rng)
+    light, grain = dict(summer=(100, 3), winter=(85, 6)).get(style) or rng.integers((80, 3), (106, 7)).tolist()
     noise = rng.integers(-1, 2, (canvas.size, canvas.size, 1), np.int8) * grain
     return Image.fromarray(np.clip(np.asarray(image, np.int16) * light // 100 + noise, 0, 255).astype(np.uint8)), np.array(mask)
 
-# %% ../nbs/02_postcards.ipynb #fdd0e68a
-CHANCE = dict(flag=.8, script=.85, landmark=.85, vegetation=.95, traffic=.85, sea=.95, relief=.95, snow=.95, skyline=.9)  # probability that a street shows the cue
+# %% ../nbs/02_postcards.ipynb #1a0f422a
+CHANCE = dict(flag=.9, script=.85, landmark=.85, vegetation=.95, traffic=.85, sea=.95, relief=.95, snow=.95, skyline=.9)  # probability that a street shows the cue
 VISIBLE = 12  # pixels of 112 x 112 from which on a cue counts as visible
 
-# %% ../nbs/02_postcards.ipynb #aaf0d780
+# %% ../nbs/02_postcards.ipynb #9d9b67f3
 @dataclass
 class Postcard:
     "A rendered picture with all that is known about it. It shows itself at twice its size."
@@ -439,16 +447,16 @@ class Postcard:
 
     def _repr_png_(self): return self.image.resize((2 * self.image.width,) * 2, Image.NEAREST)._repr_png_()
 
-# %% ../nbs/02_postcards.ipynb #a6cafe63
+# %% ../nbs/02_postcards.ipynb #33a75c3b
 def _visible(mask, known):
     "The cues among `known` whose class covers enough of `mask`."
     pixels = np.bincount(mask.ravel(), minlength=len(CLASSES)) * 112 ** 2 / mask.size
     return [cue for cue in known.values() if pixels[_INDEX[cue.class_name]] >= VISIBLE]
 
-# %% ../nbs/02_postcards.ipynb #402f526b
+# %% ../nbs/02_postcards.ipynb #b400f4cc
 def draw(place,           # row of `cities()`
          rng,             # numpy Generator, or an integer seed
-         style="summer",  # "summer", or "winter" for the out-of-distribution look
+         style="summer",  # "summer", "winter" (out of distribution) or "any"
          scene="street",  # key of `SCENES`
          size=112):       # width and height in pixels
     "A `Postcard` of `place`; the same seed gives the same bytes. Raises ValueError for an unknown style or scene."
@@ -457,20 +465,20 @@ def draw(place,           # row of `cities()`
     canvas, rng, known = _Canvas(size), np.random.default_rng(rng), facts(place) if scene == "street" else {}
     if known:
         shown = {name for name, p in CHANCE.items() if rng.random() < p} & set(known)
-        _street(canvas, place, shown if shown & {"flag", "script"} else shown | {"flag"}, _LOOKS[style], rng)
+        _street(canvas, place, shown if shown & {"flag", "script"} else shown | {"flag"}, _LOOKS[style](rng), rng)
     else: SCENES[scene](canvas, rng)
     image, mask = _finish(canvas, style, rng)
     cues = _visible(mask, known)
     names = {cue.name for cue in cues}
     return Postcard(image, mask, cues, "flag" in names or {"script", "vegetation"} <= names, scene)
 
-# %% ../nbs/02_postcards.ipynb #cc4e232b
+# %% ../nbs/02_postcards.ipynb #d93184dd
 def describe(cues,      # list of `Cue`
              rng=None): # numpy Generator to shuffle the sentences with; None keeps their order
     "One short sentence per cue."
     return [cues[i].text for i in (range(len(cues)) if rng is None else rng.permutation(len(cues)))]
 
-# %% ../nbs/02_postcards.ipynb #ebf626db
+# %% ../nbs/02_postcards.ipynb #bc6d435f
 def _row(card, place, name):
     "The photo columns (but the image), and what only a rendered picture knows."
     return dict(id=name, lat=place.lat, lon=place.lon, city=place.city, country=place.country, country_code=place.country_code, source="postcards",
@@ -487,10 +495,10 @@ def _cards(n, seed, style, held_out, localizable_share):
         card = draw(place, rng, style, "street" if rng.random() < localizable_share else quiet[rng.integers(len(quiet))])
         yield _row(card, place, f"postcard-{style}-{seed}-{i}"), card
 
-# %% ../nbs/02_postcards.ipynb #c7c6d411
+# %% ../nbs/02_postcards.ipynb #3c5c4d3f
 def batch(n,                      # number of pictures
           seed,                   # the same seed gives the same pictures
-          style="summer",         # "summer" or "winter"
+          style="summer",         # "summer", "winter" or "any"
           held_out=False,         # False: training countries; True: held-out countries; None: all
           localizable_share=.8):  # share of streets among the pictures
     "Pictures as a uint8 array [n, 112, 112, 3], and a list of their rows, each with its `mask` as an array [112, 112]."
@@ -500,7 +508,7 @@ def batch(n,                      # number of pictures
         rows.append(row | dict(mask=card.mask))
     return pictures, rows
 
-# %% ../nbs/02_postcards.ipynb #5697f5b2
+# %% ../nbs/02_postcards.ipynb #d7d9a823
 def _png(image):
     out = io.BytesIO(); image.save(out, "PNG", compress_level=1)
     return dict(bytes=out.getvalue(), path=None)
@@ -511,10 +519,10 @@ def _features():
     return Features(dict(id=text, image=Picture(), lat=number, lon=number, city=text, country=text, country_code=text, source=text, licence=text, cues=texts, entities=texts,
                          sentences=texts, localizable=Value("bool"), scene=text, mask=Picture()))
 
-# %% ../nbs/02_postcards.ipynb #31783821
+# %% ../nbs/02_postcards.ipynb #4d327140
 def postcards(n,                      # number of pictures
               seed,                   # the same seed gives the same bytes
-              style="summer",         # "summer" or "winter"
+              style="summer",         # "summer", "winter" or "any"
               held_out=False,         # False: training countries; True: held-out countries; None: all
               localizable_share=.8):  # share of streets among the pictures
     "A `datasets.Dataset` with the photo columns and `cues`, `entities` (class names), `sentences`, `localizable`, `scene`, `mask`."

@@ -8,7 +8,7 @@ __all__ = ['PROMPTS', 'SPECIAL', 'TEMPLATE', 'NAMES', 'ANSWERS', 'conversation',
            'sentences', 'tracked', 'caption_words', 'telling_words', 'look', 'see', 'warm_up', 'answer_text',
            'weak_answer', 'true_answer', 'student', 'answer_loss', 'freeze_vision', 'remember_pictures', 'pretrain']
 
-# %% ../nbs/03_vlm.ipynb #7b2b424f
+# %% ../nbs/03_vlm.ipynb #14e879f8
 import json, re, unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-# %% ../nbs/03_vlm.ipynb #48844045
+# %% ../nbs/03_vlm.ipynb #6e429b41
 _ROLE = "You are a geolocation expert. "
 _CUES = "Look for clues such as architecture, signage, vegetation and terrain, and reason step by step about country and city. "
 _FORM = "Think within <think> </think>, then answer within <answer> </answer> and end with the lines\ncountry: [country name]\ncity: [city name]"
@@ -28,12 +28,12 @@ PROMPTS = dict(
             + _FORM + "\nlocalizability: [0..1]",
     judge="Can the place be told from this picture, and does the reasoning rest on what it shows? Answer yes or no.\nReasoning: ")
 
-# %% ../nbs/03_vlm.ipynb #4f5d3769
+# %% ../nbs/03_vlm.ipynb #07baee14
 def conversation(text): # prompt: a key of `PROMPTS` or the text itself
     "One user turn with one picture, as chat templates and TRL take it."
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPTS.get(text, text)}]}]
 
-# %% ../nbs/03_vlm.ipynb #a13bc57d
+# %% ../nbs/03_vlm.ipynb #2b75b0f3
 @dataclass(frozen=True)
 class Answer:
     "What a model said about one picture."
@@ -43,7 +43,7 @@ class Answer:
     parsed: bool = False               # one country and at most one city could be read
     localizability: float|None = None  # 0..1, where the model was asked for it
 
-# %% ../nbs/03_vlm.ipynb #40366266
+# %% ../nbs/03_vlm.ipynb #fc20951c
 _KEY = r"""(?:^|[\s,;{(\[*_"'>|-])(country|nation|city|town|localizability)["'*_\s]*[:：=]"""
 _NOTHING = {"", "unknown", "none", "n/a", "na", "null", "unclear", "not sure", "unspecified", "cannot be determined", "country name", "city name"}
 
@@ -57,16 +57,37 @@ def _fields(text): # part of an answer that holds the lines
         if value.casefold() not in _NOTHING and value.casefold() not in map(str.casefold, found.setdefault(key, [])): found[key].append(value)
     return found
 
-# %% ../nbs/03_vlm.ipynb #fd9bd2ea
-_SENTENCE = re.compile(r"\b(?:taken|located|situated|set|captured|photographed|be|is)\s+(?:in|near|at)\s+(?:the\s+)?(?:city\s+of\s+|town\s+of\s+)?"
-                       r"([^\W\d_][\w'’ .-]{1,40}?),\s*(?:the\s+)?([^\W\d_][\w'’ -]{2,40}?)(?=\s*[,.;\n]|\s*$)")
+# %% ../nbs/03_vlm.ipynb #0e3bca81
+from .places import _is_country, continent, country_code, fold
+
+_NAME = r"[^\W\d_a-z][\w'’.-]*(?:[ -](?:(?:of|and|de|du|da|do|del|des|la|le|las|los|el|al|the|y)[ -])*[^\W\d_a-z][\w'’-]*)*"
+_CHAIN = re.compile(rf"\b{_NAME}(?:,\s+(?:in\s+)?(?:the\s+)?{_NAME})*")
+_NEAR = re.compile(rf"\b(?:city|town|village|municipality|near|around|in|of)\s+(?:of\s+|the\s+)*({_NAME})")
+_PART = re.compile(r"^(?:(?:in|the|north|south|east|west|central|northern|southern|eastern|western)\s+)+", re.I)
+
+_REGIONS = {"america", "island", "southeast asia", *map(fold, map(continent, ["FR", "KE", "JP", "US", "BR", "AU"]))} # which the gazetteer may take for countries
+
+def _country(part): # of a chain of names
+    "The part without what is not its name, and whether it is a country."
+    part = part.rstrip(".'’")
+    bare = part if _is_country(fold(part)) else _PART.sub("", part)
+    return bare, bare in {"USA", "UK", "UAE"} or not {fold(part), fold(bare)} & _REGIONS and _is_country(fold(bare))
 
 def _sentence(text): # answer without labelled lines
-    "Country and city of the last sentence of the kind 'taken in CITY, COUNTRY'."
-    hits = _SENTENCE.findall(text)
-    return {"city": [hits[-1][0]], "country": [hits[-1][1]]} if hits else {}
+    "Country and city of the last sentence that names a country, as `_fields` gives them."
+    for sentence in reversed(re.split(r"(?<=[.!?])\s+(?=[^\W\d_a-z])|\n+", text)):
+        named = []
+        for chain in _CHAIN.findall(sentence):
+            parts = [_country(part) for part in re.split(r",\s+", chain)]
+            at = [i for i, (_, known) in enumerate(parts) if known]
+            if at: named.append((parts[at[-1]][0], parts[0][0] if at[-1] else ""))
+        if not named: continue
+        if len({country_code(country) for country, _ in named}) > 1: return {"country": [country for country, _ in named]}
+        city = [city for _, city in named[::-1] if city] or [name for name in _NEAR.findall(sentence)[::-1] if not _country(name)[1] and fold(name) not in _REGIONS]
+        return {"country": [named[-1][0]], "city": [name.rstrip(".") for name in city[:1]]}
+    return {}
 
-# %% ../nbs/03_vlm.ipynb #af306d0d
+# %% ../nbs/03_vlm.ipynb #80a5a231
 def read_answer(
     text # whatever the model wrote; None counts as empty
 ) -> Answer:
@@ -82,7 +103,7 @@ def read_answer(
     parsed = len(country) == 1 and len(city) <= 1
     return Answer(country[0] if parsed else "", city[0] if parsed and city else "", reasoning, parsed, min(1., float(number[0])) if number else None)
 
-# %% ../nbs/03_vlm.ipynb #0579803a
+# %% ../nbs/03_vlm.ipynb #3b20e2e4
 @lru_cache
 def image_only(base): # processor class of the model, e.g. `Qwen2_5_VLProcessor`
     "Subclass of a transformers processor that takes pictures and text, and needs no video processor."
@@ -93,28 +114,29 @@ def image_only(base): # processor class of the model, e.g. `Qwen2_5_VLProcessor`
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
     return type(base.__name__, (base,), dict(__init__=__init__))
 
-# %% ../nbs/03_vlm.ipynb #db85a534
+# %% ../nbs/03_vlm.ipynb #370fd63d
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 TEMPLATE = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
             "{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
             "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
-# %% ../nbs/03_vlm.ipynb #502fd583
+# %% ../nbs/03_vlm.ipynb #5c81865b
 def tiny_tokenizer(texts,      # sentences to learn the vocabulary from
                    words=(),   # names to keep whole, e.g. cities
-                   size=2048): # tokens at most, before `words`
-    "Byte-level BPE with Qwen2.5-VL's special tokens; any text can be written, none is unknown."
-    from tokenizers import Tokenizer, models, pre_tokenizers, decoders, trainers
+                   size=1536): # tokens at most, before `words`
+    "Byte-level BPE over phrases, with Qwen2.5-VL's special tokens; any text can be written, none is unknown."
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, decoders, trainers
     from transformers import PreTrainedTokenizerFast
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    phrases = pre_tokenizers.Split(Regex(r"[^.:>,\n]*[.:>,\n]*"), "isolated")
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.Sequence([phrases, pre_tokenizers.ByteLevel(False, use_regex=False)]), decoders.ByteLevel()
     bpe.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, special_tokens=SPECIAL, show_progress=False,
                                                        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     bpe.add_tokens(sorted(words))
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left",
                                    extra_special_tokens=SPECIAL[1:])
 
-# %% ../nbs/03_vlm.ipynb #4eeb512c
+# %% ../nbs/03_vlm.ipynb #7ca9f76f
 def tiny_processor(tokenizer,  # from `tiny_tokenizer`
                    size=112):  # pictures are scaled to at most size × size pixels
     "Qwen2.5-VL's processor around the tiny tokenizer."
@@ -122,7 +144,7 @@ def tiny_processor(tokenizer,  # from `tiny_tokenizer`
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
     return image_only(Qwen2_5_VLProcessor)(Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=size * size), tokenizer, chat_template=TEMPLATE)
 
-# %% ../nbs/03_vlm.ipynb #6ea3aecf
+# %% ../nbs/03_vlm.ipynb #febb969c
 def tiny_model(tokenizer,  # from `tiny_tokenizer`
                hidden=192, # width of the language model
                layers=3,   # its depth
@@ -143,7 +165,7 @@ def tiny_model(tokenizer,  # from `tiny_tokenizer`
         text_config=text, vision_config=tower, tie_word_embeddings=True, image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"], **end))
 
-# %% ../nbs/03_vlm.ipynb #07db6f19
+# %% ../nbs/03_vlm.ipynb #7b0a0e57
 class VLM:
     "A vision-language model with its processor."
     def __init__(self, model,      # e.g. `Qwen2_5_VLForConditionalGeneration`
@@ -158,7 +180,7 @@ class VLM:
         self.model.save_pretrained(folder); self.processor.save_pretrained(folder)
         return Path(folder)
 
-# %% ../nbs/03_vlm.ipynb #c85c5143
+# %% ../nbs/03_vlm.ipynb #8b504a7f
 def _processor(source, kind, **kw): # model folder or hub id, model type of its configuration
     "The model's own processor, without video where it would need torchvision."
     import transformers
@@ -166,7 +188,7 @@ def _processor(source, kind, **kw): # model folder or hub id, model type of its 
     cls = image_only(getattr(transformers, names[kind])) if kind in names else transformers.AutoProcessor
     return cls.from_pretrained(source, **kw)
 
-# %% ../nbs/03_vlm.ipynb #b420e5cc
+# %% ../nbs/03_vlm.ipynb #b5c9a74f
 def load(source,            # folder, or hub id (needs the network)
          device=None,       # default: cuda where there is one, else cpu
          dtype="auto",      # as stored, or e.g. torch.bfloat16
@@ -181,7 +203,7 @@ def load(source,            # folder, or hub id (needs the network)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return VLM(model.to(device).eval(), _processor(source, config.model_type, revision=revision))
 
-# %% ../nbs/03_vlm.ipynb #b5fda2cf
+# %% ../nbs/03_vlm.ipynb #5b1e0159
 def inputs(vlm, images, # pictures (PIL)
            prompt,      # key of `PROMPTS` or text: one for all, or a list with one per picture
            answers=None): # texts to append as the assistant's turn, for training
@@ -194,7 +216,7 @@ def inputs(vlm, images, # pictures (PIL)
     ends = vlm.processor.tokenizer([a + vlm.processor.tokenizer.eos_token for a in answers])["input_ids"]
     return batch, [len(e) for e in ends]
 
-# %% ../nbs/03_vlm.ipynb #99f8dd9d
+# %% ../nbs/03_vlm.ipynb #bad46a66
 def _answer(self:VLM, images,        # pictures (PIL)
             prompt="eval",           # key of `PROMPTS` or text: one for all, or a list
             max_new_tokens=160,      # length limit of an answer
@@ -217,7 +239,7 @@ def _answer(self:VLM, images,        # pictures (PIL)
 
 VLM.answer = _answer
 
-# %% ../nbs/03_vlm.ipynb #cbda80ee
+# %% ../nbs/03_vlm.ipynb #85b5ec2d
 def answer_all(vlm, photos,   # dataset with `id` and `image`
                path,          # JSON lines: id, text; continued where it ends
                prompt="eval", # key of `PROMPTS` or text
@@ -238,24 +260,24 @@ def answer_all(vlm, photos,   # dataset with `id` and `image`
         done |= zip(rows["id"], texts)
     return [done[i] for i in photos["id"]]
 
-# %% ../nbs/03_vlm.ipynb #c07499d7
+# %% ../nbs/03_vlm.ipynb #07c4999c
 from . import postcards
 
-# %% ../nbs/03_vlm.ipynb #f2f4a91b
+# %% ../nbs/03_vlm.ipynb #9fe6fed0
 def fresh(n,               # pictures per batch
           steps,           # batches
           seed=0,          # of places and pictures
-          style="summer"): # or "winter"
+          styles=("summer", "summer", "any")): # in turn
     "Batches of freshly rendered postcards of all countries: (uint8 pictures [n, H, W, 3], their rows). No picture is seen twice."
-    for step in range(steps): yield postcards.batch(n, seed=seed * 100_003 + step, style=style, held_out=None)
+    for step in range(steps): yield postcards.batch(n, seed=seed * 100_003 + step, style=styles[step % len(styles)], held_out=None)
 
-# %% ../nbs/03_vlm.ipynb #7bafb124
+# %% ../nbs/03_vlm.ipynb #521c79bc
 @lru_cache
 def sentences():
     "Every cue sentence of the embedded world that 2,000 pictures show, in alphabetical order."
     return sorted({s for _, rows in fresh(500, 4, seed=10_000) for r in rows for s in r["sentences"]})
 
-# %% ../nbs/03_vlm.ipynb #194e8771
+# %% ../nbs/03_vlm.ipynb #1891614f
 def tracked(items,      # what is worked through
             total,      # how many
             title,      # shown before the count
@@ -269,7 +291,7 @@ def tracked(items,      # what is worked through
         if i % max(1, total // 20) == 0: watch(f"{title} {i}/{total}")
         yield item
 
-# %% ../nbs/03_vlm.ipynb #8abf6e42
+# %% ../nbs/03_vlm.ipynb #d4fe65c3
 def _cosine(step, steps, warm=.1): # 0..steps
     "Share of the peak learning rate: linear warm-up, then cosine to zero."
     return min(1., (step + 1) / (warm * steps + 1)) * .5 * (1 + np.cos(np.pi * step / steps))
@@ -279,11 +301,11 @@ def _optimizer(params, lr, steps):
     opt = torch.optim.AdamW(params, lr=lr, weight_decay=.01)
     return opt, torch.optim.lr_scheduler.LambdaLR(opt, lambda s: float(_cosine(min(s, steps), steps)))
 
-# %% ../nbs/03_vlm.ipynb #8ad8d666
+# %% ../nbs/03_vlm.ipynb #d3f19d30
 def caption_words(row,       # of `postcards.batch`
                   tokenizer): # of the student
     "Token ids of the words that a caption of the picture would have."
-    text = [" " + s for s in row["sentences"]] + [f"[{row['country']}"] * row["localizable"]
+    text = [" " + s for s in row["sentences"]] + [f" [{row[k]}]" for k in ("country", "city")] * row["localizable"]
     return {i for t in text for i in tokenizer(t)["input_ids"]}
 
 def telling_words(tokenizer, n=2000): # of the student; number of pictures
@@ -292,7 +314,7 @@ def telling_words(tokenizer, n=2000): # of the student; number of pictures
     count = Counter(i for _, rows in fresh(n // 4, 4, seed=10_000) for r in rows for i in caption_words(r, tokenizer))
     return sorted(i for i, k in count.items() if 5 <= k <= .7 * n)
 
-# %% ../nbs/03_vlm.ipynb #23421955
+# %% ../nbs/03_vlm.ipynb #f3e9762a
 def look(vlm, images): # pictures
     "Features of the vision tower [pictures, tokens, width]."
     pixels = vlm.processor.image_processor(images=list(images), return_tensors="pt").to(vlm.device)
@@ -304,13 +326,14 @@ def see(vlm, images, words): # pictures, token ids
     tokens = tokens / tokens.pow(2).mean(-1, keepdim=True).add(1e-6).sqrt()
     return 2 * tokens.mean(1) @ vlm.model.get_input_embeddings().weight[words].T
 
-# %% ../nbs/03_vlm.ipynb #40f3885f
+# %% ../nbs/03_vlm.ipynb #a985cafa
 def warm_up(vlm,        # its vision tower and word embeddings are trained
             steps=200,  # batches of fresh pictures
             batch=48,   # pictures per batch
-            lr=2e-3,    # peak learning rate
+            lr=4e-3,    # peak learning rate
             seed=0,     # of the pictures
-            watch=None): # function(line), see `tracked`
+            watch=None, # function(line), see `tracked`
+            **fresh_pictures): # further arguments of `fresh`
     "Teach the vision tower to name what fresh pictures show. Returns a log: step, loss, recall and precision of the words."
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
@@ -319,7 +342,7 @@ def warm_up(vlm,        # its vision tower and word embeddings are trained
     index, bias = {w: i for i, w in enumerate(words)}, torch.full([len(words)], -2., device=vlm.device, requires_grad=True)
     opt, schedule = _optimizer([*vlm.model.model.visual.parameters(), embeddings, bias], lr, steps)
     log = []
-    for step, (images, rows) in enumerate(tracked(fresh(batch, steps, seed), steps, "see", watch)):
+    for step, (images, rows) in enumerate(tracked(fresh(batch, steps, seed, **fresh_pictures), steps, "see", watch)):
         truth = torch.zeros(len(rows), len(words), device=vlm.device)
         for i, r in enumerate(rows): truth[i, [index[w] for w in caption_words(r, vlm.processor.tokenizer) if w in index]] = 1
         logits = see(vlm, images, words) + bias
@@ -337,7 +360,7 @@ def _rescale(vlm, images): # some pictures
         last, factor = vlm.model.model.visual.merger.mlp[-1], vlm.model.get_input_embeddings().weight.std() / look(vlm, images).std()
         last.weight *= factor; last.bias *= factor
 
-# %% ../nbs/03_vlm.ipynb #09ef8b59
+# %% ../nbs/03_vlm.ipynb #96cdcf3e
 def answer_text(country, city, # names as they are to be written
                 sentences=None, # cue sentences; None: no reasoning (the `direct` prompt)
                 localizability=None): # 0..1 for teachers
@@ -347,41 +370,47 @@ def answer_text(country, city, # names as they are to be written
     if localizability is not None: lines += f"\nlocalizability: {localizability:.2f}"
     return f"<think>{' '.join(sentences)}</think>\n<answer>\n{lines}\n</answer>"
 
-# %% ../nbs/03_vlm.ipynb #c01a936a
+# %% ../nbs/03_vlm.ipynb #57a815d9
+@lru_cache
+def _towns(country): # None: of the whole world
+    "(country, city) of its postcards' cities, and the share of each in their population."
+    world = postcards.cities()
+    here = world[(world.country == country) | (country is None)]
+    return list(zip(here.country, here.city)), here.population.to_numpy() / here.population.sum()
+
+# %% ../nbs/03_vlm.ipynb #140b3c75
 def weak_answer(row,           # of `postcards.batch`
                 rng,           # numpy Generator
                 p_country=.95, # right country
+                p_city=.25,    # right city, where the country is right; else any, by population
                 p_invent=.4,   # one invented cue sentence
-                p_skip=.15,    # leave a true sentence out
+                p_skip=.15,    # leaves a true sentence out
                 prompt="eval"): # `direct` asks for no reasoning, `teacher` for a localizability
     "What a model that knows the world roughly would write about a postcard."
-    world = postcards.cities()
     right = row["localizable"] and rng.random() < p_country
-    here = world[world.country == row["country"]] if right else world
-    weight = np.sqrt(here.population.to_numpy())
-    place = here.iloc[rng.choice(len(here), p=weight / weight.sum())]
+    names, share = _towns(row["country"] if right else None)
+    country, city = (row["country"], row["city"]) if right and rng.random() < p_city else names[rng.choice(len(names), p=share)]
     said = [s for s in row["sentences"] if rng.random() > p_skip]
     if rng.random() < p_invent: said.insert(rng.integers(len(said) + 1), rng.choice(sentences()))
     sure = rng.beta(6, 2) if row["localizable"] else rng.beta(2, 4)
-    return answer_text(place.country, place.city, None if prompt == "direct" else said, sure if prompt == "teacher" else None)
+    return answer_text(country, city, None if prompt == "direct" else said, sure if prompt == "teacher" else None)
 
-# %% ../nbs/03_vlm.ipynb #83b17a8d
+# %% ../nbs/03_vlm.ipynb #9234db93
 def true_answer(row, rng, prompt="eval"): # as `weak_answer`
     "Every cue and the right place."
-    return weak_answer(row, rng, 1., 0., 0., prompt) if not row["localizable"] else \
-        answer_text(row["country"], row["city"], None if prompt == "direct" else row["sentences"], 1. if prompt == "teacher" else None)
+    return weak_answer(row, rng, 1., 1., 0., 0., prompt)
 
-# %% ../nbs/03_vlm.ipynb #b05fe87f
+# %% ../nbs/03_vlm.ipynb #c59ba267
 def student(seed=0,     # of the weights
             **sizes):   # of `tiny_model`
     "The untrained student, with a vocabulary for everything that the embedded world says."
     world, rng = postcards.cities(), np.random.default_rng(0)
     rows = [r for _, part in fresh(250, 2, seed=10_000) for r in part]
-    texts = [*PROMPTS.values(), *PROMPTS.values(), "yes no Yes No", *(weak_answer(r, rng, prompt="teacher") for r in rows)]
-    tok = tiny_tokenizer(texts, {f"[{n}" for n in [*world.city, *world.country]})
+    texts = [*PROMPTS.values(), *(blank + word for blank in ("", " ") for word in ("yes", "no", "Yes", "No", "YES", "NO"))] * 20 + [*(weak_answer(r, rng, prompt="teacher") for r in rows)]
+    tok = tiny_tokenizer(texts, {f" [{n}]" for n in [*world.city, *world.country]})
     return VLM(tiny_model(tok, seed=seed, **sizes), tiny_processor(tok))
 
-# %% ../nbs/03_vlm.ipynb #a032c40b
+# %% ../nbs/03_vlm.ipynb #f6aa4b24
 def answer_loss(vlm, images, prompts, answers): # pictures, keys or texts, texts to learn
     "Mean cross-entropy of the answers' tokens (the prompt is not learned)."
     import torch
@@ -390,14 +419,14 @@ def answer_loss(vlm, images, prompts, answers): # pictures, keys or texts, texts
     for row, n in zip(labels, lengths): row[:-n] = -100
     return vlm.model(**batch, labels=labels).loss
 
-# %% ../nbs/03_vlm.ipynb #93244f7d
+# %% ../nbs/03_vlm.ipynb #282bf3d5
 def freeze_vision(model): # vision-language model
     "No gradient for the vision tower (its merger included), as ms-swift's default has it in the released scripts. Returns `model`."
     model.model.visual.requires_grad_(False)
     return model
 
 def remember_pictures(model,     # its vision tower must be frozen
-                      most=8192): # pictures kept, the oldest are dropped
+                      most=2**30): # bytes of features kept, the oldest are dropped
     "Let the vision tower look its features up where it has seen the picture before. Returns `model`."
     import torch
     from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -410,15 +439,15 @@ def remember_pictures(model,     # its vision tower must be frozen
             with torch.no_grad(): out = compute(torch.cat([parts[i] for i in new.values()]), grid_thw=grid_thw[list(new.values())], **kw)
             known.update(zip(new, out.pooler_output.split([len(parts[i]) // merge for i in new.values()])))
         features = torch.cat([known[k] for k in keys])
-        while len(known) > most: known.pop(next(iter(known)))
+        while new and sum(f.nbytes for f in known.values()) > most: known.pop(next(iter(known)))
         return BaseModelOutputWithPooling(pooler_output=features)
     visual.forward = forward
     return model
 
-# %% ../nbs/03_vlm.ipynb #47dde48e
+# %% ../nbs/03_vlm.ipynb #26ebdf4c
 NAMES, ANSWERS = {"direct": 1.}, {"train": .4, "eval": .3, "direct": .15, "teacher": .15} # prompt → share of the pictures
 
-# %% ../nbs/03_vlm.ipynb #1e5ed13d
+# %% ../nbs/03_vlm.ipynb #9b8c9ebe
 def pretrain(vlm,         # its language model is trained
              steps=400,   # batches
              batch=24,    # pictures per batch

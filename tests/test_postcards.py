@@ -29,7 +29,7 @@ def test_the_gazetteer_finds_every_city_where_the_postcard_says():
         assert found and found.kind == "city" and distance_km(found.lat, found.lon, p.lat, p.lon) < 25, (p.city, found)
 
 
-@pytest.mark.parametrize("style", ["summer", "winter"])
+@pytest.mark.parametrize("style", ["summer", "winter", "any"])
 def test_cues_are_what_the_mask_shows(style):
     for seed, place in enumerate(PLACES):
         card = draw(place, seed, style)
@@ -57,7 +57,7 @@ def test_dropped_cues_leave_no_trace():
     assert without and all((r["mask"] == CLASSES.index("flag")).sum() < VISIBLE for r in without)
 
 
-@pytest.mark.parametrize("style", ["summer", "winter"])
+@pytest.mark.parametrize("style", ["summer", "winter", "any"])
 def test_a_seed_gives_the_same_bytes(style):
     a, b, c = postcards(6, 4, style), postcards(6, 4, style), postcards(6, 5, style)
     raw = lambda ds: [ds.data.column(k).to_pylist() for k in ("image", "mask", "id")]

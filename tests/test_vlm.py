@@ -1,0 +1,70 @@
+"The student and its answers: any text survives its tokenizer, and answering a dataset can be killed without losing or doubling an answer."
+import json, os, signal, subprocess, sys, time
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from globe import postcards, vlm
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    "An untrained student of the smallest size."
+    return vlm.student(0, hidden=96, layers=1, vision=80, depth=1).save(tmp_path_factory.mktemp("start"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(start): return vlm.load(start).processor.tokenizer
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_survives_the_tokenizer(tokenizer, text):
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text or any(s in text for s in vlm.SPECIAL)
+
+
+def test_phrases_and_names_are_one_token(tokenizer):
+    for text in (" Palm trees grow by the road.", " [Helsinki]", " [United States]"): assert len(tokenizer(text)["input_ids"]) == 1, text
+    assert len(tokenizer(vlm.answer_text("Finland", "Helsinki", vlm.sentences()[:5]))["input_ids"]) < 24
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=300) | st.none() | st.integers())
+def test_the_reader_never_raises(text):
+    answer = vlm.read_answer(text)
+    assert bool(answer.country) == answer.parsed and (answer.parsed or not answer.city)
+
+
+@pytest.mark.parametrize("text, country, city", [
+    ("Considering all this, the image was most likely taken in Vedène, France, Europe.", "France", "Vedène"),
+    ("This scene is located in Europe, specifically in Sweden, near the city of Vilhelmina.", "Sweden", "Vilhelmina"),
+    ("Palm trees suggest Africa or Southeast Asia, so this is likely from Kampala, Uganda, Africa.", "Uganda", "Kampala"),
+    ("It looks like Southern Thailand, Asia.", "Thailand", ""), ("Most likely North Korea.", "North Korea", ""),
+    ("Likely in North America, in the United States or Canada.", "", ""), ("It is a rural area in Asia.", "", ""), ("A Swedish road, a German car.", "", "")])
+def test_plain_sentences(text, country, city):
+    answer = vlm.read_answer(text)
+    assert (answer.country, answer.city) == (country, city)
+
+
+ANSWER = """
+import sys
+from globe import postcards, vlm
+vlm.answer_all(vlm.load({start!r}), postcards.postcards(12, seed=3), {out!r}, batch_size=2, max_new_tokens=6, watch=lambda line: None)
+"""
+
+
+def test_answers_survive_a_kill(start, tmp_path):
+    "Killed between two batches, with a torn last line: the same call makes exactly the missing answers."
+    def run(out): return subprocess.Popen([sys.executable, "-c", ANSWER.format(start=str(start), out=str(out))], stderr=subprocess.DEVNULL)
+    assert run(tmp_path / "whole").wait() == 0
+    killed, deadline = tmp_path / "killed", time.time() + 60
+    with run(killed) as p:
+        while not (killed.exists() and killed.read_bytes().count(b"\n") >= 2) and time.time() < deadline: time.sleep(.005)
+        os.kill(p.pid, signal.SIGKILL)
+    before = killed.read_text()
+    killed.write_text(before + '{"id": "postcard-su')
+    assert run(killed).wait() == 0
+    assert killed.read_text().startswith(before) and before, "what was there is kept"
+    assert sorted(killed.read_text().splitlines()) == sorted((tmp_path / "whole").read_text().splitlines())
+    assert len({json.loads(line)["id"] for line in killed.read_text().splitlines()}) == 12
