@@ -8,13 +8,13 @@ __all__ = ['INVISIBLE', 'LABELLED', 'HEDGE', 'FORM', 'RELEASED_FORM', 'TO_THE_JU
            'geo_distance', 'class_of', 'tags', 'named_in', 'loops', 'precision', 'recall', 'visual_grounding',
            'reasoning_of', 'form', 'without_flattery', 'asked', 'Localizability', 'weighted']
 
-# %% ../nbs/06_rewards.ipynb #a11f446c
+# %% ../nbs/06_rewards.ipynb #2273158d
 import functools, math, re
 from .places import distance_km, locate, same_city, same_country
 from .validate import entities as named_entities
 from .vlm import read_answer
 
-# %% ../nbs/06_rewards.ipynb #e4d30223
+# %% ../nbs/06_rewards.ipynb #b83fe166
 INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
 
 def completion_text(completion): # text, or the messages [{"role": "assistant", "content": text or parts}]
@@ -23,19 +23,19 @@ def completion_text(completion): # text, or the messages [{"role": "assistant", 
     if isinstance(completion, list): completion = "".join(part.get("text") or "" for part in completion)
     return INVISIBLE.sub("", completion or "")
 
-# %% ../nbs/06_rewards.ipynb #3c65bb98
+# %% ../nbs/06_rewards.ipynb #aa36bc3f
 LABELLED = re.compile(r"\b(?:country|nation)\W{0,4}[:：=]", re.I)
 HEDGE = re.compile(r"[\[\]{}<>;/|→]|\s(?:or|oder|ou)\s", re.I)
 
 def single_answer(text): # a completion
-    "The `Answer` in `text`; None where no line names a country, where it is given more than once, or offers more than one place."
+    "The `Answer` in `text`; None where it cannot be read, is given more than once, or offers more than one place."
     after = text.rpartition("</think>")[2]
-    if len(after) > 2000 or text.count("<answer>") > 1 or len(LABELLED.findall(after)) != 1: return None
+    if len(after) > 2000 or text.count("<answer>") > 1 or len(LABELLED.findall(after)) > 1: return None
     found = read_answer(after)
     names = f"{found.country} {found.city}"
     return found if found.parsed and len(names) < 120 and not HEDGE.search(names) else None
 
-# %% ../nbs/06_rewards.ipynb #4f37cfaf
+# %% ../nbs/06_rewards.ipynb #b8bf876d
 def score_names(country, # country of the answer
                 city, # city of the answer
                 true_country, # label
@@ -48,14 +48,14 @@ def score_names(country, # country of the answer
     if not true_city and match == "alias": return 1.
     return 1. if same_city(city, true_city, true_country, match=match) else 1. - alpha
 
-# %% ../nbs/06_rewards.ipynb #8cadabc5
+# %% ../nbs/06_rewards.ipynb #f999bfcd
 def released_answer(text): # a completion
     "(country, city) as the released plugin reads them: the first line of each kind inside the first `<answer>`, else empty."
     inside = re.search(r"<answer>(.*?)</answer>", text, re.S)
     lines = [re.search(rf"{name}:\s*\[?([^\]\n]*)", inside[1], re.I) if inside else None for name in ("country", "city")]
     return tuple(line[1].strip() if line else "" for line in lines)
 
-# %% ../nbs/06_rewards.ipynb #862c7a64
+# %% ../nbs/06_rewards.ipynb #608fe9ac
 def geo_accuracy(completions, # answers: strings or conversations
                  country, # true countries
                  city, # true cities, "" where unknown
@@ -69,7 +69,7 @@ def geo_accuracy(completions, # answers: strings or conversations
         return score_names(found.country, found.city, c, t, alpha, match) if found else 0. if c else None
     return [one(completion_text(x), c, t) for x, c, t in zip(completions, country, city, strict=True)]
 
-# %% ../nbs/06_rewards.ipynb #e2e62315
+# %% ../nbs/06_rewards.ipynb #357b0ac9
 def decay(km): # great-circle error
     "GeoAgent's spatial reward exp(-d / 200 km)."
     return math.exp(-km / 200)
@@ -80,7 +80,7 @@ def pieces(km): # great-circle error
     if km <= 2500: return .5 - .3 * (km - 750) / 1750
     return max(0., .2 - .2 * (km - 2500) / 17500)
 
-# %% ../nbs/06_rewards.ipynb #f8210f18
+# %% ../nbs/06_rewards.ipynb #9e4c4d48
 def geo_distance(completions, # answers: strings or conversations
                  lat, # true latitudes, degrees
                  lon, # true longitudes, degrees
@@ -93,7 +93,7 @@ def geo_distance(completions, # answers: strings or conversations
         return float(shape(distance_km(place.lat, place.lon, y, x))) if place else 0.
     return [one(completion_text(text), y, x) for text, y, x in zip(completions, lat, lon, strict=True)]
 
-# %% ../nbs/06_rewards.ipynb #129abb7a
+# %% ../nbs/06_rewards.ipynb #957ffcfe
 @functools.lru_cache(10_000)
 def class_of(tag): # stored tag
     "The segmenter's name for what `tag` means, '' where it has none."
@@ -103,7 +103,7 @@ def tags(stored): # the column `entities` of one row: [{"text": name, "share": s
     "Names of what the picture shows, in lower case."
     return {tag["text"].strip().lower() for tag in stored or [] if tag.get("text", "").strip() and tag.get("share") != 0}
 
-# %% ../nbs/06_rewards.ipynb #fe5ebef1
+# %% ../nbs/06_rewards.ipynb #9b55f79c
 def named_in(reasoning, # text of the reasoning
              shown): # names of what the picture shows
     "(entities that the reasoning names, those among them that the picture shows): two sets."
@@ -111,7 +111,7 @@ def named_in(reasoning, # text of the reasoning
     named = set(named_entities(reasoning)) | others
     return named, named & {class_of(tag) or tag for tag in shown}
 
-# %% ../nbs/06_rewards.ipynb #efbd64b3
+# %% ../nbs/06_rewards.ipynb #10fd7996
 def loops(reasoning): # text
     "Do fewer than half of the sentences differ from each other?"
     sentences = [s.strip().lower() for s in re.split(r"[.!?\n]+", reasoning) if s.strip()]
@@ -125,14 +125,14 @@ def precision(reasoning, # text of the reasoning
     named, seen = named_in(reasoning, shown)
     return len(seen) / len(named) if 0 < len(named) <= at_most else 0.
 
-# %% ../nbs/06_rewards.ipynb #77be47d7
+# %% ../nbs/06_rewards.ipynb #a567ef28
 def recall(text, # the whole completion
            shown): # names of what the picture shows
     "The released grounding reward: share of the stored tags that occur anywhere before `</think>`; 0 without tags."
     said = text.split("</think>")[0].lower()
     return sum(tag in said for tag in shown) / len(shown) if shown else 0.
 
-# %% ../nbs/06_rewards.ipynb #73bf8a72
+# %% ../nbs/06_rewards.ipynb #43046dd5
 def visual_grounding(completions, # answers: strings or conversations
                      entities, # what each picture shows: lists of {"text", "share"}
                      mode="precision", # "precision": Eq. 2; "released": recall of the stored tags
@@ -146,13 +146,13 @@ def visual_grounding(completions, # answers: strings or conversations
         return precision(reasoning_of(text), shown, at_most) if len(text) <= longest else 0.
     return [one(completion_text(x), tags(stored)) for x, stored in zip(completions, entities, strict=True)]
 
-# %% ../nbs/06_rewards.ipynb #c80b0866
+# %% ../nbs/06_rewards.ipynb #a5a0a12f
 def reasoning_of(text): # a completion
     "The reasoning that precedes the answer, without tags; empty where the answer comes first."
     before = text.find("<answer>") < 0 or text.find("</think>") < text.find("<answer>")
     return re.sub(r"</?\w+>", " ", read_answer(text).reasoning or "").strip() if before else ""
 
-# %% ../nbs/06_rewards.ipynb #d9ca4a48
+# %% ../nbs/06_rewards.ipynb #27551251
 _BODY = r"((?:[^<]++|<(?!/?(?:think|answer)>))*+)" # anything but the four tags
 FORM = re.compile(rf"\s*<think>{_BODY}</think>\s*<answer>{_BODY}</answer>\s*")
 RELEASED_FORM = re.compile(r"^<think>.*?</think>\s*<answer>.*?</answer>(?![\s\S])", re.S | re.M)
@@ -167,7 +167,7 @@ def form(completions, # answers: strings or conversations
         return float(bool(found and found[1].strip() and found[2].strip()))
     return [one(completion_text(x)) for x in completions]
 
-# %% ../nbs/06_rewards.ipynb #60413ed9
+# %% ../nbs/06_rewards.ipynb #ced17587
 TO_THE_JUDGE = r"locali[sz]ab|locatab|answer\W+(?:is\W+)?(?:yes|no)\b|say\W+yes\b|judge|reward|(?:ignore|disregard)\s+\w+\s+instruction"
 FLATTERY = re.compile(rf"[^.!?\n]*\b(?:{TO_THE_JUDGE})[^.!?\n]*[.!?]*", re.I)
 
@@ -175,7 +175,7 @@ def without_flattery(reasoning): # text of the reasoning
     "The reasoning without sentences that speak to the judge."
     return FLATTERY.sub("", reasoning).strip()
 
-# %% ../nbs/06_rewards.ipynb #1f8831ce
+# %% ../nbs/06_rewards.ipynb #a9b24477
 def asked(judge, # has probability(images, reasonings)
           pictures, # one PIL picture per completion
           reasonings): # one text per completion
@@ -187,7 +187,7 @@ def asked(judge, # has probability(images, reasonings)
     told = dict(zip(todo, found))
     return [float(told.get(i, 0.)) for i in range(len(reasonings))]
 
-# %% ../nbs/06_rewards.ipynb #c00ef5a3
+# %% ../nbs/06_rewards.ipynb #970426a4
 class Localizability:
     "R_loc, Equation 1, with TRL's signature. `failed` counts the calls that the judge did not answer."
     def __init__(self,
@@ -218,10 +218,10 @@ class Localizability:
         raise RuntimeError(f"the localizability judge failed {self.in_a_row} times in a row, last with {error!r:.300}; "
                            "start it again and resume, or train without this reward") from error
 
-# %% ../nbs/06_rewards.ipynb #38387b3d
+# %% ../nbs/06_rewards.ipynb #18c2381b
 localizability = Localizability()
 
-# %% ../nbs/06_rewards.ipynb #cbb32c45
+# %% ../nbs/06_rewards.ipynb #710666b0
 WEIGHTS = {
     "accuracy":    dict(geo_accuracy=1., form=1.), # train_one_reward.sh
     "recommended": dict(geo_accuracy=1., visual_grounding=.5, form=1.), # train_two_rewards.sh and README, "recommended"

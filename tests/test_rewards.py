@@ -27,11 +27,12 @@ fragments = st.lists(st.sampled_from([*COUNTRIES, *NOUNS, "<think>", "</think>",
 
 @pytest.mark.parametrize("text,paid", [
     (GOOD, 1), (answer("", "Finland", "Turku"), .2), (answer("", "Sweden", "Helsinki"), 0), (answer("", "Suomi", "Helsingfors"), 1),
-    (answer("", "Финляндия", "Хельсинки"), 1), (answer("", "Fin\u200bland", "Hel\u2060sinki"), 1), (answer("Sweden? No.", "Finland", "Helsinki"), 1), (answer("", "Finland", ""), .2)])
+    (answer("", "Финляндия", "Хельсинки"), 1), (answer("", "Fin\u200bland", "Hel\u2060sinki"), 1), (answer("Sweden? No.", "Finland", "Helsinki"), 1), (answer("", "Finland", ""), .2),
+    ("Finland", .2), ("Most likely taken in Helsinki, Finland.", 1)])
 def test_the_place_is_paid_by_equation_3(text, paid): assert geo(text) == pytest.approx(paid)
 
 
-@pytest.mark.parametrize("text", ["", "Finland", "<think></think><answer></answer>", PROMPTS["train"], PROMPTS["eval"], GOOD + GOOD, GOOD * 20,
+@pytest.mark.parametrize("text", ["", "Finland or Sweden", "It is not Sweden but Finland.", "<think></think><answer></answer>", PROMPTS["train"], PROMPTS["eval"], GOOD + GOOD, GOOD * 20,
     answer("", "Finland] or [Sweden", "Helsinki"), answer("", "Finland, Sweden", "Helsinki"), answer("", "Finland and Sweden", "Helsinki"), answer("", "Finland/Sweden", "Helsinki"),
     answer("", ", ".join(COUNTRIES), "Helsinki"), answer("", "Finland\ncountry: Finland", "Helsinki"), answer("", "Finland\ncountry: Sweden", "Helsinki"),
     "<think>country: Finland\ncity: Helsinki</think><answer>unknown</answer>", "<answer><answer>country: Finland\ncity: Helsinki</answer></answer>",
