@@ -7,14 +7,14 @@ __all__ = ['INSTALL', 'ABOUT', 'RESUME', 'Usage', 'notebooks', 'declared', 'plan
            'paper_item', 'Report', 'expected', 'clock', 'Watch', 'NotebookFailed', 'reproduce', 'with_outputs',
            'readme', 'publish', 'doctor', 'main']
 
-# %% ../nbs/14_reproduce.ipynb #4781ad37
+# %% ../nbs/14_reproduce.ipynb #e56d1f3c
 import argparse, fnmatch, json, os, queue, re, shutil, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from .stages import Busy, alone, checkout, figures_folder, read_profile, run_folder, _write
 
-# %% ../nbs/14_reproduce.ipynb #bec60c2d
+# %% ../nbs/14_reproduce.ipynb #de78f487
 class Usage(ValueError): "Called wrongly; nothing has run."
 
 def notebooks(
@@ -28,7 +28,7 @@ def notebooks(
     if not fits: raise Usage(f"no notebook fits {only!r}; there are {', '.join(p.stem for p in found)}" if only else f"no notebooks in {nbs}")
     return fits
 
-# %% ../nbs/14_reproduce.ipynb #46aa6c16
+# %% ../nbs/14_reproduce.ipynb #52f07fee
 def declared(
     notebook:Path,
 ) -> set:  # empty if no cell has the tag `parameters`
@@ -36,7 +36,7 @@ def declared(
     import papermill
     return set(papermill.inspect_notebook(notebook))
 
-# %% ../nbs/14_reproduce.ipynb #066ed3e2
+# %% ../nbs/14_reproduce.ipynb #f319e81e
 def plan(
     paths:list,       # notebooks
     parameters:dict,  # all that could be passed
@@ -50,7 +50,7 @@ def plan(
         if not any(name in known for known in names.values()): raise Usage(f"no notebook of this run has a parameter {name!r}")
     return [(p, {k: v for k, v in parameters.items() if k in known}) for p, known in names.items()]
 
-# %% ../nbs/14_reproduce.ipynb #bc8ae573
+# %% ../nbs/14_reproduce.ipynb #c96b02bd
 def execute(
     notebook:Path,    # to run
     output:Path,      # executed copy, written after each cell
@@ -69,7 +69,7 @@ def execute(
                                    resources={"metadata": {"path": str(Path(notebook).parent)}}, extra_arguments=["--log-level=CRITICAL"],
                                    config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}))
 
-# %% ../nbs/14_reproduce.ipynb #fc003188
+# %% ../nbs/14_reproduce.ipynb #40c5e852
 def kernel_environment(
     profile:str,    # "paper" may use the network and all cores
     progress:Path,  # file for `stages.say`
@@ -88,7 +88,7 @@ def _environment(variables):
     finally:
         for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
 
-# %% ../nbs/14_reproduce.ipynb #42be0048
+# %% ../nbs/14_reproduce.ipynb #204f5414
 @dataclass
 class Row:
     "What came of one notebook."
@@ -101,7 +101,7 @@ class Row:
     peak_mb: float = 0.     # of the kernel and its children
     past: dict = field(default_factory=dict)        # seeds -> seconds of a whole run, for the estimate
 
-# %% ../nbs/14_reproduce.ipynb #f362cdc4
+# %% ../nbs/14_reproduce.ipynb #2adef13e
 def paper_item(
     notebook:Path,
 ) -> str:  # empty for a notebook of the library
@@ -111,7 +111,7 @@ def paper_item(
     title = re.search(r"^# (.+)", "".join(cells[0]["source"]), re.M) if cells else None
     return title[1].partition(":")[0].strip() if title else notebook.stem
 
-# %% ../nbs/14_reproduce.ipynb #b12f7d30
+# %% ../nbs/14_reproduce.ipynb #e10645dc
 def _written(folder):
     "Files of a folder with the time at which they were written."
     return {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -119,7 +119,7 @@ def _written(folder):
 def _new_files(before, after, root):
     return [p.relative_to(root).as_posix() for p, t in after.items() if before.get(p) != t and p.stem != "run_report"]
 
-# %% ../nbs/14_reproduce.ipynb #9eb1991b
+# %% ../nbs/14_reproduce.ipynb #e7bc9e5c
 def _table(
     rows:list,  # of cells; the first row is the head
 ) -> str:       # Markdown, the columns padded so that a terminal shows them too
@@ -127,13 +127,13 @@ def _table(
     lines = ["| " + " | ".join(str(c).ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
     return "\n".join([lines[0], "|" + "|".join("-"*(w + 2) for w in widths) + "|", *lines[1:]])
 
-# %% ../nbs/14_reproduce.ipynb #1f8ad2d3
+# %% ../nbs/14_reproduce.ipynb #ef339c82
 def _report_cells(row):
     given = ", ".join(f"{k}={v}" for k, v in row.parameters.items() if v != "")
     kept = f" (+ {row.kept:.0f})" if row.kept else ""
     return [row.item or "library", row.notebook, ", ".join(row.files) or "–", given or "–", f"{row.seconds:.1f}{kept}", f"{row.peak_mb:.0f} MB"]
 
-# %% ../nbs/14_reproduce.ipynb #693afa0f
+# %% ../nbs/14_reproduce.ipynb #f43c26fd
 @dataclass
 class Report:
     "The rows of a run, in the order of the notebooks."
@@ -148,7 +148,7 @@ class Report:
         return (f"# Run report: profile {self.profile}\n\n{_table([head, *map(_report_cells, self.rows), total])}\n\n"
                 "Seconds (+ n): stages that were finished before took n seconds then and were not run again.")
 
-# %% ../nbs/14_reproduce.ipynb #2014b192
+# %% ../nbs/14_reproduce.ipynb #6185424b
 def _load_rows(folder):
     file = folder/"run_report.json"
     return {r["notebook"]: Row(**r) for r in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else {}
@@ -160,7 +160,7 @@ def _save_rows(folder, rows, profile, order):
     _write(folder/"run_report.md", report._repr_markdown_() + "\n")
     return report
 
-# %% ../nbs/14_reproduce.ipynb #78e35d3a
+# %% ../nbs/14_reproduce.ipynb #d3ed886e
 def expected(
     row:Row,    # of the last run, or nothing
     seeds:int,
@@ -169,7 +169,7 @@ def expected(
     if not row: return float("nan")
     return row.past.get(str(seeds)) or row.seconds + row.kept
 
-# %% ../nbs/14_reproduce.ipynb #14db029d
+# %% ../nbs/14_reproduce.ipynb #4704af50
 def clock(
     seconds:float,
 ) -> str:
@@ -179,7 +179,7 @@ def clock(
     if not minutes: return f"{s} s"
     return f"{minutes//60} h {minutes%60:02d} min" if minutes >= 60 else f"{minutes}:{s:02d} min"
 
-# %% ../nbs/14_reproduce.ipynb #a3aa8857
+# %% ../nbs/14_reproduce.ipynb #8ff23dec
 class Watch:
     "Shows how a run is getting on, on standard output."
     def __init__(self,
@@ -190,7 +190,7 @@ class Watch:
         self.progress, self.count, self.every = progress, count, every
         self.read, self.start, self.shown, self.passing, self.done, self.tty = 0, time.time(), time.time(), "", set(), sys.stdout.isatty()
 
-# %% ../nbs/14_reproduce.ipynb #fc48020b
+# %% ../nbs/14_reproduce.ipynb #e03d172e
 def _line(self, text):
     "A line that stays."
     print(("\r\x1b[2K" if self.tty else "") + text, flush=True)
@@ -204,7 +204,7 @@ def _status(self, text):
 
 Watch.line, Watch.status = _line, _status
 
-# %% ../nbs/14_reproduce.ipynb #0b56ed32
+# %% ../nbs/14_reproduce.ipynb #687467d6
 def _spoken(self):
     "Shows the lines that stages have said since the last call, once for each stage, and returns the seconds that stages kept from earlier runs had taken."
     with open(self.progress, encoding="utf-8", errors="replace") as f:
@@ -223,7 +223,7 @@ def _spoken(self):
 
 Watch.spoken = _spoken
 
-# %% ../nbs/14_reproduce.ipynb #b299fe81
+# %% ../nbs/14_reproduce.ipynb #fe7de368
 class NotebookFailed(RuntimeError): "A notebook failed. The message names notebook, cell, error and executed copy."
 
 def _start(notebook, output, parameters):
@@ -236,7 +236,7 @@ def _start(notebook, output, parameters):
     thread.start()
     return thread, cell, result
 
-# %% ../nbs/14_reproduce.ipynb #ca7652e0
+# %% ../nbs/14_reproduce.ipynb #a10c774f
 def _memory_mb():
     "Resident memory of all child processes now: the kernel and what it started."
     import psutil
@@ -246,7 +246,7 @@ def _memory_mb():
         except psutil.Error: pass
     return total/2**20
 
-# %% ../nbs/14_reproduce.ipynb #c8d436e6
+# %% ../nbs/14_reproduce.ipynb #64420fa0
 def _failure(error, notebook, output, root):
     "One line that says what failed, where, and where to look."
     shown = output.relative_to(root) if output.is_relative_to(root) else output
@@ -256,7 +256,7 @@ def _failure(error, notebook, output, root):
     what = " ".join(what.split())
     return NotebookFailed(f"{notebook.relative_to(root)}{where}: {what[:400]}\n  the executed copy, with the traceback: {shown}")
 
-# %% ../nbs/14_reproduce.ipynb #57482c73
+# %% ../nbs/14_reproduce.ipynb #26720103
 def _follow(watch, notebook, output, parameters, label, left):
     "Run one notebook, show it, and return (seconds, seconds kept, peak memory). `left` gives the seconds that the rest will take."
     thread, cell, result = _start(notebook, output, parameters)
@@ -273,7 +273,7 @@ def _follow(watch, notebook, output, parameters, label, left):
     if error is not None: raise error
     return time.time() - start, kept + watch.spoken(), peak
 
-# %% ../nbs/14_reproduce.ipynb #e8356967
+# %% ../nbs/14_reproduce.ipynb #624d005f
 def _left(times, i):
     "Function from the seconds spent in notebook `i` to a text: how long still."
     later = sum(times[i+1:])
@@ -282,7 +282,7 @@ def _left(times, i):
         return "no earlier run to estimate from" if seconds != seconds else f"about {clock(seconds)} left"
     return text
 
-# %% ../nbs/14_reproduce.ipynb #6d10cfad
+# %% ../nbs/14_reproduce.ipynb #981a5c70
 def reproduce(
     profile:str="mini",  # file in nbs/profiles
     seeds:int=1,         # training seeds per configuration
@@ -308,7 +308,7 @@ def reproduce(
         (run/"progress.log").write_text("")
         with _environment(kernel_environment(profile, run/"progress.log")): return _run_all(jobs, given, root, run)
 
-# %% ../nbs/14_reproduce.ipynb #b36f1547
+# %% ../nbs/14_reproduce.ipynb #be31613d
 def _run_all(jobs, given, root, run):
     "Run the planned notebooks one after the other; the report is written after each."
     folder = figures_folder(given["profile"], root)
@@ -330,7 +330,7 @@ def _run_all(jobs, given, root, run):
     watch.line(f"done in {clock(time.time() - watch.start)}; the report: {(folder/'run_report.md').relative_to(root)}")
     return report
 
-# %% ../nbs/14_reproduce.ipynb #285fd300
+# %% ../nbs/14_reproduce.ipynb #c31e992a
 def with_outputs(
     notebook,  # notebook node: the source
     executed,  # notebook node: its executed copy
@@ -346,7 +346,7 @@ def _quiet(outputs):
     "Outputs without warnings and progress bars."
     return [o for o in outputs if o.get("name") != "stderr"]
 
-# %% ../nbs/14_reproduce.ipynb #3679334a
+# %% ../nbs/14_reproduce.ipynb #8d9ba255
 def readme(
     root:Path=None,  # checkout
 ) -> str:            # Markdown
@@ -361,7 +361,7 @@ def readme(
     text = re.sub(r"\]\((?!https?:|#|mailto:)([^)\s]+)", lambda m: "](" + os.path.normpath("nbs/" + m[1]).replace(os.sep, "/"), text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
-# %% ../nbs/14_reproduce.ipynb #c0dd53f2
+# %% ../nbs/14_reproduce.ipynb #afe50912
 def publish(
     profile:str="mini",  # of the run
     root:Path=None,      # checkout
@@ -379,7 +379,7 @@ def publish(
     _write(root/"README.md", readme(root))
     return [*notebooks(root), root/"README.md"]
 
-# %% ../nbs/14_reproduce.ipynb #504ee1a5
+# %% ../nbs/14_reproduce.ipynb #26bae9bb
 INSTALL = "make .venv/installed    (or: pip install -e '.[dev]')"
 
 def _requirements():
@@ -391,7 +391,7 @@ def _requirements():
         try: yield name, wanted, metadata.version(name)
         except metadata.PackageNotFoundError: yield name, wanted, ""
 
-# %% ../nbs/14_reproduce.ipynb #ed398e4a
+# %% ../nbs/14_reproduce.ipynb #c84dd183
 def _device():
     "What torch would compute on."
     try: import torch
@@ -400,7 +400,7 @@ def _device():
     if torch.backends.mps.is_available(): return "mps"
     return f"cpu, {torch.get_num_threads()} threads"
 
-# %% ../nbs/14_reproduce.ipynb #d46e4865
+# %% ../nbs/14_reproduce.ipynb #19b6707f
 def doctor() -> dict: # what `globe doctor --json` prints
     "Versions, device, and what is missing with the command that gets it."
     from globe.places import cache_dir, data_dir
@@ -419,7 +419,7 @@ def _version():
     from globe import __version__
     return __version__
 
-# %% ../nbs/14_reproduce.ipynb #ca0db2a5
+# %% ../nbs/14_reproduce.ipynb #f72412b9
 def _reproduce_command(a):
     report = reproduce(a.profile, a.seeds, a.photos or None, a.only or None, a.fresh)
     print("\n" + report._repr_markdown_())
@@ -434,16 +434,19 @@ def _doctor_command(a):
         if not found["missing"]: print("nothing is missing")
     return 1 if found["missing"] else 0
 
-# %% ../nbs/14_reproduce.ipynb #ad01a28e
+# %% ../nbs/14_reproduce.ipynb #325aefa7
 def _score_command(a):
     from globe.evaluate import score_files
     evaluation = score_files(a.predictions, a.truth)
     print(json.dumps(evaluation.to_dict(), indent=1) if a.json else evaluation._repr_markdown_())
+    if a.figure:
+        from globe.figures import error_map, save
+        for path in save(error_map(evaluation), a.figure): print(f"wrote {path}", file=sys.stderr)
 
 def _publish_command(a):
     print("\n".join(f"wrote {p}" for p in publish(a.profile)))
 
-# %% ../nbs/14_reproduce.ipynb #2a366a81
+# %% ../nbs/14_reproduce.ipynb #246712e4
 ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (NeurIPS 2025), reproduced.
 
   globe reproduce                      all tables and figures, on a laptop, without network
@@ -454,7 +457,7 @@ ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (Ne
 
 RESUME = "finished stages are kept: the same command goes on where it stopped"
 
-# %% ../nbs/14_reproduce.ipynb #109fbfc9
+# %% ../nbs/14_reproduce.ipynb #b61ca769
 def _parser():
     "The command line."
     parser = argparse.ArgumentParser("globe", description=ABOUT, epilog="Exit code: 0 fine, 1 failed, 2 called wrongly.",
@@ -475,7 +478,7 @@ def _parser():
     p.add_argument("--profile", default="mini", help="of the run (default: %(default)s)")
     return parser
 
-# %% ../nbs/14_reproduce.ipynb #d669a134
+# %% ../nbs/14_reproduce.ipynb #fba6a74f
 def _reproduce_options(p):
     p.add_argument("--profile", default="mini", help="smoke: minutes, a test that everything works; mini: the committed results; "
                    "paper: the paper's models and data, needs GPUs (default: %(default)s)")
@@ -489,8 +492,9 @@ def _score_options(p):
     p.add_argument("predictions", help="CSV or JSON lines with a column id")
     p.add_argument("--truth", required=True, help="CSV with id, latitude and longitude")
     p.add_argument("--json", action="store_true", help="for programs")
+    p.add_argument("--figure", metavar="FILE", help="also draw the map of errors, as FILE.png and FILE.svg")
 
-# %% ../nbs/14_reproduce.ipynb #f0861c5a
+# %% ../nbs/14_reproduce.ipynb #32736b89
 def main(
     argv:list=None,  # arguments; those of the process if not given
 ) -> int:            # exit code
@@ -503,7 +507,7 @@ def main(
         print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
         return 2 if isinstance(e, Usage) else 1
 
-# %% ../nbs/14_reproduce.ipynb #93dcb72c
+# %% ../nbs/14_reproduce.ipynb #88894820
 def _one_line(error):
     "An exception as a person wants to read it. Errors of our own explain themselves; others are named."
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)

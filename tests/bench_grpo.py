@@ -1,9 +1,9 @@
 """What one GRPO step costs, stock TRL against the shared prefix, on the same completions of the same model, alternating in one run. `make bench` calls it.
 
-    python tests/bench_grpo.py [--groups 4 8 16] [--sides 336 672] [--answers 64] [--repeats 3] [--out figures/bench_grpo.csv]
+    python tests/bench_grpo.py [--groups 4 8 16] [--sides 336 672] [--answers 64] [--repeats 3] [--out data/bench_grpo.csv]
 
 A picture of side s is (s / 28)^2 prompt tokens. Sampling is greedy and of fixed length, so both sides do the same work and must give the same tokens."""
-import argparse, statistics, time
+import argparse, time
 
 import numpy as np, pandas as pd, torch
 from PIL import Image
@@ -63,12 +63,12 @@ def cell(side, group, length, repeats):
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--groups", type=int, nargs="+", default=[4, 8, 16]); p.add_argument("--sides", type=int, nargs="+", default=[448, 672])
-    p.add_argument("--answers", type=int, nargs="+", default=[64]); p.add_argument("--repeats", type=int, default=3); p.add_argument("--out", default="figures/bench_grpo.csv")
+    p.add_argument("--answers", type=int, nargs="+", default=[64]); p.add_argument("--repeats", type=int, default=3); p.add_argument("--out", default="data/bench_grpo.csv")
     a, table = p.parse_args(), []
     for side in a.sides:
         for group in a.groups:
             for length in a.answers:
                 table.append(cell(side, group, length, a.repeats))
-                print({k: round(v, 3) if isinstance(v, float) and v > .01 else v for k, v in table[-1].items()}, flush=True)
+                print(pd.Series(table[-1]).to_string(float_format="%.3g"), flush=True)
     pd.DataFrame(table).to_csv(a.out, index=False)
     print(f"{a.out}: medians of {a.repeats}, {torch.get_num_threads()} threads, {'cuda' if torch.cuda.is_available() else 'cpu'}")

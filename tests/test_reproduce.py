@@ -216,7 +216,8 @@ def test_score_reads_two_files_and_speaks_json(tmp_path):
     done = globe("score", str(tmp_path/"said.csv"), "--truth", str(tmp_path/"truth.csv"), "--json")
     assert done.returncode == 0, done.stderr
     assert .5 in json.loads(done.stdout).values()
-    assert globe("score", str(tmp_path/"said.csv"), "--truth", str(tmp_path/"truth.csv")).stdout.count("|") > 4
+    assert globe("score", str(tmp_path/"said.csv"), "--truth", str(tmp_path/"truth.csv"), "--figure", str(tmp_path/"map.png")).stdout.count("|") > 4
+    assert (tmp_path/"map.png").stat().st_size > 10_000 and (tmp_path/"map.svg").exists()
 
 
 def test_doctor_says_what_is_there_and_how_to_get_what_is_not(monkeypatch, capsys):
