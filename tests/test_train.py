@@ -51,8 +51,11 @@ def test_language_moves_and_vision_stays(kind, start, data, tmp_path, monkeypatc
     assert any(line.startswith("step 2/2") for line in lines)
 
 
-def test_lora_gives_a_whole_model(start, data, tmp_path):
-    out = train.sft(start, data, tmp_path / "lora", lora=True, seed=1, **SMALL)
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_lora_gives_a_whole_model(kind, start, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([variety], [1.]))
+    more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
+    out = getattr(train, kind)(start, data, tmp_path / "lora", lora=True, seed=1, **SMALL, **more)
     assert not (out / "adapter_config.json").exists()
     changed = moved(weights(start), weights(out))
     assert changed and all("_proj" in k for k in changed)
