@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MODELS', 'BENCHMARKS', 'Run', 'camera_roll']
 
-# %% ../nbs/13_experiment.ipynb #ac9bd4fd
-import os
+# %% ../nbs/13_experiment.ipynb #250f2ac7
+import os, shutil
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +15,11 @@ import pandas as pd
 from . import evaluate
 from .stages import figures_folder, profile, run_folder, say, stage
 
-# %% ../nbs/13_experiment.ipynb #efeee713
+# %% ../nbs/13_experiment.ipynb #8d41997c
 MODELS = {"start-direct": "zero-shot, no reasoning", "start": "zero-shot", "sft": "SFT", "grpo-accuracy": "GRPO, accuracy reward", "grpo-all-readme": "GRPO, all rewards"}
 BENCHMARKS = {"train": "mp16-reason-train", "test": "mp16-reason-test", "shifted": "im2gps3k"} # where `photos.source` names a folder of photographs
 
-# %% ../nbs/13_experiment.ipynb #da0a200b
+# %% ../nbs/13_experiment.ipynb #273e2bde
 class Run:
     "The stages of one profile. Each method makes its stage if it has to, and returns what the next one needs."
     def __init__(self, name="mini", # profile
@@ -29,7 +29,7 @@ class Run:
         self.folder, self.figures = run_folder(name), figures_folder(name)
     def __repr__(self): return f"Run({self.profile.name!r}, seeds={len(self.seeds)})"
 
-# %% ../nbs/13_experiment.ipynb #7f25e307
+# %% ../nbs/13_experiment.ipynb #e50d317a
 def _watch(title): # of the stage
     "Passes a trainer's lines on as passing progress lines."
     return lambda line: say(f"  {title}: {line}", passing=True)
@@ -47,7 +47,7 @@ def _read(folder):
     from datasets import Dataset
     return Dataset.from_parquet(str(Path(folder) / "data.parquet"), cache_dir=str(run_folder("cache") / "datasets"))
 
-# %% ../nbs/13_experiment.ipynb #26ed3b8e
+# %% ../nbs/13_experiment.ipynb #32435961
 def _photos(self:Run, split): # "train", "test" or "shifted"
     "Photo rows of a split, rendered from its own seed."
     from globe.postcards import postcards
@@ -61,7 +61,7 @@ def _photos(self:Run, split): # "train", "test" or "shifted"
     stage(out, lambda folder: _save(postcards(**how), folder), how, ["globe.postcards"], title=f"photos: {split}")
     return _read(out)
 
-# %% ../nbs/13_experiment.ipynb #5b546854
+# %% ../nbs/13_experiment.ipynb #9989eea5
 def _start(self:Run):
     "Folder of the pre-trained student; in profile `paper` the id of the model named there."
     from globe import vlm
@@ -70,20 +70,23 @@ def _start(self:Run):
     lessons = dict(see=lambda v: vlm.warm_up(v, s.see, s.see_batch, seed=s.seed, watch=_watch("see")),
                    names=lambda v: vlm.pretrain(v, s.names, s.names_batch, prompts=vlm.NAMES, pool=s.pool, seed=s.seed, teach=partial(vlm.weak_answer, p_city=.9), watch=_watch("names")),
                    answers=lambda v: vlm.pretrain(v, s.answers, s.answers_batch, prompts=vlm.ANSWERS, pool=s.pool, seed=s.seed + 1, watch=_watch("answers")))
-    before = []
-    for name, learn in lessons.items():
-        def make(folder):
-            student = vlm.load(*before) if before else vlm.student(s.seed)
-            log = pd.DataFrame(learn(student))
-            student.save(folder)
-            log.to_csv(folder / "log.csv", index=False)
-            return dict(parameters=student.model.num_parameters(), loss=log.loss.iloc[-1])
-        out = self.folder / "models" / ("start" if name == "answers" else f"start-{name}")
-        stage(out, make, {k: v for k, v in s.items() if k in ("seed", "pool", name, f"{name}_batch")}, ["globe.vlm"], before, f"student: {name}")
-        before = [out]
+    def make(folder):
+        student, logs = vlm.student(s.seed), []
+        for name, learn in lessons.items():
+            kept = folder / name  # a run that is cut off goes on after its last lesson
+            if (kept / "log.csv").exists(): student = vlm.load(kept)
+            else:
+                log = pd.DataFrame(learn(student)).assign(lesson=name)
+                student.save(kept); log.to_csv(kept / "log.csv", index=False)
+            logs.append(pd.read_csv(kept / "log.csv"))
+        student.save(folder); pd.concat(logs).to_csv(folder / "log.csv", index=False)
+        for name in lessons: shutil.rmtree(folder / name)
+        return dict(parameters=student.model.num_parameters(), loss=logs[-1].loss.iloc[-1])
+    out = self.folder / "models" / "start"
+    stage(out, make, dict(s), ["globe.vlm"], title="student: see, name, answer")
     return out
 
-# %% ../nbs/13_experiment.ipynb #3c0a06eb
+# %% ../nbs/13_experiment.ipynb #773dcd0d
 def _ceiling(self:Run):
     "Folder of the supervised upper bound."
     from globe import vlm
@@ -97,7 +100,7 @@ def _ceiling(self:Run):
     stage(out, make, dict(s), ["globe.vlm"], _here(start), "upper bound: trained on labels")
     return out
 
-# %% ../nbs/13_experiment.ipynb #2885dff8
+# %% ../nbs/13_experiment.ipynb #bee1a305
 def _segmenter(self:Run):
     "The segmenter of check four."
     from globe import validate
@@ -109,7 +112,7 @@ def _segmenter(self:Run):
     stage(out, make, dict(s), ["globe.validate"], title="segmenter")
     return validate.load_segmenter(out)
 
-# %% ../nbs/13_experiment.ipynb #d258de47
+# %% ../nbs/13_experiment.ipynb #8b64465b
 def _teachers(self:Run):
     "The teachers of the profile, the lead first: models at endpoints (`url model`, separated by commas), or simulations named so."
     from globe import distill
@@ -127,7 +130,7 @@ def _judgements(self:Run):
     stage(out, make, dict(teachers=[t.name for t in self.teachers()], photos=self.profile.photos.source), ["globe.distill"], _here(self.folder / "photos" / "train"), "distillation")
     return out
 
-# %% ../nbs/13_experiment.ipynb #9f5b6e23
+# %% ../nbs/13_experiment.ipynb #3ca804c7
 def _mp16_reason(self:Run):
     "(MP16-Reason, ledger)."
     from globe import validate
@@ -143,7 +146,7 @@ def _mp16_reason(self:Run):
           _here(self.folder / "photos" / "train", judgements, self.folder / "models" / "segmenter"), "validation: MP16-Reason")
     return _read(out), pd.read_parquet(out / "ledger.parquet")
 
-# %% ../nbs/13_experiment.ipynb #7cf8ba00
+# %% ../nbs/13_experiment.ipynb #dcadeb50
 def _judge(self:Run):
     "The localizability judge."
     from globe import judge, validate
@@ -156,7 +159,7 @@ def _judge(self:Run):
     stage(out, make, dict(j), ["globe.judge"], _here(start, self.folder / "mp16-reason"), "judge")
     return judge.Judge.load(out)
 
-# %% ../nbs/13_experiment.ipynb #4dff7c2c
+# %% ../nbs/13_experiment.ipynb #b1ee2eca
 def _trained(self:Run, name, # "sft" or "grpo-…", the rest a configuration of `globe.rewards.WEIGHTS`
              seed=0):        # training seed
     "Folder of a trained model."
@@ -175,7 +178,7 @@ def _trained(self:Run, name, # "sft" or "grpo-…", the rest a configuration of 
     stage(out, make, dict(settings, seed=seed), ["globe.train"], inputs, f"training: {MODELS.get(name, name)}, seed {seed}")
     return out
 
-# %% ../nbs/13_experiment.ipynb #db018966
+# %% ../nbs/13_experiment.ipynb #885d1662
 def _train_one(job): # (profile name, settings, model name, seed)
     "One training run in a process of its own."
     os.environ["TQDM_DISABLE"] = "1"  # the lines of `say` are the progress
@@ -198,7 +201,7 @@ def _train(self:Run, names): # keys of `MODELS`, or "ceiling"
     workers = 1 if torch.cuda.is_available() else os.cpu_count()
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool: list(pool.map(_train_one, jobs))
 
-# %% ../nbs/13_experiment.ipynb #84c8ee34
+# %% ../nbs/13_experiment.ipynb #c251541c
 def _answers(self:Run, name, # key of `MODELS`, or "ceiling"
              split,          # "test" or "shifted"
              seed=0):        # training seed, for trained models
@@ -223,7 +226,7 @@ def _evaluations(self:Run, name, split="test"): # as `answers`
     seeds = self.seeds if name.startswith(("sft", "grpo")) else [0]
     return [evaluate.score(self.answers(name, split, s), truth, MODELS.get(name, name)) for s in seeds]
 
-# %% ../nbs/13_experiment.ipynb #3e80c476
+# %% ../nbs/13_experiment.ipynb #52fb1747
 def camera_roll(folder,  # made if missing
                 n=12,    # pictures
                 seed=5): # of the postcards
@@ -240,5 +243,5 @@ def camera_roll(folder,  # made if missing
         row["image"].save(folder / f"{row['id']}.jpg", quality=92, exif=exif)
     return folder
 
-# %% ../nbs/13_experiment.ipynb #5064f13c
+# %% ../nbs/13_experiment.ipynb #fac89ca4
 for _f in (_photos, _start, _ceiling, _segmenter, _teachers, _judgements, _mp16_reason, _judge, _trained, _train, _answers, _evaluations): setattr(Run, _f.__name__[1:], _f)
