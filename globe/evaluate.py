@@ -4,37 +4,38 @@
 
 # %% auto #0
 __all__ = ['RADII', 'COLUMNS', 'accuracy', 'geoscore', 'wilson', 'bootstrap', 'interval', 'geocode', 'predictions', 'frame',
-           'measured', 'named', 'markdown', 'Evaluation', 'score', 'compare', 'paired_bootstrap', 'results', 'wide',
-           'constant', 'most_frequent_city', 'most_frequent_country', 'copied', 'random_place', 'thumbnails',
-           'nearest_picture', 'oracle', 'near_ratio', 'reliability', 'risk_coverage', 'truth_file', 'need',
-           'prediction_file', 'by_coordinate', 'score_files']
+           'measured', 'named', 'markdown', 'Evaluation', 'score', 'oracle', 'compare', 'paired_bootstrap', 'results',
+           'wide', 'constant', 'most_frequent_city', 'most_frequent_country', 'copied', 'random_place', 'thumbnails',
+           'nearest_picture', 'near_ratio', 'picture_hashes', 'near_duplicates', 'reliability', 'risk_coverage',
+           'truth_file', 'need', 'prediction_file', 'by_coordinate', 'score_files']
 
-# %% ../nbs/10_evaluate.ipynb #1981d3d4
+# %% ../nbs/10_evaluate.ipynb #00e529ea
 import csv, html, json, math, re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .places import continent, distance_km, locate, nearest, same_city, same_country
+from .places import continent, degrees, distance_km, locate, nearest, same_city, same_country
 
-# %% ../nbs/10_evaluate.ipynb #f02585a9
+# %% ../nbs/10_evaluate.ipynb #cd0ae7aa
 RADII = (1, 25, 200, 750, 2500) # km: street, city, region, country, continent (paper, section 4.1)
 
-# %% ../nbs/10_evaluate.ipynb #75fa398f
+# %% ../nbs/10_evaluate.ipynb #ba293d6a
 def accuracy(km,         # great-circle errors in km [n], NaN where the answer has no coordinate
              radius=25): # threshold in km, inclusive
     "Share of *all* answers within `radius` (the metric of Table 2), 0 to 1; NaN for no answers."
     km = np.asarray(km, float)
     return float(np.mean(km <= radius)) if km.size else math.nan
 
-# %% ../nbs/10_evaluate.ipynb #71e5c0bc
+# %% ../nbs/10_evaluate.ipynb #bd6e9ed0
 def geoscore(km): # errors in km, NaN where the answer has no coordinate
     "Points per answer, 0 to 5000: `5000 * exp(-km / 1492.7)` (OSV-5M); an answer without coordinate scores 0."
     return np.nan_to_num(5000 * np.exp(-np.asarray(km, float) / 1492.7))
 
-# %% ../nbs/10_evaluate.ipynb #df7ddfe2
+# %% ../nbs/10_evaluate.ipynb #044d4c52
 def wilson(k,          # how many were right (a mean times n need not be whole)
            n,          # out of how many
            z=1.959964): # normal quantile: 95 %
@@ -45,7 +46,7 @@ def wilson(k,          # how many were right (a mean times n need not be whole)
     half = z / (1 + z2 / n) * math.sqrt(max(p * (1 - p), 0) / n + z2 / (4 * n * n))
     return max(middle - half, 0.), min(middle + half, 1.)
 
-# %% ../nbs/10_evaluate.ipynb #8e5e7316
+# %% ../nbs/10_evaluate.ipynb #115964c4
 def bootstrap(values,       # what is averaged: [pictures], or [seeds, pictures]
               cluster=None, # label of each picture [pictures]; one label's pictures are drawn together
               draws=2000,   # resamples
@@ -59,13 +60,13 @@ def bootstrap(values,       # what is averaged: [pictures], or [seeds, pictures]
     picks = ((rng.integers(s, size=s), rng.integers(c, size=c)) for _ in range(draws))
     return np.array([sums[i].mean(0)[j].sum() / size[j].sum() for i, j in picks])
 
-# %% ../nbs/10_evaluate.ipynb #4f61f01f
+# %% ../nbs/10_evaluate.ipynb #816dd172
 def interval(samples): # bootstrap means [draws]
     "The middle 95 % of `samples` as `(low, high)`."
     low, high = np.quantile(samples, [.025, .975])
     return float(low), float(high)
 
-# %% ../nbs/10_evaluate.ipynb #94a1fe5a
+# %% ../nbs/10_evaluate.ipynb #a096d114
 COLUMNS = ["id", "text", "city", "country", "lat", "lon", "parsed", "localizability"]
 
 def geocode(city,     # name, may be empty
@@ -74,7 +75,7 @@ def geocode(city,     # name, may be empty
     place = locate(city, country) if city or country else None
     return (place.lat, place.lon) if place else (math.nan, math.nan)
 
-# %% ../nbs/10_evaluate.ipynb #4ecb2480
+# %% ../nbs/10_evaluate.ipynb #d38dd250
 def predictions(texts, # raw answers, one per picture; None where the model failed
                 ids):  # the pictures' ids, in the same order
     """Read and geocode `texts` into prediction rows; what cannot be read keeps its row with `parsed` False and no coordinate.
@@ -88,14 +89,14 @@ def predictions(texts, # raw answers, one per picture; None where the model fail
     rows = [(i, t or "", a.city, a.country, *geocode(a.city, a.country), a.parsed, a.localizability) for i, t, a in zip(ids, texts, answers)]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"lat": float, "lon": float, "parsed": bool, "localizability": float})
 
-# %% ../nbs/10_evaluate.ipynb #fea0b667
+# %% ../nbs/10_evaluate.ipynb #a0ad2aa8
 def frame(photos): # DataFrame or datasets.Dataset
     "The columns of `photos` without pictures, as a DataFrame with ids as text."
     if not isinstance(photos, pd.DataFrame):
         photos = photos.remove_columns([c for c in ("image", "mask") if c in photos.column_names]).to_pandas()
     return photos.assign(id=photos["id"].astype(str)).reset_index(drop=True)
 
-# %% ../nbs/10_evaluate.ipynb #50a4c886
+# %% ../nbs/10_evaluate.ipynb #4df07240
 def without_doubles(rows, # DataFrame with column id
                     what): # its name in the message
     "`rows` without exact repetitions; ValueError if an id has two different rows."
@@ -104,7 +105,7 @@ def without_doubles(rows, # DataFrame with column id
     if len(twice): raise ValueError(f"{what}: {len(twice)} ids have two different rows, the first is {twice[0]!r}: keep one row per id")
     return rows
 
-# %% ../nbs/10_evaluate.ipynb #b725f2ba
+# %% ../nbs/10_evaluate.ipynb #593f3fe5
 def joined(predictions, # prediction rows; coordinates, names or both
            truth):      # photo rows with coordinates
     "Truth rows with what was predicted (`pred_city`, `pred_country`, `pred_lat`, `pred_lon`, `parsed`), left join on id."
@@ -118,7 +119,7 @@ def joined(predictions, # prediction rows; coordinates, names or both
     rows["parsed"] = [str(g if pd.isna(p) else p).lower() in ("true", "1", "1.0") for p, g in zip(told, guess)]
     return rows
 
-# %% ../nbs/10_evaluate.ipynb #dff30db3
+# %% ../nbs/10_evaluate.ipynb #b82fe1b0
 def judged(rows): # as `joined` returns them
     "`rows` with the error `km` and, if the truth has names, whether country and city are right."
     rows = rows.assign(km=distance_km(rows.lat, rows.lon, rows.pred_lat, rows.pred_lon))
@@ -128,7 +129,7 @@ def judged(rows): # as `joined` returns them
         rows["city_right"] = [c and bool(same_city(a, b, n)) for c, a, b, n in zip(rows.country_right, rows.pred_city, rows.city, rows.country)]
     return rows
 
-# %% ../nbs/10_evaluate.ipynb #618aad98
+# %% ../nbs/10_evaluate.ipynb #425bb02b
 def measured(rows,     # as `judged` returns them
              measure): # a radius in km, "country", "city" or "geoscore"
     "What `measure` gives for each picture [n]: 1 or 0, or points for `geoscore`."
@@ -136,12 +137,12 @@ def measured(rows,     # as `judged` returns them
     if measure in ("country", "city"): return rows[f"{measure}_right"].to_numpy(float)
     return (rows.km <= measure).to_numpy(float)
 
-# %% ../nbs/10_evaluate.ipynb #6e82385f
+# %% ../nbs/10_evaluate.ipynb #78d02e15
 def named(measure): # a radius in km, "country", "city" or "geoscore"
     "`measure` as a heading."
     return {"country": "country by name", "city": "city by name", "geoscore": "GeoScore"}.get(measure, f"acc@{measure} km")
 
-# %% ../nbs/10_evaluate.ipynb #2895f4ef
+# %% ../nbs/10_evaluate.ipynb #96d3d615
 def markdown(df,          # any frame
              na="–"):      # what stands for a missing value
     "`df` as a Markdown table, cells escaped."
@@ -149,10 +150,10 @@ def markdown(df,          # any frame
     lines = [[cell(c) for c in df.columns], ["---"] * len(df.columns), *([cell(x) for x in row] for row in df.itertuples(index=False))]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
-# %% ../nbs/10_evaluate.ipynb #82b68aa5
-@dataclass
+# %% ../nbs/10_evaluate.ipynb #41bd4bbb
+@dataclass(repr=False)
 class Evaluation:
-    "Judged pictures of one model; `notes` says what had to be handled on the way."
+    "Judged pictures of one model; `notes` says what had to be handled on the way, `ceiling` what naming the right city every time would reach."
     rows: pd.DataFrame                        # one row per true picture, as `judged` returns them
     name: str = ""                            # of the model
     notes: list = field(default_factory=list) # lines for the reader
@@ -163,11 +164,14 @@ class Evaluation:
     @property
     def measures(self): return [*RADII, *(m for m in ("country", "city") if f"{m}_right" in self.rows)]
     def row(self, name=None): return {"model": name or self.name, **summary(self.rows, self.measures)}
-    def to_dict(self): return as_json({**self.row(), "intervals": intervals(self.rows, self.measures), "notes": self.notes})
+    def to_dict(self): return as_json({**self.row(), "intervals": intervals(self.rows, self.measures), "ceiling": {named(r): self.ceiling.row()[named(r)] for r in RADII}, "notes": self.notes})
+    def __repr__(self): return f"Evaluation({self.name!r}, {len(self)} pictures, acc@25 km {percent(accuracy(self.km))} %)"
     def by(self, column): return by_group(self, column)
+    @cached_property
+    def ceiling(self): return oracle(self.rows[["id", "lat", "lon"]], "name")
     def _repr_markdown_(self): return report(self)
 
-# %% ../nbs/10_evaluate.ipynb #9fd802f0
+# %% ../nbs/10_evaluate.ipynb #55d86fb8
 def summary(rows,     # as `judged` returns them
             measures): # radii in km and names
     "All numbers of one model: shares 0 to 1, kilometres, points."
@@ -184,7 +188,7 @@ def intervals(rows,     # as `judged` returns them
     "Wilson's 95 % interval of every share."
     return {named(m): wilson(measured(rows, m).sum(), len(rows)) for m in measures}
 
-# %% ../nbs/10_evaluate.ipynb #6755b2b8
+# %% ../nbs/10_evaluate.ipynb #2166eb1c
 def percent(x, digits=1): # share 0 to 1
     "`x` as percent without the sign; an en dash for NaN."
     return "–" if pd.isna(x) else f"{100 * x:.{digits}f}"
@@ -192,19 +196,20 @@ def percent(x, digits=1): # share 0 to 1
 def report(e): # Evaluation
     "The Markdown table that an Evaluation shows."
     got, ci = e.row(), intervals(e.rows, e.measures)
-    shares = [(k + " (%)", percent(got[k]), f"{percent(lo)} to {percent(hi)}") for k, (lo, hi) in ci.items()]
-    rest = [(k, f"{got[k]:,.1f}", "") for k in ("median km", "mean km", "GeoScore")] + [(k + " (%)", percent(got[k]), "") for k in ("unread", "not geocoded")]
-    body = markdown(pd.DataFrame(shares + rest, columns=["measure", f"{e.name or 'value'} (n = {len(e):,})", "95 % interval"]))
+    best = e.ceiling.row() if len(e) else {}
+    shares = [(k + " (%)", percent(got[k]), f"{percent(lo)} to {percent(hi)}", percent(best.get(k, math.nan)) if k.startswith("acc@") else "") for k, (lo, hi) in ci.items()]
+    rest = [(k, f"{got[k]:,.1f}", "", "") for k in ("median km", "mean km", "GeoScore")] + [(k + " (%)", percent(got[k]), "", "") for k in ("unread", "not geocoded")]
+    body = markdown(pd.DataFrame(shares + rest, columns=["measure", f"{e.name or 'value'} (n = {len(e):,})", "95 % interval", "right city named"]))
     return body + "".join(f"\n\n*{html.escape(n, quote=False)}*" for n in e.notes)
 
-# %% ../nbs/10_evaluate.ipynb #34ef15b8
+# %% ../nbs/10_evaluate.ipynb #ff0de931
 def as_json(x): # numbers, lists and dicts
     "`x` with infinities and NaN as None, which JSON can carry."
     if isinstance(x, dict): return {k: as_json(v) for k, v in x.items()}
     if isinstance(x, (list, tuple)): return [as_json(v) for v in x]
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
-# %% ../nbs/10_evaluate.ipynb #53902851
+# %% ../nbs/10_evaluate.ipynb #330dc02f
 def score(predictions, # prediction rows (id and lat/lon, city/country or both)
           truth,       # photo rows: id, lat, lon and, if known, city, country, country_code; DataFrame or Dataset
           name=""):    # of the model, for tables
@@ -219,7 +224,19 @@ def score(predictions, # prediction rows (id and lat/lon, city/country or both)
     notes += [f"{extra} predictions have no picture in the truth and are left out"] if extra else []
     return Evaluation(judged(joined(said, truth)), name, notes)
 
-# %% ../nbs/10_evaluate.ipynb #cf495258
+# %% ../nbs/10_evaluate.ipynb #90c1bdeb
+def oracle(truth,        # photo rows with coordinates
+           by="point",   # "point": coordinate of the nearest city; "name": its name, geocoded
+           name="oracle"): # of the row in a table
+    "Score of a system that always names the right city: the gazetteer's ceiling."
+    truth = frame(truth)
+    best = nearest(truth.lat.to_numpy(), truth.lon.to_numpy()).reset_index(drop=True)
+    if by == "name": best[["lat", "lon"]] = [geocode(c, n) for c, n in zip(best.city, best.country)]
+    names = best[["city", "country", "country_code"]]
+    said = best.assign(id=truth.id, parsed=True)
+    return score(said, truth.drop(columns=["city", "country", "country_code"], errors="ignore").join(names), name)
+
+# %% ../nbs/10_evaluate.ipynb #38731b7f
 def by_group(e,       # Evaluation
              column): # of its rows; "continent" is found from country_code
     "One row per group and measure: group, measure, value, low, high (Wilson), n. KeyError names the columns there are."
@@ -230,7 +247,7 @@ def by_group(e,       # Evaluation
            for g, r in rows.groupby(column, sort=True, dropna=False) for m in e.measures]
     return pd.DataFrame(out, columns=[column, "measure", "value", "low", "high", "n"])
 
-# %% ../nbs/10_evaluate.ipynb #8dc44dc0
+# %% ../nbs/10_evaluate.ipynb #da19ae32
 def aligned(runs,   # Evaluation, or one per training seed
             measure): # a radius in km, "country", "city" or "geoscore"
     "Measure per seed and picture [seeds, n]; ValueError if the seeds saw different pictures."
@@ -239,14 +256,14 @@ def aligned(runs,   # Evaluation, or one per training seed
     if any(list(r.rows.id) != list(ids) for r in runs): raise ValueError("the evaluations hold different pictures: score every model on the same truth")
     return np.stack([measured(r.rows, measure) for r in runs])
 
-# %% ../nbs/10_evaluate.ipynb #aa431c94
+# %% ../nbs/10_evaluate.ipynb #92dd63f0
 def clusters(e,      # Evaluation
              column): # of its rows, "place" for pictures within about 1 km (coordinate to 0.01°), None for no clusters
     "Cluster label of each picture, or None."
     if column == "place": return e.rows.lat.round(2).astype(str) + "," + e.rows.lon.round(2).astype(str)
     return None if column is None else e.rows[column]
 
-# %% ../nbs/10_evaluate.ipynb #57edf118
+# %% ../nbs/10_evaluate.ipynb #b39fffad
 def compare(a,            # Evaluation, or one per training seed
             b,            # the same for the other model, on the same pictures
             cluster=None, # column whose equal values are drawn together, or "place"
@@ -264,7 +281,7 @@ def compare(a,            # Evaluation, or one per training seed
         out.append((named(m), x.mean(), y.mean(), (y - x).mean(), *interval(bootstrap(y - x, label, draws, seed))))
     return pd.DataFrame(out, columns=["measure", "a", "b", "difference", "low", "high"])
 
-# %% ../nbs/10_evaluate.ipynb #5e718703
+# %% ../nbs/10_evaluate.ipynb #379c9660
 def paired_bootstrap(a_km,         # errors of one model in km [n], NaN for unread
                      b_km,         # errors of the other on the same pictures [n]
                      radius=25,    # threshold in km
@@ -277,7 +294,7 @@ def paired_bootstrap(a_km,         # errors of one model in km [n], NaN for unre
     d = (b_km <= radius) * 1. - (a_km <= radius)
     return float(d.mean()), *interval(bootstrap(d, cluster, draws, seed))
 
-# %% ../nbs/10_evaluate.ipynb #b62e8a44
+# %% ../nbs/10_evaluate.ipynb #ca214997
 def results(models,       # name → Evaluation, or name → list of them, one per training seed
             measures=None, # radii in km and names; None: all that the truth allows
             cluster=None, # as in `compare`; widens the intervals where pictures share a place
@@ -296,7 +313,7 @@ def results(models,       # name → Evaluation, or name → list of them, one p
             out.append((name, named(m), mean, low, high, x.mean(1).std(ddof=1) if len(x) > 1 else math.nan, len(x), n))
     return pd.DataFrame(out, columns=["model", "measure", "value", "low", "high", "seed_sd", "seeds", "n"])
 
-# %% ../nbs/10_evaluate.ipynb #392bf430
+# %% ../nbs/10_evaluate.ipynb #f2f5bf06
 def wide(tidy,     # as `results` returns it
          digits=1): # decimals of the percentages
     "One row per model, one column per measure: \"62.9 [61.9, 63.8]\" in percent, GeoScore in points."
@@ -307,7 +324,7 @@ def wide(tidy,     # as `results` returns it
     out = text.pivot(index=["model", "n", "seeds"], columns="measure", values="cell")
     return out.reindex(list(dict.fromkeys(zip(tidy.model, tidy.n, tidy.seeds))))[list(dict.fromkeys(text.measure))].reset_index().rename_axis(columns=None)
 
-# %% ../nbs/10_evaluate.ipynb #f4eb9b21
+# %% ../nbs/10_evaluate.ipynb #ebb0c7f8
 def constant(ids,     # of the pictures to predict
              city,    # name, may be empty
              country): # name
@@ -326,7 +343,7 @@ def most_frequent_country(train, # photo rows
     "Always the most frequent country of `train`; ties go to the first in the alphabet."
     return constant(ids, "", frame(train).country.value_counts().sort_index().idxmax())
 
-# %% ../nbs/10_evaluate.ipynb #d66d8027
+# %% ../nbs/10_evaluate.ipynb #61ef265c
 def copied(train, # photo rows
            picks, # row numbers of `train`, one per id
            ids):  # of the pictures to predict
@@ -340,7 +357,7 @@ def random_place(train,  # photo rows
     "The place of a random training picture for every id."
     return copied(train, np.random.default_rng(seed).integers(len(train), size=len(ids)), ids)
 
-# %% ../nbs/10_evaluate.ipynb #4a24bc42
+# %% ../nbs/10_evaluate.ipynb #abe57314
 def thumbnails(photos): # dataset with column image
     "Pictures as unit vectors of their 8 × 8 colours, mean removed [n, 192]."
     x = np.stack([np.asarray(im.convert("RGB").resize((8, 8)), float).ravel() for im in photos["image"]])
@@ -352,19 +369,7 @@ def nearest_picture(train, # photo dataset with images
     "The place of the training picture whose thumbnail correlates most with the test picture's."
     return copied(train, (thumbnails(test) @ thumbnails(train).T).argmax(1), test["id"])
 
-# %% ../nbs/10_evaluate.ipynb #bf4083af
-def oracle(truth,        # photo rows with coordinates
-           by="point",   # "point": coordinate of the nearest city; "name": its name, geocoded
-           name="oracle"): # of the row in a table
-    "Score of a system that always names the right city: the gazetteer's ceiling."
-    truth = frame(truth)
-    best = nearest(truth.lat.to_numpy(), truth.lon.to_numpy()).reset_index(drop=True)
-    if by == "name": best[["lat", "lon"]] = [geocode(c, n) for c, n in zip(best.city, best.country)]
-    names = best[["city", "country", "country_code"]]
-    said = best.assign(id=truth.id, parsed=True)
-    return score(said, truth.drop(columns=["city", "country", "country_code"], errors="ignore").join(names), name)
-
-# %% ../nbs/10_evaluate.ipynb #b7ff3348
+# %% ../nbs/10_evaluate.ipynb #874c265c
 def near_ratio(train, # photo rows
                test,  # photo rows
                radii=(1, 2, 5, 10, 20, 50, 100)): # km
@@ -377,7 +382,23 @@ def near_ratio(train, # photo rows
     km = 2 * 6371.0 * np.arcsin(np.clip(chord / 2, 0, 1))
     return pd.DataFrame([(r, accuracy(km, r), *wilson((km <= r).sum(), len(km)), len(km)) for r in radii], columns=["radius", "share", "low", "high", "n"])
 
-# %% ../nbs/10_evaluate.ipynb #01420fb5
+# %% ../nbs/10_evaluate.ipynb #bac3eefd
+def picture_hashes(photos): # dataset with column image
+    "Perceptual hash of each picture as 64 bits [n]."
+    from imagehash import phash
+    return np.array([int(str(phash(im)), 16) for im in photos["image"]], np.uint64)
+
+def near_duplicates(train,  # photo dataset with images
+                    test,   # photo dataset with images
+                    bits=4): # that may differ, of 64
+    "Test pictures that look like a copy of a training picture: id, twin (its training id), bits that differ, km between the two."
+    known, new, a, b = picture_hashes(train), picture_hashes(test), frame(train), frame(test)
+    found = [(i, int(d.argmin()), int(d.min())) for i, h in enumerate(new) if (d := np.bitwise_count(known ^ h)).min() <= bits]
+    i, j, d = np.array(found, int).reshape(-1, 3).T
+    km = distance_km(a.lat.to_numpy()[j], a.lon.to_numpy()[j], b.lat.to_numpy()[i], b.lon.to_numpy()[i])
+    return pd.DataFrame({"id": b.id.to_numpy()[i], "twin": a.id.to_numpy()[j], "bits": d, "km": km})
+
+# %% ../nbs/10_evaluate.ipynb #8bd4d8b2
 def reliability(probability, # said [n], 0 to 1
                 outcome,     # came true [n], 0 or 1
                 bins=10):    # of equal width
@@ -395,21 +416,7 @@ def risk_coverage(confidence, # of each answer [n]
     k = np.arange(1, len(wrong) + 1)
     return pd.DataFrame({"coverage": k / len(wrong), "risk": np.cumsum(wrong) / k, "kept": k})
 
-# %% ../nbs/10_evaluate.ipynb #9a7380e8
-ANGLE = re.compile(r"""([NSEW])?\s*([+-]?\d+(?:[.,]\d*)?)\s*[°º]?\s*(?:([0-5]?\d(?:[.,]\d*)?)\s*['′’]?\s*)?(?:([0-5]?\d(?:[.,]\d*)?)\s*(?:["″”]|'')?\s*)?([NSEW])?""")
-
-def degrees(text): # number, "48.07° N" or "48°4'12\" N"
-    "The angle in degrees, south and west negative; NaN where there is none."
-    try: return float(text) if math.isfinite(float(text)) else math.nan
-    except (TypeError, ValueError): pass
-    found = ANGLE.fullmatch(str(text or "").strip().upper().replace("−", "-"))
-    if not found: return math.nan
-    before, *numbers, after = found.groups()
-    d, m, s = (float((x or "0").replace(",", ".")) for x in numbers)
-    sign = -1 if numbers[0].startswith("-") or (before or after or "") in ("S", "W") and (before or after) else 1
-    return sign * (abs(d) + m / 60 + s / 3600)
-
-# %% ../nbs/10_evaluate.ipynb #85182b5f
+# %% ../nbs/10_evaluate.ipynb #13103446
 NAMES = {"id": "id img_id image_id imageid photo_id panoid pano_id key image image_path img filename file_name file path",
          "lat": "lat latitude", "lon": "lon lng long longitude", "city": "city", "country": "country country_name", "country_code": "country_code cc",
          "text": "text response output answer prediction completion generated_text raw"}
@@ -422,7 +429,7 @@ def column(header, # names in the file
     for n in [a + n for a in prefixes for n in NAMES[what].split()] + [n + z for z in ("_" + a.strip("_") for a in prefixes) for n in NAMES[what].split()] + NAMES[what].split():
         if n in plain: return plain[n]
 
-# %% ../nbs/10_evaluate.ipynb #f5e2041e
+# %% ../nbs/10_evaluate.ipynb #31669677
 def cells(text,      # of a CSV file
           delimiter): # one character
     "The rows of a CSV as lists of stripped cells, blank ones dropped; long answers are no error."
@@ -440,7 +447,7 @@ def json_rows(text, # of a JSON lines file
         except (ValueError, AttributeError): torn += 1
     return pd.DataFrame(rows, dtype=object).fillna(""), [f"{file}: {torn} lines are not JSON objects and left out"] * (torn > 0)
 
-# %% ../nbs/10_evaluate.ipynb #723a9de2
+# %% ../nbs/10_evaluate.ipynb #32cf7ae2
 def csv_rows(text, # of a CSV file with comma, semicolon or tab
              file): # name for the notes
     "All cells as text, and notes; a repeated header and all below it (a summary) is left out."
@@ -459,7 +466,7 @@ def read_rows(path): # CSV, or JSON lines if the name ends in .jsonl
     if not text.strip(): raise ValueError(f"{path.name} is empty: it needs a header line and one row per picture")
     return (json_rows if path.suffix.lower() in (".jsonl", ".ndjson") else csv_rows)(text, path.name)
 
-# %% ../nbs/10_evaluate.ipynb #8f3de665
+# %% ../nbs/10_evaluate.ipynb #b1e00da7
 def coordinates(lat,  # text or numbers [n]
                 lon,  # text or numbers [n]
                 file): # name for the notes
@@ -475,7 +482,7 @@ def coordinates(lat,  # text or numbers [n]
     if bad.any(): notes += [f"{file}: {bad.sum()} coordinates are out of range and count as missing"]
     return np.where(half, np.nan, lat), np.where(half, np.nan, lon), notes
 
-# %% ../nbs/10_evaluate.ipynb #25c88f6f
+# %% ../nbs/10_evaluate.ipynb #2cd02e17
 def same_ids(a,  # ids of the truth
              b): # ids of the predictions
     "Both id lists without picture suffix, and without folders if the ids do not meet otherwise."
@@ -484,7 +491,7 @@ def same_ids(a,  # ids of the truth
     if set(a) & set(b): return a, b
     return [i.replace("\\", "/").split("/")[-1] for i in a], [i.replace("\\", "/").split("/")[-1] for i in b]
 
-# %% ../nbs/10_evaluate.ipynb #32ba979d
+# %% ../nbs/10_evaluate.ipynb #2026780c
 def truth_file(path): # CSV with id, latitude and longitude
     """Photo rows and notes. Countries and cities that the file lacks are labelled by the nearest city of the gazetteer.
 
@@ -508,7 +515,7 @@ def need(path,  # of the file
     lost = [w for w in names if not got[w]]
     if lost: raise ValueError(f"{Path(path).name}: no column for {', '.join(lost)} among {', '.join(map(str, raw.columns))}: name it {' or '.join(NAMES[lost[0]].split()[:3])}")
 
-# %% ../nbs/10_evaluate.ipynb #6a521eb9
+# %% ../nbs/10_evaluate.ipynb #f3a246d9
 def prediction_file(path): # CSV or JSON lines: id and coordinates, names or raw answers
     "Prediction rows and notes. ValueError if the file has none of the three."
     from globe.vlm import read_answer
@@ -538,7 +545,7 @@ def by_coordinate(lat,  # degrees [n], NaN allowed
         for w in out: out[w][known] = label[w].to_numpy()
     return out
 
-# %% ../nbs/10_evaluate.ipynb #e53bcd22
+# %% ../nbs/10_evaluate.ipynb #190500f6
 def suspicions(e): # Evaluation
     "Lines about coordinates that look wrong as a whole."
     r = e.rows
@@ -548,7 +555,7 @@ def suspicions(e): # Evaluation
     now, swapped = np.nanmedian(e.km), np.nanmedian(distance_km(r.lat, r.lon, r.pred_lon, r.pred_lat))
     return [f"with lat and lon of the predictions swapped the median error would fall from {now:,.0f} to {swapped:,.0f} km: check the columns"] * bool(swapped < now / 4)
 
-# %% ../nbs/10_evaluate.ipynb #a95c2df3
+# %% ../nbs/10_evaluate.ipynb #0407d9ea
 def score_files(predictions, # CSV or JSON lines by any model: coordinates, place names or raw answers
                 truth,       # CSV with id, latitude, longitude and, if known, city and country
                 name=""):    # of the model; the file's name if empty

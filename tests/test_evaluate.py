@@ -54,6 +54,11 @@ def test_oracle_is_a_ceiling_below_one_at_1_km(table, n, at_25):
     assert .1 < e.row()["acc@1 km"] < .4 and at_25[0] < e.row()["acc@25 km"] < at_25[1] and e.row()["country by name"] == 1
     assert (np.array(shares(oracle(truth, by="name"))) <= np.array(shares(e)) + 1e-9).all()
 
+def test_recorded_ceilings_are_what_the_gazetteer_gives():
+    import runpy
+    made = runpy.run_path(str(Path(__file__).parents[1]/"data"/"make_ceilings.py"))["ceilings"](real("gt_im2gps_im2gps3k_yfcc25600"))
+    pd.testing.assert_frame_equal(made, pd.read_csv(Path(__file__).parents[1]/"data"/"ceilings.csv"))
+
 # answers
 
 def test_unread_and_unplaced_answers_stay_in_the_denominator(tmp_path):

@@ -1,0 +1,55 @@
+"What a run promises as a whole: equal seeds give equal bytes, other inputs are never taken for the same."
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from globe import experiment, photos, vlm
+from globe.experiment import Run
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory): return vlm.student(0).save(tmp_path_factory.mktemp("student"))
+
+@pytest.fixture
+def run(start, monkeypatch):
+    "Runs of the profile smoke below a folder of their own, from an untrained student."
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(Run, "start", lambda self: start)
+    def make(folder, **overrides):
+        monkeypatch.setattr(experiment, "run_folder", lambda name="smoke": Path(folder))
+        return Run("smoke", **overrides)
+    return make
+
+def files(folder): return {p.relative_to(folder): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file() and p.name not in ("manifest.json", "training_args.bin") and "datasets" not in p.parts}
+
+def test_two_runs_give_the_same_bytes(run, tmp_path):
+    for name in "ab":
+        r = run(tmp_path/name, photos=dict(train=60, test=8), sft=dict(steps=2), grpo=dict(steps=2), segmenter=dict(photos=30, steps=20))
+        for model in ("sft", "grpo-accuracy"): r.answers(model, "test")
+    a, b = files(tmp_path/"a"), files(tmp_path/"b")
+    assert a.keys() == b.keys() and len(a) > 15
+    assert [str(p) for p in a if a[p] != b[p] and p.suffix != ".jsonl"] == []  # answers of teachers carry their seconds
+
+def test_photographs_of_one_name_in_two_folders_are_not_mixed_up(run, tmp_path):
+    places = {"A": "29.98,31.13", "B": "48.86,2.35"}
+    answers = {}
+    for name, place in places.items():
+        folder = tmp_path/name/"DCIM"; folder.mkdir(parents=True)
+        Image.new("RGB", (112, 112), "red" if name == "A" else "blue").save(folder/"IMG_1.jpg")
+        (folder/"table.csv").write_text(f"file,lat,lon\nIMG_1.jpg,{place}\n")
+        r = run(tmp_path/"run")
+        _, out = r.own_judgements(photos.from_folder(folder))
+        answers[name] = json.loads((out/"simulated-coordinates.jsonl").read_text())["lat"]
+    assert abs(answers["A"] - 29.98) < 8 and abs(answers["B"] - 48.86) < 8
+
+def test_another_hub_id_is_another_stage(tmp_path):
+    made = []
+    for model in ("someone/model-a", "someone/model-b", "someone/model-b"):
+        experiment.stage(tmp_path/"stage", lambda folder: made.append(model), {}, [], [model])
+    assert made == ["someone/model-a", "someone/model-b"]
+
+def test_the_student_never_practises_on_the_photographs_of_a_run():
+    seeds = {int(r["id"].split("-")[2]) for seed in (0, 1, 77, 78, 10_000) for _, rows in vlm.fresh(1, 3, seed) for r in rows}
+    p = Run("mini").profile
+    assert min(seeds) >= vlm.FIRST_SEED > max(p.photos.seed + 2, p.segmenter.seed) and max(seeds) < 2**32
