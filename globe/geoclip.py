@@ -6,7 +6,7 @@
 __all__ = ['SIGMAS', 'on_sphere', 'LocationEncoder', 'SmallGeoCLIP', 'fit', 'place_of', 'picture_features', 'geoclip_predictions',
            'GeoCLIPTeacher']
 
-# %% ../nbs/11_geoclip.ipynb #09f5b82d
+# %% ../nbs/11_geoclip.ipynb #61ff5a2d
 import numpy as np
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, normalize
 from .distill import batches, judgement
 from .evaluate import copied, frame
 
-# %% ../nbs/11_geoclip.ipynb #fe6c2f3b
+# %% ../nbs/11_geoclip.ipynb #c29aca39
 SIGMAS = (1., 16., 256.) # widths of the frequencies, in waves per Earth radius (GeoCLIP, section 3.3): about 6400, 400 and 25 km
 
 def on_sphere(lat,  # degrees [n]
@@ -37,7 +37,7 @@ class LocationEncoder(nn.Module):
         angles = [2 * torch.pi * points @ getattr(self, f"waves{i}") for i in range(len(self.parts))]
         return sum(part(torch.cat([a.cos(), a.sin()], 1).float()) for part, a in zip(self.parts, angles))
 
-# %% ../nbs/11_geoclip.ipynb #ec3f6b17
+# %% ../nbs/11_geoclip.ipynb #2a897c16
 class SmallGeoCLIP(nn.Module):
     "Scores pictures against coordinates."
     def __init__(self, features=192, # of a picture
@@ -55,7 +55,7 @@ class SmallGeoCLIP(nn.Module):
         "Logits [n, m]."
         return self.scale.exp() * normalize(self.picture(features), dim=1) @ normalize(self.place(points), dim=1).T
 
-# %% ../nbs/11_geoclip.ipynb #720274b9
+# %% ../nbs/11_geoclip.ipynb #cd84a856
 def fit(model,     # `SmallGeoCLIP`
         features,  # of the training pictures [n, features]
         lat,       # where they were taken, degrees [n]
@@ -86,7 +86,7 @@ def place_of(model,    # trained `SmallGeoCLIP`
     best = model(features, on_sphere(*places.T)).softmax(1).max(1)
     return first[best.indices.numpy()], best.values.numpy()
 
-# %% ../nbs/11_geoclip.ipynb #22971b29
+# %% ../nbs/11_geoclip.ipynb #f7e0c557
 @torch.no_grad()
 def picture_features(vlm,       # from `globe.vlm.load`, a Qwen-VL model
                      photos,    # dataset with column image
@@ -100,18 +100,18 @@ def picture_features(vlm,       # from `globe.vlm.load`, a Qwen-VL model
         parts.append(torch.stack([tokens.float().mean(0) for tokens in seen]))
     return torch.cat(parts).cpu()
 
-def geoclip_predictions(vlm,     # gives the features
-                        train,   # photo dataset with images
-                        test,    # photo dataset with images
-                        seed=0): # of weights and batches
+def geoclip_predictions(train,         # photo rows
+                        train_features, # of their pictures [n, features]
+                        test,          # photo rows
+                        test_features, # of their pictures [m, features]
+                        seed=0):       # of weights and batches
     "Prediction rows for `test`: the training place that a `SmallGeoCLIP` trained on `train` finds most like each picture; its probability as `localizability`."
-    known, features = frame(train), picture_features(vlm, train)
-    model = SmallGeoCLIP(features.shape[1], seed=seed)
-    fit(model, features, known.lat, known.lon, seed=seed)
-    picks, sure = place_of(model, picture_features(vlm, test), known.lat.to_numpy(), known.lon.to_numpy())
+    known, model = frame(train), SmallGeoCLIP(train_features.shape[1], seed=seed)
+    fit(model, train_features, known.lat, known.lon, seed=seed)
+    picks, sure = place_of(model, test_features, known.lat.to_numpy(), known.lon.to_numpy())
     return copied(train, picks, test["id"]).assign(localizability=sure)
 
-# %% ../nbs/11_geoclip.ipynb #de3a391f
+# %% ../nbs/11_geoclip.ipynb #c5b41889
 class GeoCLIPTeacher:
     "The GeoCLIP of PyPI as a coordinate teacher. Raises ImportError naming the command that installs it."
     def __init__(self, model=None,    # `geoclip.GeoCLIP`; default: with its published weights

@@ -6,27 +6,27 @@
 __all__ = ['FORMATS', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'HEADERS', 'BENCHMARKS', 'PhotoError', 'strip', 'open_photo',
            'exif_gps', 'encode', 'features', 'from_csv', 'from_folder', 'load_benchmark']
 
-# %% ../nbs/01_photos.ipynb #8cb00206
+# %% ../nbs/01_photos.ipynb #88a4e2c1
 import csv, io, math, os, re, warnings
 from hashlib import blake2b
 from pathlib import Path
 from .places import cache_dir, country_code, degrees, gazetteer, nearest, write_atomic
 
-# %% ../nbs/01_photos.ipynb #162f84aa
+# %% ../nbs/01_photos.ipynb #89abff0a
 class PhotoError(ValueError):
     "A picture that cannot be used; the message says why."
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 MAX_BYTES, MAX_PIXELS = 64_000_000, 120_000_000
 
-# %% ../nbs/01_photos.ipynb #85508d64
+# %% ../nbs/01_photos.ipynb #4e27929b
 def _open(content: bytes):
     "PIL image of the bytes of a file, in one of `FORMATS` only: Pillow's other readers are not exposed to strangers' files."
     from PIL import Image
     Image.init()
     return Image.open(io.BytesIO(content), formats=FORMATS)
 
-# %% ../nbs/01_photos.ipynb #9889307f
+# %% ../nbs/01_photos.ipynb #e7d2fa35
 def _read(source) -> bytes:
     "The bytes of a file (or the bytes themselves), if there are some and not too many."
     size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
@@ -34,7 +34,7 @@ def _read(source) -> bytes:
     if size > MAX_BYTES: raise PhotoError(f"the file has {size/1e6:.0f} MB, more than {MAX_BYTES/1e6:.0f}")
     return source if isinstance(source, bytes) else Path(source).read_bytes()
 
-# %% ../nbs/01_photos.ipynb #08e74ad0
+# %% ../nbs/01_photos.ipynb #e8d12ced
 _KINDS = {b"<": "HTML or XML", b"{": "JSON", b"%PDF": "PDF", b"PK": "a ZIP archive", b"version https://git-lfs": "a Git LFS pointer (run `git lfs pull`)"}
 
 def _not_a_picture(content: bytes) -> str:
@@ -45,7 +45,7 @@ def _not_a_picture(content: bytes) -> str:
     kind = next((name for start, name in _KINDS.items() if head.startswith(start)), None)
     return f"not a picture but {kind}" if kind else f"not a picture in a format that is read ({', '.join(FORMATS)})"
 
-# %% ../nbs/01_photos.ipynb #cb211158
+# %% ../nbs/01_photos.ipynb #3404b1cd
 def _rgb(im):
     "8-bit RGB of any mode."
     from PIL import Image, ImageOps
@@ -59,7 +59,7 @@ def _rgb(im):
         im = Image.alpha_composite(Image.new("RGBA", im.size, "white"), im)
     return im.convert("RGB")
 
-# %% ../nbs/01_photos.ipynb #72abbe1a
+# %% ../nbs/01_photos.ipynb #74d3d561
 def strip(im):   # PIL image
     "A copy of the pixels alone, as RGB."
     from PIL import Image
@@ -68,7 +68,7 @@ def strip(im):   # PIL image
     clean.paste(im)
     return clean
 
-# %% ../nbs/01_photos.ipynb #f10a1817
+# %% ../nbs/01_photos.ipynb #f0010dd9
 def open_photo(source    # path, or the bytes of the file
               ):         # PIL image
     "The picture upright, as 8-bit RGB without metadata. `PhotoError` says why a file cannot be used."
@@ -86,7 +86,7 @@ def open_photo(source    # path, or the bytes of the file
     except Image.DecompressionBombError: raise PhotoError(f"more than {MAX_PIXELS/1e6:.0f} million pixels") from None
     except Exception as e: raise PhotoError(f"damaged or cut short ({' '.join(str(e).split())[:80] or type(e).__name__})") from None
 
-# %% ../nbs/01_photos.ipynb #294c4dea
+# %% ../nbs/01_photos.ipynb #a618266d
 def _dms(parts, letter) -> float:
     "Decimal degrees of EXIF's three fractions and a letter; NaN where they are not usable."
     try: value = sum(float(p)/60**i for i, p in enumerate(parts))
@@ -94,7 +94,7 @@ def _dms(parts, letter) -> float:
     letter = letter.decode("ascii", "ignore") if isinstance(letter, bytes) else str(letter or "")
     return -value if letter.strip("\0 ").upper() in ("S", "W") else value
 
-# %% ../nbs/01_photos.ipynb #9647f409
+# %% ../nbs/01_photos.ipynb #d5a60528
 def exif_gps(source    # path or bytes of a picture
             ) -> tuple:
     "Latitude and longitude that the camera wrote, NaN and NaN if it wrote none."
@@ -103,13 +103,13 @@ def exif_gps(source    # path or bytes of a picture
     except Exception: return math.nan, math.nan
     return _dms(gps.get(2), gps.get(1)), _dms(gps.get(4), gps.get(3))
 
-# %% ../nbs/01_photos.ipynb #f731dcd1
+# %% ../nbs/01_photos.ipynb #7373b946
 def _swapped(lat, lon, country) -> bool:
     "Whether the coordinate fits the country that the table names only with latitude and longitude exchanged."
     code = country_code(country) if country else ""
     return bool(code) and abs(lon) <= 90 and nearest(lat, lon).country_code != code == nearest(lon, lat).country_code
 
-# %% ../nbs/01_photos.ipynb #eb5643a8
+# %% ../nbs/01_photos.ipynb #d6a94cef
 def _wrong(lat, lon, country="") -> str:
     "What is wrong with a coordinate, '' if nothing is."
     if math.isnan(lat) or math.isnan(lon): return "no coordinate"
@@ -118,7 +118,7 @@ def _wrong(lat, lon, country="") -> str:
     if lat == lon == 0: return "coordinate 0, 0 means that none was known"
     return f"latitude and longitude look swapped: the table says {country}" if _swapped(lat, lon, country) else ""
 
-# %% ../nbs/01_photos.ipynb #49cc811c
+# %% ../nbs/01_photos.ipynb #d0126ee3
 MAX_SIDE = 1600
 
 def encode(im) -> bytes:
@@ -127,14 +127,14 @@ def encode(im) -> bytes:
     im.save(f := io.BytesIO(), "JPEG", quality=92)
     return f.getvalue()
 
-# %% ../nbs/01_photos.ipynb #022a2652
+# %% ../nbs/01_photos.ipynb #1ae05820
 def features():
     "The columns of a photo record."
     from datasets import Features, Image, Value
     text = {k: Value("string") for k in ("city", "country", "country_code", "source", "licence")}
     return Features(id=Value("string"), image=Image(), lat=Value("float64"), lon=Value("float64"), **text)
 
-# %% ../nbs/01_photos.ipynb #12531093
+# %% ../nbs/01_photos.ipynb #58c86284
 def _record(item) -> dict:
     "The photo record of a listing."
     if item.get("file") is None: raise PhotoError("no picture of this name")
@@ -148,7 +148,7 @@ def _record(item) -> dict:
     return dict(id=item["id"], image=dict(bytes=image, path=None), lat=lat, lon=lon, city=city, country=country, country_code=code,
                 source=item.get("source", ""), licence=item.get("licence", ""))
 
-# %% ../nbs/01_photos.ipynb #7ebe4a88
+# %% ../nbs/01_photos.ipynb #6d518ab2
 def _records(listings, ledger: list):
     "Records of the listings that can be used; the others become rows of `ledger`."
     seen = set()
@@ -159,7 +159,7 @@ def _records(listings, ledger: list):
             yield _record(item)
         except PhotoError as e: ledger.append(dict(file=item["id"], reason=str(e)))
 
-# %% ../nbs/01_photos.ipynb #36732d12
+# %% ../nbs/01_photos.ipynb #ed52f2a6
 def _batches(records, size=64):
     "Lists of up to `size` records."
     batch = []
@@ -168,7 +168,7 @@ def _batches(records, size=64):
         if len(batch) == size: yield batch; batch = []
     yield batch
 
-# %% ../nbs/01_photos.ipynb #13f1914f
+# %% ../nbs/01_photos.ipynb #00193cd3
 def _dataset(listings, name: str, ledger: list):
     "A `Dataset` of the listings on disk, in `cache_dir()`."
     import pyarrow as pa
@@ -185,7 +185,7 @@ def _dataset(listings, name: str, ledger: list):
     finally: part.unlink(missing_ok=True)
     return Dataset.from_file(str(path))
 
-# %% ../nbs/01_photos.ipynb #34ec49c6
+# %% ../nbs/01_photos.ipynb #d90ad539
 def _hand_over(rows, ledger, total):
     "Give the ledger's rows to the caller."
     if isinstance(ledger, list): ledger.extend(rows)
@@ -198,7 +198,7 @@ def _hand_over(rows, ledger, total):
         first = f"{rows[0]['file']}: {rows[0]['reason']}"
         warnings.warn(f"{len(rows)} of {total} photos left out, the first: {first} (pass ledger=[] or a file name for the list)")
 
-# %% ../nbs/01_photos.ipynb #87748422
+# %% ../nbs/01_photos.ipynb #512f0c85
 def _finish(listings, name, ledger):
     "Dataset of listings, with its ledger handed over."
     rows = []
@@ -206,7 +206,7 @@ def _finish(listings, name, ledger):
     _hand_over(rows, ledger, len(dataset)+len(rows))
     return dataset
 
-# %% ../nbs/01_photos.ipynb #917a7bc4
+# %% ../nbs/01_photos.ipynb #a15919e9
 HEADERS = dict(file=("file", "filename", "image", "imagepath", "path", "imgid", "photo", "img", "name", "id"), lat=("lat", "latitude", "gpslat", "gpslatitude"),
                lon=("lon", "lng", "long", "longitude", "gpslon", "gpslong", "gpslongitude"), country=("country", "countrycode", "countryname", "nation"),
                city=("city",), folder=("dir", "folder"), source=("source",), licence=("licence", "license"))
@@ -216,7 +216,7 @@ def _columns(header) -> dict:
     plain = {re.sub(r"[^a-z]", "", h.lower()): h for h in reversed(header)}
     return {role: plain[n] for role, names in HEADERS.items() for n in reversed(names) if n in plain}
 
-# %% ../nbs/01_photos.ipynb #a4f34bbc
+# %% ../nbs/01_photos.ipynb #5ccdbd11
 def _table(path):
     "A `csv.DictReader` of a file in UTF-8 or UTF-16, parted by commas, semicolons or tabs."
     content = Path(path).read_bytes()
@@ -224,7 +224,7 @@ def _table(path):
     first = text.split("\n", 1)[0]
     return csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
 
-# %% ../nbs/01_photos.ipynb #819587b8
+# %% ../nbs/01_photos.ipynb #9d3ad8e7
 def _rows(path):
     "Rows of a CSV file as dicts of text, by role. `ValueError` where a needed column is missing."
     reader = _table(path)
@@ -234,7 +234,7 @@ def _rows(path):
     for row in reader:
         if any(v for v in row.values() if isinstance(v, str)): yield {role: (row[h] or "").strip() for role, h in columns.items()}
 
-# %% ../nbs/01_photos.ipynb #d1c7079f
+# %% ../nbs/01_photos.ipynb #ab3da20a
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".heic", ".heif"}
 
 def _pictures(folder):
@@ -244,7 +244,7 @@ def _pictures(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         yield from (Path(at)/f for f in sorted(files) if Path(f).suffix.lower() in SUFFIXES and not f.startswith("."))
 
-# %% ../nbs/01_photos.ipynb #0a14d06b
+# %% ../nbs/01_photos.ipynb #ba73cf35
 def _finder(folder):
     "A function from the name in a table (and its folder column) to the picture's path, or None."
     by_name = {}
@@ -258,7 +258,7 @@ def _finder(folder):
             if len(found) == 1 or (found and known == name): return found[0]
     return find
 
-# %% ../nbs/01_photos.ipynb #0fd8bc0b
+# %% ../nbs/01_photos.ipynb #009eb7bf
 def _listings(table, images, source, keep_names=False):
     "One listing for each row of a table."
     find = _finder(images)
@@ -268,7 +268,7 @@ def _listings(table, images, source, keep_names=False):
         yield dict(id=f"{inside}/{name}" if inside else name, file=find(name, inside), lat=degrees(row["lat"]), lon=degrees(row["lon"]),
                    country=row.get("country", ""), source=row.get("source") or source, licence=row.get("licence", ""), **given)
 
-# %% ../nbs/01_photos.ipynb #fd49807f
+# %% ../nbs/01_photos.ipynb #fb2bef21
 def from_csv(table,        # CSV file with a column for the file, the latitude and the longitude (see `HEADERS`)
              images=None,  # folder with the pictures, the table's own folder if not given
              ledger=None   # list to append rows (file, reason) to, or CSV file to write
@@ -278,7 +278,7 @@ def from_csv(table,        # CSV file with a column for the file, the latitude a
     next(_rows(table), None)
     return _finish(_listings(table, images or table.parent, table.parent.resolve().name), f"{table.resolve()} {images}", ledger)
 
-# %% ../nbs/01_photos.ipynb #71bc06c4
+# %% ../nbs/01_photos.ipynb #93d2e530
 def _table_in(folder):
     "The CSV file in `folder` that lists coordinates, or None. `ValueError` where there are two."
     tables = [p for p in sorted(Path(folder).glob("*.csv")) if {"file", "lat", "lon"} <= set(_columns(_table(p).fieldnames or []))]
@@ -287,7 +287,7 @@ def _table_in(folder):
         raise ValueError(f"{folder} holds more than one table of coordinates ({names}); call from_csv with the right one")
     return tables[0] if tables else None
 
-# %% ../nbs/01_photos.ipynb #b5164616
+# %% ../nbs/01_photos.ipynb #7929d8b2
 def _in_folder(folder, table):
     "Listings of the table, then of the pictures that it does not list."
     listed = set()
@@ -297,7 +297,7 @@ def _in_folder(folder, table):
     for path in _pictures(folder):
         if path not in listed: yield dict(id=path.relative_to(folder).as_posix(), file=path, source=folder.name)
 
-# %% ../nbs/01_photos.ipynb #a1cbad99
+# %% ../nbs/01_photos.ipynb #6040ab7c
 def from_folder(folder,      # folder of pictures, with or without subfolders
                 ledger=None  # list to append rows (file, reason) to, or CSV file to write
                ):            # datasets.Dataset of photo records
@@ -306,7 +306,7 @@ def from_folder(folder,      # folder of pictures, with or without subfolders
     if not folder.is_dir(): raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the pictures")
     return _finish(_in_folder(folder, _table_in(folder)), str(folder), ledger)
 
-# %% ../nbs/01_photos.ipynb #0b2fd0a4
+# %% ../nbs/01_photos.ipynb #68a1fa59
 BENCHMARKS = {  # name: (tables looked for, where it comes from)
     "mp16-reason-test":  (("mp16-reason-test*.csv", "test*.csv"),
                           "the dataset globe-project/MP16-Reason on the Hugging Face hub: its test CSV and eval_images.zip, unpacked"),
@@ -318,7 +318,7 @@ BENCHMARKS = {  # name: (tables looked for, where it comes from)
     "yfcc26k":  (("yfcc25600*.csv", "yfcc26k*.csv"), "the 25,600 images of YFCC26k, and the table yfcc25600_places365.csv of TIBHannover/GeoEstimation"),
     "osv5m":    (("test_mini*.csv", "test*.csv"), "the dataset osv5m/osv5m on the Hugging Face hub: test.csv and images/test, unpacked")}
 
-# %% ../nbs/01_photos.ipynb #77cee078
+# %% ../nbs/01_photos.ipynb #0a4e28ac
 def benchmark_table(name, root):
     "The table of a benchmark under `root`. `FileNotFoundError` names what to fetch and where to put it."
     patterns, origin = BENCHMARKS[name]
@@ -327,7 +327,7 @@ def benchmark_table(name, root):
     raise FileNotFoundError(f"benchmark {name} is not in {places[1]}: put {origin} into that folder "
                             f"(table: {' or '.join(patterns)}, pictures beside it in any subfolder)")
 
-# %% ../nbs/01_photos.ipynb #60d0126d
+# %% ../nbs/01_photos.ipynb #b807a7d8
 def _parquet_listings(path, source):
     "Listings of a Parquet file with an `image` (or `images`) column of bytes."
     import pyarrow.parquet as pq
@@ -343,14 +343,18 @@ def _parquet_listings(path, source):
             yield dict(id=said["file"], file=(image or {}).get("bytes"), lat=degrees(row[columns["lat"]]), lon=degrees(row[columns["lon"]]), source=source,
                        licence=said.get("licence", ""), given_city=said.get("city"), given_country=said.get("country"))
 
-# %% ../nbs/01_photos.ipynb #c005d6d7
-def load_benchmark(name,        # one of BENCHMARKS
-                   root,        # folder that holds the benchmark, or a folder of benchmarks
-                   ledger=None  # list to append rows (file, reason) to, or CSV file to write
-                  ):            # datasets.Dataset of photo records
+# %% ../nbs/01_photos.ipynb #c21b2d28
+def load_benchmark(name,         # one of BENCHMARKS
+                   root,         # folder that holds the benchmark, or a folder of benchmarks; with `revision` the id of a dataset on the Hugging Face hub
+                   ledger=None,  # list to append rows (file, reason) to, or CSV file to write
+                   revision=None # commit of the dataset on the hub (needs the network)
+                  ):             # datasets.Dataset of photo records
     """A benchmark in the record of this project; city and country as its table names them, where it does.
     `FileNotFoundError` says what to fetch, `ValueError` which names are known."""
     if name not in BENCHMARKS: raise ValueError(f"no benchmark is called {name!r}; known: {', '.join(BENCHMARKS)}")
+    if revision:
+        from huggingface_hub import snapshot_download
+        root = snapshot_download(str(root), repo_type="dataset", revision=revision)
     table = benchmark_table(name, root)
     listings = _parquet_listings(table, name) if table.suffix == ".parquet" else _listings(table, table.parent, name, keep_names=True)
     return _finish(listings, f"{name} {table.resolve()}", ledger)
