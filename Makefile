@@ -51,10 +51,11 @@ test: .venv/installed
 
 bench: .venv/installed
 	@$(PIP) --quiet reverse_geocoder==1.5.1 geopy==2.4.1
-	@$(PY) tests/bench_places.py && $(PY) tests/bench_grpo.py
+	@$(PY) tests/bench_places.py && $(PY) tests/bench_grpo.py && $(PY) tests/bench_distill.py
 
+lab: export PYTHONWARNINGS = ignore:IProgress not found
 lab: .venv/installed
-	@JUPYTER_PREFER_ENV_PATH=1 .venv/bin/jupyter lab nbs
+	@JUPYTER_PREFER_ENV_PATH=1 .venv/bin/jupyter lab --ServerApp.root_dir='$(CURDIR)' nbs/index.ipynb
 
 publish: .venv/installed
 	@$(PY) -m globe publish

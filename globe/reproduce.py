@@ -7,14 +7,14 @@ __all__ = ['INSTALL', 'ABOUT', 'RESUME', 'Usage', 'notebooks', 'declared', 'plan
            'paper_item', 'Report', 'expected', 'clock', 'Watch', 'NotebookFailed', 'reproduce', 'with_outputs',
            'readme', 'publish', 'doctor', 'main']
 
-# %% ../nbs/16_reproduce.ipynb #995828b3
+# %% ../nbs/16_reproduce.ipynb #3dca6794
 import argparse, fnmatch, json, os, queue, re, shutil, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from .stages import Busy, alone, checkout, figures_folder, read_profile, run_folder, _write
 
-# %% ../nbs/16_reproduce.ipynb #9e17173a
+# %% ../nbs/16_reproduce.ipynb #d0d51248
 class Usage(ValueError): "Called wrongly; nothing has run."
 
 def notebooks(
@@ -28,7 +28,7 @@ def notebooks(
     if not fits: raise Usage(f"no notebook fits {only!r}; there are {', '.join(p.stem for p in found)}" if only else f"no notebooks in {nbs}")
     return fits
 
-# %% ../nbs/16_reproduce.ipynb #c06e4ae0
+# %% ../nbs/16_reproduce.ipynb #3dc1760d
 def declared(
     notebook:Path,
 ) -> set:  # empty if no cell has the tag `parameters`
@@ -36,7 +36,7 @@ def declared(
     import papermill
     return set(papermill.inspect_notebook(notebook))
 
-# %% ../nbs/16_reproduce.ipynb #4682efe4
+# %% ../nbs/16_reproduce.ipynb #027d58e0
 def plan(
     paths:list,       # notebooks
     parameters:dict,  # all that could be passed
@@ -50,7 +50,7 @@ def plan(
         if not any(name in known for known in names.values()): raise Usage(f"no notebook of this run has a parameter {name!r}")
     return [(p, {k: v for k, v in parameters.items() if k in known}) for p, known in names.items()]
 
-# %% ../nbs/16_reproduce.ipynb #67c5cbca
+# %% ../nbs/16_reproduce.ipynb #2f3f7786
 def execute(
     notebook:Path,    # to run
     output:Path,      # executed copy, written after each cell
@@ -69,7 +69,7 @@ def execute(
                                    resources={"metadata": {"path": str(Path(notebook).parent)}}, extra_arguments=["--log-level=CRITICAL"],
                                    config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}))
 
-# %% ../nbs/16_reproduce.ipynb #ee129aaa
+# %% ../nbs/16_reproduce.ipynb #baa04b11
 def kernel_environment(
     profile:str,    # "paper" may use the network and all cores
     progress:Path,  # file for `stages.say`
@@ -88,7 +88,7 @@ def _environment(variables):
     finally:
         for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
 
-# %% ../nbs/16_reproduce.ipynb #a835ebea
+# %% ../nbs/16_reproduce.ipynb #18a69c24
 @dataclass
 class Row:
     "What came of one notebook."
@@ -101,7 +101,7 @@ class Row:
     peak_mb: float = 0.     # of the kernel and its children
     past: dict = field(default_factory=dict)        # seeds -> seconds of a run that kept nothing, for the estimate
 
-# %% ../nbs/16_reproduce.ipynb #d68cf3b0
+# %% ../nbs/16_reproduce.ipynb #d83571b0
 def paper_item(
     notebook:Path,
 ) -> str:  # empty for a notebook of the library
@@ -111,7 +111,7 @@ def paper_item(
     title = re.search(r"^# (.+)", "".join(cells[0]["source"]), re.M) if cells else None
     return title[1].partition(":")[0].strip() if title else notebook.stem
 
-# %% ../nbs/16_reproduce.ipynb #c5e792c2
+# %% ../nbs/16_reproduce.ipynb #4a9dd57e
 def _written(folder):
     "Files of a folder with the time at which they were written."
     return {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -119,7 +119,7 @@ def _written(folder):
 def _new_files(before, after, root):
     return [p.relative_to(root).as_posix() for p, t in after.items() if before.get(p) != t and p.stem != "run_report"]
 
-# %% ../nbs/16_reproduce.ipynb #867e3d64
+# %% ../nbs/16_reproduce.ipynb #a2dd2659
 def _table(
     rows:list,  # of cells; the first row is the head
 ) -> str:       # Markdown, the columns padded so that a terminal shows them too
@@ -127,13 +127,13 @@ def _table(
     lines = ["| " + " | ".join(str(c).ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
     return "\n".join([lines[0], "|" + "|".join("-"*(w + 2) for w in widths) + "|", *lines[1:]])
 
-# %% ../nbs/16_reproduce.ipynb #40161f41
+# %% ../nbs/16_reproduce.ipynb #aef70348
 def _report_cells(row):
     given = ", ".join(f"{k}={v}" for k, v in row.parameters.items() if v != "")
     kept = f" (+ {row.kept:.0f})" if row.kept else ""
     return [row.item or "library", row.notebook, ", ".join(row.files) or "–", given or "–", f"{row.seconds:.1f}{kept}", f"{row.peak_mb:.0f} MB"]
 
-# %% ../nbs/16_reproduce.ipynb #1d4c6a75
+# %% ../nbs/16_reproduce.ipynb #43d9de44
 @dataclass
 class Report:
     "The rows of a run, in the order of the notebooks."
@@ -149,7 +149,7 @@ class Report:
         return (f"# Run report: profile {self.profile}\n\n{_table([head, *map(_report_cells, self.rows), total])}\n\n"
                 "Seconds (+ n): stages that were finished before took n seconds then, some of them side by side, and were not run again.")
 
-# %% ../nbs/16_reproduce.ipynb #8d53dfdb
+# %% ../nbs/16_reproduce.ipynb #eb5b7333
 def _load_rows(folder):
     file = folder/"run_report.json"
     return {r["notebook"]: Row(**r) for r in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else {}
@@ -161,7 +161,7 @@ def _save_rows(folder, rows, profile, order):
     _write(folder/"run_report.md", report._repr_markdown_() + "\n")
     return report
 
-# %% ../nbs/16_reproduce.ipynb #97a93f55
+# %% ../nbs/16_reproduce.ipynb #3926d576
 def expected(
     row:Row,    # of the last run, or nothing
     seeds:int,
@@ -170,7 +170,7 @@ def expected(
     if not row: return float("nan")
     return row.past.get(str(seeds)) or row.seconds + row.kept
 
-# %% ../nbs/16_reproduce.ipynb #9a76f170
+# %% ../nbs/16_reproduce.ipynb #39278660
 def clock(
     seconds:float,
 ) -> str:
@@ -180,7 +180,7 @@ def clock(
     if not minutes: return f"{s} s"
     return f"{minutes//60} h {minutes%60:02d} min" if minutes >= 60 else f"{minutes}:{s:02d} min"
 
-# %% ../nbs/16_reproduce.ipynb #e8323c4f
+# %% ../nbs/16_reproduce.ipynb #3ab4565f
 class Watch:
     "Shows how a run is getting on, on standard output."
     def __init__(self,
@@ -191,7 +191,7 @@ class Watch:
         self.progress, self.count, self.every = progress, count, every
         self.read, self.start, self.shown, self.passing, self.done, self.tty = 0, time.time(), time.time(), "", set(), sys.stdout.isatty()
 
-# %% ../nbs/16_reproduce.ipynb #d5e3b35c
+# %% ../nbs/16_reproduce.ipynb #0c43d83b
 def _line(self, text):
     "A line that stays."
     print(("\r\x1b[2K" if self.tty else "") + text, flush=True)
@@ -205,7 +205,7 @@ def _status(self, text):
 
 Watch.line, Watch.status = _line, _status
 
-# %% ../nbs/16_reproduce.ipynb #20a7b691
+# %% ../nbs/16_reproduce.ipynb #42402c61
 def _spoken(self):
     "Shows the lines that stages have said since the last call, once for each stage, and returns the seconds that stages kept from earlier runs had taken."
     with open(self.progress, encoding="utf-8", errors="replace") as f:
@@ -224,7 +224,7 @@ def _spoken(self):
 
 Watch.spoken = _spoken
 
-# %% ../nbs/16_reproduce.ipynb #b0215244
+# %% ../nbs/16_reproduce.ipynb #3979bf2f
 class NotebookFailed(RuntimeError): "A notebook failed. The message names notebook, cell, error and executed copy."
 
 def _start(notebook, output, parameters):
@@ -237,7 +237,7 @@ def _start(notebook, output, parameters):
     thread.start()
     return thread, cell, result
 
-# %% ../nbs/16_reproduce.ipynb #2a2c455f
+# %% ../nbs/16_reproduce.ipynb #40ee7645
 def _memory_mb():
     "Resident memory of all child processes now: the kernel and what it started."
     import psutil
@@ -247,7 +247,7 @@ def _memory_mb():
         except psutil.Error: pass
     return total/2**20
 
-# %% ../nbs/16_reproduce.ipynb #1c5af7d6
+# %% ../nbs/16_reproduce.ipynb #bc847645
 def _failure(error, notebook, output, root):
     "One line that says what failed, where, and where to look."
     shown = output.relative_to(root) if output.is_relative_to(root) else output
@@ -257,7 +257,7 @@ def _failure(error, notebook, output, root):
     what = " ".join(what.split())
     return NotebookFailed(f"{notebook.relative_to(root)}{where}: {what[:400]}\n  the executed copy, with the traceback: {shown}")
 
-# %% ../nbs/16_reproduce.ipynb #1e2a7738
+# %% ../nbs/16_reproduce.ipynb #1cf52c17
 def _follow(watch, notebook, output, parameters, label, left):
     "Run one notebook, show it, and return (seconds, seconds kept, peak memory). `left` gives the seconds that the rest will take."
     thread, cell, result = _start(notebook, output, parameters)
@@ -274,7 +274,7 @@ def _follow(watch, notebook, output, parameters, label, left):
     if error is not None: raise error
     return time.time() - start, kept + watch.spoken(), peak
 
-# %% ../nbs/16_reproduce.ipynb #42af9e84
+# %% ../nbs/16_reproduce.ipynb #a0c796bf
 def _left(times, i):
     "Function from the seconds spent in notebook `i` to a text: how long still."
     later = sum(times[i+1:])
@@ -283,7 +283,7 @@ def _left(times, i):
         return "no earlier run to estimate from" if seconds != seconds else f"about {clock(seconds)} left"
     return text
 
-# %% ../nbs/16_reproduce.ipynb #61478fa0
+# %% ../nbs/16_reproduce.ipynb #ebd66124
 def reproduce(
     profile:str="mini",  # file in nbs/profiles
     seeds:int=1,         # training seeds per configuration
@@ -309,7 +309,7 @@ def reproduce(
         (run/"progress.log").write_text("")
         with _environment(kernel_environment(profile, run/"progress.log")): return _run_all(jobs, given, root, run)
 
-# %% ../nbs/16_reproduce.ipynb #d988a023
+# %% ../nbs/16_reproduce.ipynb #366e43b5
 def _run_all(jobs, given, root, run):
     "Run the planned notebooks one after the other; the report is written after each."
     folder = figures_folder(given["profile"], root)
@@ -332,7 +332,7 @@ def _run_all(jobs, given, root, run):
     watch.line(f"done in {clock(time.time() - watch.start)}; the report: {(folder/'run_report.md').relative_to(root)}")
     return report
 
-# %% ../nbs/16_reproduce.ipynb #d5051344
+# %% ../nbs/16_reproduce.ipynb #fbbacaf1
 def with_outputs(
     notebook,  # notebook node: the source
     executed,  # notebook node: its executed copy
@@ -348,7 +348,7 @@ def _quiet(outputs):
     "Outputs without warnings and progress bars."
     return [o for o in outputs if o.get("name") != "stderr"]
 
-# %% ../nbs/16_reproduce.ipynb #bc01931f
+# %% ../nbs/16_reproduce.ipynb #61f53854
 def readme(
     root:Path=None,  # checkout
 ) -> str:            # Markdown
@@ -363,7 +363,7 @@ def readme(
     text = re.sub(r"\]\((?!https?:|#|mailto:)([^)\s]+)", lambda m: "](" + os.path.normpath("nbs/" + m[1]).replace(os.sep, "/"), text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
-# %% ../nbs/16_reproduce.ipynb #12c96b70
+# %% ../nbs/16_reproduce.ipynb #32f19818
 def publish(
     profile:str="mini",  # of the run
     root:Path=None,      # checkout
@@ -381,7 +381,7 @@ def publish(
     _write(root/"README.md", readme(root))
     return [*notebooks(root), root/"README.md"]
 
-# %% ../nbs/16_reproduce.ipynb #7c640998
+# %% ../nbs/16_reproduce.ipynb #789981e3
 INSTALL = "make .venv/installed    (or: pip install -e '.[dev]')"
 
 def _requirements():
@@ -393,7 +393,7 @@ def _requirements():
         try: yield name, wanted, metadata.version(name)
         except metadata.PackageNotFoundError: yield name, wanted, ""
 
-# %% ../nbs/16_reproduce.ipynb #5c047948
+# %% ../nbs/16_reproduce.ipynb #95f8337c
 def _device():
     "What torch would compute on."
     try: import torch
@@ -402,7 +402,7 @@ def _device():
     if torch.backends.mps.is_available(): return "mps"
     return f"cpu, {torch.get_num_threads()} threads"
 
-# %% ../nbs/16_reproduce.ipynb #cb0d536d
+# %% ../nbs/16_reproduce.ipynb #40f54b1e
 def doctor() -> dict: # what `globe doctor --json` prints
     "Versions, device, and what is missing with the command that gets it."
     from globe.places import cache_dir, data_dir
@@ -421,7 +421,7 @@ def _version():
     from globe import __version__
     return __version__
 
-# %% ../nbs/16_reproduce.ipynb #0bdbc056
+# %% ../nbs/16_reproduce.ipynb #fcac117e
 def _reproduce_command(a):
     report = reproduce(a.profile, a.seeds, a.photos or None, a.only or None, a.fresh)
     print("\n" + report._repr_markdown_())
@@ -436,7 +436,7 @@ def _doctor_command(a):
         if not found["missing"]: print("nothing is missing")
     return 1 if found["missing"] else 0
 
-# %% ../nbs/16_reproduce.ipynb #3ef89652
+# %% ../nbs/16_reproduce.ipynb #b027f609
 def _score_command(a):
     from globe.evaluate import score_files
     evaluation = score_files(a.predictions, a.truth)
@@ -445,21 +445,81 @@ def _score_command(a):
         from globe.figures import error_map, save
         for path in save(error_map(evaluation), a.figure): print(f"wrote {path}", file=sys.stderr)
 
+def _given_photos(source, out):
+    "Photo rows of a folder of pictures, a CSV, a parquet file or a saved dataset; pictures that cannot be used are listed in `out`."
+    from datasets import Dataset, load_from_disk
+    from globe.photos import from_csv, from_folder
+    path, left_out = Path(source), Path(out)/"left_out.csv"
+    if not path.exists(): raise Usage(f"there is no {source}")
+    if path.suffix == ".parquet": return Dataset.from_parquet(str(path))
+    if (path/"dataset_info.json").exists(): return load_from_disk(path)
+    left_out.parent.mkdir(parents=True, exist_ok=True)
+    return (from_csv if path.is_file() else from_folder)(path, ledger=left_out)
+
+def _distill_command(a):
+    from globe.distill import EndpointTeacher, distill
+    for e in a.endpoint:
+        if len(e.split()) != 2: raise Usage(f"--endpoint {e!r}: it takes an address and a model, such as \"http://localhost:8000/v1 Qwen/Qwen2.5-VL-72B-Instruct\"")
+    teachers = [EndpointTeacher(*e.split(), concurrency=a.concurrency, budget=a.budget) for e in a.endpoint]
+    counts = distill(_given_photos(a.photos, a.out), teachers, a.out, shard=a.shard)
+    print(counts.to_json(orient="records", indent=1) if a.json else counts.to_string(index=False))
+    if failed := counts.failed.sum(): print(f"\nglobe: {failed} answers could not be had; the same command asks for them again", file=sys.stderr)
+    return int(failed > 0)
+
 def _publish_command(a):
     print("\n".join(f"wrote {p}" for p in publish(a.profile)))
 
-# %% ../nbs/16_reproduce.ipynb #2ac54afe
+# %% ../nbs/16_reproduce.ipynb #222a539c
+def _geolocator(model):
+    "The `Geolocator` that was named, or that of the last local run; what one has to know about it goes to standard error."
+    from globe.locate import Geolocator, latest_student
+    from transformers.utils.logging import disable_progress_bar
+    disable_progress_bar()
+    geo = Geolocator.from_pretrained(model or latest_student())
+    print(f"model: {geo.model.name}" + (f"\n{geo.model.note}" if geo.model.note else ""), file=sys.stderr)
+    return geo
+
+def _printable(p):
+    "A prediction as a line that no file name can break."
+    return "".join(c if c.isprintable() or c == "\t" else "?" for c in str(p))
+
+def _locate_command(a):
+    from globe.locate import Predictions, pictures
+    from tqdm import tqdm
+    try: paths = list(pictures(a.photos))
+    except FileNotFoundError as e: raise Usage(str(e)) from None
+    found = Predictions()
+    for p in tqdm(_geolocator(a.model).each(paths, a.samples, a.threshold), total=len(paths), unit="picture", disable=None if len(paths) > 1 else True):
+        found.append(p)
+        if not a.geojson: tqdm.write(json.dumps(p.to_dict()) if a.json else _printable(p), file=sys.stdout)
+    if a.geojson: print(json.dumps(found.to_geojson()))
+    return 1 if any(p.error for p in found) else 0
+
+# %% ../nbs/16_reproduce.ipynb #4279bc93
+def _demo_command(a):
+    from globe.locate import LOCAL, _gradio, demo
+    _gradio()
+    with tempfile.TemporaryDirectory() as folder:
+        page = demo(_geolocator(a.model), folder)
+        print(f"http://127.0.0.1:{a.port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+        page.launch(**LOCAL, server_port=a.port, inbrowser=a.open)
+
+# %% ../nbs/16_reproduce.ipynb #550e09e4
 ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (NeurIPS 2025), reproduced.
 
   globe reproduce                      all tables and figures, on a laptop, without network
   globe reproduce --profile smoke      the same in minutes, for a first look
   globe reproduce --photos trip/       the same, with photographs of your own
+  globe locate trip/                   where were these photographs taken? (--json, --geojson)
+  globe demo                           the same on a page in your browser
   globe score mine.csv --truth t.csv   how far off are the answers of any model?
+  globe distill trip/ --out answers --endpoint "http://localhost:8000/v1 MODEL"
+                                       ask a model behind an endpoint about every photo
   globe doctor                         what is installed, what is missing"""
 
 RESUME = "finished stages are kept: the same command goes on where it stopped"
 
-# %% ../nbs/16_reproduce.ipynb #fe36aa94
+# %% ../nbs/16_reproduce.ipynb #1c04192d
 def _parser():
     "The command line."
     parser = argparse.ArgumentParser("globe", description=ABOUT, epilog="Exit code: 0 fine, 1 failed, 2 called wrongly.",
@@ -476,11 +536,20 @@ def _parser():
     command("doctor", _doctor_command, "show versions and device, and what is missing").add_argument("--json", action="store_true", help="for programs")
     _score_options(command("score", _score_command, "measure a file of predictions against the truth",
         "Predictions are coordinates, place names or raw answers, one row per id."))
+    _locate_options(command("locate", _locate_command, "say where pictures were taken, or that they do not tell",
+        "Do not use it on pictures of private persons, or on pictures that people have not agreed to have located."))
+    p = command("demo", _demo_command, "open a page on this machine: picture in, place out", "It needs gradio, and says how to install it.")
+    _model_option(p)
+    p.add_argument("--port", type=int, default=7860, help="of the page (default: %(default)s)")
+    p.add_argument("--open", action="store_true", help="open it in the browser")
+    _distill_options(command("distill", _distill_command, "ask vision-language models at endpoints about photographs, for a dataset like MP16-Reason",
+        "Every answer is on disk before it counts: after a kill, a dead endpoint or a full disk the same command asks for the missing ones only. "
+        "Keys are read from the environment variable OPENAI_API_KEY."))
     p = command("publish", _publish_command, "for maintainers: put the outputs of a run into the notebooks, make README.md")
     p.add_argument("--profile", default="mini", help="of the run (default: %(default)s)")
     return parser
 
-# %% ../nbs/16_reproduce.ipynb #6ab57af7
+# %% ../nbs/16_reproduce.ipynb #02463986
 def _reproduce_options(p):
     p.add_argument("--profile", default="mini", help="smoke: minutes, a test that everything works; mini: the committed results; "
                    "paper: the paper's models and data, needs GPUs (default: %(default)s)")
@@ -490,38 +559,73 @@ def _reproduce_options(p):
     p.add_argument("--only", metavar="PATTERN", help="run only notebooks with this in their name, such as table3")
     p.add_argument("--fresh", action="store_true", help="delete data/PROFILE/ first: everything is computed anew")
 
+def _model_option(p):
+    p.add_argument("--model", metavar="MODEL", help="folder, hub id, or 'URL' or 'URL NAME' of an OpenAI-compatible endpoint "
+                   "(its key: OPENAI_API_KEY); default: the student of the last local run, which was raised on drawings")
+
+def _locate_options(p):
+    p.add_argument("photos", nargs="+", metavar="PHOTO", help="picture, or folder of pictures")
+    _model_option(p)
+    p.add_argument("--samples", type=_positive, default=1, metavar="N", help="answers drawn per picture; several give a consensus, an agreement and a radius (default: %(default)s)")
+    p.add_argument("--threshold", type=float, default=.5, metavar="T", help="of localizability, 0 to 1, below which a picture gets no place (default: %(default)s)")
+    form = p.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object per line, for programs")
+    form.add_argument("--geojson", action="store_true", help="one GeoJSON FeatureCollection")
+
+def _positive(text):
+    if int(text) < 1: raise argparse.ArgumentTypeError("must be at least 1")
+    return int(text)
+
+def _shard(text):
+    "(i, n) of \"i/n\"."
+    try: i, n = map(int, text.split("/"))
+    except ValueError: i, n = 0, 0
+    if not 1 <= i <= n: raise argparse.ArgumentTypeError(f"{text!r} is no shard: give the number of this one and how many there are, such as 2/8")
+    return i, n
+
+def _distill_options(p):
+    p.add_argument("photos", help="folder of pictures with GPS or a CSV, a CSV, a parquet file, or a dataset saved by `datasets`; "
+                   "the last two are not read anew by every run, which matters for many photos")
+    p.add_argument("--out", required=True, metavar="FOLDER", help="folder for the answers, one file of JSON lines per model and shard")
+    p.add_argument("--endpoint", required=True, action="append", metavar='"URL MODEL"', help="an OpenAI-compatible endpoint and the model it serves; "
+                   "several addresses of one model are joined by |, several models are several --endpoint, asked at the same time")
+    p.add_argument("--shard", type=_shard, metavar="i/n", help="only the i-th of n parts of the photos: one part per machine, answers into the same folder or copied there later")
+    p.add_argument("--concurrency", type=int, default=16, metavar="N", help="requests in flight for each model (default: %(default)s)")
+    p.add_argument("--budget", type=int, metavar="N", help="requests that this run may send to each model")
+    p.add_argument("--json", action="store_true", help="for programs")
+
 def _score_options(p):
     p.add_argument("predictions", help="CSV or JSON lines with a column id")
     p.add_argument("--truth", required=True, help="CSV with id, latitude and longitude")
     p.add_argument("--json", action="store_true", help="for programs")
     p.add_argument("--figure", metavar="FILE", help="also draw the map of errors, as FILE.png and FILE.svg")
 
-# %% ../nbs/16_reproduce.ipynb #10cd3325
+# %% ../nbs/16_reproduce.ipynb #70c36198
 def main(
     argv:list=None,  # arguments; those of the process if not given
 ) -> int:            # exit code
     "The command `globe`."
     args = _parser().parse_args(argv)
     try: return args.run(args) or 0
-    except KeyboardInterrupt: return _interrupted()
+    except KeyboardInterrupt: return _interrupted(args)
     except Exception as e:
         if os.environ.get("GLOBE_TRACEBACK"): raise
         print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
         return 2 if isinstance(e, Usage) else 1
 
-# %% ../nbs/16_reproduce.ipynb #8fbaffef
+# %% ../nbs/16_reproduce.ipynb #a6ee961e
 def _one_line(error):
     "An exception as a person wants to read it. Errors of our own explain themselves; others are named."
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
     if isinstance(error, NotebookFailed): return f"{text}\n  {RESUME}"
-    if isinstance(error, (Busy, ValueError, FileNotFoundError)): return text
+    if isinstance(error, (Busy, ValueError, FileNotFoundError, ModuleNotFoundError, ConnectionError, PermissionError)): return text
     return f"{type(error).__name__}: {text} (GLOBE_TRACEBACK=1 shows where)"
 
-def _interrupted():
+def _interrupted(args):
     "Stop the kernels that this process started."
     import psutil
     for child in psutil.Process().children(recursive=True):
         try: child.kill()
         except psutil.Error: pass
-    print(f"\nglobe: interrupted; {RESUME}", file=sys.stderr, flush=True)
+    print("\nglobe: interrupted" + (f"; {RESUME}" if args.run is _reproduce_command else ""), file=sys.stderr, flush=True)
     return 130

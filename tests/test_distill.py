@@ -6,7 +6,8 @@ import pytest
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PIL
 
-from globe.distill import CoordinateTeacher, EndpointTeacher, SimulatedTeacher, alone, distill, judgements, mend
+from globe.distill import (STRIKES, Answers, CoordinateTeacher, EndpointTeacher, SimulatedTeacher, alone, answer_files, distill, from_text, judgement, judgements, key, mend, ray_distill,
+                           records)
 
 ANSWER = "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\nlocalizability: 0.9\n</answer>"
 FEATURES = Features(dict(id=Value("string"), image=Image(), lat=Value("float64"), lon=Value("float64"), city=Value("string"), country=Value("string"), country_code=Value("string")))
@@ -75,7 +76,7 @@ def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(tmp_path, cut):
 def test_rubbish_in_the_file_is_dropped(tmp_path, rubbish):
     path = tmp_path/"t.jsonl"
     path.write_bytes(rubbish + json.dumps(dict(id="p1", error="")).encode() + b"\n" if rubbish.endswith(b"\n") else rubbish)
-    assert mend(path) == ({"p1"} if rubbish.endswith(b"\n") else set())
+    assert list(mend(path)) == ([key("p1")] if rubbish.endswith(b"\n") else [])
     assert path.read_bytes() in (b"", b'{"id": "p1", "error": ""}\n')
 
 
@@ -145,6 +146,81 @@ def test_simulated_answers_depend_on_teacher_and_photo_only(tmp_path):
     assert b == {i: a[i] for i in ["p5", "p2", "p7"]}
 
 
+# --- shards ---
+
+def by_id(rows): return sorted(rows, key=lambda r: r["id"])
+
+
+def test_shards_cover_every_photo_once_in_any_order(tmp_path):
+    distill(photos(60), [SimulatedTeacher()], tmp_path/"whole", progress=False)
+    asked = [distill(photos(60), [SimulatedTeacher()], tmp_path/"parts", progress=False, shard=(i, 4)).asked[0] for i in (3, 1, 4, 2)]
+    assert sum(asked) == 60 and min(asked) > 5 and len(answer_files(tmp_path/"parts")["simulated-a"]) == 4
+    assert by_id(records(tmp_path/"parts")) == by_id(records(tmp_path/"whole"))
+    more = [set(ids(p)) for p in answer_files(tmp_path/"parts")["simulated-a"]]
+    distill(photos(90), [SimulatedTeacher()], tmp_path/"parts", progress=False, shard=(1, 4))
+    assert more[0] <= set(ids(answer_files(tmp_path/"parts")["simulated-a"][0])), "a photo stays in its shard when others are added"
+
+
+def test_another_division_pays_for_nothing_twice(tmp_path):
+    distill(photos(40), [SimulatedTeacher()], tmp_path, progress=False, shard=(2, 4))
+    first = len(list(records(tmp_path)))
+    asked = [distill(photos(40), [SimulatedTeacher()], tmp_path, progress=False, shard=s).asked[0] for s in [(1, 3), (2, 3), (3, 3), None]]
+    assert sum(asked) == 40 - first and asked[-1] == 0 and len(list(records(tmp_path))) == 40
+
+
+def test_a_failure_in_one_file_does_not_hide_the_answer_in_another(tmp_path):
+    bad = judgement("p0", "simulated-a", error="HTTP 500")
+    (tmp_path/"simulated-a.shard-1-of-2.jsonl").write_text(json.dumps(bad) + "\n")
+    (tmp_path/"simulated-a.shard-1-of-3.jsonl").write_text(json.dumps(from_text("p0", "simulated-a", ANSWER)) + "\n")
+    from globe.validate import by_photo
+    for source in (list(records(tmp_path)), list(records(tmp_path))[::-1], tmp_path): assert by_photo(source)[0]["p0"]["simulated-a"]["city"] == "Helsinki"
+
+
+def test_answers_are_found_on_disk_whatever_the_files(tmp_path):
+    teachers = [SimulatedTeacher(), CoordinateTeacher()]
+    for i in (1, 2, 3): distill(photos(30), teachers[:1], tmp_path, progress=False, shard=(i, 3))
+    distill(photos(20), teachers[1:], tmp_path, progress=False)
+    answers, wanted = Answers(tmp_path), {}
+    for r in records(tmp_path): wanted.setdefault(r["id"], {})[r["teacher"]] = r
+    assert len(answers) == 30 and set(answers) == set(wanted) and all(answers[i] == wanted[i] for i in wanted) and answers.get("p99", {}) == {}
+    assert list(answers["p25"]) == ["simulated-a"] and set(Answers(tmp_path, ["simulated-coordinates"])["p3"]) == {"simulated-coordinates"}
+
+
+def test_a_torn_line_is_no_answer_and_hides_none(tmp_path):
+    distill(photos(5), [SimulatedTeacher()], tmp_path, progress=False)
+    path = tmp_path/"simulated-a.jsonl"
+    path.write_bytes(path.read_bytes()[:-60])
+    assert len(list(records(tmp_path))) == len(Answers(tmp_path)) == 4 and "p4" not in Answers(tmp_path)
+
+
+def test_a_shard_that_is_not_there_is_refused(tmp_path):
+    for shard in [(0, 4), (5, 4)]:
+        with pytest.raises(ValueError, match="counted from 1"): distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False, shard=shard)
+
+
+def test_two_workers_of_a_ray_cluster_answer_every_photo(tmp_path):
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.data")
+    photos(30).save_to_disk(tmp_path/"photos")
+    source, out = str(tmp_path/"photos"), str(tmp_path/"out")
+
+    def load():
+        from datasets import load_from_disk
+        return load_from_disk(source)
+
+    def teachers():
+        from globe.distill import SimulatedTeacher
+        return [SimulatedTeacher()]
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
+    try:
+        first, again = ray_distill(load, teachers, out, shards=4), ray_distill(load, teachers, out, shards=4)
+    finally: ray.shutdown()
+    assert first.asked.sum() == 30 and again.asked.sum() == 0 and sorted(first["shard"]) == [1, 2, 3, 4]
+    distill(photos(30), [SimulatedTeacher()], tmp_path/"whole", progress=False)
+    assert by_id(records(out)) == by_id(records(tmp_path/"whole"))
+
+
 # --- a real server that behaves badly ---
 
 class Server:
@@ -172,12 +248,14 @@ class Server:
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
 
     def behave(self, h, what):
-        good = json.dumps(dict(choices=[dict(message=dict(content=ANSWER))])).encode()
+        good = json.dumps(dict(choices=[dict(message=dict(content=ANSWER))], usage=dict(prompt_tokens=900, completion_tokens=40))).encode()
         code, body, kind, length, head = 200, good, "application/json", None, {}
         if isinstance(what, int): code, body = what, b'{"error": "no, sk-secret-1234"}'
         if what == "429 wait": code, body, head = 429, b"slow down", {"Retry-After": "0.3"}
         if what == "half": body = good[:25]
         if what == "cut": body, length = good[:25], len(good)
+        if what == "429 long": code, body, head = 429, b"slow down", {"Retry-After": "300"}
+        if isinstance(what, threading.Barrier): what.wait(30)
         if what == "html": body, kind = b"<html>login</html>", "text/html"
         if what == "empty": body = json.dumps(dict(choices=[])).encode()
         if what == "null": body = json.dumps(dict(choices=[dict(message=dict(content=None))])).encode()
@@ -264,3 +342,125 @@ def test_the_picture_goes_without_its_exif(tmp_path):
     sent = PIL.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1])))
     assert sent.format == "JPEG" and max(sent.size) == 1024 and not sent.getexif() and "localizability" in text["text"]
     assert "Paris" not in json.dumps(s.seen) and "48.86" not in json.dumps(s.seen)
+
+
+# --- several endpoints, several teachers ---
+
+def both(a, b, **kw): return EndpointTeacher([a.url, b.url], "org/Model-7B", **(dict(backoff=.01, timeout=5, concurrency=4) | kw))
+
+
+def test_the_endpoints_of_a_model_share_the_work(tmp_path):
+    with Server(*["slow"] * 40) as a, Server(*["slow"] * 40) as b: distill(photos(40), [both(a, b)], tmp_path, progress=False)
+    assert len(a.seen) + len(b.seen) == 40 and min(len(a.seen), len(b.seen)) >= 10 and max(a.most, b.most) <= 4
+    assert sorted(ids(tmp_path/"org_Model-7B.jsonl")) == sorted(f"p{i}" for i in range(40))
+
+
+@pytest.mark.parametrize("url", [["http://127.0.0.1:9/v1", "{}"], "http://127.0.0.1:9/v1|{}"])
+def test_a_dead_endpoint_is_set_aside_while_another_lives(tmp_path, url):
+    with Server() as s:
+        urls = url.format(s.url) if isinstance(url, str) else [u.format(s.url) for u in url]
+        teacher = EndpointTeacher(urls, "m", backoff=.001, concurrency=2, give_up=3)
+        assert distill(photos(30), [teacher], tmp_path, progress=False).failed.tolist() == [0]
+        dead, live = teacher.endpoints
+    assert len(s.seen) == 30 and live.failed == 0 and STRIKES <= dead.failed < STRIKES + 2 and teacher.sent == 30 + dead.failed
+
+
+def test_an_endpoint_that_comes_back_is_used_again(tmp_path):
+    with Server(*[500] * STRIKES) as a, Server() as b:
+        teacher = both(a, b, concurrency=1)
+        distill(photos(12), [teacher], tmp_path, progress=False)
+        assert len(a.seen) == STRIKES
+        teacher.endpoints[0].aside = 0.  # half a minute later
+        distill(photos(24), [teacher], tmp_path, progress=False)
+        assert len(a.seen) > STRIKES + 3 and teacher.endpoints[0].failed == 0
+
+
+def test_who_asks_for_a_pause_gets_it_and_the_others_go_on(tmp_path):
+    with Server("429 long") as a, Server() as b:
+        assert distill(photos(20), [both(a, b)], tmp_path, progress=False).failed.tolist() == [0]
+    assert len(a.seen) <= 4 and len(a.seen) + len(b.seen) == 21
+
+
+def test_teachers_behind_endpoints_are_asked_at_the_same_time(tmp_path):
+    together = threading.Barrier(2)
+    with Server(together) as a, Server(together) as b:
+        teachers = [EndpointTeacher(s.url, name, concurrency=1, tries=1) for s, name in [(a, "first"), (b, "second")]]
+        counts = distill(photos(3), [*teachers, SimulatedTeacher()], tmp_path, progress=False)
+    assert counts.teacher.tolist() == ["first", "second", "simulated-a"] and counts.failed.tolist() == [0, 0, 0] and not together.broken
+
+
+def test_a_teacher_that_is_down_does_not_keep_the_others_from_finishing(tmp_path):
+    with Server(*["slow"] * 30) as s:
+        teachers = [EndpointTeacher("http://127.0.0.1:9/v1", "down", backoff=.001, tries=1, give_up=3), s.teacher(timeout=5)]
+        with pytest.raises(ConnectionError, match="down: 3 photos in a row"): distill(photos(30), teachers, tmp_path, progress=False)
+    assert len(ids(tmp_path/"org_Model-7B.jsonl")) == 30
+
+
+def test_answers_say_their_prompt_and_their_cost_and_progress_tells_rates(tmp_path):
+    told = []
+    with Server(*["slow"] * 5) as s: counts = distill(photos(5), [s.teacher()], tmp_path, progress=told.append)
+    assert all((r["prompt"], r["tokens"], r["prompt_tokens"]) == ("teacher-1", 40, 900) for r in lines(tmp_path/"org_Model-7B.jsonl"))
+    last = told[-1]
+    assert counts.tokens.tolist() == [200] and (last["rows"], last["of"], last["failed"], last["seconds_left"]) == (5, 5, 0, 0)
+    assert last["rows_per_second"] > 0 and last["tokens_per_second"] == pytest.approx(40 * last["rows_per_second"], rel=.05)
+
+
+HALTED = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_distill import *
+distill(photos(5000), [EndpointTeacher({url!r}, "m", concurrency=4)], {out!r}, progress=False)
+"""
+
+
+def test_ctrl_c_ends_the_run_soon_and_what_came_is_whole(tmp_path):
+    path = tmp_path/"m.jsonl"
+    with Server(*["slow"] * 5000) as s:
+        code = HALTED.format(tests=os.path.dirname(__file__), url=s.url, out=str(tmp_path))
+        run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+        until = time.time() + 120
+        while run.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 20) and time.time() < until: time.sleep(.02)
+        run.send_signal(signal.SIGINT)
+        try: run.communicate(timeout=30)
+        finally: run.kill()
+    assert run.returncode and 20 <= len(lines(path)) < 2000 and path.read_bytes().endswith(b"\n")
+
+
+# --- the command line ---
+
+def command(*arguments): return subprocess.run([sys.executable, "-m", "globe", "distill", *map(str, arguments)], capture_output=True, text=True, timeout=300)
+
+
+def test_the_command_asks_in_shards_and_once(tmp_path):
+    photos(20).save_to_disk(tmp_path/"saved"); photos(20).to_parquet(tmp_path/"photos.parquet")
+    with Server() as s:
+        address = f"{s.url} org/Model-7B"
+        done = [command(tmp_path/"saved", "--out", tmp_path/"out", "--endpoint", address, "--shard", f"{i}/2", "--json") for i in (1, 2)]
+        assert [d.returncode for d in done] == [0, 0], done[0].stderr
+        assert sum(json.loads(d.stdout)[0]["asked"] for d in done) == len(s.seen) == 20 and "photo/s" in done[0].stderr
+        again = command(tmp_path/"photos.parquet", "--out", tmp_path/"out", "--endpoint", address)
+        assert again.returncode == 0 and "org_Model-7B" in again.stdout and len(s.seen) == 20, again.stderr
+    assert len(list(records(tmp_path/"out"))) == 20
+
+
+def test_the_command_takes_a_folder_of_pictures_and_lists_what_it_left_out(tmp_path):
+    (tmp_path/"trip").mkdir()
+    exif = PIL.Exif(); exif[0x8825] = {1: "N", 2: (48., 51., 0.), 3: "E", 4: (2., 21., 0.)}
+    PIL.new("RGB", (60, 40), "red").save(tmp_path/"trip"/"a.jpg", exif=exif)
+    PIL.new("RGB", (60, 40), "blue").save(tmp_path/"trip"/"b.jpg")
+    with Server(*[500] * 4) as s:
+        failed = command(tmp_path/"trip", "--out", tmp_path/"out", "--endpoint", f"{s.url} m")
+        assert failed.returncode == 1 and "1 answers could not be had; the same command asks for them again" in failed.stderr
+        assert command(tmp_path/"trip", "--out", tmp_path/"out", "--endpoint", f"{s.url} m").returncode == 0
+    assert [r["city"] for r in records(tmp_path/"out")] == ["Helsinki"] and "b.jpg" in (tmp_path/"out"/"left_out.csv").read_text()
+
+
+@pytest.mark.parametrize("arguments, code, text", [
+    (["nowhere", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 2, "there is no nowhere"),
+    ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"], 2, "it takes an address and a model"),
+    ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m", "--shard", "3/2"], 2, "is no shard"),
+    ([".", "--out", "out"], 2, "--endpoint")])
+def test_wrong_commands_are_one_line(tmp_path, monkeypatch, arguments, code, text):
+    monkeypatch.chdir(tmp_path)
+    done = command(*arguments)
+    assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr

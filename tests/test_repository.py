@@ -146,6 +146,7 @@ def test_wheel_carries_the_committed_data_and_nothing_produced(tmp_path):
     committed = {f"globe/data/{p.relative_to(ROOT/'data').as_posix()}" for p in (ROOT/"data").rglob("*")
                  if p.is_file() and p.relative_to(ROOT/"data").parts[0] not in ("mini", "smoke", "paper", "cache") and "__pycache__" not in p.parts and not p.name.startswith(".")}
     assert committed and committed <= names and "globe/data/mini/rows.csv" not in names
+    assert {f"globe/prompts/{p.name}" for p in (ROOT/"globe"/"prompts").iterdir()} <= names and "globe/prompts/teacher-1.txt" in names
     assert "globe/__main__.py" in names and wheel.name.startswith("globe_geolocation-")
 
 

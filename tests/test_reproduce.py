@@ -192,7 +192,7 @@ def test_help_comes_at_once_and_names_every_command():
         helped = globe("--help")
         times.append(time.perf_counter() - start)
     assert helped.returncode == 0 and min(times) < .5
-    for command in ("reproduce", "doctor", "score", "publish"):
+    for command in ("reproduce", "doctor", "score", "distill", "publish"):
         assert command in helped.stdout
         assert globe(command, "--help").returncode == 0
 

@@ -4,14 +4,16 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from datasets import load_from_disk
+import yaml
+from datasets import Dataset, load_dataset, load_from_disk
 from hypothesis import given, settings, strategies as st
 from PIL import Image as PIL
 
 from globe.distill import CoordinateTeacher, SimulatedTeacher, distill, from_text
 from globe.postcards import CLASSES, postcards
-from globe.validate import (CHECKS, UNANSWERED, Meaning, Segmenter, by_photo, entities, funnel, judge_again, judge_rows, load_segmenter, measure, tiny_segmenter, validate,
-                            visible)
+from globe.validate import (CHECKS, UNANSWERED, Meaning, Segmenter, ablation, bad_among, by_photo, entities, funnel, export, from_official,
+                            highlighted, image_id, judge_again, judge_rows, load_segmenter, measure, mentions, place_parts, read_entities, read_solution, sensitivities,
+                            settings as thresholds_in_use, split, tiny_segmenter, to_official, validate, visible)
 
 
 class Masks:
@@ -73,6 +75,15 @@ def test_hostile_text_costs_linear_time(text):
     start = time.process_time()
     entities(text)
     assert time.process_time() - start < 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text())
+def test_marks_lie_on_words_and_no_text_becomes_html(text):
+    text += " <i>palm trees</i> İ <mark>"
+    for start, end, c in mentions(text): assert text[start:end].strip() == text[start:end] and entities(text[start:end]) == [c]
+    import html, re
+    assert html.unescape(re.sub(r'<mark title="[^"]*">|</mark>', "", highlighted(text))) == text
 
 
 # --- segmenter ---
@@ -216,3 +227,141 @@ def test_the_judges_rows_are_balanced_and_no_photo_is_on_both_sides(photos, resu
     other = judge_rows(result[1], photos, seed=5)
     parts = dict(zip(rows["id"], rows["part"]))
     assert all(parts.get(i, p) == p for i, p in zip(other["id"], other["part"])) and set(parts.values()) == {"train", "test"}
+
+
+def test_each_threshold_is_swept_with_the_others_as_they_are(result):
+    _, ledger = result
+    used = dict(teachers_agree=dict(similarity=.7), grounded=dict(share=.01))
+    swept = sensitivities(ledger, **used)
+    now = judge_again(ledger, **used)
+    assert swept[swept.value == swept.used].kept.unique().tolist() == [now.kept.sum()] and len(swept[swept.value == swept.used]) == len(thresholds_in_use())
+    for (_, name), rows in swept.groupby(["check", "threshold"]):
+        grows = name in ("within", "sure", "apart")  # looser as the value grows
+        assert rows.kept.is_monotonic_increasing if grows else rows.kept.is_monotonic_decreasing, name
+    known = swept[swept.kept > 0]
+    assert ((known.low <= known.bad_share + 1e-9) & (known.bad_share <= known.high + 1e-9)).all()
+
+
+def test_the_ablation_sets_are_of_equal_size_and_each_is_cleaner_than_the_one_before(photos, meaning):
+    liar = [SimulatedTeacher("simulated-a", invented=.3, wrong_city=.3), SimulatedTeacher("simulated-b", seed=1)]
+    _, ledger = validate(photos, [a for t in liar for a in t.judge(photos)], Masks(photos), meaning, progress=False)
+    sets = ablation(ledger, photos)
+    assert list(sets) == ["random", "single", "multi"] and {len(d) for d, _ in sets.values()} == {ledger.kept.sum()}
+    shares = [bad_among(rows)["bad_share"] for _, rows in sets.values()]
+    assert shares[0] > shares[1] > shares[2] == 0
+    for name, (data, rows) in sets.items():
+        assert data["id"] == rows.id.tolist() and data["reasoning"] == rows.reasoning.tolist() and len(set(data["id"])) == len(data)
+        assert {r["id"]: r["city"] for r in data}.items() <= {r["id"]: r["city"] for r in photos}.items(), "labels are the truth"
+    assert set(sets["multi"][1].id) <= set(ledger.id[ledger.kept])
+    again, other, few = ablation(ledger, photos), ablation(ledger, photos, seed=1), ablation(ledger, photos, size=5)
+    assert again["random"][1].id.tolist() == sets["random"][1].id.tolist() != other["random"][1].id.tolist() and {len(d) for d, _ in few.values()} == {5}
+
+
+def test_where_errors_are_not_known_no_share_is_claimed(photos, answers, meaning):
+    blind = [{k: v for k, v in a.items() if k != "injected"} for a in answers]
+    _, ledger = validate(photos, blind, Masks(photos), meaning, progress=False)
+    assert bad_among(ledger)["bad"] is None and ablation(ledger, photos)["multi"][1].kept.all()
+
+
+# --- the dataset as people expect it ---
+
+def places(d): return set(zip(d["country_code"], d["city"]))
+
+
+def test_no_city_is_in_two_parts_and_the_test_part_has_countries_of_its_own(result):
+    dataset, _ = result
+    parts = split(dataset, unseen=.2)
+    assert sum(map(len, parts.values())) == len(dataset) and len(parts["train"]) > len(dataset) / 3
+    assert not (places(parts["train"]) & places(parts["validation"]) | places(parts["train"]) & places(parts["test"]) | places(parts["validation"]) & places(parts["test"]))
+    unseen = set(parts["test"]["country_code"]) - set(parts["train"]["country_code"]) - set(parts["validation"]["country_code"])
+    assert len(unseen) >= round(.2 * len(set(dataset["country_code"])))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["FR", "DE", "NA", ""]), st.text(max_size=5)), max_size=40), st.randoms())
+def test_a_place_keeps_its_part_whatever_else_is_there(rows, rng):
+    before = dict(zip(rows, place_parts(*zip(*rows), unseen=0.))) if rows else {}
+    more = rows + [(c, city + "x") for c, city in rows]
+    rng.shuffle(more)
+    after = dict(zip(more, place_parts(*zip(*more), unseen=0.))) if more else {}
+    assert before.items() <= after.items() and set(after.values()) <= {"train", "validation", "test"}
+
+
+def test_an_export_loads_without_a_script_and_its_card_tells_all(result, teachers, tmp_path):
+    dataset, ledger = result
+    names = [t.name for t in teachers]
+    parts = export(dataset, ledger, tmp_path/"out", names, rows=16, title='Postcards: "a test"', grounded=dict(share=.01))
+    assert len(list((tmp_path/"out"/"data").glob("train-*-of-*.parquet"))) == -(-len(parts["train"]) // 16) > 1
+    again = load_dataset(str(tmp_path/"out"), cache_dir=str(tmp_path/"cache"))
+    for name, d in parts.items():
+        assert again[name].features == d.features and again[name]["id"] == d["id"] and set(d["teacher"]) <= {"simulated-a"}
+        if len(d): assert again[name][0]["image"].tobytes() == d[0]["image"].tobytes()
+    card = (tmp_path/"out"/"README.md").read_text(encoding="utf-8")
+    _, front, text = card.split("---\n", 2)
+    about = yaml.safe_load(front)
+    assert about["pretty_name"] == 'Postcards: "a test"' and {f["split"] for f in about["configs"][0]["data_files"]} == {n for n, d in parts.items() if len(d)}
+    for said in ("simulated-a, simulated-b, simulated-coordinates: simulations", "| grounded | share | 0.01 |", "teacher-1", "Responsible use", "globe distill", dataset[0]["licence"], "| train |"): assert said in text, said
+    assert all(f"| {c} |" in text for c in parts["train"].column_names) and "{" not in text.replace("{{", "")
+    assert pd.read_parquet(tmp_path/"out"/"ledger.parquet").id.tolist() == ledger.id.tolist()
+    export(dataset, ledger, tmp_path/"out", names)
+    assert len(list((tmp_path/"out"/"data").glob("train-*.parquet"))) == 1, "files of an earlier export are gone"
+    assert "teacher" not in dataset.column_names
+
+
+def test_nothing_leaves_the_machine_unless_a_repository_is_named(result, tmp_path, monkeypatch):
+    import huggingface_hub
+    calls = []
+
+    class Api:
+        def create_repo(self, name, **k): calls.append((name, k["private"], k["repo_type"]))
+        def upload_folder(self, **k): calls.append((k["repo_id"], sorted(p.name for p in k["folder_path"].iterdir())))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    export(*result, tmp_path/"out", ["simulated-a"])
+    assert not calls
+    export(*result, tmp_path/"out", ["simulated-a"], push_to="me/mp16-reason")
+    assert calls == [("me/mp16-reason", True, "dataset"), ("me/mp16-reason", ["README.md", "data", "ledger.parquet"])]
+
+
+def test_the_official_files_go_there_and_back(result, tmp_path):
+    from globe.photos import load_benchmark
+    dataset, _ = result
+    few = dataset.select(range(12))
+    back = from_official(to_official(few, tmp_path/"train").parent, ledger=[])
+    told = lambda d: [(r["id"], r["lat"], r["lon"], r["city"], r["country"], r["country_code"], r["reasoning"], [e["text"] for e in r["entities"]], r["prompt"], r["image"].size, r["licence"]) for r in d]
+    assert told(back) == told(few) and set(few.column_names) == set(back.column_names)
+    test = load_benchmark("mp16-reason-test", to_official(few, tmp_path/"test", "test").parent)
+    assert [(r["id"], r["city"], r["country"], r["lat"]) for r in test] == [(r["id"], r["city"], r["country"], r["lat"]) for r in few]
+    import pyarrow.parquet as pq
+    row = pq.read_table(tmp_path/"train"/"mp16-reason-train.parquet").to_pylist()[0]
+    assert row["images"][0]["bytes"].startswith(b"\xff\xd8") and row["__#solution"] == f"<country>{few[0]['country']}</country><city>{few[0]['city']}</city>"
+
+
+def test_an_official_csv_with_pictures_beside_it_is_read(result, tmp_path):
+    dataset, _ = result
+    few = dataset.select(range(3))
+    to_official(few, tmp_path, "test")
+    pd.DataFrame([dict(IMG_ID=image_id(r["id"]), LAT=r["lat"], LON=r["lon"], response=r["reasoning"], entities=str([dict(text=e["text"]) for e in r["entities"]]),
+                       **{"__#solution": f"<country>{r['country']}</country> <city>{r['city']}</city>"}) for r in few]).to_csv(tmp_path/"mp16-reason-train.csv", index=False)
+    back = from_official(tmp_path, ledger=[])
+    assert [(r["reasoning"], r["city"], r["country"], len(r["entities"])) for r in back] == [(r["reasoning"], r["city"], r["country"], len(r["entities"])) for r in few]
+    pd.DataFrame([dict(IMG_ID="a", LAT=1, LON=1)]).to_csv(tmp_path/"mp16-reason-train.csv", index=False)
+    with pytest.raises(ValueError, match="lacks .*response"): from_official(tmp_path, ledger=[])
+
+
+@pytest.mark.parametrize("id, name", [("7e/c3/8163912402.jpg", "7e_c3_8163912402"), ("a.b.JPEG", "a.b"), ("p1", "p1")])
+def test_ids_become_those_of_the_official_files(id, name): assert image_id(id) == name
+
+
+def test_two_photos_do_not_share_an_official_id(result, tmp_path):
+    rows = [dict(r, id=i) for r, i in zip(result[0].select(range(2)), ["a/b.jpg", "a_b.png"])]
+    with pytest.raises(ValueError, match="same IMG_ID"): to_official(Dataset.from_list(rows, features=result[0].features), tmp_path)
+
+
+@pytest.mark.parametrize("value, texts", [("[{'text': 'tree'}, {'text': 'sea'}]", ["tree", "sea"]), ('[{"text": "tree"}]', ["tree"]), (np.array([dict(text="a")], dtype=object), ["a"]),
+                                          ("", []), ("nan", []), (None, []), (3., []), ("[" * 5000, []), ("__import__('os')", []), ("['tree']", ["tree"]), ([dict(name="x")], [])])
+def test_entities_of_any_file_are_read_or_empty(value, texts): assert [e["text"] for e in read_entities(value)] == texts
+
+
+def test_solutions_are_read_in_any_order():
+    assert read_solution("<city> Köln </city>\n<country>Germany</country>") == ("Köln", "Germany") and read_solution("Köln") == ("", "") and read_solution(float("nan")) == ("", "")
