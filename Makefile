@@ -51,7 +51,7 @@ test: .venv/installed
 
 bench: .venv/installed
 	@$(PIP) --quiet reverse_geocoder==1.5.1 geopy==2.4.1
-	@$(PY) tests/bench_places.py && $(PY) tests/bench_grpo.py && $(PY) tests/bench_distill.py
+	@$(PY) tests/bench_places.py && $(PY) tests/bench_rewards.py && $(PY) tests/bench_distill.py && $(PY) tests/bench_grpo.py
 
 lab: export PYTHONWARNINGS = ignore:IProgress not found
 lab: .venv/installed

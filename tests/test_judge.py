@@ -1,5 +1,5 @@
 """Promises of the judge: what its adapter touches, what its numbers mean, and what happens when it or its endpoint is broken."""
-import json, random, threading
+import json, pickle, random, shutil, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import datasets
@@ -68,9 +68,26 @@ def test_the_same_seed_gives_the_same_judge(base, folder, tmp_path):
 
 
 def test_the_base_model_may_move(base, folder, tmp_path):
-    facts = json.loads((folder / "judge.json").read_text())
-    assert facts["base"] == str(base) and len(facts["losses"]) == facts["steps"] == 6
+    told = J.facts(folder)
+    assert told["base"] == str(base) and len(told["losses"]) == told["steps"] == 6
+    assert not json.loads((folder / "judge.json").read_text())["base"].startswith("/"), "both may be moved together"
     assert J.Judge.load(folder, base=base).probability([picture(20)], TEXTS[:1]) == J.Judge.load(folder).probability([picture(20)], TEXTS[:1])
+
+
+def test_model_and_judge_move_together(base, folder, tmp_path):
+    for name, source in (("base", base), ("judge", folder)): shutil.copytree(source, tmp_path / name)
+    (tmp_path / "judge" / "judge.json").write_text(json.dumps(json.loads((folder / "judge.json").read_text()) | dict(base="../base")))
+    assert J.facts(tmp_path / "judge")["base"] == str(tmp_path / "base")
+    assert J.Judge.load(tmp_path / "judge").probability([picture(20)], TEXTS[:1]) == J.Judge.load(folder).probability([picture(20)], TEXTS[:1])
+
+
+def test_a_judge_is_not_opened_on_other_weights(base, folder, tmp_path):
+    "An adapter on the wrong model answers too, and its answers mean nothing."
+    other = load(base)
+    with torch.no_grad(): other.model.model.language_model.layers[0].mlp.down_proj.weight.mul_(1.5)
+    assert J.known_by(other.model) != J.known_by(load(base).model) == J.known_by(load(base).model.to(torch.bfloat16))
+    with pytest.raises(ValueError, match="other weights"): J.SharedJudge(other, folder)
+    with pytest.raises(ValueError, match="other weights"): J.Judge.load(folder, base=other.save(tmp_path))
 
 
 def test_a_folder_without_a_judge_names_the_cure(tmp_path):
@@ -122,21 +139,22 @@ def test_text_only_learns_words_and_majority_nothing():
 
 @pytest.fixture
 def endpoint():
-    "A local server that says whatever `said` holds: (status, body)."
+    "A local server that says whatever `said` holds: (status, body), or a list of them, one per request."
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            status, body = self.server.said
-            self.send_response(status); self.end_headers(); self.wfile.write(body.encode())
+            self.server.keys.append(self.headers["Authorization"])
+            status, body = self.server.said.pop(0) if isinstance(self.server.said, list) else self.server.said
+            self.send_response(status); self.send_header("Retry-After", "0"); self.end_headers(); self.wfile.write(body.encode())
         def log_message(self, *args): pass
-    server = HTTPServer(("127.0.0.1", 0), Handler); server.asked = []
+    server = HTTPServer(("127.0.0.1", 0), Handler); server.asked, server.keys = [], []
     thread = threading.Thread(target=server.serve_forever); thread.start()
     yield server
     server.shutdown(); thread.join(); server.server_close()
 
 
 def reply(*tokens): return 200, json.dumps(dict(choices=[dict(logprobs=dict(content=[dict(top_logprobs=[dict(token=t, logprob=float(np.log(p))) for t, p in tokens])]))]))
-def at(server): return J.EndpointJudge(f"http://127.0.0.1:{server.server_port}/v1", "judge", timeout=5)
+def at(server, **kw): return J.EndpointJudge(f"http://127.0.0.1:{server.server_port}/v1", "judge", timeout=5, **dict(backoff=.01) | kw)
 
 
 def test_an_endpoint_is_asked_for_one_token_and_its_alternatives(endpoint):
@@ -153,3 +171,70 @@ def test_an_endpoint_that_cannot_tell_gives_no_reward_then_stops(endpoint, said)
     reward = Localizability(at(endpoint), patience=2)
     assert reward([TOLD, TOLD], image=[picture(20)] * 2) == [None, None]
     with pytest.raises(RuntimeError, match="2 times in a row"): reward([TOLD], image=[picture(20)])
+
+
+def test_a_busy_endpoint_is_asked_again_and_a_refusal_is_not(endpoint):
+    endpoint.said = [(503, "loading"), (429, "slow down"), reply(("yes", .6), ("no", .4))]
+    assert at(endpoint, tries=3).probability([picture(20)], TEXTS[:1]) == pytest.approx([.6]) and len(endpoint.asked) == 3
+    endpoint.said = [(503, "loading")] * 2
+    with pytest.raises(J.Passing, match="503: loading"): at(endpoint, tries=2).probability([picture(20)], TEXTS[:1])
+    endpoint.said = [(400, "top_logprobs must be at most 5")]
+    with pytest.raises(ValueError, match="at most 5"): at(endpoint, tries=3).probability([picture(20)], TEXTS[:1])
+    assert len(endpoint.asked) == 3 + 2 + 1
+
+
+def test_the_key_is_sent_and_never_told(endpoint, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    endpoint.said = (401, "wrong key sk-secret")
+    with pytest.raises(ValueError) as caught: at(endpoint).probability([picture(20)], TEXTS[:1])
+    assert endpoint.keys == ["Bearer sk-secret"] and "secret" not in str(caught.value) and "secret" not in repr(vars(at(endpoint)))
+    assert "secret" not in pickle.dumps(at(endpoint)).decode("latin-1")
+
+
+def test_one_bad_pair_leaves_the_whole_group_without_a_reward(endpoint):
+    "Half a group with rewards would be a group with zeros: TRL adds None as 0."
+    endpoint.said = [reply(("yes", .9), ("no", .1)), (400, "picture refused"), reply(("yes", .9), ("no", .1))]
+    assert Localizability(at(endpoint, concurrency=1))([TOLD] * 3, image=[picture(20)] * 3) == [None] * 3
+
+
+@given(st.lists(st.tuples(st.sampled_from(["yes", "Yes", " YES", "no", "No", "NO ", "maybe", "", "yesterday", "not"]), st.floats(-30, 0)), min_size=2, max_size=20))
+def test_the_endpoints_share_is_a_probability_of_yes_against_no_alone(top):
+    mass = {w: sum(np.exp(l) for t, l in top if t.strip().lower() == w) for w in ("yes", "no")}
+    tokens = [dict(token=t, logprob=l) for t, l in top]
+    if not sum(mass.values()):
+        with pytest.raises(ValueError, match="neither yes nor no"): J.yes_share(tokens)
+    else: assert J.yes_share(tokens) == pytest.approx(mass["yes"] / sum(mass.values()))
+
+
+# --- by name ---
+
+def test_a_command_line_names_its_judge_in_the_environment(folder, endpoint, monkeypatch):
+    monkeypatch.delenv("GLOBE_JUDGE", raising=False)
+    with pytest.raises(ValueError, match="GLOBE_JUDGE"): J.NamedLocalizability()([TOLD], image=[picture(20)])
+    with pytest.raises(ValueError, match="GLOBE_JUDGE"): J.NamedLocalizability()([TOLD], image=[picture(20)])  # said each time, not counted as a judge that is down
+    monkeypatch.setenv("GLOBE_JUDGE", str(folder))
+    reward = J.NamedLocalizability()
+    assert reward([TOLD], image=[picture(20)]) == pytest.approx(Localizability(J.Judge.load(folder))([TOLD], image=[picture(20)]))
+    assert pickle.loads(pickle.dumps(reward))([TOLD], image=[picture(20)]) == pytest.approx(reward([TOLD], image=[picture(20)]))
+    monkeypatch.setenv("GLOBE_JUDGE", f"http://127.0.0.1:{endpoint.server_port}/v1 some-judge")
+    endpoint.said = reply(("yes", .8), ("no", .2))
+    assert J.NamedLocalizability()([TOLD], image=[picture(20)]) == pytest.approx([.8]) and endpoint.asked[-1]["model"] == "some-judge"
+
+
+# --- on the weights of the reference ---
+
+def test_a_shared_judge_says_the_same_and_leaves_its_host_as_it_was(base, folder):
+    pictures, host = [picture(v) for v in (20, 230, 120)], load(base)
+    before, weights = J.ask(host, pictures, TEXTS), [p.data_ptr() for p in host.model.parameters()]
+    shared = J.SharedJudge(host, folder)
+    assert np.allclose(shared.probability(pictures, TEXTS), J.Judge.load(folder).probability(pictures, TEXTS), atol=1e-5)
+    assert torch.allclose(J.ask(host, pictures, TEXTS), before, atol=1e-4)
+    assert {p.data_ptr() for n, p in shared.vlm.model.named_parameters() if "lora" not in n} == set(weights), "the weights are in memory once"
+    assert not any(p.requires_grad for n, p in shared.vlm.model.named_parameters() if "lora" in n)
+    with pytest.raises(FileNotFoundError, match="train_judge"): J.SharedJudge(host, base)
+
+
+def test_a_shared_judge_that_fails_is_silent_afterwards(base, folder):
+    host = load(base); shared = J.SharedJudge(host, folder); before = J.ask(host, [picture(20)], TEXTS[:1])
+    with pytest.raises(Exception): shared.probability([None], [3])
+    assert torch.equal(J.ask(host, [picture(20)], TEXTS[:1]), before)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from globe import postcards, train, vlm
+from globe import judge, postcards, train, vlm
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,73 @@ def test_lora_gives_a_whole_model(kind, start, data, tmp_path, monkeypatch):
     assert not (out / "adapter_config.json").exists()
     changed = moved(weights(start), weights(out))
     assert changed and all("_proj" in k for k in changed)
+
+
+def sft_trainer(monkeypatch, start, data, out, **kw):
+    "The trainer that `sft` would run."
+    monkeypatch.setattr(train, "_run", lambda trainer, *rest: trainer)
+    return train.sft(start, data, out, seed=1, **SMALL | kw)
+
+
+def test_the_loss_is_on_the_completion_only(start, data, tmp_path, monkeypatch):
+    "Labels are the tokens of `<think>…</answer>` and the end of the turn; prompt, picture and padding are masked."
+    trainer = sft_trainer(monkeypatch, start, data, tmp_path)
+    batch = next(iter(trainer.get_train_dataloader())); tok = trainer.processing_class.tokenizer
+    said = {row["completion"][0]["content"] for row in train.sft_rows(data)}
+    for ids, labels, seen in zip(batch["input_ids"], batch["labels"], batch["attention_mask"]):
+        learned, masked = labels != -100, labels == -100
+        assert torch.equal(ids[learned], labels[learned]) and not (learned & (seen == 0)).any()
+        text = tok.decode(labels[learned])
+        assert text.startswith("<think>") and text.rstrip("\n").endswith("<|im_end|>") and text.rstrip("\n").removesuffix("<|im_end|>") in said
+        assert "geolocation expert" in tok.decode(ids[masked]) and (ids[masked] == trainer.processing_class.image_token_id).any()
+        assert masked[:int(learned.nonzero()[0])].all(), "nothing before the completion is learned"
+
+
+def test_batches_by_length_pad_less_and_learn(start, data, tmp_path, monkeypatch):
+    "The same rows, once each per epoch, in batches with less padding."
+    long = data.map(lambda row, i: dict(reasoning=row["reasoning"] * (1 + 3 * (i % 2))), with_indices=True)
+    padding = {}
+    for by_length in (False, True):
+        loader = sft_trainer(monkeypatch, start, long, tmp_path, batch=2, by_length=by_length).get_train_dataloader()
+        batches = list(loader)
+        padding[by_length] = sum(int((b["attention_mask"] == 0).sum()) for b in batches)
+        assert sum(len(b["input_ids"]) for b in batches) == len(long)
+    assert padding[True] < padding[False]
+    monkeypatch.undo()
+    out = train.sft(start, data, tmp_path / "run", by_length=True, seed=1, **SMALL)
+    assert moved(weights(start), weights(out))
+
+
+def test_variants_of_the_data_differ_in_their_checks_alone():
+    "Table 5: as many rows each time, none unanswered; the same seed draws the same."
+    photos = postcards.postcards(60, seed=2)
+    def row(i): return dict(id=photos[i]["id"], unanswered="b" * (i % 10 == 0), kept=i % 4 == 1, country_right=i % 2 == 1, city_right=True, km=0., reasoning=f"Reason {i}.", seen=[dict(text="sky", share=.3)], localizability=.8)
+    ledger = train.pd.DataFrame([row(i) for i in range(60)])
+    kinds = {kind: train.data_variant(kind, photos, ledger) for kind in train.VARIANTS}
+    number = {id: i for i, id in enumerate(photos["id"])}
+    assert {kind: len(d) for kind, d in kinds.items()} == dict(random=15, single=15, multi=15)
+    drawn = {kind: {number[id] for id in d["id"]} for kind, d in kinds.items()}
+    assert all(i % 10 for i in drawn["random"]) and any(i % 2 == 0 for i in drawn["random"])
+    assert all(i % 2 for i in drawn["single"]) and drawn["single"] != drawn["multi"] == set(range(1, 60, 4))
+    assert drawn["random"] == {number[id] for id in train.data_variant("random", photos, ledger)["id"]} != {number[id] for id in train.data_variant("random", photos, ledger, seed=1)["id"]}
+    assert len(train.data_variant("random", photos, ledger, rows=1000)) == 54
+    assert all("Reason" in row["completion"][0]["content"] for row in train.sft_rows(kinds["random"]))
+
+
+def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path):
+    "A judge given as a folder shares the weights of the reference model where it was trained on the same model, and pays."
+    pairs = data.select_columns(["id", "image", "reasoning"]).add_column("label", [0, 1] * 8)
+    folder = judge.train_judge(start, pairs, tmp_path / "judge", steps=1, batch=2, watch=lambda line: None)
+    shared = []
+    class Watched(judge.SharedJudge):
+        def probability(self, *pairs): shared.append(len(pairs[0])); return super().probability(*pairs)
+    train.SharedJudge, kept = Watched, train.SharedJudge
+    try: out = train.grpo(str(start), data, tmp_path / "run", rewards="all-readme", judge=folder, group=4, max_new_tokens=12, seed=1, **SMALL)
+    finally: train.SharedJudge = kept
+    log = train.pd.read_csv(out / "log.csv")
+    assert shared and log["rewards/localizability/mean"].notna().all()
+    assert isinstance(train.judge_beside(vlm.load(start), folder), judge.SharedJudge)
+    assert not isinstance(train.judge_beside(None, folder), judge.SharedJudge) and not isinstance(train.judge_beside(vlm.load(out), folder), judge.SharedJudge), "trained weights are not the reference"
 
 
 def test_an_unknown_configuration_is_named(start, data, tmp_path):
