@@ -1,4 +1,6 @@
 "Sharing the prompt changes the work, not the numbers: log-probabilities, entropies, gradients, greedy tokens and whole runs as with TRL's trainer."
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -23,12 +25,13 @@ def data():
 def variety(completions, **columns): return [len(set(c[0]["content"])) / 50 for c in completions]
 
 
-def trainer(kind, start, data, out, **more):
-    model = vlm.load(start)
-    args = GRPOConfig(output_dir=str(out), per_device_train_batch_size=8, max_completion_length=8, num_generations=4, max_steps=2, report_to="none", save_strategy="no", learning_rate=1e-3,
-                      use_cpu=True, bf16=False, gradient_checkpointing=False, dataloader_pin_memory=False, disable_tqdm=True, logging_steps=1, seed=3, temperature=1.,
-                      generation_kwargs=dict(suppress_tokens=[model.processor.image_token_id, model.processor.video_token_id]), **more)
-    return kind(vlm.freeze_vision(model.model), reward_funcs=[variety], args=args, train_dataset=train.grpo_rows(data), processing_class=model.processor), model
+def trainer(kind, start, data, out, model=None, tower=False, **more):
+    model = vlm.load(start) if model is None else vlm.VLM(model, vlm.load(start).processor)
+    args = dict(output_dir=str(out), per_device_train_batch_size=8, max_completion_length=8, num_generations=4, max_steps=2, report_to="none", save_strategy="no", learning_rate=1e-3,
+                use_cpu=True, bf16=False, gradient_checkpointing=False, dataloader_pin_memory=False, disable_tqdm=True, logging_steps=1, seed=3, temperature=1.,
+                generation_kwargs=dict(suppress_tokens=[model.processor.image_token_id, model.processor.video_token_id])) | more
+    if hasattr(model.model.model, "visual") and not tower: vlm.freeze_vision(model.model)
+    return kind(model.model, reward_funcs=[variety], args=GRPOConfig(**args), train_dataset=train.grpo_rows(data), processing_class=model.processor), model
 
 
 def batch(model, rng, groups, size, pictures, length):
@@ -48,20 +51,163 @@ def batch(model, rng, groups, size, pictures, length):
     return ids, attention, length, mask, vision
 
 
+def scores(it, model, batch):
+    "(log-probabilities, entropies, gradients by name), padded tokens zero."
+    ids, attention, keep, mask, vision = batch
+    if it.args.gradient_checkpointing: model.model.gradient_checkpointing_enable(dict(use_reentrant=False))
+    model.model.train()
+    logps, entropy, _ = it._get_per_token_logps_and_entropies(model.model, ids, attention, keep, compute_entropy=True, **vision)
+    (logps * mask).sum().backward()
+    return (logps * mask).detach(), (entropy * mask).detach(), {n: p.grad for n, p in model.model.named_parameters() if p.grad is not None}
+
+
+def assert_same(found, ours, rtol=1e-5, grad=1e-4):
+    (logps, entropy, grads), (our_logps, our_entropy, our_grads) = found, ours
+    torch.testing.assert_close(our_logps, logps, rtol=rtol, atol=rtol)
+    torch.testing.assert_close(our_entropy, entropy, rtol=10 * rtol, atol=rtol)
+    assert grads.keys() == our_grads.keys()
+    for name in grads: assert (grads[name] - our_grads[name]).norm() <= grad * grads[name].norm() + grad / 100, name
+
+
 @pytest.mark.parametrize("seed,groups,size,pictures,length", [(0, 1, 1, 1, 5), (1, 3, 4, 1, 7), (2, 2, 5, 2, 12), (3, 4, 2, 0, 6), (4, 5, 1, 1, 1)])
 def test_log_probabilities_and_gradients_are_those_of_trl(start, data, tmp_path, seed, groups, size, pictures, length):
     found = []
     for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
         it, model = trainer(kind, start, data, tmp_path)
-        ids, attention, keep, mask, vision = batch(model, np.random.default_rng(seed), groups, size, pictures, length)
-        logps, entropy, _ = it._get_per_token_logps_and_entropies(model.model, ids, attention, keep, compute_entropy=True, **vision)
-        (logps * mask).sum().backward()
-        found.append(((logps * mask).detach(), (entropy * mask).detach(), {n: p.grad for n, p in model.model.named_parameters() if p.grad is not None}))
-    (logps, entropy, grads), (ours, our_entropy, our_grads) = found
-    torch.testing.assert_close(ours, logps, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(our_entropy, entropy, rtol=1e-4, atol=1e-5)
-    assert grads.keys() == our_grads.keys()
-    for name in grads: assert (grads[name] - our_grads[name]).norm() <= 1e-4 * grads[name].norm() + 1e-6, name
+        found.append(scores(it, model, batch(model, np.random.default_rng(seed), groups, size, pictures, length)))
+    assert not it.warned
+    assert_same(*found)
+
+
+@pytest.mark.parametrize("more,rtol,grad", [(dict(tower=True), 1e-5, 1e-4), (dict(gradient_checkpointing=True), 1e-5, 1e-4), (dict(tower=True, gradient_checkpointing=True), 1e-5, 1e-4), (dict(bf16=True), .1, .1)])
+def test_options_change_no_number(start, data, tmp_path, more, rtol, grad):
+    "A trained vision tower, layers that are computed again, half precision (to its own rounding)."
+    found = []
+    for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
+        it, model = trainer(kind, start, data, tmp_path, **more)
+        found.append(scores(it, model, batch(model, np.random.default_rng(7), 3, 3, 1, 9)))
+    assert not it.warned
+    assert_same(*found, rtol, grad)
+    assert any("visual" in n for n in found[1][2]) == more.get("tower", False)
+
+
+def test_half_precision_errs_no_more_than_trl(start, data, tmp_path):
+    "Against full precision, the shared prefix in bf16 is as near as TRL in bf16."
+    def of(kind, **more):
+        it, model = trainer(kind, start, data, tmp_path, **more)
+        return scores(it, model, batch(model, np.random.default_rng(8), 2, 4, 2, 12))[0]
+    exact, stock, ours = of(GRPOTrainer), of(GRPOTrainer, bf16=True), of(prefix.SharedPrefixGRPOTrainer, bf16=True)
+    assert (stock - exact).abs().max() > 1e-4
+    assert (ours - exact).norm() < 1.5 * (stock - exact).norm()
+
+
+def test_layers_that_are_computed_again_keep_the_prompt_shared(start, data, tmp_path):
+    "With gradient checkpointing the number of tokens through a layer is that of prompts once and answers, twice."
+    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, gradient_checkpointing=True)
+    seen, given = [], batch(model, np.random.default_rng(0), 2, 4, 1, 6)
+    it.checked = True
+    model.model.model.language_model.layers[0].mlp.register_forward_pre_hook(lambda m, args: seen.append(args[0].shape[:2].numel()))
+    scores(it, model, given)
+    prompt = given[0].shape[1] - 6 - 1
+    assert sorted(seen) == sorted(2 * [2 * prompt, 8 * 7])
+    assert all(m.gradient_checkpointing and "forward" not in vars(m) for m in model.model.model.language_model.layers)
+
+
+def grouped(start):
+    "A student whose four heads of queries share two of keys."
+    config = vlm.load(start).model.config
+    config.text_config.num_key_value_heads = 2
+    torch.manual_seed(0)
+    return type(vlm.load(start).model)(config)
+
+
+def internvl(start):
+    "InternVL of the smallest size: four tokens to a tile of 56 x 56."
+    from transformers import InternVLConfig, InternVLForConditionalGeneration
+    tok = vlm.load(start).processor.tokenizer
+    torch.manual_seed(0)
+    vision = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=[56, 56], patch_size=[14, 14])
+    text = dict(model_type="qwen2", vocab_size=len(tok), hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, eos_token_id=tok.eos_token_id, initializer_range=.2)
+    model = InternVLForConditionalGeneration(InternVLConfig(vision_config=vision, text_config=text, image_token_id=vlm.load(start).processor.image_token_id, image_seq_length=4))
+    model.generation_config.suppress_tokens = [model.config.image_token_id]
+    return model
+
+
+def tiled(model, rng, groups=3, size=3, length=6):
+    "As `batch`, for InternVL: one to three tiles to a prompt."
+    tiles, pixels = rng.integers(1, 4, groups), torch.randn(groups, 3, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    order = rng.permutation(groups * size) % groups
+    words = [torch.from_numpy(rng.integers(300, 400, rng.integers(2, 6))) for _ in range(groups)]
+    prompts = [torch.cat([torch.full([4 * n], model.config.image_token_id), w]) for n, w in zip(tiles, words)]
+    prompts = [prompts[i] for i in order]
+    ids = torch.nn.utils.rnn.pad_sequence(prompts, True, 0, "left")
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(p) for p in prompts], True, 0, "left")
+    answers = torch.from_numpy(rng.integers(300, 400, (len(order), length)))
+    vision = dict(pixel_values=torch.cat([pixels[i, :tiles[i]] for i in order]), num_images=[1] * len(order), num_tiles=[int(tiles[i]) for i in order])
+    return torch.cat([ids, answers], 1), torch.cat([mask, torch.ones_like(answers)], 1), length, torch.ones_like(answers), vision
+
+
+@pytest.mark.parametrize("make,rows", [(grouped, lambda model, rng: batch(model, rng, 3, 3, 1, 6)), (internvl, lambda model, rng: tiled(model.model, rng))])
+def test_other_models_are_shared_too(start, data, tmp_path, make, rows):
+    "Fewer heads of keys than of queries; InternVL, without mrope and with tiles in place of patches."
+    found = []
+    for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
+        it, model = trainer(kind, start, data, tmp_path, model=make(start))
+        found.append(scores(it, model, rows(model, np.random.default_rng(2))))
+    assert not it.warned
+    assert_same(*found)
+    chunks, whole = (it._get_per_token_logps_and_entropies(model.model, *given[:3], batch_size=b, **given[4])[0].detach() for given in [rows(model, np.random.default_rng(2))] for b in (4, None))
+    torch.testing.assert_close(chunks, whole, rtol=1e-5, atol=1e-5)
+
+
+def test_internvl_answers_the_same(start):
+    plain, shared = internvl(start), prefix.share_prompt(internvl(start))
+    ids, mask, keep, _, vision = tiled(plain, np.random.default_rng(4))
+    a, b = (m.generate(input_ids=ids[:, :-keep], attention_mask=mask[:, :-keep], pixel_values=vision["pixel_values"], max_new_tokens=8, do_sample=False, pad_token_id=0) for m in (plain, shared))
+    assert torch.equal(a, b) and len(set(a[:, ids.shape[1] - keep:].flatten().tolist())) > 2
+
+
+def eager(model): model.set_attn_implementation("eager"); return model
+def dropping(model): model.config.text_config.attention_dropout = .1; return model
+def sliding(model):
+    text = model.config.text_config
+    text.layer_types, text.use_sliding_window, text.sliding_window = ["full_attention", "sliding_attention"], True, 64
+    return type(model)(model.config)
+
+
+@pytest.mark.parametrize("change,reason", [(eager, "eager"), (dropping, "dropout"), (sliding, "sliding_attention")])
+def test_a_model_that_cannot_share_says_so_once_and_goes_on(start, data, tmp_path, change, reason):
+    with pytest.warns(UserWarning, match=reason):
+        it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, model=change(vlm.load(start).model), max_steps=1)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        it.train()
+    assert not any("its own prompt" in str(w.message) for w in seen) and len(it.warned) == 1
+    assert it.state.log_history
+
+
+def test_inputs_that_cannot_be_shared_go_the_old_way(start, data, tmp_path):
+    "Unknown inputs of other models, experts, videos: a warning, and TRL's numbers."
+    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    given = batch(model, np.random.default_rng(5), 2, 2, 0, 4)
+    assert "token_type_ids" in prefix._odd_batch(given[0], 4, False, dict(token_type_ids=given[0]))
+    assert "experts" in prefix._odd_batch(given[0], 4, True, {}) and "one token" in prefix._odd_batch(given[0][:, -5:], 4, False, {})
+    assert "form" in prefix._odd_batch(given[0], 4, False, dict(pixel_values=torch.zeros(3, 3, 8, 8), num_images=[1, 1, 0, 0]))
+    asked = dict(input_ids=given[0][:, :-4], attention_mask=given[1][:, :-4], max_new_tokens=3, do_sample=False, pad_token_id=0)
+    with pytest.warns(UserWarning, match="beams"): model.model.generate(**asked, num_beams=2)
+    with pytest.warns(UserWarning, match="inputs_embeds"): model.model.generate(inputs_embeds=model.model.get_input_embeddings()(asked["input_ids"]), **{k: v for k, v in asked.items() if k != "input_ids"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.model.generate(**asked, num_beams=2)
+
+
+def test_a_model_whose_numbers_differ_is_found_out(start, data, tmp_path, monkeypatch):
+    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    stock, plain = trainer(GRPOTrainer, start, data, tmp_path)
+    monkeypatch.setattr(prefix, "positions", lambda mask: mask.cumsum(1))  # wrong by one where there is no picture, as in a model that counts otherwise
+    given = batch(model, np.random.default_rng(5), 2, 2, 1, 4)
+    with pytest.warns(UserWarning, match="apart"): ours = it._get_per_token_logps_and_entropies(model.model, *given[:3], **given[4])[0]
+    torch.testing.assert_close(ours, stock._get_per_token_logps_and_entropies(plain.model, *given[:3], **given[4])[0])
 
 
 def test_chunks_give_the_same(start, data, tmp_path):
@@ -81,7 +227,7 @@ def test_greedy_answers_are_the_same(start, data, pictures):
     assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("more", [{}, dict(beta=.04), dict(num_iterations=2), dict(gradient_accumulation_steps=2, steps_per_generation=2)])
+@pytest.mark.parametrize("more", [{}, dict(beta=.04), dict(num_iterations=2), dict(gradient_accumulation_steps=2, steps_per_generation=2), dict(gradient_checkpointing=True, beta=.04)])
 def test_a_run_ends_with_the_same_weights(start, data, tmp_path, more):
     "Two steps of each trainer from the same seed: same samples, same rewards, same weights within rounding."
     ends, logs = [], []
@@ -96,3 +242,70 @@ def test_a_run_ends_with_the_same_weights(start, data, tmp_path, more):
     moved = torch.cat([(ends[0][n] - before[n]).flatten() for n in ends[0]]).norm()
     apart = torch.cat([(ends[0][n] - ends[1][n]).flatten() for n in ends[0]]).norm()
     assert moved > 0 and apart < .02 * moved
+
+
+def test_a_picture_is_processed_and_seen_once(start, data, tmp_path):
+    "Two steps of two groups: four pictures, each through processor and tower once, for policy, reference and both steps of the work together."
+    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, beta=.04)
+    processed, seen = [], []
+    image_processor, tower = type(it.processing_class.image_processor).__mro__[1], it.model.model.visual
+    it.model.model.visual.blocks[0].register_forward_pre_hook(lambda m, args: seen.append(len(args[0])))
+    whole = image_processor._preprocess
+    def counted(self, images, *args, **kwargs): processed.append(len(images)); return whole(self, images, *args, **kwargs)
+    image_processor._preprocess = counted
+    try: it.train()
+    finally: image_processor._preprocess = whole
+    assert it.ref_model.model.visual is tower
+    assert sum(processed) == 4 and len(seen) == 2  # both groups of a step go through the tower together
+    it.processing_class.save_pretrained(tmp_path / "saved")
+    assert type(vlm.load(start).processor.image_processor).__name__ == type(it.processing_class.image_processor).__name__
+
+
+def test_rows_whose_answer_is_masked_do_no_harm(start, data, tmp_path):
+    "TRL masks whole answers that were cut off (`mask_truncated_completions`)."
+    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    ids, attention, keep, mask, vision = batch(model, np.random.default_rng(3), 2, 3, 1, 6)
+    alone = it._get_per_token_logps_and_entropies(model.model, ids, attention, keep, **vision)[0].detach()
+    attention[1, -keep:] = 0
+    logps = it._get_per_token_logps_and_entropies(model.model, ids, attention, keep, **vision)[0]
+    mask[1] = False
+    (logps * mask).sum().backward()
+    assert logps.isfinite().all() and all(p.grad.isfinite().all() for p in model.model.parameters() if p.grad is not None)
+    torch.testing.assert_close(logps[mask].detach(), alone[mask])
+
+
+def test_less_is_kept_for_the_backward_pass(start, data, tmp_path):
+    "Bytes that autograd saves for 8 answers to one prompt: at most half of TRL's, and far less when layers are computed again, in which TRL's trainer is beaten too."
+    def kept(kind, again):
+        it, model = trainer(kind, start, data, tmp_path, gradient_checkpointing=again)
+        ids, attention, keep, _, vision = batch(model, np.random.default_rng(0), 1, 8, 3, 8)
+        if again: model.model.gradient_checkpointing_enable(dict(use_reentrant=False))
+        model.model.train()
+        if kind is prefix.SharedPrefixGRPOTrainer: it.checked = True
+        own, saved = {p.untyped_storage().data_ptr() for p in model.model.parameters()}, {}
+        def pack(t):
+            if t.untyped_storage().data_ptr() not in own: saved[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            logps = it._get_per_token_logps_and_entropies(model.model, ids, attention, keep, **vision)[0]
+        logps.sum().backward()
+        return sum(saved.values())
+    stock, ours, stock_again, ours_again = (kept(kind, again) for again in (False, True) for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer))
+    assert ours < stock / 2 and ours_again < ours / 2 and ours_again < stock_again
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_other_devices_expand_the_prompt_to_the_same_numbers(start, data, tmp_path, monkeypatch, again):
+    "What runs on a GPU, here on the CPU: torch's own attention over expanded keys."
+    monkeypatch.setattr(prefix, "FUSED", set())
+    monkeypatch.setattr(prefix, "_Attention", None)
+    found = []
+    for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
+        it, model = trainer(kind, start, data, tmp_path, gradient_checkpointing=again)
+        found.append(scores(it, model, batch(model, np.random.default_rng(1), 3, 4, 1, 7)))
+    assert not it.warned
+    assert_same(*found)
+    ids, attention, keep, _, vision = batch(model, np.random.default_rng(1), 2, 3, 1, 4)
+    asked = dict(input_ids=ids[:, :-keep], attention_mask=attention[:, :-keep], mm_token_type_ids=vision["mm_token_type_ids"][:, :-keep], pixel_values=vision["pixel_values"], image_grid_thw=vision["image_grid_thw"])
+    a, b = (m.generate(**asked, max_new_tokens=8, do_sample=False, pad_token_id=0) for m in (vlm.load(start).model, prefix.share_prompt(vlm.load(start).model)))
+    assert torch.equal(a, b)

@@ -1,7 +1,9 @@
 "Training: what should move moves, what should not does not, and a run that is killed goes on."
 import os, signal, subprocess, sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -146,7 +148,7 @@ train.grpo({start!r}, rows, Path({out!r}), rewards="accuracy", group=4, max_new_
 
 
 def test_grpo_survives_a_kill(start, tmp_path):
-    "Killed after step 4 of 6, the same call goes on from a checkpoint and finishes."
+    "Killed after step 4 of 6, the same call goes on from a checkpoint and ends as if nothing had been: same log, same weights."
     def run(out, kill_after=None):
         code = RUN.format(tests=str(Path(__file__).parent), start=str(start), out=str(out))
         with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as p:
@@ -161,8 +163,52 @@ def test_grpo_survives_a_kill(start, tmp_path):
     again = run(tmp_path / "killed")
     assert again[0] > 2, "finished steps are not repeated"
     assert again[-1] == 6
-    assert moved(weights(start), weights(tmp_path / "killed")), "it learned something"
+    assert run(tmp_path / "whole") == [1, 2, 3, 4, 5, 6]
+    assert (tmp_path / "killed" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
+    assert not moved(weights(tmp_path / "whole"), weights(tmp_path / "killed")) and moved(weights(start), weights(tmp_path / "killed"))
     assert not list((tmp_path / "killed").glob("checkpoint-*"))
+
+
+class Enough(Exception): "Stops a run."
+
+
+@pytest.mark.parametrize("kind,lora", [("sft", False), ("sft", True), ("grpo", True)])
+def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([variety], [1.]))
+    more = dict(SMALL, steps=6, save_steps=2, seed=1, lora=lora) | (dict(group=4, max_new_tokens=8) if kind == "grpo" else {})
+    def stop(line):
+        if line.startswith("step 5/"): raise Enough
+    whole = getattr(train, kind)(start, data, tmp_path / "whole", **more)
+    with pytest.raises(Enough): getattr(train, kind)(start, data, tmp_path / "parts", watch=stop, **more)
+    parts = getattr(train, kind)(start, data, tmp_path / "parts", **more)
+    logs = [pd.read_csv(out / "log.csv").drop(columns="num_tokens" if kind == "sft" else []) for out in (whole, parts)]
+    pd.testing.assert_frame_equal(*logs, check_exact=True)
+    assert not moved(weights(whole), weights(parts))
+    assert all(train.meaning(c) for c in logs[0]), "each logged number is explained"
+
+
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_a_diverging_run_stops_and_keeps_its_checkpoint(kind, start, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([variety], [1.]))
+    more = dict(group=4, max_new_tokens=8) if kind == "grpo" else {}
+    with pytest.raises(train.Diverged, match="step 2: .*no finite number.*checkpoint-1"):
+        getattr(train, kind)(start, data, tmp_path, seed=1, **(SMALL | dict(steps=4, lr=1e30)), **more)
+    assert train.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1") and not (tmp_path / "log.csv").exists()
+
+
+def test_kl_may_be_high_once_but_not_for_long(tmp_path):
+    guard, state = train._guard(tmp_path), SimpleNamespace(global_step=7)
+    for kl in (50, 50, .1, 50, 50): guard.on_log(None, state, None, logs=dict(loss=0., kl=kl))
+    with pytest.raises(train.Diverged, match="KL above 10 for 3 steps.*no checkpoint yet"): guard.on_log(None, state, None, logs=dict(loss=0., kl=50))
+    with pytest.raises(train.Diverged, match="kl no finite number"): train._guard(tmp_path).on_log(None, state, None, logs=dict(loss=0., kl=None))
+    train._guard(tmp_path).on_log(None, state, None, logs=dict(train_runtime=3.))
+
+
+def test_groups_without_spread_are_told(start, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([lambda completions, **_: [1.] * len(completions)], [1.]))
+    lines = []
+    train.grpo(start, data, tmp_path, seed=1, group=4, max_new_tokens=8, watch=lines.append, **SMALL)
+    assert "groups without spread 1" in lines[0]
 
 
 def test_half_written_checkpoints_are_dropped(tmp_path):

@@ -1,0 +1,81 @@
+"Several processes: the losses and weights of one, and accelerate configurations that accelerate itself accepts."
+import json, os, subprocess, sys
+from pathlib import Path
+
+import pytest
+import torch
+
+RECIPES = Path(__file__).resolve().parent.parent / "recipes" / "accelerate"
+
+RUN = """
+import sys, json, os
+import numpy as np, torch
+from pathlib import Path
+from trl import GRPOConfig
+from globe import postcards, prefix, train, vlm
+
+start, out, batch = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+rows = postcards.postcards(8, seed=1, localizable_share=1.)
+rows = rows.remove_columns(["entities"]).add_column("entities", [[] for _ in rows])
+model = vlm.load(start)
+args = GRPOConfig(output_dir=str(out), per_device_train_batch_size=batch, num_generations=4, max_completion_length=8, max_steps=3, report_to="none", save_strategy="no", learning_rate=1e-3, beta=.04, seed=3,
+                  use_cpu=True, ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None, bf16=False, gradient_checkpointing="recompute" in sys.argv, dataloader_pin_memory=False, disable_tqdm=True, logging_steps=1, temperature=1., loss_type="dapo",
+                  optim="sgd", generation_kwargs=dict(suppress_tokens=[model.processor.image_token_id, model.processor.video_token_id]))
+
+class SameAnswers(prefix.SharedPrefixGRPOTrainer):
+    "Samples, but then takes answers that depend on the step and the row only, not on the process."
+    def _generate_single_turn(self, prompt_ids, *more, **how):
+        super()._generate_single_turn(prompt_ids, *more, **how)
+        first = self.accelerator.process_index * len(prompt_ids)
+        found = []
+        for i in range(len(prompt_ids)):
+            rng = np.random.default_rng([self.state.global_step, first + i])
+            found.append(rng.integers(300, 400, rng.integers(2, 9)).tolist())
+        return found, None
+
+def variety(completions, **columns): return [len(set(c[0]["content"])) / 50 for c in completions]
+it = SameAnswers(vlm.freeze_vision(model.model), reward_funcs=[variety], args=args, train_dataset=train.grpo_rows(rows), processing_class=model.processor)
+it.train()
+if it.accelerator.is_main_process:
+    keys = "loss", "reward", "reward_std", "kl", "entropy", "grad_norm", "completions/mean_length"
+    state = it.accelerator.unwrap_model(it.model).state_dict()
+    torch.save({k: v for k, v in state.items() if "visual" not in k}, out / "weights.pt")
+    Path(out / "log.json").write_text(json.dumps(dict(processes=it.accelerator.num_processes, warned=sorted(it.warned), log=[{k: r[k] for k in keys} for r in it.state.log_history if "loss" in r])))
+"""
+
+
+def run(launcher, start, out, batch, *more):
+    out.mkdir()
+    (out / "run.py").write_text(RUN)
+    root = Path(__file__).resolve().parent.parent
+    env = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
+    done = subprocess.run([sys.executable, *launcher, str(out / "run.py"), str(start), str(out), str(batch), *more], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((out / "log.json").read_text()), torch.load(out / "weights.pt", weights_only=True)
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path):
+    from globe import vlm
+    start = vlm.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
+    one, weights = run([], start, tmp_path / "one", 8)
+    two, both = run(["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"], start, tmp_path / "two", 4)
+    assert (one["processes"], two["processes"]) == (1, 2) and not one["warned"] and not two["warned"]
+    assert len(one["log"]) == len(two["log"]) == 3
+    for a, b in zip(one["log"], two["log"]): assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
+    before = vlm.load(start).model.state_dict()
+    moved, apart = (sum(((a[k] - b[k]) ** 2).sum() for k in weights) ** .5 for a, b in ((weights, before), (weights, both)))
+    assert moved > 0 and apart < 1e-3 * moved
+
+
+@pytest.mark.parametrize("name,kind,processes", [("single_gpu", "NO", 1), ("multi_gpu", "MULTI_GPU", 8), ("zero2", "DEEPSPEED", 8), ("zero3", "DEEPSPEED", 8), ("fsdp2", "FSDP", 8)])
+def test_accelerate_configurations_load(name, kind, processes):
+    "accelerate's own loader raises on keys that it does not know."
+    from accelerate.commands.config.config_args import load_config_from_file
+    config = load_config_from_file(str(RECIPES / f"{name}.yaml"))
+    assert (config.distributed_type.value if hasattr(config.distributed_type, "value") else config.distributed_type, config.num_processes, config.mixed_precision) == (kind, processes, "bf16")
+    if kind == "DEEPSPEED": assert config.deepspeed_config["zero_stage"] == int(name[-1])
+    if kind == "FSDP": assert config.fsdp_config["fsdp_version"] == 2
+
+
+def test_every_accelerate_configuration_is_tested():
+    assert {p.stem for p in RECIPES.glob("*.yaml")} == {"single_gpu", "multi_gpu", "zero2", "zero3", "fsdp2"}
