@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODELS', 'BENCHMARKS', 'Run', 'camera_roll']
 
-# %% ../nbs/14_experiment.ipynb #8376ea29
+# %% ../nbs/14_experiment.ipynb #efe42235
 import os, shutil
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,11 @@ from . import evaluate
 from . import stages
 from .stages import figures_folder, profile, run_folder, say
 
-# %% ../nbs/14_experiment.ipynb #0adb3a2d
+# %% ../nbs/14_experiment.ipynb #bc887451
 MODELS = {"start-direct": "zero-shot, no reasoning", "start": "zero-shot", "sft": "SFT", "grpo-accuracy": "GRPO, accuracy reward", "grpo-all-readme": "GRPO, all rewards"}
 BENCHMARKS = {"train": "mp16-reason-train", "test": "mp16-reason-test", "shifted": "im2gps3k"} # where `photos.source` names a folder of photographs
 
-# %% ../nbs/14_experiment.ipynb #6ca5d5ff
+# %% ../nbs/14_experiment.ipynb #9c06f7db
 class Run:
     "The stages of one profile. Each method makes its stage if it has to, and returns what the next one needs."
     def __init__(self, name="mini", # profile
@@ -30,7 +30,7 @@ class Run:
         self.folder, self.figures = run_folder(name), figures_folder(name)
     def __repr__(self): return f"Run({self.profile.name!r}, seeds={len(self.seeds)})"
 
-# %% ../nbs/14_experiment.ipynb #79084ac1
+# %% ../nbs/14_experiment.ipynb #615b31e0
 def _watch(title): # of the stage
     "Passes a trainer's lines on as passing progress lines."
     return lambda line: say(f"  {title}: {line}", passing=True)
@@ -49,7 +49,7 @@ def _read(folder):
     from datasets import Dataset
     return Dataset.from_parquet(str(Path(folder) / "data.parquet"), cache_dir=str(run_folder("cache") / "datasets"))
 
-# %% ../nbs/14_experiment.ipynb #290e1f1c
+# %% ../nbs/14_experiment.ipynb #80b47abd
 def _photos(self:Run, split): # "train", "test" or "shifted"
     "Photo rows of a split, rendered from its own seed."
     from globe.postcards import postcards
@@ -68,7 +68,7 @@ def _photos_at(self:Run, split): # as `photos`
     from globe.photos import benchmark_table
     return benchmark_table(BENCHMARKS[split], self.profile.photos.source) if self.profile.photos.source else self.folder / "photos" / split
 
-# %% ../nbs/14_experiment.ipynb #f3be2e9c
+# %% ../nbs/14_experiment.ipynb #1b587dc7
 def _start(self:Run):
     "Folder of the pre-trained student; in profile `paper` the id of the model named there."
     from globe import vlm
@@ -93,7 +93,7 @@ def _start(self:Run):
     stage(out, make, dict(s), ["globe.vlm"], title="student: see, name, answer")
     return out
 
-# %% ../nbs/14_experiment.ipynb #e1cb2168
+# %% ../nbs/14_experiment.ipynb #8363b422
 def _ceiling(self:Run):
     "Folder of the supervised upper bound."
     from globe import vlm
@@ -107,19 +107,24 @@ def _ceiling(self:Run):
     stage(out, make, dict(s), ["globe.vlm"], [start], "upper bound: trained on labels")
     return out
 
-# %% ../nbs/14_experiment.ipynb #fabc934b
-def _segmenter(self:Run):
-    "The segmenter of check four."
-    from globe import validate
+# %% ../nbs/14_experiment.ipynb #4af0cd3c
+def _segmenter_at(self:Run):
+    "Folder or hub id of the segmenter of check four."
     s, out = self.profile.segmenter, self.folder / "models" / "segmenter"
-    if s.source: return validate.load_segmenter(s.source)
+    if s.source: return s.source
     def make(folder):
+        from globe import validate
         from globe.postcards import postcards
         validate.train_segmenter(postcards(s.photos, seed=s.seed), folder, steps=s.steps, progress=False)
     stage(out, make, dict(s), ["globe.validate"], title="segmenter")
-    return validate.load_segmenter(out)
+    return out
 
-# %% ../nbs/14_experiment.ipynb #7a8b89bc
+def _segmenter(self:Run):
+    "The segmenter itself."
+    from globe.validate import load_segmenter
+    return load_segmenter(self.segmenter_at())
+
+# %% ../nbs/14_experiment.ipynb #e8308321
 def _teachers(self:Run):
     "The teachers of the profile, the lead first: models at endpoints (`url model`, separated by commas), or simulations named so."
     from globe import distill
@@ -137,54 +142,58 @@ def _judgements(self:Run):
     stage(out, make, dict(teachers=[t.name for t in self.teachers()], **self.profile.teachers), ["globe.distill"], [self.photos_at("train")], "distillation")
     return out
 
-# %% ../nbs/14_experiment.ipynb #ec62c2b5
+# %% ../nbs/14_experiment.ipynb #18058e73
 def _mp16_reason(self:Run):
     "(MP16-Reason, ledger)."
-    from globe import validate
-    out, photos, judgements, segmenter = self.folder / "mp16-reason", self.photos("train"), self.judgements(), self.segmenter()
+    out, photos, judgements, segmenter = self.folder / "mp16-reason", self.photos("train"), self.judgements(), self.segmenter_at()
     c = self.profile.checks
     thresholds = dict(localizable_enough=dict(score=c.score), agrees_with_truth=dict(within=c.within), teachers_agree=dict(similarity=c.similarity), grounded=dict(share=c.share))
     def make(folder):
-        kept, ledger = validate.validate(photos, judgements, segmenter, teachers=[t.name for t in self.teachers()], progress=False, **thresholds)
+        from globe import validate
+        kept, ledger = validate.validate(photos, judgements, validate.load_segmenter(segmenter), teachers=[t.name for t in self.teachers()], progress=False, **thresholds)
         ledger.to_parquet(folder / "ledger.parquet")
         if not len(kept): raise ValueError(f"no photo passed the checks: {ledger.rejected_by.value_counts().to_dict()}; loosen `checks` in the profile")
         return _save(kept, folder) | dict(photos=len(photos))
-    stage(out, make, dict(c), ["globe.validate"], [self.photos_at("train"), judgements, self.profile.segmenter.source or self.folder / "models" / "segmenter"], "validation: MP16-Reason")
+    stage(out, make, dict(c), ["globe.validate"], [self.photos_at("train"), judgements, segmenter], "validation: MP16-Reason")
     return _read(out), pd.read_parquet(out / "ledger.parquet")
 
-# %% ../nbs/14_experiment.ipynb #a5bd80df
-def _judge(self:Run):
-    "The localizability judge."
-    from globe import judge, validate
+# %% ../nbs/14_experiment.ipynb #b2dbd025
+def _judge_at(self:Run):
+    "Folder of the localizability judge."
     j, start, out = self.profile.judge, self.start(), self.folder / "models" / "judge"
     data, ledger = self.mp16_reason()
     def make(folder):
+        from globe import judge, validate
         rows = validate.judge_rows(ledger, self.photos("train"))
         judge.train_judge(str(start), rows.filter(lambda r: r["part"] == "train"), folder, steps=j.steps, batch=j.batch, lr=j.lr, seed=j.seed, watch=_watch("judge"))
         return dict(rows=len(rows))
     stage(out, make, dict(j), ["globe.judge"], [start, self.folder / "mp16-reason"], "judge")
-    return judge.Judge.load(out)
+    return out
 
-# %% ../nbs/14_experiment.ipynb #501f66ad
+def _judge(self:Run):
+    "The judge itself."
+    from globe.judge import Judge
+    return Judge.load(self.judge_at())
+
+# %% ../nbs/14_experiment.ipynb #cddc9cf0
 def _trained(self:Run, name, # "sft" or "grpo-…", the rest a configuration of `globe.rewards.WEIGHTS`
              seed=0):        # training seed
     "Folder of a trained model."
-    from globe import train
     start, out = self.start(), self.folder / "models" / f"{name}-{seed}"
     data, _ = self.mp16_reason()
     kind, _, rewards = name.partition("-")
     settings, inputs = dict(self.profile[kind]), [start, self.folder / "mp16-reason"]
     if kind == "grpo": settings["rewards"] = rewards
     def make(folder):
-        judge = self.judge() if "all" in rewards else None
-        more = dict(judge=judge) if kind == "grpo" else {}
+        from globe import train
+        more = dict(judge=self.judge_at()) if "all" in rewards else {}
         getattr(train, kind)(str(start), data, folder, seed=seed, watch=_watch(f"{name}, seed {seed}"), **settings, **more)
         return dict(rows=len(data))
-    if "all" in rewards: self.judge(); inputs.append(self.folder / "models" / "judge")
+    if "all" in rewards: inputs.append(self.judge_at())
     stage(out, make, dict(settings, seed=seed), ["globe.train"], inputs, f"training: {MODELS.get(name, name)}, seed {seed}")
     return out
 
-# %% ../nbs/14_experiment.ipynb #02e3e83f
+# %% ../nbs/14_experiment.ipynb #c7548423
 def _train_one(job): # (profile name, settings, model name, seed)
     "One training run in a process of its own."
     os.environ["TQDM_DISABLE"] = "1"  # the lines of `say` are the progress
@@ -193,21 +202,32 @@ def _train_one(job): # (profile name, settings, model name, seed)
     name, settings, model, seed = job
     run = Run(name)
     run.profile = settings
-    if model == "ceiling": run.ceiling()
-    else: run.trained(model, seed)
+    _make_model(run, model, seed)
+
+def _make_model(run, model, seed): # run, key of `MODELS` or "ceiling", training seed
+    return run.ceiling() if model == "ceiling" else run.trained(model, seed)
+
+def _there(run, model, seed): # as `_make_model`
+    "Need it not be trained any more?"
+    try:
+        with stages.looking(): _make_model(run, model, seed)
+        return True
+    except stages.Missing: return False
 
 def _train(self:Run, names): # keys of `MODELS`, or "ceiling"
     "Make sure that every configuration is trained with every seed, the long runs first."
+    runs = [(n, s) for s in self.seeds for n in names if n.startswith(("sft", "grpo"))] + [("ceiling", 0)] * ("ceiling" in names and not self.profile.student.source)
+    runs = [r for r in sorted(runs, key=lambda run: not run[0].startswith("grpo")) if not _there(self, *r)]
+    if not runs: return
     import torch
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
-    runs = [(n, s) for s in self.seeds for n in names if n.startswith(("sft", "grpo"))] + [("ceiling", 0)] * ("ceiling" in names and not self.profile.student.source)
-    jobs = [(self.profile.name, self.profile, *run) for run in sorted(runs, key=lambda run: not run[0].startswith("grpo"))]
-    self.mp16_reason(); self.judge()
+    jobs = [(self.profile.name, self.profile, *run) for run in runs]
+    self.mp16_reason(); self.judge_at()
     workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0)) # as the kernels count, see `reproduce.kernel_environment`
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool: list(pool.map(_train_one, jobs))
 
-# %% ../nbs/14_experiment.ipynb #f0a73a55
+# %% ../nbs/14_experiment.ipynb #d164764f
 def _own_judgements(self:Run, pictures): # from `photos.from_folder`
     "(names of the teachers, folder with their answers) for photographs of one's own."
     from globe import distill, vlm
@@ -220,7 +240,7 @@ def _own_judgements(self:Run, pictures): # from `photos.from_folder`
     stage(out, make, dict(teachers=names), ["globe.distill", "globe.vlm"], [pictures.cache_files[0]["filename"], start], "own photographs: answers")
     return names, out
 
-# %% ../nbs/14_experiment.ipynb #8d3f4177
+# %% ../nbs/14_experiment.ipynb #95ed8b04
 def _answers(self:Run, name, # key of `MODELS`, or "ceiling"
              split,          # "test" or "shifted"
              seed=0):        # training seed, for trained models
@@ -245,7 +265,7 @@ def _evaluations(self:Run, name, split="test"): # as `answers`
     seeds = self.seeds if name.startswith(("sft", "grpo")) else [0]
     return [evaluate.score(self.answers(name, split, s), truth, MODELS.get(name, name)) for s in seeds]
 
-# %% ../nbs/14_experiment.ipynb #14b31eee
+# %% ../nbs/14_experiment.ipynb #2f567be8
 def camera_roll(folder,  # made if missing
                 n=12,    # pictures
                 seed=5): # of the postcards
@@ -262,5 +282,5 @@ def camera_roll(folder,  # made if missing
         row["image"].save(folder / f"{row['id']}.jpg", quality=92, exif=exif)
     return folder
 
-# %% ../nbs/14_experiment.ipynb #ecb233aa
-for _f in (_photos, _photos_at, _start, _ceiling, _segmenter, _teachers, _judgements, _mp16_reason, _judge, _trained, _train, _own_judgements, _answers, _evaluations): setattr(Run, _f.__name__[1:], _f)
+# %% ../nbs/14_experiment.ipynb #a454f370
+for _f in (_photos, _photos_at, _start, _ceiling, _segmenter, _segmenter_at, _teachers, _judgements, _mp16_reason, _judge, _judge_at, _trained, _train, _own_judgements, _answers, _evaluations): setattr(Run, _f.__name__[1:], _f)

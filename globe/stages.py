@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LIBRARIES', 'checkout', 'run_folder', 'figures_folder', 'Profile', 'flat', 'read_profile', 'say', 'profile', 'digest',
-           'bare', 'code_hashes', 'fingerprint', 'Manifest', 'why_run', 'Busy', 'alone', 'versions', 'stage']
+           'bare', 'code_hashes', 'fingerprint', 'Manifest', 'why_run', 'Busy', 'alone', 'versions', 'Missing',
+           'looking', 'stage']
 
-# %% ../nbs/13_stages.ipynb #6d3cff4c
+# %% ../nbs/13_stages.ipynb #cfa24160
 import ast, hashlib, importlib.util, json, os, platform, shutil, sys, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 import yaml
 
-# %% ../nbs/13_stages.ipynb #cdf174f3
+# %% ../nbs/13_stages.ipynb #ec98178a
 def checkout() -> Path: # root of the repository
     "The checkout that this package was imported from. Raises `FileNotFoundError` for an installed wheel, which has no notebooks."
     root = Path(importlib.util.find_spec("globe").origin).parent.parent
@@ -23,7 +24,7 @@ def checkout() -> Path: # root of the repository
         raise FileNotFoundError("notebooks and profiles come with the repository: clone it and run `make reproduce` there")
     return root
 
-# %% ../nbs/13_stages.ipynb #597b935e
+# %% ../nbs/13_stages.ipynb #d20527b5
 def run_folder(
     name:str,        # profile
     root:Path=None,  # checkout; ours if not given
@@ -31,7 +32,7 @@ def run_folder(
     "Folder of everything that a run of profile `name` produces."
     return Path(root or checkout())/"data"/name
 
-# %% ../nbs/13_stages.ipynb #0416973d
+# %% ../nbs/13_stages.ipynb #eeb09fa4
 def figures_folder(
     name:str,        # profile
     root:Path=None,  # checkout; ours if not given
@@ -41,7 +42,7 @@ def figures_folder(
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
-# %% ../nbs/13_stages.ipynb #483d699b
+# %% ../nbs/13_stages.ipynb #577f666a
 class Profile(dict):
     "Settings, read by attribute: `profile.grpo.steps`. The whole of a profile also has a `name`."
     name = None
@@ -53,7 +54,7 @@ class Profile(dict):
         rows = [f"| `{key}` | {json.dumps(value)} |" for key, value in flat(self).items()]
         return "\n".join([f"**profile {self.name or ''}**\n", "| setting | value |", "|---|---|", *rows])
 
-# %% ../nbs/13_stages.ipynb #46b0b5d3
+# %% ../nbs/13_stages.ipynb #1bac7f28
 def flat(
     tree:dict,      # nested settings
     prefix:str="",  # path of `tree` itself
@@ -62,7 +63,7 @@ def flat(
     parts = [flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v} for k, v in tree.items()]
     return {k: v for part in parts for k, v in part.items()}
 
-# %% ../nbs/13_stages.ipynb #12d82563
+# %% ../nbs/13_stages.ipynb #bcf200b0
 def _check(path, value, reference):
     "Raise `KeyError` for an unknown setting and `TypeError` for a value of the wrong type, both naming `path`."
     if path not in reference: raise KeyError(f"unknown setting {path!r}; there are {', '.join(reference)}")
@@ -70,7 +71,7 @@ def _check(path, value, reference):
     fits = type(value) is wanted or (wanted is float and type(value) is int) or (reference[path] is None and value is None)
     if not fits: raise TypeError(f"setting {path!r} must be {wanted.__name__}, not {type(value).__name__} ({value!r})")
 
-# %% ../nbs/13_stages.ipynb #ee2481c5
+# %% ../nbs/13_stages.ipynb #2228f8a3
 def _read(name, folder):
     "The settings that `name`.yaml states, flat. Raises `FileNotFoundError` with the names that exist."
     file = Path(folder)/f"{name}.yaml"
@@ -79,7 +80,7 @@ def _read(name, folder):
     try: return flat(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
     except yaml.YAMLError as e: raise ValueError(f"{file} is not valid YAML: {e}") from None
 
-# %% ../nbs/13_stages.ipynb #1ea0d0f6
+# %% ../nbs/13_stages.ipynb #44b68c7d
 def _nested(settings, name):
     "Flat settings back as groups."
     tree = Profile()
@@ -91,7 +92,7 @@ def _nested(settings, name):
     tree.name = name
     return tree
 
-# %% ../nbs/13_stages.ipynb #a1529fcb
+# %% ../nbs/13_stages.ipynb #1198ca01
 def read_profile(
     name:str,             # file in `folder`, without `.yaml`
     folder:Path,          # folder of profiles, one of them `mini.yaml`
@@ -109,7 +110,7 @@ def read_profile(
         settings[path] = value
     return _nested(settings, name)
 
-# %% ../nbs/13_stages.ipynb #e2252c11
+# %% ../nbs/13_stages.ipynb #e08059db
 def say(
     line:str,             # one line
     passing:bool=False,   # to be replaced by the next line?
@@ -119,7 +120,7 @@ def say(
         with open(watched, "a", encoding="utf-8") as f: f.write(("\t" if passing else "") + line + "\n")
     else: print(line, end="\r" if passing else "\n", flush=True)
 
-# %% ../nbs/13_stages.ipynb #4cd61c87
+# %% ../nbs/13_stages.ipynb #42b20e72
 def profile(
     name:str,     # "smoke", "mini" or "paper"
     **overrides,  # settings to change; each is printed
@@ -127,14 +128,14 @@ def profile(
     "Settings of a profile of this project, strictly read."
     return read_profile(name, checkout()/"nbs"/"profiles", overrides)
 
-# %% ../nbs/13_stages.ipynb #1accc035
+# %% ../nbs/13_stages.ipynb #d2365418
 def digest(
     value,  # anything that JSON can hold
 ) -> str:   # 16 hex digits
     "Hash of a value. Raises `TypeError` for what JSON cannot hold: a path or an array belongs to a stage's `inputs`."
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
-# %% ../nbs/13_stages.ipynb #05db701d
+# %% ../nbs/13_stages.ipynb #795aae6e
 def bare(
     source:str,  # Python
 ) -> str:        # dump of its syntax tree
@@ -145,7 +146,7 @@ def bare(
             node.body = node.body[1:] or [ast.Pass()]
     return ast.dump(tree)
 
-# %% ../nbs/13_stages.ipynb #63ccf60a
+# %% ../nbs/13_stages.ipynb #4751c1eb
 def _file(name):
     "The file of a module, or None. The module is not imported, nor are those around it."
     package, *inner = name.split(".")
@@ -154,7 +155,7 @@ def _file(name):
     path = Path(spec.origin).parent.joinpath(*inner)
     return next((str(p) for p in (path.with_suffix(".py"), path/"__init__.py") if p.exists()), None)
 
-# %% ../nbs/13_stages.ipynb #3d8ac4cf
+# %% ../nbs/13_stages.ipynb #dde63396
 def _imported(source, module):
     "Modules of the same package that `source` of `module` imports, at the top or inside functions."
     package, names = module.partition(".")[0], set()
@@ -165,7 +166,7 @@ def _imported(source, module):
             names |= {base} | {f"{base}.{a.name}" for a in node.names}
     return {n for n in names if n.startswith(package + ".") and _file(n)}
 
-# %% ../nbs/13_stages.ipynb #72d9dca7
+# %% ../nbs/13_stages.ipynb #a703364c
 @lru_cache(None)
 def _read_code(name, file, written):
     "Hash of a module's code and the modules that it imports; parsed once, unless the file is written again."
@@ -185,7 +186,7 @@ def code_hashes(
         todo += imported
     return dict(sorted(found.items()))
 
-# %% ../nbs/13_stages.ipynb #86429bd9
+# %% ../nbs/13_stages.ipynb #0a5eff00
 def _file_hash(path):
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
@@ -194,7 +195,7 @@ def _contents(folder):
     files = sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in ("manifest.json", ".key.json"))
     return {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": _file_hash(p)} for p in files}
 
-# %% ../nbs/13_stages.ipynb #c86d8cff
+# %% ../nbs/13_stages.ipynb #a342f7bb
 def fingerprint(
     path:Path,  # folder of a stage, or any file or folder
 ) -> str:       # hash of the content
@@ -204,7 +205,7 @@ def fingerprint(
     if path.is_file(): return _file_hash(path)[:16]
     return digest(Manifest.load(path).outputs if (path/"manifest.json").exists() else _contents(path))
 
-# %% ../nbs/13_stages.ipynb #30c42fff
+# %% ../nbs/13_stages.ipynb #6e08d9b1
 @dataclass
 class Manifest:
     "What made a folder, from what, and what it holds."
@@ -222,14 +223,14 @@ class Manifest:
         content = {k: v for k, v in asdict(self).items() if k != "folder"}
         _write(self.folder/"manifest.json", json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True))
 
-# %% ../nbs/13_stages.ipynb #1b300955
+# %% ../nbs/13_stages.ipynb #33458bbe
 def _write(path, text):
     "Write a file whole or not at all."
     new = Path(path).with_suffix(".new")
     new.write_text(text, encoding="utf-8")
     os.replace(new, path)
 
-# %% ../nbs/13_stages.ipynb #f6de7f69
+# %% ../nbs/13_stages.ipynb #0db7aae8
 def _cell(value): return str(value).replace("|", "\\|").replace("<", "&lt;")
 
 def _manifest_markdown(self):
@@ -240,7 +241,7 @@ def _manifest_markdown(self):
 
 Manifest._repr_markdown_ = _manifest_markdown
 
-# %% ../nbs/13_stages.ipynb #48be0627
+# %% ../nbs/13_stages.ipynb #35263c45
 def _named(key):
     "The key as one level: what could have changed, by its name."
     return {**{f"parameter {k}": v for k, v in flat(key["parameters"]).items()}, **{f"code {k}": v for k, v in key["code"].items()},
@@ -251,7 +252,7 @@ def _changes(old, new):
     old, new = _named(old), _named(new)
     return ", ".join(sorted(k for k in old | new if old.get(k) != new.get(k)))
 
-# %% ../nbs/13_stages.ipynb #56bc8db8
+# %% ../nbs/13_stages.ipynb #f863064c
 def why_run(
     folder:Path,  # of a stage
     key:dict,     # what it would depend on now
@@ -264,7 +265,7 @@ def why_run(
     changed = _changes(made.key, key)
     return f"changed: {changed}" if changed else ""
 
-# %% ../nbs/13_stages.ipynb #d712b630
+# %% ../nbs/13_stages.ipynb #92db927d
 class Busy(RuntimeError): "Another run holds the folder."
 
 @contextmanager
@@ -282,7 +283,7 @@ def alone(
     try: yield
     finally: lock.release()
 
-# %% ../nbs/13_stages.ipynb #6e048e81
+# %% ../nbs/13_stages.ipynb #015bfaad
 def _reset_peak():
     try: Path("/proc/self/clear_refs").write_text("5")
     except OSError: pass
@@ -294,7 +295,7 @@ def _peak_mb():
         import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == "darwin" else 1024)
 
-# %% ../nbs/13_stages.ipynb #67116e63
+# %% ../nbs/13_stages.ipynb #3937a1a8
 LIBRARIES = "numpy pandas pillow torch transformers trl peft datasets accelerate".split()
 
 def versions() -> dict: # name -> version
@@ -302,7 +303,7 @@ def versions() -> dict: # name -> version
     known = {d: metadata.version(d) for d in LIBRARIES if importlib.util.find_spec({"pillow": "PIL"}.get(d, d))}
     return {"python": platform.python_version(), **known}
 
-# %% ../nbs/13_stages.ipynb #7b47cbf8
+# %% ../nbs/13_stages.ipynb #f7d0f658
 def _beside(folder, suffix): return folder.with_name(folder.name + suffix)
 
 def _open_partial(folder, key):
@@ -315,7 +316,7 @@ def _open_partial(folder, key):
     _write(note, json.dumps(key))
     return partial, False
 
-# %% ../nbs/13_stages.ipynb #b810e008
+# %% ../nbs/13_stages.ipynb #aeb3b611
 def _settle(folder):
     "Put a finished partial folder in place of the old one."
     partial, old = _beside(folder, ".partial"), _beside(folder, ".old")
@@ -327,7 +328,7 @@ def _settle(folder):
     elif old.exists() and not folder.exists(): old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/13_stages.ipynb #4f4ec8bc
+# %% ../nbs/13_stages.ipynb #b4249807
 def _run(folder, make, key, title, why):
     "Do the work of a stage, write its manifest, put it in place."
     partial, resumed = _open_partial(folder, key)
@@ -344,7 +345,18 @@ def _run(folder, make, key, title, why):
     _settle(folder)
     say(f"✓ {title} {run['seconds']:.1f} s")
 
-# %% ../nbs/13_stages.ipynb #cde84167
+# %% ../nbs/13_stages.ipynb #b39dae80
+class Missing(LookupError): "A stage would have to run."
+
+_looking = []  # not empty: nothing may run
+
+@contextmanager
+def looking():
+    "Within, a stage that would have to run raises `Missing` instead."
+    _looking.append(True)
+    try: yield
+    finally: _looking.pop()
+
 def stage(
     folder:Path,     # where the output goes
     make,            # function(folder) that writes there and returns its counts
@@ -359,6 +371,8 @@ def stage(
     with alone(folder):
         _settle(folder)
         key = json.loads(json.dumps(dict(parameters=params, code=code_hashes(code), inputs=[[Path(i).name, fingerprint(i)] for i in inputs])))
-        if why := why_run(folder, key): _run(folder, make, key, title, why)
+        why = why_run(folder, key)
+        if why and _looking: raise Missing(f"{title}: {why}")
+        if why: _run(folder, make, key, title, why)
         else: say(f"✓ {title} still holds ({Manifest.load(folder).run['seconds']:.1f} s when it was made)")
         return Manifest.load(folder)
