@@ -1,4 +1,4 @@
-# The commands of this project. Each sets up .venv first, once; after that no network is needed.
+# The commands of this project. Each sets up .venv first, once; after that no network is needed (but for two packages that bench compares with).
 #   make reproduce [PROFILE=mini] [SEEDS=1] [PHOTOS=folder]   every table and figure
 #   make test                                                 everything that is checked before a change is accepted
 #   make bench                                                speed beside what people use today; some minutes, never part of a test
@@ -47,7 +47,7 @@ test: .venv/installed
 	@echo "3/4 a smoke reproduction: every notebook, smallest sizes"
 	@$(PY) -m globe reproduce --profile smoke
 	@echo "4/4 what crosses rooms, bad input, the command line"
-	@$(PY) -m pytest -q --durations 5 --ignore tests/test_repository.py
+	@$(PY) -m pytest -q -rs --durations 5 --ignore tests/test_repository.py
 
 bench: .venv/installed
 	@$(PIP) --quiet reverse_geocoder==1.5.1 geopy==2.4.1

@@ -9,7 +9,6 @@ from setuptools.command.build_py import build_py
 config = ConfigParser(delimiters=["="], inline_comment_prefixes=None)
 config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
-produced = {"smoke", "mini", "paper", "cache"}
 
 
 class BuildWithData(build_py):
@@ -19,10 +18,10 @@ class BuildWithData(build_py):
         super().run()
         if self.editable_mode:
             return
-        for file in sorted(Path("data").rglob("*")):
-            if file.is_file() and file.relative_to("data").parts[0] not in produced:
-                target = Path(self.build_lib) / "globe" / file
-                target.parent.mkdir(parents=True, exist_ok=True)
+        for file in [*(Path("data") / f"{name}.csv" for name in ("cities", "oracle", "published", "readings")), *Path("data/naturalearth").iterdir()]:
+            target = Path(self.build_lib) / "globe" / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if file.is_file():
                 shutil.copyfile(file, target)
 
 

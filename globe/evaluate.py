@@ -7,10 +7,10 @@ __all__ = ['RADII', 'COLUMNS', 'accuracy', 'geoscore', 'wilson', 'bootstrap', 'i
            'measured', 'named', 'markdown', 'Evaluation', 'score', 'oracle', 'compare', 'paired_bootstrap', 'results',
            'wide', 'constant', 'most_frequent_city', 'most_frequent_country', 'copied', 'random_place', 'thumbnails',
            'nearest_picture', 'near_ratio', 'picture_hashes', 'near_duplicates', 'reliability', 'risk_coverage',
-           'truth_file', 'need', 'prediction_file', 'by_coordinate', 'score_files']
+           'truth_file', 'need', 'prediction_file', 'readable', 'from_answers', 'by_coordinate', 'score_files']
 
-# %% ../nbs/10_evaluate.ipynb #00e529ea
-import csv, html, json, math, re
+# %% ../nbs/10_evaluate.ipynb #590acea7
+import csv, html, io, json, math, re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,22 +20,22 @@ import pandas as pd
 
 from .places import continent, degrees, distance_km, locate, nearest, same_city, same_country
 
-# %% ../nbs/10_evaluate.ipynb #cd0ae7aa
+# %% ../nbs/10_evaluate.ipynb #04d70fba
 RADII = (1, 25, 200, 750, 2500) # km: street, city, region, country, continent (paper, section 4.1)
 
-# %% ../nbs/10_evaluate.ipynb #ba293d6a
+# %% ../nbs/10_evaluate.ipynb #e989813e
 def accuracy(km,         # great-circle errors in km [n], NaN where the answer has no coordinate
              radius=25): # threshold in km, inclusive
     "Share of *all* answers within `radius` (the metric of Table 2), 0 to 1; NaN for no answers."
     km = np.asarray(km, float)
     return float(np.mean(km <= radius)) if km.size else math.nan
 
-# %% ../nbs/10_evaluate.ipynb #bd6e9ed0
+# %% ../nbs/10_evaluate.ipynb #d3ed0a53
 def geoscore(km): # errors in km, NaN where the answer has no coordinate
     "Points per answer, 0 to 5000: `5000 * exp(-km / 1492.7)` (OSV-5M); an answer without coordinate scores 0."
     return np.nan_to_num(5000 * np.exp(-np.asarray(km, float) / 1492.7))
 
-# %% ../nbs/10_evaluate.ipynb #044d4c52
+# %% ../nbs/10_evaluate.ipynb #d5084bdf
 def wilson(k,          # how many were right (a mean times n need not be whole)
            n,          # out of how many
            z=1.959964): # normal quantile: 95 %
@@ -46,7 +46,7 @@ def wilson(k,          # how many were right (a mean times n need not be whole)
     half = z / (1 + z2 / n) * math.sqrt(max(p * (1 - p), 0) / n + z2 / (4 * n * n))
     return max(middle - half, 0.), min(middle + half, 1.)
 
-# %% ../nbs/10_evaluate.ipynb #115964c4
+# %% ../nbs/10_evaluate.ipynb #6e5867ae
 def bootstrap(values,       # what is averaged: [pictures], or [seeds, pictures]
               cluster=None, # label of each picture [pictures]; one label's pictures are drawn together
               draws=2000,   # resamples
@@ -60,13 +60,13 @@ def bootstrap(values,       # what is averaged: [pictures], or [seeds, pictures]
     picks = ((rng.integers(s, size=s), rng.integers(c, size=c)) for _ in range(draws))
     return np.array([sums[i].mean(0)[j].sum() / size[j].sum() for i, j in picks])
 
-# %% ../nbs/10_evaluate.ipynb #816dd172
+# %% ../nbs/10_evaluate.ipynb #b0cd764f
 def interval(samples): # bootstrap means [draws]
     "The middle 95 % of `samples` as `(low, high)`."
     low, high = np.quantile(samples, [.025, .975])
     return float(low), float(high)
 
-# %% ../nbs/10_evaluate.ipynb #a096d114
+# %% ../nbs/10_evaluate.ipynb #7bf1327f
 COLUMNS = ["id", "text", "city", "country", "lat", "lon", "parsed", "localizability"]
 
 def geocode(city,     # name, may be empty
@@ -75,7 +75,7 @@ def geocode(city,     # name, may be empty
     place = locate(city, country) if city or country else None
     return (place.lat, place.lon) if place else (math.nan, math.nan)
 
-# %% ../nbs/10_evaluate.ipynb #d38dd250
+# %% ../nbs/10_evaluate.ipynb #92f2d79c
 def predictions(texts, # raw answers, one per picture; None where the model failed
                 ids):  # the pictures' ids, in the same order
     """Read and geocode `texts` into prediction rows; what cannot be read keeps its row with `parsed` False and no coordinate.
@@ -89,14 +89,14 @@ def predictions(texts, # raw answers, one per picture; None where the model fail
     rows = [(i, t or "", a.city, a.country, *geocode(a.city, a.country), a.parsed, a.localizability) for i, t, a in zip(ids, texts, answers)]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"lat": float, "lon": float, "parsed": bool, "localizability": float})
 
-# %% ../nbs/10_evaluate.ipynb #a0ad2aa8
+# %% ../nbs/10_evaluate.ipynb #435d7089
 def frame(photos): # DataFrame or datasets.Dataset
     "The columns of `photos` without pictures, as a DataFrame with ids as text."
     if not isinstance(photos, pd.DataFrame):
         photos = photos.remove_columns([c for c in ("image", "mask") if c in photos.column_names]).to_pandas()
     return photos.assign(id=photos["id"].astype(str)).reset_index(drop=True)
 
-# %% ../nbs/10_evaluate.ipynb #4df07240
+# %% ../nbs/10_evaluate.ipynb #6c8ed698
 def without_doubles(rows, # DataFrame with column id
                     what): # its name in the message
     "`rows` without exact repetitions; ValueError if an id has two different rows."
@@ -105,7 +105,7 @@ def without_doubles(rows, # DataFrame with column id
     if len(twice): raise ValueError(f"{what}: {len(twice)} ids have two different rows, the first is {twice[0]!r}: keep one row per id")
     return rows
 
-# %% ../nbs/10_evaluate.ipynb #593f3fe5
+# %% ../nbs/10_evaluate.ipynb #89d5ee5c
 def joined(predictions, # prediction rows; coordinates, names or both
            truth):      # photo rows with coordinates
     "Truth rows with what was predicted (`pred_city`, `pred_country`, `pred_lat`, `pred_lon`, `parsed`), left join on id."
@@ -119,7 +119,7 @@ def joined(predictions, # prediction rows; coordinates, names or both
     rows["parsed"] = [str(g if pd.isna(p) else p).lower() in ("true", "1", "1.0") for p, g in zip(told, guess)]
     return rows
 
-# %% ../nbs/10_evaluate.ipynb #b82fe1b0
+# %% ../nbs/10_evaluate.ipynb #b1ac7f86
 def judged(rows): # as `joined` returns them
     "`rows` with the error `km` and, if the truth has names, whether country and city are right."
     rows = rows.assign(km=distance_km(rows.lat, rows.lon, rows.pred_lat, rows.pred_lon))
@@ -129,7 +129,7 @@ def judged(rows): # as `joined` returns them
         rows["city_right"] = [c and bool(same_city(a, b, n)) for c, a, b, n in zip(rows.country_right, rows.pred_city, rows.city, rows.country)]
     return rows
 
-# %% ../nbs/10_evaluate.ipynb #425bb02b
+# %% ../nbs/10_evaluate.ipynb #561644b1
 def measured(rows,     # as `judged` returns them
              measure): # a radius in km, "country", "city" or "geoscore"
     "What `measure` gives for each picture [n]: 1 or 0, or points for `geoscore`."
@@ -137,12 +137,12 @@ def measured(rows,     # as `judged` returns them
     if measure in ("country", "city"): return rows[f"{measure}_right"].to_numpy(float)
     return (rows.km <= measure).to_numpy(float)
 
-# %% ../nbs/10_evaluate.ipynb #78d02e15
+# %% ../nbs/10_evaluate.ipynb #dd79210f
 def named(measure): # a radius in km, "country", "city" or "geoscore"
     "`measure` as a heading."
     return {"country": "country by name", "city": "city by name", "geoscore": "GeoScore"}.get(measure, f"acc@{measure} km")
 
-# %% ../nbs/10_evaluate.ipynb #96d3d615
+# %% ../nbs/10_evaluate.ipynb #43a33bcf
 def markdown(df,          # any frame
              na="–"):      # what stands for a missing value
     "`df` as a Markdown table, cells escaped."
@@ -150,10 +150,10 @@ def markdown(df,          # any frame
     lines = [[cell(c) for c in df.columns], ["---"] * len(df.columns), *([cell(x) for x in row] for row in df.itertuples(index=False))]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
-# %% ../nbs/10_evaluate.ipynb #41bd4bbb
+# %% ../nbs/10_evaluate.ipynb #bec54d59
 @dataclass(repr=False)
 class Evaluation:
-    "Judged pictures of one model; `notes` says what had to be handled on the way, `ceiling` what naming the right city every time would reach."
+    "Judged pictures of one model; `notes` says what had to be handled on the way, `right_city` what naming the right city every time would reach."
     rows: pd.DataFrame                        # one row per true picture, as `judged` returns them
     name: str = ""                            # of the model
     notes: list = field(default_factory=list) # lines for the reader
@@ -164,14 +164,14 @@ class Evaluation:
     @property
     def measures(self): return [*RADII, *(m for m in ("country", "city") if f"{m}_right" in self.rows)]
     def row(self, name=None): return {"model": name or self.name, **summary(self.rows, self.measures)}
-    def to_dict(self): return as_json({**self.row(), "intervals": intervals(self.rows, self.measures), "ceiling": {named(r): self.ceiling.row()[named(r)] for r in RADII}, "notes": self.notes})
+    def to_dict(self): return as_json({**self.row(), "intervals": intervals(self.rows, self.measures), "right city named": {named(r): self.right_city.row()[named(r)] for r in RADII}, "notes": self.notes})
     def __repr__(self): return f"Evaluation({self.name!r}, {len(self)} pictures, acc@25 km {percent(accuracy(self.km))} %)"
     def by(self, column): return by_group(self, column)
     @cached_property
-    def ceiling(self): return oracle(self.rows[["id", "lat", "lon"]], "name")
+    def right_city(self): return oracle(self.rows[[c for c in ("id", "lat", "lon", "city", "country") if c in self.rows]], "name")
     def _repr_markdown_(self): return report(self)
 
-# %% ../nbs/10_evaluate.ipynb #55d86fb8
+# %% ../nbs/10_evaluate.ipynb #1a7486c6
 def summary(rows,     # as `judged` returns them
             measures): # radii in km and names
     "All numbers of one model: shares 0 to 1, kilometres, points."
@@ -188,7 +188,7 @@ def intervals(rows,     # as `judged` returns them
     "Wilson's 95 % interval of every share."
     return {named(m): wilson(measured(rows, m).sum(), len(rows)) for m in measures}
 
-# %% ../nbs/10_evaluate.ipynb #2166eb1c
+# %% ../nbs/10_evaluate.ipynb #f23ca000
 def percent(x, digits=1): # share 0 to 1
     "`x` as percent without the sign; an en dash for NaN."
     return "–" if pd.isna(x) else f"{100 * x:.{digits}f}"
@@ -196,20 +196,20 @@ def percent(x, digits=1): # share 0 to 1
 def report(e): # Evaluation
     "The Markdown table that an Evaluation shows."
     got, ci = e.row(), intervals(e.rows, e.measures)
-    best = e.ceiling.row() if len(e) else {}
+    best = e.right_city.row() if len(e) else {}
     shares = [(k + " (%)", percent(got[k]), f"{percent(lo)} to {percent(hi)}", percent(best.get(k, math.nan)) if k.startswith("acc@") else "") for k, (lo, hi) in ci.items()]
     rest = [(k, f"{got[k]:,.1f}", "", "") for k in ("median km", "mean km", "GeoScore")] + [(k + " (%)", percent(got[k]), "", "") for k in ("unread", "not geocoded")]
     body = markdown(pd.DataFrame(shares + rest, columns=["measure", f"{e.name or 'value'} (n = {len(e):,})", "95 % interval", "right city named"]))
     return body + "".join(f"\n\n*{html.escape(n, quote=False)}*" for n in e.notes)
 
-# %% ../nbs/10_evaluate.ipynb #ff0de931
+# %% ../nbs/10_evaluate.ipynb #916d3dc7
 def as_json(x): # numbers, lists and dicts
     "`x` with infinities and NaN as None, which JSON can carry."
     if isinstance(x, dict): return {k: as_json(v) for k, v in x.items()}
     if isinstance(x, (list, tuple)): return [as_json(v) for v in x]
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
-# %% ../nbs/10_evaluate.ipynb #330dc02f
+# %% ../nbs/10_evaluate.ipynb #468ae686
 def score(predictions, # prediction rows (id and lat/lon, city/country or both)
           truth,       # photo rows: id, lat, lon and, if known, city, country, country_code; DataFrame or Dataset
           name=""):    # of the model, for tables
@@ -224,19 +224,23 @@ def score(predictions, # prediction rows (id and lat/lon, city/country or both)
     notes += [f"{extra} predictions have no picture in the truth and are left out"] if extra else []
     return Evaluation(judged(joined(said, truth)), name, notes)
 
-# %% ../nbs/10_evaluate.ipynb #90c1bdeb
+# %% ../nbs/10_evaluate.ipynb #c146dd37
 def oracle(truth,        # photo rows with coordinates
-           by="point",   # "point": coordinate of the nearest city; "name": its name, geocoded
+           by="point",   # "point": coordinate of the nearest city; "name": name of the truth's city, or of the nearest one, geocoded
            name="oracle"): # of the row in a table
-    "Score of a system that always names the right city: the gazetteer's ceiling."
+    "Score of a system that always names the right city."
     truth = frame(truth)
     best = nearest(truth.lat.to_numpy(), truth.lon.to_numpy()).reset_index(drop=True)
-    if by == "name": best[["lat", "lon"]] = [geocode(c, n) for c, n in zip(best.city, best.country)]
+    if by == "name":
+        if {"city", "country"} <= set(truth):
+            own = truth.city.fillna("").ne("") & truth.country.fillna("").ne("")
+            best.loc[own, ["city", "country"]] = truth.loc[own, ["city", "country"]]
+        best[["lat", "lon"]] = [geocode(c, n) for c, n in zip(best.city, best.country)]
     names = best[["city", "country", "country_code"]]
     said = best.assign(id=truth.id, parsed=True)
     return score(said, truth.drop(columns=["city", "country", "country_code"], errors="ignore").join(names), name)
 
-# %% ../nbs/10_evaluate.ipynb #38731b7f
+# %% ../nbs/10_evaluate.ipynb #499b1b56
 def by_group(e,       # Evaluation
              column): # of its rows; "continent" is found from country_code
     "One row per group and measure: group, measure, value, low, high (Wilson), n. KeyError names the columns there are."
@@ -247,7 +251,7 @@ def by_group(e,       # Evaluation
            for g, r in rows.groupby(column, sort=True, dropna=False) for m in e.measures]
     return pd.DataFrame(out, columns=[column, "measure", "value", "low", "high", "n"])
 
-# %% ../nbs/10_evaluate.ipynb #da19ae32
+# %% ../nbs/10_evaluate.ipynb #1ce2616b
 def aligned(runs,   # Evaluation, or one per training seed
             measure): # a radius in km, "country", "city" or "geoscore"
     "Measure per seed and picture [seeds, n]; ValueError if the seeds saw different pictures."
@@ -256,14 +260,14 @@ def aligned(runs,   # Evaluation, or one per training seed
     if any(list(r.rows.id) != list(ids) for r in runs): raise ValueError("the evaluations hold different pictures: score every model on the same truth")
     return np.stack([measured(r.rows, measure) for r in runs])
 
-# %% ../nbs/10_evaluate.ipynb #92dd63f0
+# %% ../nbs/10_evaluate.ipynb #27ca09f7
 def clusters(e,      # Evaluation
              column): # of its rows, "place" for pictures within about 1 km (coordinate to 0.01°), None for no clusters
     "Cluster label of each picture, or None."
     if column == "place": return e.rows.lat.round(2).astype(str) + "," + e.rows.lon.round(2).astype(str)
     return None if column is None else e.rows[column]
 
-# %% ../nbs/10_evaluate.ipynb #b39fffad
+# %% ../nbs/10_evaluate.ipynb #b1e1817a
 def compare(a,            # Evaluation, or one per training seed
             b,            # the same for the other model, on the same pictures
             cluster=None, # column whose equal values are drawn together, or "place"
@@ -281,7 +285,7 @@ def compare(a,            # Evaluation, or one per training seed
         out.append((named(m), x.mean(), y.mean(), (y - x).mean(), *interval(bootstrap(y - x, label, draws, seed))))
     return pd.DataFrame(out, columns=["measure", "a", "b", "difference", "low", "high"])
 
-# %% ../nbs/10_evaluate.ipynb #379c9660
+# %% ../nbs/10_evaluate.ipynb #7824ade3
 def paired_bootstrap(a_km,         # errors of one model in km [n], NaN for unread
                      b_km,         # errors of the other on the same pictures [n]
                      radius=25,    # threshold in km
@@ -294,7 +298,7 @@ def paired_bootstrap(a_km,         # errors of one model in km [n], NaN for unre
     d = (b_km <= radius) * 1. - (a_km <= radius)
     return float(d.mean()), *interval(bootstrap(d, cluster, draws, seed))
 
-# %% ../nbs/10_evaluate.ipynb #ca214997
+# %% ../nbs/10_evaluate.ipynb #f608dba1
 def results(models,       # name → Evaluation, or name → list of them, one per training seed
             measures=None, # radii in km and names; None: all that the truth allows
             cluster=None, # as in `compare`; widens the intervals where pictures share a place
@@ -313,7 +317,7 @@ def results(models,       # name → Evaluation, or name → list of them, one p
             out.append((name, named(m), mean, low, high, x.mean(1).std(ddof=1) if len(x) > 1 else math.nan, len(x), n))
     return pd.DataFrame(out, columns=["model", "measure", "value", "low", "high", "seed_sd", "seeds", "n"])
 
-# %% ../nbs/10_evaluate.ipynb #f2f5bf06
+# %% ../nbs/10_evaluate.ipynb #e4c13015
 def wide(tidy,     # as `results` returns it
          digits=1): # decimals of the percentages
     "One row per model, one column per measure: \"62.9 [61.9, 63.8]\" in percent, GeoScore in points."
@@ -324,7 +328,7 @@ def wide(tidy,     # as `results` returns it
     out = text.pivot(index=["model", "n", "seeds"], columns="measure", values="cell")
     return out.reindex(list(dict.fromkeys(zip(tidy.model, tidy.n, tidy.seeds))))[list(dict.fromkeys(text.measure))].reset_index().rename_axis(columns=None)
 
-# %% ../nbs/10_evaluate.ipynb #ebb0c7f8
+# %% ../nbs/10_evaluate.ipynb #0b76d354
 def constant(ids,     # of the pictures to predict
              city,    # name, may be empty
              country): # name
@@ -343,7 +347,7 @@ def most_frequent_country(train, # photo rows
     "Always the most frequent country of `train`; ties go to the first in the alphabet."
     return constant(ids, "", frame(train).country.value_counts().sort_index().idxmax())
 
-# %% ../nbs/10_evaluate.ipynb #61ef265c
+# %% ../nbs/10_evaluate.ipynb #03db9cec
 def copied(train, # photo rows
            picks, # row numbers of `train`, one per id
            ids):  # of the pictures to predict
@@ -357,7 +361,7 @@ def random_place(train,  # photo rows
     "The place of a random training picture for every id."
     return copied(train, np.random.default_rng(seed).integers(len(train), size=len(ids)), ids)
 
-# %% ../nbs/10_evaluate.ipynb #abe57314
+# %% ../nbs/10_evaluate.ipynb #0c7ed3d1
 def thumbnails(photos): # dataset with column image
     "Pictures as unit vectors of their 8 × 8 colours, mean removed [n, 192]."
     x = np.stack([np.asarray(im.convert("RGB").resize((8, 8)), float).ravel() for im in photos["image"]])
@@ -369,7 +373,7 @@ def nearest_picture(train, # photo dataset with images
     "The place of the training picture whose thumbnail correlates most with the test picture's."
     return copied(train, (thumbnails(test) @ thumbnails(train).T).argmax(1), test["id"])
 
-# %% ../nbs/10_evaluate.ipynb #874c265c
+# %% ../nbs/10_evaluate.ipynb #1265171d
 def near_ratio(train, # photo rows
                test,  # photo rows
                radii=(1, 2, 5, 10, 20, 50, 100)): # km
@@ -382,7 +386,7 @@ def near_ratio(train, # photo rows
     km = 2 * 6371.0 * np.arcsin(np.clip(chord / 2, 0, 1))
     return pd.DataFrame([(r, accuracy(km, r), *wilson((km <= r).sum(), len(km)), len(km)) for r in radii], columns=["radius", "share", "low", "high", "n"])
 
-# %% ../nbs/10_evaluate.ipynb #bac3eefd
+# %% ../nbs/10_evaluate.ipynb #64a36a92
 def picture_hashes(photos): # dataset with column image
     "Perceptual hash of each picture as 64 bits [n]."
     from imagehash import phash
@@ -398,7 +402,7 @@ def near_duplicates(train,  # photo dataset with images
     km = distance_km(a.lat.to_numpy()[j], a.lon.to_numpy()[j], b.lat.to_numpy()[i], b.lon.to_numpy()[i])
     return pd.DataFrame({"id": b.id.to_numpy()[i], "twin": a.id.to_numpy()[j], "bits": d, "km": km})
 
-# %% ../nbs/10_evaluate.ipynb #8bd4d8b2
+# %% ../nbs/10_evaluate.ipynb #48ac0fe9
 def reliability(probability, # said [n], 0 to 1
                 outcome,     # came true [n], 0 or 1
                 bins=10):    # of equal width
@@ -416,7 +420,7 @@ def risk_coverage(confidence, # of each answer [n]
     k = np.arange(1, len(wrong) + 1)
     return pd.DataFrame({"coverage": k / len(wrong), "risk": np.cumsum(wrong) / k, "kept": k})
 
-# %% ../nbs/10_evaluate.ipynb #13103446
+# %% ../nbs/10_evaluate.ipynb #68e08e23
 NAMES = {"id": "id img_id image_id imageid photo_id panoid pano_id key image image_path img filename file_name file path",
          "lat": "lat latitude", "lon": "lon lng long longitude", "city": "city", "country": "country country_name", "country_code": "country_code cc",
          "text": "text response output answer prediction completion generated_text raw"}
@@ -429,12 +433,12 @@ def column(header, # names in the file
     for n in [a + n for a in prefixes for n in NAMES[what].split()] + [n + z for z in ("_" + a.strip("_") for a in prefixes) for n in NAMES[what].split()] + NAMES[what].split():
         if n in plain: return plain[n]
 
-# %% ../nbs/10_evaluate.ipynb #31669677
+# %% ../nbs/10_evaluate.ipynb #12636bbd
 def cells(text,      # of a CSV file
           delimiter): # one character
     "The rows of a CSV as lists of stripped cells, blank ones dropped; long answers are no error."
     limit = csv.field_size_limit(len(text) + 1)
-    try: rows = [[c.strip() for c in r] for r in csv.reader(text.splitlines(keepends=True), delimiter=delimiter)]
+    try: rows = [[c.strip() for c in r] for r in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)]
     finally: csv.field_size_limit(limit)
     return [r for r in rows if any(r)]
 
@@ -442,39 +446,41 @@ def json_rows(text, # of a JSON lines file
               file): # name for the notes
     "One row per object and notes; lines that a killed writer left torn are counted."
     rows, torn = [], 0
-    for line in filter(str.strip, text.splitlines()):
+    for line in filter(str.strip, text.split("\n")):
         try: rows.append({k: "" if v is None else v for k, v in json.loads(line).items()})
         except (ValueError, AttributeError): torn += 1
     return pd.DataFrame(rows, dtype=object).fillna(""), [f"{file}: {torn} lines are not JSON objects and left out"] * (torn > 0)
 
-# %% ../nbs/10_evaluate.ipynb #32cf7ae2
+# %% ../nbs/10_evaluate.ipynb #cc58c29c
 def csv_rows(text, # of a CSV file with comma, semicolon or tab
              file): # name for the notes
     "All cells as text, and notes; a repeated header and all below it (a summary) is left out."
-    first = text.lstrip().splitlines()[0]
+    first = text.lstrip().split("\n", 1)[0]
     header, *rows = cells(text, max(",;\t", key=first.count))
     stop = next((i for i, r in enumerate(rows) if r == header), len(rows))
     long = sum(len(r) > len(header) for r in rows[:stop])
     notes = [f"{file}: a second header in row {stop + 1}; the {len(rows) - stop} rows from there on are a summary and left out"] * (stop < len(rows))
     notes += [f"{file}: {long} rows have more cells than the header; the surplus is ignored"] * (long > 0)
-    return pd.DataFrame([(r + [""] * len(header))[:len(header)] for r in rows[:stop]], columns=header, dtype=object), notes
+    return pd.DataFrame([(r + [""] * len(header))[:len(header)] for r in rows[:stop]], columns=[h if h not in header[:i] else f"{h} ({i + 1})" for i, h in enumerate(header)], dtype=object), notes
 
 def read_rows(path): # CSV, or JSON lines if the name ends in .jsonl
     "The file's rows and notes about them. ValueError if it is empty."
     path = Path(path)
-    text = path.read_text(encoding="utf-8-sig", errors="replace").replace("\0", "")
+    if path.is_dir() or not path.exists(): raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'not there'}: give a CSV or JSON lines file")
+    content = path.read_bytes()
+    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace").replace("\0", "")
     if not text.strip(): raise ValueError(f"{path.name} is empty: it needs a header line and one row per picture")
     return (json_rows if path.suffix.lower() in (".jsonl", ".ndjson") else csv_rows)(text, path.name)
 
-# %% ../nbs/10_evaluate.ipynb #b1e00da7
+# %% ../nbs/10_evaluate.ipynb #fe080b80
 def coordinates(lat,  # text or numbers [n]
                 lon,  # text or numbers [n]
                 file): # name for the notes
-    "`(lat, lon, notes)` as float arrays; swapped columns are put right, coordinates out of range become NaN."
+    "`(lat, lon, notes)` as float arrays; swapped columns are put right where that mends most of many rows, coordinates out of range become NaN."
     lat, lon = (np.array([degrees(x) for x in v], float) for v in (lat, lon))
     outside = lambda a, o: (np.abs(a) > 90) | (np.abs(o) > 180)
-    notes, bad = [], outside(lat, lon)
-    if bad.any() and not outside(lon, lat).any():
+    notes, bad, mended = [], outside(lat, lon), ~outside(lon, lat)
+    if bad.sum() > .1 * np.isfinite(lat).sum() and (bad & mended).sum() > bad.sum() / 2 and (~mended).sum() < bad.sum():
         lat, lon, notes = lon, lat, [f"{file}: latitude and longitude are swapped ({bad.sum()} latitudes beyond 90°); read the other way round"]
         bad = outside(lat, lon)
     lat, lon = np.where(bad, np.nan, lat), np.where(bad, np.nan, lon)
@@ -482,16 +488,19 @@ def coordinates(lat,  # text or numbers [n]
     if bad.any(): notes += [f"{file}: {bad.sum()} coordinates are out of range and count as missing"]
     return np.where(half, np.nan, lat), np.where(half, np.nan, lon), notes
 
-# %% ../nbs/10_evaluate.ipynb #2cd02e17
+# %% ../nbs/10_evaluate.ipynb #d3b81869
 def same_ids(a,  # ids of the truth
              b): # ids of the predictions
-    "Both id lists without picture suffix, and without folders if the ids do not meet otherwise."
-    bare = lambda ids: [re.sub(r"\.(jpe?g|png|webp|tiff?|bmp|gif)$", "", str(i).strip(), flags=re.I) for i in ids]
-    a, b = bare(a), bare(b)
-    if set(a) & set(b): return a, b
-    return [i.replace("\\", "/").split("/")[-1] for i in a], [i.replace("\\", "/").split("/")[-1] for i in b]
+    "Both id lists without picture suffix; if they do not meet, without folders; if they still do not, without case and with whole numbers as such."
+    bare = lambda i: re.sub(r"\.(jpe?g|png|webp|tiff?|bmp|gif)$", "", str(i).strip(), flags=re.I)
+    last = lambda i: bare(i).replace("\\", "/").split("/")[-1]
+    plain = lambda i: re.sub(r"^(\d+)\.0+$", r"\1", last(i).lower())
+    for read in (bare, last, plain):
+        found = [read(i) for i in a], [read(i) for i in b]
+        if set(found[0]) & set(found[1]): break
+    return found
 
-# %% ../nbs/10_evaluate.ipynb #2026780c
+# %% ../nbs/10_evaluate.ipynb #7ae58276
 def truth_file(path): # CSV with id, latitude and longitude
     """Photo rows and notes. Countries and cities that the file lacks are labelled by the nearest city of the gazetteer.
 
@@ -515,26 +524,39 @@ def need(path,  # of the file
     lost = [w for w in names if not got[w]]
     if lost: raise ValueError(f"{Path(path).name}: no column for {', '.join(lost)} among {', '.join(map(str, raw.columns))}: name it {' or '.join(NAMES[lost[0]].split()[:3])}")
 
-# %% ../nbs/10_evaluate.ipynb #f3a246d9
+# %% ../nbs/10_evaluate.ipynb #a1b9b158
 def prediction_file(path): # CSV or JSON lines: id and coordinates, names or raw answers
-    "Prediction rows and notes. ValueError if the file has none of the three."
-    from globe.vlm import read_answer
+    "Prediction rows and notes. Where columns begin with `pred_`, others are the truth's. ValueError if the file has no prediction."
     raw, notes = read_rows(path)
-    got = {w: column(raw.columns, w, ("pred_", "predicted_")) for w in ("id", "lat", "lon", "city", "country", "text")}
+    file, got = Path(path).name, {w: column(raw.columns, w, ("pred_", "predicted_")) for w in ("id", "lat", "lon", "city", "country", "text")}
     need(path, raw, got, ("id",))
-    ids, names = raw[got["id"]].astype(str), {w: raw[got[w]].fillna("").astype(str) for w in ("city", "country") if got[w]}
-    explicit = got["lat"] and "pred" in str(got["lat"]).lower()
-    if got["text"] and not explicit and any(read_answer(str(t)).parsed for t in raw[got["text"]] if t):
-        keep = ~ids.duplicated() | ~pd.concat([ids, raw[got["text"]]], axis=1).duplicated()
-        unique = pd.Series(range(len(ids))).astype(str)
-        return predictions(raw[got["text"]], unique).assign(id=ids)[keep], notes + [f"{Path(path).name}: read from the raw answers in column {got['text']}"]
-    if got["lat"] and got["lon"]:
-        lat, lon, more = coordinates(raw[got["lat"]], raw[got["lon"]], Path(path).name)
-        if not names: names, more = by_coordinate(lat, lon), more + [f"{Path(path).name}: countries and cities are the nearest ones to the predicted coordinates"]
-        return pd.DataFrame({"id": ids, **names, "lat": lat, "lon": lon}), notes + more
-    if not names: raise ValueError(f"{Path(path).name}: no prediction among {', '.join(map(str, raw.columns))}: it needs lat and lon, or city and country, or text")
-    where = [geocode(c, n) for c, n in zip(names.get("city", [""]*len(ids)), names.get("country", [""]*len(ids)))]
-    return pd.DataFrame({"id": ids, **names, "lat": [w[0] for w in where], "lon": [w[1] for w in where]}), notes + [f"{Path(path).name}: names geocoded by the gazetteer"]
+    said = lambda h: re.match(r"pred(icted)?_|.*_pred(icted)?$", str(h).strip().lower().replace(" ", "_"))
+    if marked := any(map(said, raw.columns)): got |= {w: got[w] if said(got[w]) else None for w in ("lat", "lon", "city", "country")}
+    filled = [w for w in ("lat", "lon", "city", "country") if got[w] and (raw.empty or raw[got[w]].fillna("").astype(str).ne("").any())]
+    ids = raw[got["id"]].astype(str)
+    if got["text"] and (not filled or not marked and readable(raw[got["text"]])): return from_answers(ids, raw[got["text"]], f"{file}: column {got['text']}", notes)
+    if not filled: raise ValueError(f"{file}: no prediction among {', '.join(map(str, raw.columns))}: it needs lat and lon, or city and country, or text")
+    lat, lon, more = coordinates(raw[got["lat"]], raw[got["lon"]], file) if got["lat"] and got["lon"] else (*np.full((2, len(raw)), np.nan), [])
+    names = {w: raw[got[w]].fillna("").astype(str).to_numpy(object) for w in ("city", "country") if got[w]}
+    if not names: return pd.DataFrame({"id": ids, **by_coordinate(lat, lon), "lat": lat, "lon": lon}), notes + more + [f"{file}: countries and cities are the nearest ones to the predicted coordinates"]
+    names = {w: names.get(w, np.full(len(raw), "", object)) for w in ("city", "country")}
+    todo = np.isnan(lat) & ((names["city"] != "") | (names["country"] != ""))
+    for i in np.flatnonzero(todo): lat[i], lon[i] = geocode(names["city"][i], names["country"][i])
+    return pd.DataFrame({"id": ids, **names, "lat": lat, "lon": lon}), notes + more + [f"{file}: {todo.sum()} of {len(raw)} places geocoded from their names by the gazetteer"] * bool(todo.any())
+
+def readable(texts): # cells of a column
+    "Whether an answer can be read out of any of them."
+    from globe.vlm import read_answer
+    return any(read_answer(str(t)).parsed for t in texts if t)
+
+def from_answers(ids,   # one per answer, may be doubled
+                 texts, # raw answers
+                 where, # for the note
+                 notes): # so far
+    "Prediction rows and notes from raw answers."
+    keep = ~ids.duplicated() | ~pd.concat([ids, texts], axis=1).duplicated()
+    said = predictions(texts, pd.Series(range(len(ids))).astype(str)).assign(id=ids)[keep]
+    return said, notes + [f"{where} holds raw answers, {said.parsed.sum()} of {len(said)} could be read"]
 
 def by_coordinate(lat,  # degrees [n], NaN allowed
                   lon): # degrees [n]
@@ -545,17 +567,17 @@ def by_coordinate(lat,  # degrees [n], NaN allowed
         for w in out: out[w][known] = label[w].to_numpy()
     return out
 
-# %% ../nbs/10_evaluate.ipynb #190500f6
+# %% ../nbs/10_evaluate.ipynb #493cbc94
 def suspicions(e): # Evaluation
     "Lines about coordinates that look wrong as a whole."
-    r = e.rows
-    if not r.pred_lat.notna().any(): return []
-    if (e.km == 0).all(): return [f"all {len(r)} predicted coordinates equal the truth: is the file the truth itself?"]
-    if r.pred_lon.abs().max() > 90: return []
-    now, swapped = np.nanmedian(e.km), np.nanmedian(distance_km(r.lat, r.lon, r.pred_lon, r.pred_lat))
+    r = e.rows[e.rows.pred_lat.notna()]
+    if len(r) > 2 and (r.km < .1).mean() > .95: return [f"{(r.km < .1).sum()} of {len(r)} predicted coordinates equal the truth: is the file the truth itself?"]
+    r = r[r.pred_lon.abs() <= 90]
+    if len(r) < max(1, e.rows.pred_lat.notna().sum() / 2): return []
+    now, swapped = np.median(r.km), np.median(distance_km(r.lat, r.lon, r.pred_lon, r.pred_lat))
     return [f"with lat and lon of the predictions swapped the median error would fall from {now:,.0f} to {swapped:,.0f} km: check the columns"] * bool(swapped < now / 4)
 
-# %% ../nbs/10_evaluate.ipynb #0407d9ea
+# %% ../nbs/10_evaluate.ipynb #e2120616
 def score_files(predictions, # CSV or JSON lines by any model: coordinates, place names or raw answers
                 truth,       # CSV with id, latitude, longitude and, if known, city and country
                 name=""):    # of the model; the file's name if empty

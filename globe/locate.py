@@ -7,8 +7,8 @@ __all__ = ['CITY_KM', 'SPREAD', 'CUES', 'STUDENT_NOTE', 'GRADIO', 'LOCAL', 'RESP
            'radius_km', 'Prediction', 'concluded', 'highlighted', 'locator_map', 'Predictions', 'overview_map',
            'LocalModel', 'EndpointModel', 'served_model', 'pictures', 'Geolocator', 'latest_student', 'demo']
 
-# %% ../nbs/15_locate.ipynb #a6604910
-import html, io, json, math, os
+# %% ../nbs/15_locate.ipynb #a343e08a
+import html, io, math, os
 from base64 import b64encode
 from collections import Counter
 from copy import copy
@@ -23,9 +23,9 @@ from .photos import MAX_BYTES, MAX_SIDE, PhotoError, _pictures, open_photo, stri
 from .places import distance_km, gazetteer, locate
 from .postcards import CLASSES
 from .stages import checkout, run_folder
-from .validate import entities, reader
+from .validate import highlighted as marked
 
-# %% ../nbs/15_locate.ipynb #77b1a563
+# %% ../nbs/15_locate.ipynb #1b6aee55
 def apart(places): # `Place`, or None where an answer names none [n]
     "Great-circle distances in km between all answers [n, n], NaN where one has no place."
     lat, lon = np.array([(p.lat, p.lon) if p else (math.nan, math.nan) for p in places], float).reshape(-1, 2).T
@@ -37,7 +37,7 @@ def medoid(places): # `Place` or None [n]
     there = ~np.isnan(np.diag(km))
     return int(np.flatnonzero(there)[km[there][:, there].mean(1).argmin()]) if there.any() else None
 
-# %% ../nbs/15_locate.ipynb #df437822
+# %% ../nbs/15_locate.ipynb #6e05fdef
 CITY_KM, SPREAD = 25., .9
 
 @lru_cache
@@ -50,7 +50,7 @@ def country_km(code): # ISO code of two letters
     people = np.cumsum(g.population[rows][order].astype(float))
     return float(km[order][np.searchsorted(people, SPREAD * people[-1])])
 
-# %% ../nbs/15_locate.ipynb #a75f4b01
+# %% ../nbs/15_locate.ipynb #14cc43b3
 def radius_km(place, # the consensus
               km):   # distance of every answer from it [n], NaN where an answer has no place
     "Radius of the prediction, and what it comes from; None where too few answers have a place."
@@ -60,7 +60,7 @@ def radius_km(place, # the consensus
     if spread <= least: return least, f"what a {place.kind} can mean, {len(km)} answers spread less"
     return (spread if np.isfinite(spread) else None), f"the spread of {len(km)} answers"
 
-# %% ../nbs/15_locate.ipynb #3ca1e4b6
+# %% ../nbs/15_locate.ipynb #08a8cad3
 @dataclass
 class Prediction:
     "Where a picture was taken, as far as a model can say."
@@ -86,7 +86,7 @@ class Prediction:
     @property
     def abstains(self): return self.lat is None and not self.error
 
-# %% ../nbs/15_locate.ipynb #45d309bd
+# %% ../nbs/15_locate.ipynb #f3b424b4
 def _why(self:Prediction):
     "Why there is no place, '' where there is one."
     if self.error: return f"error: {self.error}"
@@ -110,7 +110,7 @@ def _str(self:Prediction):
 
 Prediction.why, Prediction.place, Prediction.__str__ = property(_why), property(_place), _str
 
-# %% ../nbs/15_locate.ipynb #9514a8b5
+# %% ../nbs/15_locate.ipynb #8be54772
 def _to_dict(self:Prediction):
     "All fields but the thumbnail, ready for JSON."
     return {k: v for k, v in asdict(self).items() if k != "thumbnail"} | dict(abstains=self.abstains)
@@ -122,7 +122,7 @@ def _to_geojson(self:Prediction):
 
 Prediction.to_dict, Prediction.to_geojson = _to_dict, _to_geojson
 
-# %% ../nbs/15_locate.ipynb #8968a7f0
+# %% ../nbs/15_locate.ipynb #df633f4d
 def concluded(photo,              # name of the picture
               answers,            # judgements [n]
               localizability=None, # 0..1 by a judge; None: what the answers say themselves, on average
@@ -151,7 +151,7 @@ def _placed(prediction, places, best):
         prediction.country_agreement = float(np.mean([q is not None and q.country_code == p.country_code for q in places]))
     return prediction
 
-# %% ../nbs/15_locate.ipynb #4ac3b538
+# %% ../nbs/15_locate.ipynb #c47eadf6
 CUES = CLASSES + ("licence plate", "traffic light", "utility pole", "bollard", "lane marking", "road marking", "script", "inscription", "language", "alphabet", "roof",
                   "balcony", "facade", "architecture", "church", "mosque", "temple", "bridge", "tower", "castle", "harbour", "coast", "beach", "river", "lake", "desert",
                   "forest", "field", "vineyard", "hill", "volcano", "vegetation", "terrain", "soil", "tram", "bus", "train", "boat", "canal", "fence", "statue", "fountain",
@@ -160,16 +160,9 @@ CUES = CLASSES + ("licence plate", "traffic light", "utility pole", "bollard", "
 def highlighted(text,       # reasoning of a model
                 cues=CUES): # names to look for
     "`text` as safe HTML, with what it names in <mark>."
-    (pattern, named), there, at, out = reader(cues), set(entities(text, cues)), 0, []
-    words = pattern.finditer(text.lower()) if len(text.lower()) == len(text) else ()
-    for m in words:
-        if not m["word"] or named[m["word"]] not in there: continue
-        a, b = m.span("word")
-        out += [html.escape(text[at:a]), "<mark>", html.escape(text[a:b]), "</mark>"]
-        at = b
-    return "".join(out) + html.escape(text[at:])
+    return marked(text, cues)
 
-# %% ../nbs/15_locate.ipynb #340fe78f
+# %% ../nbs/15_locate.ipynb #6d4307a2
 def _ring(lat, lon, km, n=120):
     "Points on the circle of radius `km`: latitudes [n], longitudes [n]."
     return np.transpose([displaced(lat, lon, km, b) for b in np.linspace(0, 2 * math.pi, n)])
@@ -194,7 +187,7 @@ def _near(shape, p, km):
     lon = p.lon if west <= p.lon <= east else min((west, east), key=lambda x: abs((x - p.lon + 180) % 360 - 180))
     return shape.geom_type.endswith("Polygon") and (distance_km(p.lat, p.lon, lat, lon) < 2 * km or distance_km(p.lat, p.lon, p.lat, lon) < 2 * km)
 
-# %% ../nbs/15_locate.ipynb #a0d3c9d8
+# %% ../nbs/15_locate.ipynb #2567da61
 def _png(fig):
     fig.savefig(out := io.BytesIO(), format="png", dpi=110)
     return out.getvalue()
@@ -218,7 +211,7 @@ def locator_map(p,         # `Prediction` with a place
     ax.scatter(p.lon, p.lat, s=140, marker="*", color="#0072b2", edgecolor="white", linewidth=.7, transform=plate, zorder=5)
     return fig
 
-# %% ../nbs/15_locate.ipynb #4247a2e1
+# %% ../nbs/15_locate.ipynb #a6908913
 def _thumbnail(image, side=320):
     "JPEG of at most `side` pixels."
     small = image.copy()
@@ -234,7 +227,7 @@ def _facts(p):
     yield "localizability", "not said" if p.localizability is None else f"{p.localizability:.2f} (abstains below {p.threshold:g})"
     if p.agreement is not None: yield "agreement", f"{p.agreement:.0%} of {n} answers within {CITY_KM:.0f} km, {p.country_agreement:.0%} in the country"
 
-# %% ../nbs/15_locate.ipynb #70573b6f
+# %% ../nbs/15_locate.ipynb #b4eb37c2
 _CARD = ("display:flex;flex-wrap:wrap;gap:14px;align-items:flex-start;max-width:980px;padding:12px;border:1px solid rgba(128,128,128,.4);border-radius:8px;"
          "font:14px/1.45 system-ui,sans-serif")
 
@@ -256,7 +249,7 @@ def _card(self:Prediction):
 
 Prediction._repr_html_ = _card
 
-# %% ../nbs/15_locate.ipynb #02683e55
+# %% ../nbs/15_locate.ipynb #c54f8e60
 class Predictions(list):
     "Predictions in the order of the pictures."
     def to_geojson(self): return dict(type="FeatureCollection", features=[p.to_geojson() for p in self])
@@ -276,7 +269,7 @@ def overview_map(predictions): # list of `Prediction`
     ax.scatter([p.lon for p in there], [p.lat for p in there], s=26, color="#d55e00", edgecolor="white", linewidth=.5, transform=ccrs.PlateCarree(), zorder=4)
     return ax.figure
 
-# %% ../nbs/15_locate.ipynb #78738d97
+# %% ../nbs/15_locate.ipynb #bb362c20
 def _row(p):
     "A row of the table."
     cell = "<td style='text-align:left;vertical-align:top;padding:6px 10px'>"
@@ -294,7 +287,7 @@ def _table(self:Predictions, most=50): # rows shown
 
 Predictions._repr_html_ = _table
 
-# %% ../nbs/15_locate.ipynb #9eb48a43
+# %% ../nbs/15_locate.ipynb #5fa07679
 class LocalModel:
     "A vision-language model in this process."
     def __init__(self, vlm,            # from `globe.vlm.load`
@@ -318,7 +311,7 @@ def _drawn(vlm, most=2e7): # parameters
     "Whether this is a student of the embedded world: no model that knows photographs is so small."
     return vlm.model.num_parameters() < most
 
-# %% ../nbs/15_locate.ipynb #e125d061
+# %% ../nbs/15_locate.ipynb #17ac8862
 class EndpointModel(EndpointTeacher):
     "A vision-language model behind an OpenAI-compatible endpoint."
     temperature, note = 0., ""
@@ -326,7 +319,8 @@ class EndpointModel(EndpointTeacher):
         "Judgements."
         asked = copy(self)
         asked.temperature = temperature
-        return asked.judge(rows)
+        try: yield from asked.judge(rows)
+        finally: self.sent = asked.sent
     def _post(self, client, body): return super()._post(client, body | dict(temperature=self.temperature))
 
 def served_model(url,                       # base address, such as http://localhost:8000/v1
@@ -338,7 +332,7 @@ def served_model(url,                       # base address, such as http://local
     try: return httpx.get(url.rstrip("/") + "/models", headers=headers, timeout=20).raise_for_status().json()["data"][0]["id"]
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as e: raise ConnectionError(f"{url} does not say which models it has ({e}): give `URL MODEL`") from None
 
-# %% ../nbs/15_locate.ipynb #a2385b4e
+# %% ../nbs/15_locate.ipynb #500245bf
 def _picture(source, number): # path, bytes or PIL picture; of the picture
     "(name, picture). Raises `PhotoError`."
     if isinstance(source, (str, os.PathLike)): name, image = str(source), open_photo(source)
@@ -357,7 +351,7 @@ def pictures(sources): # files and folders
         if not found: raise FileNotFoundError(f"no pictures in {source}")
         yield from found
 
-# %% ../nbs/15_locate.ipynb #d522bcac
+# %% ../nbs/15_locate.ipynb #2a26e149
 class Geolocator:
     "Says where pictures were taken: `geo('a.jpg')` for a `Prediction`, `geo(['a.jpg', 'b.jpg'], samples=8)` or `geo('folder')` for `Predictions`."
     def __init__(self, model,      # `LocalModel`, `EndpointModel`, or anything with `name`, `note` and `ask(rows, temperature)`
@@ -377,7 +371,7 @@ class Geolocator:
         found = Predictions(self.each([photos] if one else photos, samples, threshold))
         return found[0] if one else found
 
-# %% ../nbs/15_locate.ipynb #98fe8f60
+# %% ../nbs/15_locate.ipynb #f93393f6
 @dataclass
 class _Shot:
     "A picture on its way."
@@ -417,7 +411,7 @@ def _each(self:Geolocator, photos, # pictures
 
 Geolocator.each = _each
 
-# %% ../nbs/15_locate.ipynb #50df87b3
+# %% ../nbs/15_locate.ipynb #63df6629
 def _judged(self:Geolocator, shot):
     "Localizability by the judge, on average over the answers; None without one."
     read = [a["reasoning"] for a in shot.answers if not a["error"]]
@@ -434,7 +428,7 @@ def _conclude(self:Geolocator, shot, samples, threshold, down):
 
 Geolocator._judged, Geolocator._conclude = _judged, _conclude
 
-# %% ../nbs/15_locate.ipynb #ac1ec0d4
+# %% ../nbs/15_locate.ipynb #89599339
 def _judge_of(folder): # of a model
     "The judge of the same run, or None."
     from globe.judge import Judge
@@ -452,19 +446,19 @@ def _named(source):
     try: return Path(source).resolve().relative_to(checkout()).as_posix() if Path(source).is_dir() else str(source)
     except (ValueError, FileNotFoundError): return str(source)
 
-# %% ../nbs/15_locate.ipynb #0f4179d1
+# %% ../nbs/15_locate.ipynb #8cb375ab
 def _from_pretrained(cls, source,    # folder, hub id (needs the network), or "URL" / "URL MODEL" of an endpoint
                      judge=None,     # folder of a judge (`globe.judge`); default: the one of the same run, else the answers' own word
                      device=None,    # as `globe.vlm.load`
                      revision=None,  # commit of a hub model; pin it in published work
                      **how):         # further arguments of `LocalModel`, or of `EndpointTeacher`
     "A `Geolocator` by folder, hub id or endpoint. Raises FileNotFoundError where nothing stands."
-    from globe.judge import Judge
+    from globe.judge import judge_named
     if str(source).startswith(("http://", "https://")): return cls.from_endpoint(*str(source).split(), judge=judge, **how)
     from globe.vlm import load
     _check_source(source)
     vlm = load(str(source), device=device, revision=revision)
-    judge = Judge.load(judge) if judge else _judge_of(source) if Path(source).is_dir() else None
+    judge = judge_named(str(judge)) if judge else _judge_of(source) if Path(source).is_dir() else None
     return cls(LocalModel(vlm, _named(source), prompt="eval" if judge else "teacher", **how), judge)
 
 def _from_endpoint(cls, url,         # base address, such as http://localhost:8000/v1
@@ -472,12 +466,12 @@ def _from_endpoint(cls, url,         # base address, such as http://localhost:80
                    judge=None,       # folder of a judge, default: the answers' own word
                    **how):           # further arguments of `EndpointTeacher`
     "A `Geolocator` that asks an OpenAI-compatible endpoint. Pictures leave this machine for `url`."
-    from globe.judge import Judge
-    return cls(EndpointModel(url, model or served_model(url, how.get("key_env", "OPENAI_API_KEY")), **how), Judge.load(judge) if judge else None)
+    from globe.judge import judge_named
+    return cls(EndpointModel(url, model or served_model(url, how.get("key_env", "OPENAI_API_KEY")), **how), judge_named(str(judge)) if judge else None)
 
 Geolocator.from_pretrained, Geolocator.from_endpoint = classmethod(_from_pretrained), classmethod(_from_endpoint)
 
-# %% ../nbs/15_locate.ipynb #718cb918
+# %% ../nbs/15_locate.ipynb #f6e9b013
 def latest_student(root=None): # checkout; ours if not given
     "Folder of the student that the last local run trained. Raises FileNotFoundError with the command that makes one."
     try: runs = [run_folder(name, root) for name in ("mini", "paper")]
@@ -488,7 +482,7 @@ def latest_student(root=None): # checkout; ours if not given
                                 "or name a model with `--model` (folder, hub id, or URL of an endpoint)")
     return max(made, key=lambda f: (f.name.startswith("grpo-all"), f.name.startswith("grpo"), round((f/"manifest.json").stat().st_mtime), f.name))
 
-# %% ../nbs/15_locate.ipynb #9c4390ea
+# %% ../nbs/15_locate.ipynb #0c40ba49
 GRADIO = "gradio==6.31.0"
 LOCAL = dict(server_name="127.0.0.1", share=False, quiet=True, footer_links=[], run_history=False, show_error=True, max_file_size=MAX_BYTES) # for `.launch()`
 RESPONSIBLE = "Do not locate pictures of private persons, or pictures that people have not agreed to have located. Answers are often wrong."
@@ -512,7 +506,7 @@ def _examples(folder, seeds=(3, 14, 27, 61)): # where to write; of postcards
         out.append(str(path))
     return out
 
-# %% ../nbs/15_locate.ipynb #4144789c
+# %% ../nbs/15_locate.ipynb #7222e07e
 def demo(geo,       # `Geolocator`
          folder):   # for the examples and whatever is uploaded
     "The page, a gradio `Blocks`; `.launch(**LOCAL)` serves it to this machine."

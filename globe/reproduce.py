@@ -7,14 +7,14 @@ __all__ = ['INSTALL', 'ABOUT', 'RESUME', 'Usage', 'notebooks', 'declared', 'plan
            'paper_item', 'Report', 'expected', 'clock', 'Watch', 'NotebookFailed', 'reproduce', 'with_outputs',
            'readme', 'publish', 'doctor', 'main']
 
-# %% ../nbs/16_reproduce.ipynb #3dca6794
+# %% ../nbs/16_reproduce.ipynb #d4dafd55
 import argparse, fnmatch, json, os, queue, re, shutil, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from .stages import Busy, alone, checkout, figures_folder, read_profile, run_folder, _write
 
-# %% ../nbs/16_reproduce.ipynb #d0d51248
+# %% ../nbs/16_reproduce.ipynb #3a0394a7
 class Usage(ValueError): "Called wrongly; nothing has run."
 
 def notebooks(
@@ -28,7 +28,7 @@ def notebooks(
     if not fits: raise Usage(f"no notebook fits {only!r}; there are {', '.join(p.stem for p in found)}" if only else f"no notebooks in {nbs}")
     return fits
 
-# %% ../nbs/16_reproduce.ipynb #3dc1760d
+# %% ../nbs/16_reproduce.ipynb #bb796d54
 def declared(
     notebook:Path,
 ) -> set:  # empty if no cell has the tag `parameters`
@@ -36,7 +36,7 @@ def declared(
     import papermill
     return set(papermill.inspect_notebook(notebook))
 
-# %% ../nbs/16_reproduce.ipynb #027d58e0
+# %% ../nbs/16_reproduce.ipynb #164b1182
 def plan(
     paths:list,       # notebooks
     parameters:dict,  # all that could be passed
@@ -50,7 +50,7 @@ def plan(
         if not any(name in known for known in names.values()): raise Usage(f"no notebook of this run has a parameter {name!r}")
     return [(p, {k: v for k, v in parameters.items() if k in known}) for p, known in names.items()]
 
-# %% ../nbs/16_reproduce.ipynb #2f3f7786
+# %% ../nbs/16_reproduce.ipynb #a5449767
 def execute(
     notebook:Path,    # to run
     output:Path,      # executed copy, written after each cell
@@ -69,7 +69,7 @@ def execute(
                                    resources={"metadata": {"path": str(Path(notebook).parent)}}, extra_arguments=["--log-level=CRITICAL"],
                                    config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}))
 
-# %% ../nbs/16_reproduce.ipynb #baa04b11
+# %% ../nbs/16_reproduce.ipynb #ba11fe84
 def kernel_environment(
     profile:str,    # "paper" may use the network and all cores
     progress:Path,  # file for `stages.say`
@@ -88,7 +88,7 @@ def _environment(variables):
     finally:
         for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
 
-# %% ../nbs/16_reproduce.ipynb #18a69c24
+# %% ../nbs/16_reproduce.ipynb #a60118c1
 @dataclass
 class Row:
     "What came of one notebook."
@@ -101,7 +101,7 @@ class Row:
     peak_mb: float = 0.     # of the kernel and its children
     past: dict = field(default_factory=dict)        # seeds -> seconds of a run that kept nothing, for the estimate
 
-# %% ../nbs/16_reproduce.ipynb #d83571b0
+# %% ../nbs/16_reproduce.ipynb #a0c0f121
 def paper_item(
     notebook:Path,
 ) -> str:  # empty for a notebook of the library
@@ -111,7 +111,7 @@ def paper_item(
     title = re.search(r"^# (.+)", "".join(cells[0]["source"]), re.M) if cells else None
     return title[1].partition(":")[0].strip() if title else notebook.stem
 
-# %% ../nbs/16_reproduce.ipynb #4a9dd57e
+# %% ../nbs/16_reproduce.ipynb #aba52d55
 def _written(folder):
     "Files of a folder with the time at which they were written."
     return {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -119,7 +119,7 @@ def _written(folder):
 def _new_files(before, after, root):
     return [p.relative_to(root).as_posix() for p, t in after.items() if before.get(p) != t and p.stem != "run_report"]
 
-# %% ../nbs/16_reproduce.ipynb #a2dd2659
+# %% ../nbs/16_reproduce.ipynb #60161180
 def _table(
     rows:list,  # of cells; the first row is the head
 ) -> str:       # Markdown, the columns padded so that a terminal shows them too
@@ -127,13 +127,13 @@ def _table(
     lines = ["| " + " | ".join(str(c).ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
     return "\n".join([lines[0], "|" + "|".join("-"*(w + 2) for w in widths) + "|", *lines[1:]])
 
-# %% ../nbs/16_reproduce.ipynb #aef70348
+# %% ../nbs/16_reproduce.ipynb #a1852bfb
 def _report_cells(row):
     given = ", ".join(f"{k}={v}" for k, v in row.parameters.items() if v != "")
     kept = f" (+ {row.kept:.0f})" if row.kept else ""
     return [row.item or "library", row.notebook, ", ".join(row.files) or "–", given or "–", f"{row.seconds:.1f}{kept}", f"{row.peak_mb:.0f} MB"]
 
-# %% ../nbs/16_reproduce.ipynb #43d9de44
+# %% ../nbs/16_reproduce.ipynb #e49fe795
 @dataclass
 class Report:
     "The rows of a run, in the order of the notebooks."
@@ -149,7 +149,7 @@ class Report:
         return (f"# Run report: profile {self.profile}\n\n{_table([head, *map(_report_cells, self.rows), total])}\n\n"
                 "Seconds (+ n): stages that were finished before took n seconds then, some of them side by side, and were not run again.")
 
-# %% ../nbs/16_reproduce.ipynb #eb5b7333
+# %% ../nbs/16_reproduce.ipynb #2c8f73cb
 def _load_rows(folder):
     file = folder/"run_report.json"
     return {r["notebook"]: Row(**r) for r in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else {}
@@ -161,7 +161,7 @@ def _save_rows(folder, rows, profile, order):
     _write(folder/"run_report.md", report._repr_markdown_() + "\n")
     return report
 
-# %% ../nbs/16_reproduce.ipynb #3926d576
+# %% ../nbs/16_reproduce.ipynb #9dff3f07
 def expected(
     row:Row,    # of the last run, or nothing
     seeds:int,
@@ -170,7 +170,7 @@ def expected(
     if not row: return float("nan")
     return row.past.get(str(seeds)) or row.seconds + row.kept
 
-# %% ../nbs/16_reproduce.ipynb #39278660
+# %% ../nbs/16_reproduce.ipynb #4f02fbb4
 def clock(
     seconds:float,
 ) -> str:
@@ -180,7 +180,7 @@ def clock(
     if not minutes: return f"{s} s"
     return f"{minutes//60} h {minutes%60:02d} min" if minutes >= 60 else f"{minutes}:{s:02d} min"
 
-# %% ../nbs/16_reproduce.ipynb #3ab4565f
+# %% ../nbs/16_reproduce.ipynb #441c0b56
 class Watch:
     "Shows how a run is getting on, on standard output."
     def __init__(self,
@@ -191,7 +191,7 @@ class Watch:
         self.progress, self.count, self.every = progress, count, every
         self.read, self.start, self.shown, self.passing, self.done, self.tty = 0, time.time(), time.time(), "", set(), sys.stdout.isatty()
 
-# %% ../nbs/16_reproduce.ipynb #0c43d83b
+# %% ../nbs/16_reproduce.ipynb #9e563a91
 def _line(self, text):
     "A line that stays."
     print(("\r\x1b[2K" if self.tty else "") + text, flush=True)
@@ -205,7 +205,7 @@ def _status(self, text):
 
 Watch.line, Watch.status = _line, _status
 
-# %% ../nbs/16_reproduce.ipynb #42402c61
+# %% ../nbs/16_reproduce.ipynb #0a4fea9d
 def _spoken(self):
     "Shows the lines that stages have said since the last call, once for each stage, and returns the seconds that stages kept from earlier runs had taken."
     with open(self.progress, encoding="utf-8", errors="replace") as f:
@@ -224,7 +224,7 @@ def _spoken(self):
 
 Watch.spoken = _spoken
 
-# %% ../nbs/16_reproduce.ipynb #3979bf2f
+# %% ../nbs/16_reproduce.ipynb #0877a6d7
 class NotebookFailed(RuntimeError): "A notebook failed. The message names notebook, cell, error and executed copy."
 
 def _start(notebook, output, parameters):
@@ -237,7 +237,7 @@ def _start(notebook, output, parameters):
     thread.start()
     return thread, cell, result
 
-# %% ../nbs/16_reproduce.ipynb #40ee7645
+# %% ../nbs/16_reproduce.ipynb #a61feb8f
 def _memory_mb():
     "Resident memory of all child processes now: the kernel and what it started."
     import psutil
@@ -247,7 +247,7 @@ def _memory_mb():
         except psutil.Error: pass
     return total/2**20
 
-# %% ../nbs/16_reproduce.ipynb #bc847645
+# %% ../nbs/16_reproduce.ipynb #4b65d544
 def _failure(error, notebook, output, root):
     "One line that says what failed, where, and where to look."
     shown = output.relative_to(root) if output.is_relative_to(root) else output
@@ -257,7 +257,7 @@ def _failure(error, notebook, output, root):
     what = " ".join(what.split())
     return NotebookFailed(f"{notebook.relative_to(root)}{where}: {what[:400]}\n  the executed copy, with the traceback: {shown}")
 
-# %% ../nbs/16_reproduce.ipynb #1cf52c17
+# %% ../nbs/16_reproduce.ipynb #5e13791c
 def _follow(watch, notebook, output, parameters, label, left):
     "Run one notebook, show it, and return (seconds, seconds kept, peak memory). `left` gives the seconds that the rest will take."
     thread, cell, result = _start(notebook, output, parameters)
@@ -274,7 +274,7 @@ def _follow(watch, notebook, output, parameters, label, left):
     if error is not None: raise error
     return time.time() - start, kept + watch.spoken(), peak
 
-# %% ../nbs/16_reproduce.ipynb #a0c796bf
+# %% ../nbs/16_reproduce.ipynb #de9f1c75
 def _left(times, i):
     "Function from the seconds spent in notebook `i` to a text: how long still."
     later = sum(times[i+1:])
@@ -283,7 +283,7 @@ def _left(times, i):
         return "no earlier run to estimate from" if seconds != seconds else f"about {clock(seconds)} left"
     return text
 
-# %% ../nbs/16_reproduce.ipynb #ebd66124
+# %% ../nbs/16_reproduce.ipynb #57e5318e
 def reproduce(
     profile:str="mini",  # file in nbs/profiles
     seeds:int=1,         # training seeds per configuration
@@ -309,7 +309,7 @@ def reproduce(
         (run/"progress.log").write_text("")
         with _environment(kernel_environment(profile, run/"progress.log")): return _run_all(jobs, given, root, run)
 
-# %% ../nbs/16_reproduce.ipynb #366e43b5
+# %% ../nbs/16_reproduce.ipynb #e6c130cc
 def _run_all(jobs, given, root, run):
     "Run the planned notebooks one after the other; the report is written after each."
     folder = figures_folder(given["profile"], root)
@@ -332,7 +332,7 @@ def _run_all(jobs, given, root, run):
     watch.line(f"done in {clock(time.time() - watch.start)}; the report: {(folder/'run_report.md').relative_to(root)}")
     return report
 
-# %% ../nbs/16_reproduce.ipynb #fbbacaf1
+# %% ../nbs/16_reproduce.ipynb #eb16c28e
 def with_outputs(
     notebook,  # notebook node: the source
     executed,  # notebook node: its executed copy
@@ -348,7 +348,7 @@ def _quiet(outputs):
     "Outputs without warnings and progress bars."
     return [o for o in outputs if o.get("name") != "stderr"]
 
-# %% ../nbs/16_reproduce.ipynb #61f53854
+# %% ../nbs/16_reproduce.ipynb #63f6e231
 def readme(
     root:Path=None,  # checkout
 ) -> str:            # Markdown
@@ -363,7 +363,7 @@ def readme(
     text = re.sub(r"\]\((?!https?:|#|mailto:)([^)\s]+)", lambda m: "](" + os.path.normpath("nbs/" + m[1]).replace(os.sep, "/"), text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
-# %% ../nbs/16_reproduce.ipynb #32f19818
+# %% ../nbs/16_reproduce.ipynb #2752d9a5
 def publish(
     profile:str="mini",  # of the run
     root:Path=None,      # checkout
@@ -381,7 +381,7 @@ def publish(
     _write(root/"README.md", readme(root))
     return [*notebooks(root), root/"README.md"]
 
-# %% ../nbs/16_reproduce.ipynb #789981e3
+# %% ../nbs/16_reproduce.ipynb #9fd0c2f1
 INSTALL = "make .venv/installed    (or: pip install -e '.[dev]')"
 
 def _requirements():
@@ -393,7 +393,7 @@ def _requirements():
         try: yield name, wanted, metadata.version(name)
         except metadata.PackageNotFoundError: yield name, wanted, ""
 
-# %% ../nbs/16_reproduce.ipynb #95f8337c
+# %% ../nbs/16_reproduce.ipynb #2393ee42
 def _device():
     "What torch would compute on."
     try: import torch
@@ -402,7 +402,7 @@ def _device():
     if torch.backends.mps.is_available(): return "mps"
     return f"cpu, {torch.get_num_threads()} threads"
 
-# %% ../nbs/16_reproduce.ipynb #40f54b1e
+# %% ../nbs/16_reproduce.ipynb #94220e3f
 def doctor() -> dict: # what `globe doctor --json` prints
     "Versions, device, and what is missing with the command that gets it."
     from globe.places import cache_dir, data_dir
@@ -421,7 +421,7 @@ def _version():
     from globe import __version__
     return __version__
 
-# %% ../nbs/16_reproduce.ipynb #fcac117e
+# %% ../nbs/16_reproduce.ipynb #7f735f31
 def _reproduce_command(a):
     report = reproduce(a.profile, a.seeds, a.photos or None, a.only or None, a.fresh)
     print("\n" + report._repr_markdown_())
@@ -436,11 +436,13 @@ def _doctor_command(a):
         if not found["missing"]: print("nothing is missing")
     return 1 if found["missing"] else 0
 
-# %% ../nbs/16_reproduce.ipynb #b027f609
+# %% ../nbs/16_reproduce.ipynb #64a27d39
 def _score_command(a):
-    from globe.evaluate import score_files
+    from globe.evaluate import markdown, score_files
     evaluation = score_files(a.predictions, a.truth)
-    print(json.dumps(evaluation.to_dict(), indent=1) if a.json else evaluation._repr_markdown_())
+    groups = evaluation.by(a.by).replace(float("nan"), None) if a.by else None
+    if a.json: print(json.dumps(evaluation.to_dict() | ({"groups": groups.to_dict("records")} if a.by else {}), indent=1))
+    else: print(evaluation._repr_markdown_() + ("\n\n" + markdown(groups.round(4)) if a.by else ""))
     if a.figure:
         from globe.figures import error_map, save
         for path in save(error_map(evaluation), a.figure): print(f"wrote {path}", file=sys.stderr)
@@ -469,7 +471,7 @@ def _distill_command(a):
 def _publish_command(a):
     print("\n".join(f"wrote {p}" for p in publish(a.profile)))
 
-# %% ../nbs/16_reproduce.ipynb #222a539c
+# %% ../nbs/16_reproduce.ipynb #bad6138f
 def _geolocator(model):
     "The `Geolocator` that was named, or that of the last local run; what one has to know about it goes to standard error."
     from globe.locate import Geolocator, latest_student
@@ -495,7 +497,7 @@ def _locate_command(a):
     if a.geojson: print(json.dumps(found.to_geojson()))
     return 1 if any(p.error for p in found) else 0
 
-# %% ../nbs/16_reproduce.ipynb #4279bc93
+# %% ../nbs/16_reproduce.ipynb #886231af
 def _demo_command(a):
     from globe.locate import LOCAL, _gradio, demo
     _gradio()
@@ -504,7 +506,7 @@ def _demo_command(a):
         print(f"http://127.0.0.1:{a.port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         page.launch(**LOCAL, server_port=a.port, inbrowser=a.open)
 
-# %% ../nbs/16_reproduce.ipynb #550e09e4
+# %% ../nbs/16_reproduce.ipynb #fdb49969
 ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (NeurIPS 2025), reproduced.
 
   globe reproduce                      all tables and figures, on a laptop, without network
@@ -519,7 +521,7 @@ ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (Ne
 
 RESUME = "finished stages are kept: the same command goes on where it stopped"
 
-# %% ../nbs/16_reproduce.ipynb #1c04192d
+# %% ../nbs/16_reproduce.ipynb #1d3e7c9a
 def _parser():
     "The command line."
     parser = argparse.ArgumentParser("globe", description=ABOUT, epilog="Exit code: 0 fine, 1 failed, 2 called wrongly.",
@@ -549,7 +551,7 @@ def _parser():
     p.add_argument("--profile", default="mini", help="of the run (default: %(default)s)")
     return parser
 
-# %% ../nbs/16_reproduce.ipynb #02463986
+# %% ../nbs/16_reproduce.ipynb #8b1143da
 def _reproduce_options(p):
     p.add_argument("--profile", default="mini", help="smoke: minutes, a test that everything works; mini: the committed results; "
                    "paper: the paper's models and data, needs GPUs (default: %(default)s)")
@@ -598,9 +600,10 @@ def _score_options(p):
     p.add_argument("predictions", help="CSV or JSON lines with a column id")
     p.add_argument("--truth", required=True, help="CSV with id, latitude and longitude")
     p.add_argument("--json", action="store_true", help="for programs")
+    p.add_argument("--by", metavar="COLUMN", help="also by group: continent, country, or any column of the truth")
     p.add_argument("--figure", metavar="FILE", help="also draw the map of errors, as FILE.png and FILE.svg")
 
-# %% ../nbs/16_reproduce.ipynb #70c36198
+# %% ../nbs/16_reproduce.ipynb #d9a59f57
 def main(
     argv:list=None,  # arguments; those of the process if not given
 ) -> int:            # exit code
@@ -613,7 +616,7 @@ def main(
         print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
         return 2 if isinstance(e, Usage) else 1
 
-# %% ../nbs/16_reproduce.ipynb #a6ee961e
+# %% ../nbs/16_reproduce.ipynb #67c3627d
 def _one_line(error):
     "An exception as a person wants to read it. Errors of our own explain themselves; others are named."
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)

@@ -9,7 +9,7 @@ __all__ = ['PROMPT_FILES', 'PROMPTS', 'SPECIAL', 'TEMPLATE', 'FIRST_SEED', 'NAME
            'warm_up', 'answer_text', 'weak_answer', 'true_answer', 'student', 'answer_loss', 'freeze_vision',
            'remember_pictures', 'pretrain']
 
-# %% ../nbs/03_vlm.ipynb #232a391d
+# %% ../nbs/03_vlm.ipynb #e346b8bd
 import json, re, unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-# %% ../nbs/03_vlm.ipynb #f234b535
+# %% ../nbs/03_vlm.ipynb #a5d488df
 PROMPT_FILES = {name: f"{name}-1" for name in ("train", "eval", "direct", "teacher", "judge")}
 
 def read_prompt(file): # name with its version, e.g. "teacher-1"
@@ -27,12 +27,12 @@ def read_prompt(file): # name with its version, e.g. "teacher-1"
 
 PROMPTS = {name: read_prompt(file) for name, file in PROMPT_FILES.items()}
 
-# %% ../nbs/03_vlm.ipynb #1f72bbe2
+# %% ../nbs/03_vlm.ipynb #95daf545
 def conversation(text): # prompt: a key of `PROMPTS` or the text itself
     "One user turn with one picture, as chat templates and TRL take it."
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPTS.get(text, text)}]}]
 
-# %% ../nbs/03_vlm.ipynb #bc2dd6b5
+# %% ../nbs/03_vlm.ipynb #480f555c
 @dataclass(frozen=True)
 class Answer:
     "What a model said about one picture."
@@ -42,7 +42,7 @@ class Answer:
     parsed: bool = False               # one country and at most one city could be read
     localizability: float|None = None  # 0..1, where the model was asked for it
 
-# %% ../nbs/03_vlm.ipynb #b2937c2c
+# %% ../nbs/03_vlm.ipynb #12547475
 _KEY = r"""(?:^|[\s,;{(\[*_"'>|-])(country|nation|city|town|localizability)["'*_\s]*[:：=]"""
 _NOTHING = {"", "unknown", "none", "n/a", "na", "null", "unclear", "not sure", "unspecified", "cannot be determined", "country name", "city name"}
 
@@ -56,7 +56,7 @@ def _fields(text): # part of an answer that holds the lines
         if value.casefold() not in _NOTHING and value.casefold() not in map(str.casefold, found.setdefault(key, [])): found[key].append(value)
     return found
 
-# %% ../nbs/03_vlm.ipynb #00a5c70c
+# %% ../nbs/03_vlm.ipynb #5003e128
 from .places import _is_country, continent, country_code, fold, write_atomic
 
 _NAME = r"[^\W\d_a-z][\w'’.-]*(?:[ -](?:(?:of|and|de|du|da|do|del|des|la|le|las|los|el|al|the|y)[ -])*[^\W\d_a-z][\w'’-]*)*"
@@ -86,7 +86,7 @@ def _sentence(text): # answer without labelled lines
         return {"country": [named[-1][0]], "city": [name.rstrip(".") for name in city[:1]]}
     return {}
 
-# %% ../nbs/03_vlm.ipynb #fc3ccd02
+# %% ../nbs/03_vlm.ipynb #540b4774
 def read_answer(
     text # whatever the model wrote; None counts as empty
 ) -> Answer:
@@ -102,7 +102,7 @@ def read_answer(
     parsed = len(country) == 1 and len(city) <= 1
     return Answer(country[0] if parsed else "", city[0] if parsed and city else "", reasoning, parsed, min(1., float(number[0])) if number else None)
 
-# %% ../nbs/03_vlm.ipynb #093388ba
+# %% ../nbs/03_vlm.ipynb #9cbf0b24
 @lru_cache
 def image_only(base): # processor class of the model, e.g. `Qwen2_5_VLProcessor`
     "Subclass of a transformers processor that takes pictures and text, and needs no video processor."
@@ -113,13 +113,13 @@ def image_only(base): # processor class of the model, e.g. `Qwen2_5_VLProcessor`
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
     return type(base.__name__, (base,), dict(__init__=__init__))
 
-# %% ../nbs/03_vlm.ipynb #94a822a1
+# %% ../nbs/03_vlm.ipynb #ccf2e6ab
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 TEMPLATE = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
             "{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
             "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
-# %% ../nbs/03_vlm.ipynb #177add07
+# %% ../nbs/03_vlm.ipynb #6924f8bd
 def tiny_tokenizer(texts,      # sentences to learn the vocabulary from
                    words=(),   # names to keep whole, e.g. cities
                    size=1536): # tokens at most, before `words`
@@ -135,7 +135,7 @@ def tiny_tokenizer(texts,      # sentences to learn the vocabulary from
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left",
                                    extra_special_tokens=SPECIAL[1:])
 
-# %% ../nbs/03_vlm.ipynb #04e34990
+# %% ../nbs/03_vlm.ipynb #4c8cc2ee
 def tiny_processor(tokenizer,  # from `tiny_tokenizer`
                    size=112):  # pictures are scaled to at most size × size pixels
     "Qwen2.5-VL's processor around the tiny tokenizer."
@@ -143,7 +143,7 @@ def tiny_processor(tokenizer,  # from `tiny_tokenizer`
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
     return image_only(Qwen2_5_VLProcessor)(Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=size * size), tokenizer, chat_template=TEMPLATE)
 
-# %% ../nbs/03_vlm.ipynb #880761d4
+# %% ../nbs/03_vlm.ipynb #9fcab5c4
 def tiny_model(tokenizer,  # from `tiny_tokenizer`
                hidden=192, # width of the language model
                layers=3,   # its depth
@@ -164,7 +164,7 @@ def tiny_model(tokenizer,  # from `tiny_tokenizer`
         text_config=text, vision_config=tower, tie_word_embeddings=True, image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"], **end))
 
-# %% ../nbs/03_vlm.ipynb #c4e85516
+# %% ../nbs/03_vlm.ipynb #092a6056
 class VLM:
     "A vision-language model with its processor."
     def __init__(self, model,      # e.g. `Qwen2_5_VLForConditionalGeneration`
@@ -179,7 +179,7 @@ class VLM:
         self.model.save_pretrained(folder); self.processor.save_pretrained(folder)
         return Path(folder)
 
-# %% ../nbs/03_vlm.ipynb #2d10c9f9
+# %% ../nbs/03_vlm.ipynb #30e59141
 def _processor(source, kind, **kw): # model folder or hub id, model type of its configuration
     "The model's own processor, without video where it would need torchvision."
     import transformers
@@ -187,7 +187,7 @@ def _processor(source, kind, **kw): # model folder or hub id, model type of its 
     cls = image_only(getattr(transformers, names[kind])) if kind in names else transformers.AutoProcessor
     return cls.from_pretrained(source, **kw)
 
-# %% ../nbs/03_vlm.ipynb #7ffe1a65
+# %% ../nbs/03_vlm.ipynb #8073f664
 def load(source,            # folder, or hub id (needs the network)
          device=None,       # default: cuda where there is one, else cpu
          dtype="auto",      # as stored, or e.g. torch.bfloat16
@@ -202,7 +202,7 @@ def load(source,            # folder, or hub id (needs the network)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return VLM(model.to(device).eval(), _processor(source, config.model_type, revision=revision))
 
-# %% ../nbs/03_vlm.ipynb #6feb5e5a
+# %% ../nbs/03_vlm.ipynb #c255ddd8
 def inputs(vlm, images, # pictures (PIL)
            prompt,      # key of `PROMPTS` or text: one for all, or a list with one per picture
            answers=None): # texts to append as the assistant's turn, for training
@@ -215,7 +215,7 @@ def inputs(vlm, images, # pictures (PIL)
     ends = vlm.processor.tokenizer([a + vlm.processor.tokenizer.eos_token for a in answers])["input_ids"]
     return batch, [len(e) for e in ends]
 
-# %% ../nbs/03_vlm.ipynb #0ade54f5
+# %% ../nbs/03_vlm.ipynb #5c778eae
 def _answer(self:VLM, images,        # pictures (PIL)
             prompt="eval",           # key of `PROMPTS` or text: one for all, or a list
             max_new_tokens=160,      # length limit of an answer
@@ -238,7 +238,7 @@ def _answer(self:VLM, images,        # pictures (PIL)
 
 VLM.answer = _answer
 
-# %% ../nbs/03_vlm.ipynb #f43ec1a5
+# %% ../nbs/03_vlm.ipynb #793c1f18
 def answer_all(vlm, photos,   # dataset with `id` and `image`
                path,          # JSON lines: id, text; continued where it ends
                prompt="eval", # key of `PROMPTS` or text
@@ -259,10 +259,10 @@ def answer_all(vlm, photos,   # dataset with `id` and `image`
         done |= zip(rows["id"], texts)
     return [done[i] for i in photos["id"]]
 
-# %% ../nbs/03_vlm.ipynb #ba18daf9
+# %% ../nbs/03_vlm.ipynb #cff8ba9c
 from . import postcards
 
-# %% ../nbs/03_vlm.ipynb #814922bb
+# %% ../nbs/03_vlm.ipynb #451fab9d
 FIRST_SEED = 1_000_000_000 # seeds below it belong to the photographs of a run
 
 def fresh(n,               # pictures per batch
@@ -272,13 +272,13 @@ def fresh(n,               # pictures per batch
     "Batches of freshly rendered postcards of all countries: (uint8 pictures [n, H, W, 3], their rows). No picture is seen twice, none is one of a run's photographs."
     for step in range(steps): yield postcards.batch(n, seed=FIRST_SEED + seed * 100_003 + step, style=styles[step % len(styles)], held_out=None)
 
-# %% ../nbs/03_vlm.ipynb #5d50d608
+# %% ../nbs/03_vlm.ipynb #40769a9a
 @lru_cache
 def sentences():
     "Every cue sentence of the embedded world that 2,000 pictures show, in alphabetical order."
     return sorted({s for _, rows in fresh(500, 4, seed=10_000) for r in rows for s in r["sentences"]})
 
-# %% ../nbs/03_vlm.ipynb #d1590b6e
+# %% ../nbs/03_vlm.ipynb #061f52d3
 def tracked(items,      # what is worked through
             total,      # how many
             title,      # shown before the count
@@ -292,7 +292,7 @@ def tracked(items,      # what is worked through
         if i % max(1, total // 20) == 0: watch(f"{title} {i}/{total}")
         yield item
 
-# %% ../nbs/03_vlm.ipynb #ced04a93
+# %% ../nbs/03_vlm.ipynb #46430ae0
 def _cosine(step, steps, warm=.1): # 0..steps
     "Share of the peak learning rate: linear warm-up, then cosine to zero."
     return min(1., (step + 1) / (warm * steps + 1)) * .5 * (1 + np.cos(np.pi * step / steps))
@@ -302,7 +302,7 @@ def _optimizer(params, lr, steps):
     opt = torch.optim.AdamW(params, lr=lr, weight_decay=.01)
     return opt, torch.optim.lr_scheduler.LambdaLR(opt, lambda s: float(_cosine(min(s, steps), steps)))
 
-# %% ../nbs/03_vlm.ipynb #1c953b41
+# %% ../nbs/03_vlm.ipynb #2d2d137b
 def caption_words(row,       # of `postcards.batch`
                   tokenizer): # of the student
     "Token ids of the words that a caption of the picture would have."
@@ -315,7 +315,7 @@ def telling_words(tokenizer, n=2000): # of the student; number of pictures
     count = Counter(i for _, rows in fresh(n // 4, 4, seed=10_000) for r in rows for i in caption_words(r, tokenizer))
     return sorted(i for i, k in count.items() if 5 <= k <= .7 * n)
 
-# %% ../nbs/03_vlm.ipynb #efa3e962
+# %% ../nbs/03_vlm.ipynb #fa4507b8
 def look(vlm, images): # pictures
     "Features of the vision tower [pictures, tokens, width]."
     pixels = vlm.processor.image_processor(images=list(images), return_tensors="pt").to(vlm.device)
@@ -327,7 +327,7 @@ def see(vlm, images, words): # pictures, token ids
     tokens = tokens / tokens.pow(2).mean(-1, keepdim=True).add(1e-6).sqrt()
     return 2 * tokens.mean(1) @ vlm.model.get_input_embeddings().weight[words].T
 
-# %% ../nbs/03_vlm.ipynb #0df1a3c7
+# %% ../nbs/03_vlm.ipynb #285d2576
 def warm_up(vlm,        # its vision tower and word embeddings are trained
             steps=200,  # batches of fresh pictures
             batch=48,   # pictures per batch
@@ -361,7 +361,7 @@ def _rescale(vlm, images): # some pictures
         last, factor = vlm.model.model.visual.merger.mlp[-1], vlm.model.get_input_embeddings().weight.std() / look(vlm, images).std()
         last.weight *= factor; last.bias *= factor
 
-# %% ../nbs/03_vlm.ipynb #49366faf
+# %% ../nbs/03_vlm.ipynb #8cd5bdf0
 def answer_text(country, city, # names as they are to be written
                 sentences=None, # cue sentences; None: no reasoning (the `direct` prompt)
                 localizability=None): # 0..1 for teachers
@@ -371,7 +371,7 @@ def answer_text(country, city, # names as they are to be written
     if localizability is not None: lines += f"\nlocalizability: {localizability:.2f}"
     return f"<think>{' '.join(sentences)}</think>\n<answer>\n{lines}\n</answer>"
 
-# %% ../nbs/03_vlm.ipynb #25d390a9
+# %% ../nbs/03_vlm.ipynb #9932fe9d
 @lru_cache
 def _towns(country): # None: of the whole world
     "(country, city) of its postcards' cities, and the share of each in their population."
@@ -379,7 +379,7 @@ def _towns(country): # None: of the whole world
     here = world[(world.country == country) | (country is None)]
     return list(zip(here.country, here.city)), here.population.to_numpy() / here.population.sum()
 
-# %% ../nbs/03_vlm.ipynb #481b5779
+# %% ../nbs/03_vlm.ipynb #b1569522
 def weak_answer(row,           # of `postcards.batch`
                 rng,           # numpy Generator
                 p_country=.95, # right country
@@ -396,12 +396,12 @@ def weak_answer(row,           # of `postcards.batch`
     sure = rng.beta(6, 2) if row["localizable"] else rng.beta(2, 4)
     return answer_text(country, city, None if prompt == "direct" else said, sure if prompt == "teacher" else None)
 
-# %% ../nbs/03_vlm.ipynb #e963307d
+# %% ../nbs/03_vlm.ipynb #54f7c35b
 def true_answer(row, rng, prompt="eval"): # as `weak_answer`
     "Every cue and the right place."
     return weak_answer(row, rng, 1., 1., 0., 0., prompt)
 
-# %% ../nbs/03_vlm.ipynb #52a8b206
+# %% ../nbs/03_vlm.ipynb #907c457f
 def student(seed=0,     # of the weights
             **sizes):   # of `tiny_model`
     "The untrained student, with a vocabulary for everything that the embedded world says."
@@ -411,7 +411,7 @@ def student(seed=0,     # of the weights
     tok = tiny_tokenizer(texts, {f" [{n}]" for n in [*world.city, *world.country]})
     return VLM(tiny_model(tok, seed=seed, **sizes), tiny_processor(tok))
 
-# %% ../nbs/03_vlm.ipynb #e402737e
+# %% ../nbs/03_vlm.ipynb #95618883
 def answer_loss(vlm, images, prompts, answers): # pictures, keys or texts, texts to learn
     "Mean cross-entropy of the answers' tokens (the prompt is not learned)."
     import torch
@@ -420,7 +420,7 @@ def answer_loss(vlm, images, prompts, answers): # pictures, keys or texts, texts
     for row, n in zip(labels, lengths): row[:-n] = -100
     return vlm.model(**batch, labels=labels).loss
 
-# %% ../nbs/03_vlm.ipynb #c5df0ab8
+# %% ../nbs/03_vlm.ipynb #78e61972
 def freeze_vision(model): # vision-language model
     "No gradient for the vision tower (its merger included), as ms-swift's default has it in the released scripts. Returns `model`."
     model.model.visual.requires_grad_(False)
@@ -445,10 +445,10 @@ def remember_pictures(model,     # its vision tower must be frozen
     visual.forward = forward
     return model
 
-# %% ../nbs/03_vlm.ipynb #3e01cfd7
+# %% ../nbs/03_vlm.ipynb #af870d89
 NAMES, ANSWERS = {"direct": 1.}, {"train": .4, "eval": .3, "direct": .15, "teacher": .15} # prompt → share of the pictures
 
-# %% ../nbs/03_vlm.ipynb #9493b26a
+# %% ../nbs/03_vlm.ipynb #54434034
 def pretrain(vlm,         # its language model is trained
              steps=400,   # batches
              batch=24,    # pictures per batch

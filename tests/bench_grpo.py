@@ -1,6 +1,6 @@
 """What one GRPO step costs: stock TRL against the shared prefix, whole steps of both trainers, alternating in one run, on the same pictures, seeds and weights. `make bench` calls it.
 
-    python tests/bench_grpo.py [--groups 4 8 16 24] [--prompts 300 600] [--answers 64] [--repeats 3] [--out data/bench_grpo.csv] [--figure figures/bench_grpo.png]
+    python tests/bench_grpo.py [--groups 4 8 16 24] [--prompts 300 600] [--answers 64] [--repeats 3] [--out figures/bench_grpo.csv] [--figure figures/bench_grpo.png]
 
 Time is that of the processor (on a GPU that of the clock), so that a busy machine does not change it; run it with OMP_NUM_THREADS=1. Every answer has its full length; each step sees a new picture. The vision tower
 is frozen, as in the paper. Memory is the peak of the process above its resting size during a step (Linux only; on a GPU what torch allocated)."""
@@ -158,7 +158,7 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--groups", type=int, nargs="+", default=[4, 8, 16, 24]); p.add_argument("--prompts", type=int, nargs="+", default=[300, 600])
     p.add_argument("--answers", type=int, nargs="+", default=[64]); p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--out", default="data/bench_grpo.csv"); p.add_argument("--figure", default="figures/bench_grpo.png")
+    p.add_argument("--out", default="figures/bench_grpo.csv"); p.add_argument("--figure", default="figures/bench_grpo.png")
     a, table, begin = p.parse_args(), [], time.time()
     text = 60  # left for the question, which has 30, so that prompts stay below the number asked for; the picture has the rest, 28 x 28 pixels to a token
     for prompt, group, length in ((p, g, l) for l in a.answers for g in a.groups for p in a.prompts):

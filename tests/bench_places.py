@@ -2,7 +2,7 @@
 
     pip install reverse_geocoder==1.5.1 geopy==2.4.1
     python tests/bench_places.py [--points 100000] [--repeats 3] [--out data/bench_places.csv]"""
-import argparse, os, statistics, time
+import argparse, statistics, time
 
 import numpy as np, pandas as pd
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from globe.evaluate import (RADII, accuracy, bootstrap, compare, degrees, geoscore, interval, oracle, paired_bootstrap, predictions, results, score, score_files,
                             truth_file, wide, wilson)
 
-REAL = Path(os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2]/"shared"/"real")
+REAL = Path(os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2]/"shared"/"real") # see tests/README.md
 
 def real(*parts):
     path = REAL.joinpath(*parts)
@@ -47,17 +47,17 @@ def test_one_file_can_hold_truth_and_prediction():
     assert [round(100 * s) for s in shares(score_files(file, file))] == [2, 12, 36, 66, 86]
 
 @pytest.mark.parametrize("table, n, at_25", [("im2gps", 237, (.90, .94)), ("im2gps3k", 2997, (.94, .97))])
-def test_oracle_is_a_ceiling_below_one_at_1_km(table, n, at_25):
+def test_an_oracle_that_names_cities_is_far_from_all_at_1_km(table, n, at_25):
     truth, notes = truth_file(real("gt_im2gps_im2gps3k_yfcc25600", f"{table}_places365.csv"))
     e = oracle(truth)
     assert len(e) == n and not notes
     assert .1 < e.row()["acc@1 km"] < .4 and at_25[0] < e.row()["acc@25 km"] < at_25[1] and e.row()["country by name"] == 1
     assert (np.array(shares(oracle(truth, by="name"))) <= np.array(shares(e)) + 1e-9).all()
 
-def test_recorded_ceilings_are_what_the_gazetteer_gives():
+def test_recorded_oracles_are_what_the_gazetteer_gives():
     import runpy
-    made = runpy.run_path(str(Path(__file__).parents[1]/"data"/"make_ceilings.py"))["ceilings"](real("gt_im2gps_im2gps3k_yfcc25600"))
-    pd.testing.assert_frame_equal(made, pd.read_csv(Path(__file__).parents[1]/"data"/"ceilings.csv"))
+    made = runpy.run_path(str(Path(__file__).parents[1]/"data"/"make_oracle.py"))["record"](real("gt_im2gps_im2gps3k_yfcc25600"))
+    pd.testing.assert_frame_equal(made, pd.read_csv(Path(__file__).parents[1]/"data"/"oracle.csv"))
 
 # answers
 
@@ -211,3 +211,45 @@ def test_degrees_never_fails(text): assert isinstance(degrees(text), float)
 def test_no_torch_is_imported():
     code = "import sys, globe.evaluate as e; e.predictions(['country: Finland'], ['a']); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+# what a reviewer tried
+
+def test_one_typo_does_not_turn_a_file_round(scored):
+    truth = "id,lat,lon\n" + "\n".join(f"p{i},{40 + i / 10},{5 + i}" for i in range(20))
+    good = [f"p{i},{40 + i / 10},{5 + i}" for i in range(20)]
+    e = scored("id,lat,lon\n" + "\n".join(["p0,145.7,5", *good[1:]]), truth)
+    assert shares(e, "acc@25 km") == [.95] and any("out of range" in n for n in e.notes)
+    far = lambda i: f"p{i},{100 + i},{40 + i / 10}"                        # east of 90°, so that the swap shows
+    truth = "id,lat,lon\n" + "\n".join(f"p{i},{40 + i / 10},{100 + i}" for i in range(20))
+    e = scored("id,lat,lon\n" + "\n".join(["p0,999,40", *(far(i) for i in range(1, 20))]), truth)
+    assert shares(e, "acc@25 km") == [.95] and any("swapped" in n for n in e.notes)
+
+def test_the_truth_beside_predicted_names_is_not_the_prediction(scored):
+    rows = ["a,60.17,24.9384,Lima,Peru", "b,35.0116,135.7681,Lima,Peru", "c,,,Lima,Peru"]
+    assert shares(scored("id,lat,lon,pred_city,pred_country\n" + "\n".join(rows)), "acc@2500 km") == [0]
+
+def test_names_stand_in_where_a_coordinate_is_missing(scored):
+    e = scored("id,lat,lon,city,country\na,60.17,24.94,Helsinki,Finland\nb,,,Kyoto,Japan\nc,,,Windhoek,Namibia\n")
+    assert shares(e, "acc@25 km", "not geocoded") == [1, 0] and any("2 of 3 places geocoded" in n for n in e.notes)
+
+def test_a_model_that_refuses_every_time_is_unread_not_an_error(scored):
+    e = scored("id,response\na,I cannot help with that.\nb,Sorry.\nc,No.\n")
+    assert shares(e, "acc@2500 km", "unread") == [0, 1] and any("0 of 3" in n for n in e.notes)
+
+@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\f"])
+def test_odd_line_separators_within_an_answer_part_nothing(scored, mark):
+    say = lambda i, c, t: json.dumps({"id": i, "text": f"<think>one{mark}two</think><answer>country: {c}\ncity: {t}</answer>"}, ensure_ascii=False)
+    assert shares(scored("\n".join([say("a", "Finland", "Helsinki"), say("b", "Japan", "Kyoto"), say("c", "Namibia", "Windhoek")]), name="p.jsonl"), "acc@25 km") == [1]
+
+def test_doubled_headers_utf16_whole_numbers_and_case(scored, tmp_path):
+    assert shares(scored("id,lat,lon,lat\na,60.17,24.94,0\nb,35.01,135.77,0\nc,-22.56,17.07,0\n"), "acc@25 km") == [1]
+    assert shares(scored("id,lat,lon\n1.0,60.17,24.94\n2.0,35.01,135.77\n", "id,lat,lon\n1,60.17,24.94\n2,35.01,135.77\n"), "acc@25 km") == [1]
+    assert shares(scored("id,lat,lon\nA.JPG,60.17,24.94\nB.JPG,35.01,135.77\nC.JPG,-22.56,17.07\n"), "acc@25 km") == [1]
+    (tmp_path/"u.csv").write_bytes("id,lat,lon\na,60.17,24.94\n".encode("utf-16"))
+    assert len(score_files(tmp_path/"u.csv", tmp_path/"u.csv")) == 1
+    with pytest.raises(ValueError, match="a folder"): score_files(tmp_path, tmp_path)
+
+def test_recorded_readings_are_what_the_reader_reads():
+    import runpy
+    made = runpy.run_path(str(Path(__file__).parents[1]/"data"/"make_readings.py"))["record"](real("geocomp_reasoning"))
+    pd.testing.assert_frame_equal(made, pd.read_csv(Path(__file__).parents[1]/"data"/"readings.csv"))

@@ -1,5 +1,5 @@
 """Promises of the judge: what its adapter touches, what its numbers mean, and what happens when it or its endpoint is broken."""
-import json, pickle, random, shutil, threading
+import json, pickle, shutil, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import datasets

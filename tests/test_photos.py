@@ -1,12 +1,12 @@
 """Photographs as people and machines really send them."""
-import io, math, os, warnings
+import io, math, os
 import pandas as pd, pytest
 from pathlib import Path
 from PIL import Image
 from globe import photos
 from globe.photos import PhotoError, exif_gps, from_csv, from_folder, load_benchmark, open_photo
 
-REAL = Path(os.environ.get("GLOBE_REAL", Path(__file__).parent.parent.parent/"shared"/"real"))
+REAL = Path(os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2]/"shared"/"real") # see tests/README.md
 SCENE = Image.effect_noise((64, 48), 80).convert("RGB")
 
 

@@ -7,7 +7,7 @@ from globe import places
 from globe.places import (country_code, data_dir, degrees, distance_km, fold, gazetteer, locate, locate_why, nearest, same_city, same_country, write_atomic)
 
 ROOT = Path(__file__).parent.parent
-REAL = Path(os.environ.get("GLOBE_REAL", ROOT.parent/"shared"/"real"))
+REAL = Path(os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2]/"shared"/"real") # see tests/README.md
 
 
 def python(code, **env):

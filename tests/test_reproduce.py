@@ -1,6 +1,5 @@
 """The runner and the command line, on small projects that the tests write themselves."""
 import json
-import os
 import signal
 import subprocess
 import sys

@@ -1,5 +1,5 @@
 """Promises of the rewards: what cheating earns, what bad input does, and that TRL can use them."""
-import asyncio, functools, importlib, inspect, math, os, pickle, re, subprocess, sys
+import asyncio, functools, importlib, math, os, pickle, re, subprocess, sys
 from pathlib import Path
 
 import pytest

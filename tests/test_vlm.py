@@ -4,7 +4,7 @@ import json, os, signal, subprocess, sys, time
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from globe import postcards, vlm
+from globe import vlm
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,29 @@
+"What naming the right city reaches on published benchmarks: `python data/make_oracle.py FOLDER` reads the tables im2gps*_places365.csv and yfcc25600_places365.csv of TIBHannover/GeoEstimation and writes data/oracle.csv."
+import sys
+from pathlib import Path
+import numpy as np, pandas as pd
+from scipy.spatial import cKDTree
+from globe.evaluate import RADII, named, oracle, score, truth_file
+from globe.places import gazetteer
+
+def sphere(lat, lon): # degrees
+    la, lo = np.radians([lat, lon])
+    return np.stack([np.cos(la) * np.cos(lo), np.cos(la) * np.sin(lo), np.sin(la)], 1)
+
+def nearest_place(truth):
+    "The coordinate of the nearest entry of the gazetteer, districts and suburbs too."
+    g = gazetteer()
+    at = cKDTree(sphere(g.lat, g.lon)).query(sphere(truth.lat, truth.lon))[1]
+    return score(pd.DataFrame(dict(id=truth.id, lat=g.lat[at], lon=g.lon[at])), truth[["id", "lat", "lon"]])
+
+def record(folder): # with the three tables
+    "One row per benchmark and answer, in percent."
+    rows = []
+    for name, file in dict(IM2GPS="im2gps", IM2GPS3K="im2gps3k", YFCC26k="yfcc25600").items():
+        truth, _ = truth_file(Path(folder)/f"{file}_places365.csv")
+        truth = truth[["id", "lat", "lon"]]
+        found = {"name of the nearest city, geocoded": oracle(truth, "name"), "coordinate of the nearest city": oracle(truth), "coordinate of the nearest place, districts too": nearest_place(truth)}
+        rows += [dict(benchmark=name, n=len(truth), answer=what) | {named(r): round(100 * e.row()[named(r)], 2) for r in RADII} for what, e in found.items()]
+    return pd.DataFrame(rows)
+
+if __name__ == "__main__": record(sys.argv[1]).to_csv(Path(__file__).with_name("oracle.csv"), index=False)
