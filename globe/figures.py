@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['WIDE', 'NARROW', 'BANDS', 'style', 'save', 'shown', 'latex', 'write_table', 'land', 'world_axes', 'great_circle',
-           'band', 'error_map', 'place_map', 'gallery', 'learning_curves', 'seeds_shown', 'threshold_curve', 'bars',
-           'funnel', 'reliability_curve', 'risk_curve', 'near_ratio_curve']
+           'band', 'error_map', 'place_map', 'gallery', 'coloured', 'box', 'taken_apart', 'learning_curves',
+           'seeds_shown', 'threshold_curve', 'bars', 'funnel', 'reliability_curve', 'risk_curve', 'near_ratio_curve']
 
-# %% ../nbs/12_figures.ipynb #5cf7884c
+# %% ../nbs/12_figures.ipynb #70972663
 import functools, io, json, textwrap
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from shapely.geometry import shape
 from .evaluate import RADII, Evaluation, joined, judged, frame, markdown, wilson
 from .places import data_dir, write_atomic
 
-# %% ../nbs/12_figures.ipynb #99ebc0a9
+# %% ../nbs/12_figures.ipynb #fa0c2533
 WIDE, NARROW = 7.0, 3.4 # inches: two columns, one column
 
 def style():
@@ -34,14 +34,14 @@ def style():
 
 style()
 
-# %% ../nbs/12_figures.ipynb #85b63805
+# %% ../nbs/12_figures.ipynb #660fa8bb
 def axes(ax,           # axes to draw on, None for new ones
          width=NARROW, # inches
          height=2.4):  # inches
     "`ax`, or the axes of a new figure."
     return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
 
-# %% ../nbs/12_figures.ipynb #204340cb
+# %% ../nbs/12_figures.ipynb #b52cff0d
 def save(fig,   # figure, or axes of it
          path): # where to, with or without suffix; the folder is made
     "Write `path`.png and `path`.svg and return both paths."
@@ -53,7 +53,7 @@ def save(fig,   # figure, or axes of it
         out.append(write_atomic(target, buffer.getvalue()))
     return out
 
-# %% ../nbs/12_figures.ipynb #a76f09b2
+# %% ../nbs/12_figures.ipynb #4078badb
 def shown(df,       # any frame
           digits=3): # significant digits of fractions
     "`df` with fractions as short text; whole numbers, text and missing values stay."
@@ -66,7 +66,7 @@ def latex(df): # frame of text and numbers
     row = lambda cells: " & ".join("--" if not isinstance(c, str) and pd.isna(c) else str(c).translate(special) for c in cells) + r" \\"
     return "\n".join([rf"\begin{{tabular}}{{{'l' * len(df.columns)}}}", r"\toprule", row(df.columns), r"\midrule", *map(row, df.itertuples(index=False)), r"\bottomrule", r"\end{tabular}"])
 
-# %% ../nbs/12_figures.ipynb #18d45c6d
+# %% ../nbs/12_figures.ipynb #e29feea3
 def write_table(df,       # frame; its index is not written
                 path,     # with or without suffix; the folder is made
                 digits=3): # significant digits in .md and .tex
@@ -76,7 +76,7 @@ def write_table(df,       # frame; its index is not written
     text = {".csv": df.to_csv(index=False, lineterminator="\n", float_format="%.10g"), ".md": markdown(shown(df, digits)) + "\n", ".tex": latex(shown(df, digits)) + "\n"}
     return [write_atomic(base.with_name(base.name + s), t.encode()) for s, t in text.items()]
 
-# %% ../nbs/12_figures.ipynb #ce114768
+# %% ../nbs/12_figures.ipynb #d25c5841
 @functools.cache
 def land():
     """Natural Earth's 110m countries as shapes. FileNotFoundError if `data/naturalearth` is not there."""
@@ -96,7 +96,7 @@ def world_axes(ax=None,  # Robinson axes to draw on, None for new ones
     ax.text(.5, -.015, "; ".join(filter(None, ["Natural Earth (public domain), Robinson projection", credit])), transform=ax.transAxes, ha="center", va="top", fontsize=7, color=".4")
     return ax
 
-# %% ../nbs/12_figures.ipynb #93a640e4
+# %% ../nbs/12_figures.ipynb #5900212c
 def map_legend(ax): # map
     "One or two lines of dots between map and credit."
     labels = ax.get_legend_handles_labels()[1]
@@ -104,7 +104,7 @@ def map_legend(ax): # map
     ax.legend(loc="upper center", bbox_to_anchor=(.5, .01), ncol=-(-len(labels) // lines), fontsize=8, handletextpad=-.2, columnspacing=.9, borderpad=.2)
     ax.texts[0].set_y(-.02 - .05 * lines)
 
-# %% ../nbs/12_figures.ipynb #da5d9448
+# %% ../nbs/12_figures.ipynb #4b118092
 def great_circle(lat1,  # degrees, where it starts
                  lon1,  # degrees
                  lat2,  # degrees, where it ends
@@ -119,13 +119,13 @@ def great_circle(lat1,  # degrees, where it starts
     way /= np.linalg.norm(way, axis=1, keepdims=True)
     return np.degrees(np.arcsin(way[:, 2])), np.degrees(np.arctan2(way[:, 1], way[:, 0]))
 
-# %% ../nbs/12_figures.ipynb #a67a0162
+# %% ../nbs/12_figures.ipynb #86456618
 def pieces(lat, lon): # degrees along a line [n]
     "The line in Robinson's coordinates as pieces [m, 2] that do not jump across the map."
     xy = ccrs.Robinson().transform_points(ccrs.PlateCarree(), lon, lat)[:, :2]
     return [p for p in np.split(xy, np.flatnonzero(np.abs(np.diff(lon)) > 180) + 1) if len(p) > 1]
 
-# %% ../nbs/12_figures.ipynb #2cbe6397
+# %% ../nbs/12_figures.ipynb #e8a1b7e5
 BANDS = [(1, "≤ 1 km"), (25, "≤ 25 km"), (200, "≤ 200 km"), (750, "≤ 750 km"), (2500, "≤ 2500 km"), (np.inf, "> 2500 km")]
 
 def band(km): # errors [n], NaN for unread
@@ -133,7 +133,7 @@ def band(km): # errors [n], NaN for unread
     km = np.asarray(km, float)
     return np.where(np.isnan(km), -1, np.searchsorted(RADII, km, side="left"))
 
-# %% ../nbs/12_figures.ipynb #3e5cc3a3
+# %% ../nbs/12_figures.ipynb #e85674b1
 def error_map(predictions, # prediction rows, or an Evaluation
               truth=None,  # photo rows; not needed for an Evaluation
               most=300,    # pictures drawn, evenly picked
@@ -154,7 +154,7 @@ def error_map(predictions, # prediction rows, or an Evaluation
     map_legend(ax)
     return ax
 
-# %% ../nbs/12_figures.ipynb #1095d4ac
+# %% ../nbs/12_figures.ipynb #9402b9f0
 def place_map(photos,    # rows with lat and lon
               hue=None,  # column that colours the dots, such as "split"
               ax=None):  # Robinson axes
@@ -166,7 +166,7 @@ def place_map(photos,    # rows with lat and lon
     if hue is not None: map_legend(ax)
     return ax
 
-# %% ../nbs/12_figures.ipynb #a8a7a863
+# %% ../nbs/12_figures.ipynb #ce9f8c6a
 def gallery(photos,        # dataset or list of rows with column image
             captions=None, # one per picture; None: city and country
             columns=6):    # pictures in a row
@@ -181,7 +181,52 @@ def gallery(photos,        # dataset or list of rows with column image
         ax.set_title(caption, fontsize=7.5)
     return grid.flat[:len(rows)]
 
-# %% ../nbs/12_figures.ipynb #b1762451
+# %% ../nbs/12_figures.ipynb #b84bdc89
+def coloured(ax,        # axes without frame; the text starts at their upper left
+             text,      # of one paragraph
+             marks=(),  # (start, end, colour) in characters of `text`
+             width=36,  # characters in a line
+             size=5.5): # points
+    "Write `text` in lines, its marked words on their colour."
+    at, lines = 0, textwrap.wrap(text, width, break_long_words=True)
+    for i, line in enumerate(lines):
+        start = text.index(line.split(" ")[0], at)
+        for word in line.split(" "):
+            place = text.index(word, at); at = place + len(word)
+            tone = next((t for s, e, t in marks if s < at and e > place), None)
+            ax.annotate(word, (0, 1), ((place - start) * size * .602, -i * size * 1.6), "axes fraction", "offset points", family="DejaVu Sans Mono", fontsize=size, va="top", annotation_clip=False,
+                        bbox=dict(facecolor=tone, alpha=.5, pad=.4, lw=0) if tone else None)
+    return len(lines)
+
+# %% ../nbs/12_figures.ipynb #189b5b4e
+def box(mask): # what belongs to the thing [h, w] bool, at least one pixel
+    "(left, top, right, bottom) of the largest connected piece of `mask`."
+    from scipy.ndimage import find_objects, label
+    parts, _ = label(mask)
+    rows, columns = find_objects(parts)[np.bincount(parts.ravel())[1:].argmax()]
+    return columns.start, rows.start, columns.stop, rows.stop
+
+def taken_apart(picture, # PIL image
+                boxes,   # thing → (left, top, right, bottom) in pixels of `picture`
+                cards,   # thing → sentence that names it
+                answer,  # line below the cards
+                caption): # line below the picture
+    "The picture with boxes, joined by lines to cards with the sentences; returns the figure."
+    from matplotlib.patches import ConnectionPatch, Rectangle
+    tones = [c for i, c in enumerate(sns.color_palette("colorblind")) if i != 7]
+    fig, (left, right) = plt.subplots(1, 2, figsize=(WIDE, 3.1), gridspec_kw=dict(width_ratios=[1, 1.25], wspace=.12))
+    left.imshow(picture); left.set_xlabel(caption, fontsize=8.5); left.set(xticks=[], yticks=[]); left.grid(False)
+    right.set_axis_off(); right.set(xlim=(0, 1), ylim=(0, 1))
+    step, style = 1 / (len(cards) + 1), dict(boxstyle="round,pad=.35", lw=1.2)
+    for i, ((thing, sentence), tone) in enumerate(zip(cards.items(), tones * len(cards))):
+        y, (x0, y0, x1, y1) = 1 - (i + .5) * step, boxes[thing]
+        left.add_patch(Rectangle((x0 - .5, y0 - .5), x1 - x0, y1 - y0, fill=False, lw=1.6, ec=tone))
+        right.text(.04, y, textwrap.fill(sentence, 52), va="center", fontsize=7.5, bbox=style | dict(fc="w", ec=tone))
+        fig.add_artist(ConnectionPatch((x1 - .5, (y0 + y1) / 2), (.01, y), "data", "data", axesA=left, axesB=right, color=tone, ls="--", lw=.9))
+    right.text(.04, .5 * step, answer, va="center", fontsize=8.5, weight="bold", bbox=style | dict(fc=".93", ec=".3"))
+    return fig
+
+# %% ../nbs/12_figures.ipynb #ef8f36ab
 def learning_curves(log,            # rows with step, seed, config and the metric
                     metric,         # column of `log`
                     label=None,     # of the vertical axis, with its unit
@@ -204,7 +249,7 @@ def seeds_shown(log): # as for `learning_curves`
     seeds = log.seed.nunique()
     return f"mean and range of {seeds} seeds" if seeds > 1 else "one seed"
 
-# %% ../nbs/12_figures.ipynb #f2bb3067
+# %% ../nbs/12_figures.ipynb #8f73c2b6
 def threshold_curve(models,  # name → Evaluation, or rows with columns model and km
                     ax=None): # axes
     "Share of pictures within each radius, one curve per model."
@@ -222,7 +267,7 @@ def threshold_curve(models,  # name → Evaluation, or rows with columns model a
     ax.legend(loc="center left", bbox_to_anchor=(1, .5))
     return ax
 
-# %% ../nbs/12_figures.ipynb #cf7d85b7
+# %% ../nbs/12_figures.ipynb #fa64a4a8
 def bars(tidy,           # rows with value, low, high (shares 0 to 1), as `results` or `Evaluation.by` give them
          x="measure",    # column of the groups
          hue="model",    # column of the bars in a group; None: one bar per group
@@ -250,7 +295,7 @@ def bars(tidy,           # rows with value, low, high (shares 0 to 1), as `resul
     if hue or reference is not None: ax.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, .5))
     return ax
 
-# %% ../nbs/12_figures.ipynb #6ebb11d0
+# %% ../nbs/12_figures.ipynb #a6488bdf
 def funnel(counts,   # rows with check and n: pictures left after each check, in order
            ax=None): # axes
     "Horizontal bars of the pictures left after each check, with the share of the step before."
@@ -266,7 +311,7 @@ def funnel(counts,   # rows with check and n: pictures left after each check, in
     ax.grid(axis="y", visible=False)
     return ax
 
-# %% ../nbs/12_figures.ipynb #7ef194cc
+# %% ../nbs/12_figures.ipynb #5794fb4d
 def reliability_curve(curve,       # rows as `evaluate.reliability` gives them
                       label="said", # of the line
                       ax=None):     # axes
@@ -292,7 +337,7 @@ def risk_curve(models,  # name → rows as `evaluate.risk_coverage` gives them
     ax.legend()
     return ax
 
-# %% ../nbs/12_figures.ipynb #05230e8b
+# %% ../nbs/12_figures.ipynb #83d30294
 def near_ratio_curve(near,     # rows as `evaluate.near_ratio` gives them
                      ax=None): # axes
     "Share of test pictures with a training picture within each radius, with intervals."
