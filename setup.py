@@ -18,7 +18,7 @@ class BuildWithData(build_py):
         super().run()
         if self.editable_mode:
             return
-        for file in [*(Path("data") / f"{name}.csv" for name in ("cities", "oracle", "published", "readings")), *Path("data/naturalearth").iterdir()]:
+        for file in [*(Path("data") / f"{name}.csv" for name in ("cities", "datasets", "oracle", "published", "readings")), *Path("data/naturalearth").iterdir()]:
             target = Path(self.build_lib) / "globe" / file
             target.parent.mkdir(parents=True, exist_ok=True)
             if file.is_file():

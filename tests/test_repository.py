@@ -148,7 +148,7 @@ def test_wheel_carries_the_committed_data_and_nothing_produced(tmp_path):
     assert done.returncode == 0, done.stderr
     wheel, = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    committed = {f"globe/data/{name}" for name in ("cities.csv", "oracle.csv", "published.csv", "readings.csv")} | {f"globe/data/naturalearth/{p.name}" for p in (ROOT/"data"/"naturalearth").iterdir() if p.is_file()}
+    committed = {f"globe/data/{name}" for name in ("cities.csv", "datasets.csv", "oracle.csv", "published.csv", "readings.csv")} | {f"globe/data/naturalearth/{p.name}" for p in (ROOT/"data"/"naturalearth").iterdir() if p.is_file()}
     assert committed == {n for n in names if n.startswith("globe/data/")}
     assert {f"globe/prompts/{p.name}" for p in (ROOT/"globe"/"prompts").iterdir()} <= names and "globe/prompts/teacher-1.txt" in names
     assert "globe/__main__.py" in names and wheel.name.startswith("globe_geolocation-")
