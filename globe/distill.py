@@ -5,18 +5,17 @@
 # %% auto #0
 __all__ = ['FIELDS', 'ERRORS', 'OFF_TOPIC', 'FROM_LABEL', 'NOTHING', 'STRIKES', 'ASIDE', 'LONGEST', 'judgement', 'from_text',
            'Teacher', 'photo_rng', 'simulated', 'other_city', 'invented', 'noticed', 'SimulatedTeacher', 'displaced',
-           'CoordinateTeacher', 'batches', 'VLMTeacher', 'question', 'Passing', 'retry_after', 'reply_text', 'spent',
-           'pause', 'Endpoint', 'next_endpoint', 'EndpointTeacher', 'in_flight', 'key', 'photo_keys', 'among',
-           'answer_file', 'answer_files', 'scan', 'mend', 'AnswerFile', 'alone', 'Progress', 'ask', 'distill', 'lines',
+           'CoordinateTeacher', 'batches', 'VLMTeacher', 'question', 'Passing', 'retry_after', 'accepted', 'reply_text',
+           'spent', 'pause', 'Endpoint', 'next_endpoint', 'Served', 'in_flight', 'EndpointTeacher', 'key', 'photo_keys',
+           'among', 'answer_file', 'answer_files', 'scan', 'mend', 'AnswerFile', 'Progress', 'ask', 'distill', 'lines',
            'named_files', 'records', 'judgements', 'Answers', 'ray_distill']
 
-# %% ../nbs/04_distill.ipynb #c74b885c
+# %% ../nbs/04_distill.ipynb #a7594dbd
 import errno, hashlib, io, json, math, os, random, re, tempfile, threading, time
 from array import array
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -24,12 +23,13 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .postcards import CLASSES, cities
-from .vlm import PROMPT_FILES, PROMPTS, read_answer
+from .vlm import PROMPT_FILES, PROMPTS, answer_text, read_answer
 
-# %% ../nbs/04_distill.ipynb #a1c675ad
+# %% ../nbs/04_distill.ipynb #65dd7eb6
 FIELDS = dict(localizable=None, localizability=None, reasoning="", city="", country="", lat=None, lon=None, confidence=None, text="", error="", seconds=0., prompt="",
               tokens=None, prompt_tokens=None)
 
@@ -39,7 +39,7 @@ def judgement(id,         # photo id
     "A judgement record, with empty fields where nothing is known."
     return dict(id=id, teacher=teacher) | FIELDS | fields
 
-# %% ../nbs/04_distill.ipynb #a1a77618
+# %% ../nbs/04_distill.ipynb #90236a9e
 def from_text(id,           # photo id
               teacher,      # name of the teacher
               text,         # what the model wrote
@@ -51,33 +51,33 @@ def from_text(id,           # photo id
     return judgement(id, teacher, text=text, reasoning=a.reasoning, city=a.city, country=a.country, localizability=score,
                      localizable=None if score is None else score >= .5, **fields)
 
-# %% ../nbs/04_distill.ipynb #9f73ccd3
+# %% ../nbs/04_distill.ipynb #7df7a2b1
 class Teacher(Protocol):
     "Whoever looks at photos."
     name: str
     def judge(self, rows: Iterable[dict]) -> Iterable[dict]:
         "One judgement for each photo row."
 
-# %% ../nbs/04_distill.ipynb #1343e822
+# %% ../nbs/04_distill.ipynb #38153cf3
 def photo_rng(name,   # of the teacher
               seed,   # integer
               id):    # photo id
     "Random numbers for one teacher and one photo."
     return np.random.default_rng(int.from_bytes(hashlib.blake2b(f"{name}|{seed}|{id}".encode(), digest_size=8).digest(), "big"))
 
-# %% ../nbs/04_distill.ipynb #32901aa9
+# %% ../nbs/04_distill.ipynb #ac4fff49
 def simulated(name):  # of a teacher
     "`name`, if it says that the teacher is simulated. Raises ValueError otherwise."
     if "simulated" not in name: raise ValueError(f"{name!r} is a simulation: put 'simulated' into its name")
     return name
 
-# %% ../nbs/04_distill.ipynb #03e5ea2c
+# %% ../nbs/04_distill.ipynb #e32715a2
 ERRORS = {"wrong city": .06, "wrong country": .06, "invented": .08, "misjudged": .05, "off topic": .04}
 OFF_TOPIC = ("The photo is sharp and well lit.", "The colours are rich and the contrast is high.", "It was probably taken with a wide lens at noon.",
              "The composition follows the rule of thirds.", "The mood is calm and pleasant.")
 FROM_LABEL = "This answer is simulated from the label of the photo; nobody looked at the picture."
 
-# %% ../nbs/04_distill.ipynb #a9c2341e
+# %% ../nbs/04_distill.ipynb #d9c0d8af
 def other_city(row,           # photo row with `city` and `country_code`
                rng,           # numpy generator
                same_country): # within the country of the photo, or outside it?
@@ -86,7 +86,7 @@ def other_city(row,           # photo row with `city` and `country_code`
     c = c[((c.country_code == row["country_code"]) == same_country) & (c.city != row["city"])]
     return tuple(c.iloc[rng.integers(len(c))][["city", "country"]]) if len(c) else None
 
-# %% ../nbs/04_distill.ipynb #b696150f
+# %% ../nbs/04_distill.ipynb #47f7806a
 def invented(row,    # photo row, with `mask` where the picture is a postcard
              rng):   # numpy generator
     "A sentence about a thing that is not in the picture, or None."
@@ -95,7 +95,7 @@ def invented(row,    # photo row, with `mask` where the picture is a postcard
     name = rng.choice([c for i, c in enumerate(CLASSES) if i and i not in there])
     return str(rng.choice(["There is a {} in the picture.", "A {} can be seen.", "Behind it stands a {}."])).format(name)
 
-# %% ../nbs/04_distill.ipynb #8d96c52f
+# %% ../nbs/04_distill.ipynb #886f9265
 NOTHING = "Nothing here tells the place."
 
 def noticed(sentences,  # true sentences about the picture
@@ -105,7 +105,7 @@ def noticed(sentences,  # true sentences about the picture
     seen = [s for s in rng.permutation(np.array(sentences, dtype=object)) if rng.random() < share]
     return seen or list(sentences[:1]) or [NOTHING]
 
-# %% ../nbs/04_distill.ipynb #5234c61f
+# %% ../nbs/04_distill.ipynb #15982be2
 class SimulatedTeacher:
     "A stand-in for a large vision-language model: knows the facts of the picture, errs at stated rates."
     def __init__(self,
@@ -127,10 +127,9 @@ class SimulatedTeacher:
         text, errs = self._reasoning(row, rng, errs)
         known = row.get("localizable") is not False
         score = rng.beta(5, 2) / 2 + (.5 if known != ("misjudged" in errs) else 0)
-        said = f"<think>{text}</think>\n<answer>\ncountry: [{place[1]}]\ncity: [{place[0]}]\nlocalizability: {score:.2f}\n</answer>"
-        return from_text(row["id"], self.name, said, injected=errs)
+        return from_text(row["id"], self.name, answer_text(place[1], place[0], [text], score), injected=errs)
 
-# %% ../nbs/04_distill.ipynb #137c7aaf
+# %% ../nbs/04_distill.ipynb #4788ad4a
 def _place(self, row, rng, errs):
     "(city, country) and the errors that really happened."
     if row.get("localizable") is False: return other_city(row, rng, False), [e for e in errs if not e.startswith("wrong")]
@@ -149,7 +148,7 @@ def _reasoning(self, row, rng, errs):
 
 SimulatedTeacher._place, SimulatedTeacher._reasoning = _place, _reasoning
 
-# %% ../nbs/04_distill.ipynb #b5c641c2
+# %% ../nbs/04_distill.ipynb #56e65124
 def displaced(lat, lon,   # degrees
               km,         # how far along the great circle
               bearing):   # direction in radians, 0 is north
@@ -159,7 +158,7 @@ def displaced(lat, lon,   # degrees
     turn = math.atan2(math.sin(bearing) * math.sin(d) * math.cos(p), math.cos(d) - math.sin(p) * math.sin(to))
     return math.degrees(to), (math.degrees(q + turn) + 180) % 360 - 180
 
-# %% ../nbs/04_distill.ipynb #d4b22f73
+# %% ../nbs/04_distill.ipynb #cb640d60
 class CoordinateTeacher:
     "A stand-in for GeoCLIP: the true coordinate, displaced."
     def __init__(self,
@@ -180,7 +179,7 @@ class CoordinateTeacher:
         sure = 1 / (1 + (km / 200) * math.exp(.5 * rng.normal()))
         return judgement(row["id"], self.name, lat=round(lat, 5), lon=round(lon, 5), confidence=round(sure, 4), injected=["far"] if km > 200 else [])
 
-# %% ../nbs/04_distill.ipynb #8b7aee16
+# %% ../nbs/04_distill.ipynb #8afd8d71
 def batches(items,  # any iterable
             n):     # items in a batch
     "Lists of `n` items, the last one shorter."
@@ -190,7 +189,7 @@ def batches(items,  # any iterable
         if len(batch) == n: yield batch; batch = []
     if batch: yield batch
 
-# %% ../nbs/04_distill.ipynb #09a60133
+# %% ../nbs/04_distill.ipynb #20900464
 class VLMTeacher:
     "A vision-language model in this process."
     def __init__(self,
@@ -208,20 +207,21 @@ class VLMTeacher:
             seconds = round((time.perf_counter() - start) / len(batch), 4)
             yield from (from_text(r["id"], self.name, t, seconds=seconds, prompt=PROMPT_FILES["teacher"]) for r, t in zip(batch, texts))
 
-# %% ../nbs/04_distill.ipynb #07e608cf
+# %% ../nbs/04_distill.ipynb #b1bed358
 def question(image,          # PIL picture
              model,          # name of the model at the endpoint
+             text=PROMPTS["teacher"],
              side=1024,      # longest side sent, in pixels
              max_tokens=1024):
-    "The body of one chat request: the picture and the teacher's prompt."
+    "The body of one chat request: the picture and what is asked about it."
     picture, out = image.convert("RGB"), io.BytesIO()
     picture.thumbnail((side, side))
     picture.save(out, "JPEG", quality=90, exif=b"")
     url = "data:image/jpeg;base64," + b64encode(out.getvalue()).decode()
-    content = [dict(type="image_url", image_url=dict(url=url)), dict(type="text", text=PROMPTS["teacher"])]
+    content = [dict(type="image_url", image_url=dict(url=url)), dict(type="text", text=text)]
     return dict(model=model, messages=[dict(role="user", content=content)], max_tokens=max_tokens, temperature=0)
 
-# %% ../nbs/04_distill.ipynb #16562999
+# %% ../nbs/04_distill.ipynb #bd051393
 class Passing(Exception):
     "A failure that may pass; `wait` is the pause in seconds that the server asked for."
     def __init__(self, why, wait=None): super().__init__(why); self.wait = wait
@@ -234,33 +234,38 @@ def retry_after(value):  # header: seconds, or an HTTP date
     try: return max(0., parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError): return None
 
-# %% ../nbs/04_distill.ipynb #1493e610
-def reply_text(response):  # httpx.Response
-    "The answer in a chat response. Raises `Passing`, `ValueError` for a refused photo, `PermissionError` for a refused run."
+# %% ../nbs/04_distill.ipynb #2f9f6d5a
+def accepted(response):  # httpx.Response
+    "The beginning of its body. Raises `Passing`, `ValueError` for a refused photo, `PermissionError` for a refused run."
     code, body = response.status_code, response.text[:200].replace("\n", " ")
     if code in (401, 403, 404): raise PermissionError(f"the endpoint refused ({code}): {body}")
-    if code == 429 or code == 408 or code >= 500: raise Passing(f"HTTP {code}: {body}", retry_after(response.headers.get("retry-after")))
+    if code in (408, 429) or code >= 500: raise Passing(f"HTTP {code}: {body}", retry_after(response.headers.get("retry-after")))
     if code != 200: raise ValueError(f"HTTP {code}: {body}")
+    return body
+
+def reply_text(response):  # httpx.Response
+    "The answer in a chat response. Raises what `accepted` raises."
+    body = accepted(response)
     try: text = response.json()["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError): raise Passing(f"not a chat answer: {body}") from None
     if not isinstance(text, str) or not text.strip(): raise Passing("an empty answer")
     return text
 
-# %% ../nbs/04_distill.ipynb #349cb053
+# %% ../nbs/04_distill.ipynb #3822bfff
 def spent(response):  # httpx.Response with a chat answer
     "What the answer cost: `tokens` written and `prompt_tokens` read, None where the server does not say."
     usage = response.json().get("usage")
     count = lambda name: n if isinstance(usage, dict) and type(n := usage.get(name)) is int else None
     return dict(tokens=count("completion_tokens"), prompt_tokens=count("prompt_tokens"))
 
-# %% ../nbs/04_distill.ipynb #443bfc05
+# %% ../nbs/04_distill.ipynb #0d37413c
 def pause(n,           # failures of this photo so far, from 1
           backoff=1.,  # limit in seconds after the first
           most=60.):   # and at last
     "Seconds to wait before the next try, at random."
     return random.uniform(0, min(most, backoff * 2 ** min(n - 1, 30)))
 
-# %% ../nbs/04_distill.ipynb #ff068814
+# %% ../nbs/04_distill.ipynb #833193a0
 @dataclass
 class Endpoint:
     "One address of a model, as a teacher sees it; times are those of `time.monotonic`."
@@ -277,34 +282,32 @@ def next_endpoint(endpoints, now):  # list of `Endpoint`, time
     "Whom to ask: not one that is set aside, not one that must wait, but the least busy, and of those the longest unused."
     return min(endpoints, key=lambda e: (e.aside > now, max(0., e.wait - now), e.busy, e.used))
 
-# %% ../nbs/04_distill.ipynb #01443f01
-class EndpointTeacher:
-    "A vision-language model behind one or more OpenAI-compatible endpoints."
-    remote = True  # it computes elsewhere: `distill` asks such teachers at the same time
+# %% ../nbs/04_distill.ipynb #d43d36b9
+class Served:
+    "A model behind one or more OpenAI-compatible endpoints; `_read` gets out of a response what is wanted."
     def __init__(self,
                  url,                        # base address, such as http://localhost:8000/v1; several as a list, or joined by |
                  model,                      # name of the model at the endpoints
-                 name=None,                  # also the name of its file; from `model` if not given
+                 name=None,                  # also the name of a teacher's file; from `model` if not given
                  key_env="OPENAI_API_KEY",   # environment variable that holds the key, if one is needed
                  concurrency=16,             # requests in flight, all endpoints together
                  timeout=120.,               # seconds for one request
                  tries=4,                    # requests for one photo
                  backoff=1.,                 # seconds, the limit of the first pause; see `pause`
-                 budget=None,                # requests that one run may send, tries included
-                 give_up=20):                # photos that may fail in a row
+                 budget=None):               # requests that one run may send, tries included
         urls = url.split("|") if isinstance(url, str) else url
         self.endpoints = [Endpoint(u.strip().rstrip("/") + "/chat/completions") for u in urls]
-        self.model, self.key_env, self.give_up = model, key_env, give_up
-        self.name = name or re.sub(r"[^\w.-]+", "_", model)
+        self.model, self.key_env, self.name, self.sent = model, key_env, name or re.sub(r"[^\w.-]+", "_", model), 0
         self.concurrency, self.timeout, self.tries, self.backoff, self.budget = concurrency, timeout, tries, backoff, budget
-        self.sent, self._lock = 0, threading.Lock()
 
-    def __repr__(self): return f"EndpointTeacher({self.name!r}, {len(self.endpoints)} endpoint{'s' * (len(self.endpoints) > 1)})"
+    def __repr__(self): return f"{type(self).__name__}({self.name!r}, {len(self.endpoints)} endpoint{'s' * (len(self.endpoints) > 1)})"
 
-# %% ../nbs/04_distill.ipynb #28fa1d62
+_ACCOUNT = threading.Lock()  # not of the object, which may travel to other processes
+
+# %% ../nbs/04_distill.ipynb #1592fdb3
 def _take(self):
     "The endpoint for the next request. Raises RuntimeError when the budget is spent."
-    with self._lock:
+    with _ACCOUNT:
         if self.budget is not None and self.sent >= self.budget:
             raise RuntimeError(f"{self.name}: the budget of {self.budget} requests is spent; raise `budget` and run the same command again")
         e = next_endpoint(self.endpoints, now := time.monotonic())
@@ -314,35 +317,31 @@ def _take(self):
 
 def _give_back(self, e, error):
     "Note how a request to endpoint `e` ended."
-    with self._lock:
+    with _ACCOUNT:
         now, down = time.monotonic(), isinstance(error, Passing) and error.wait is None
         e.busy, e.failed = e.busy - 1, e.failed + 1 if down else 0
         e.aside = now + ASIDE if e.failed >= STRIKES else 0.
         if isinstance(error, Passing) and error.wait: e.wait = now + min(LONGEST, error.wait)
 
-EndpointTeacher._take, EndpointTeacher._give_back = _take, _give_back
+Served._take, Served._give_back = _take, _give_back
 
-# %% ../nbs/04_distill.ipynb #d517f5c3
-def _ask(self, client, row):
-    "The judgement of one photo, with `error` if it could not be had."
-    start, why, body, about = time.perf_counter(), "", question(row["image"], self.model), dict(prompt=PROMPT_FILES["teacher"])
-    for n in range(self.tries):
-        if n: time.sleep(pause(n, self.backoff))
-        try:
-            text, cost = self._post(client, body)
-            return from_text(row["id"], self.name, text, seconds=round(time.perf_counter() - start, 3), **about, **cost)
-        except Passing as e: why = str(e)
-        except ValueError as e: why = str(e); break
-    return judgement(row["id"], self.name, error=why, seconds=round(time.perf_counter() - start, 3), **about)
+# %% ../nbs/04_distill.ipynb #d19ddd8e
+def _tried(self, client, body):
+    "What `_post` gives. Raises the last `Passing` after `tries` requests, and any other failure at once."
+    for n in range(1, self.tries + 1):
+        try: return self._post(client, body)
+        except Passing:
+            if n == self.tries: raise
+            time.sleep(pause(n, self.backoff))
 
 def _post(self, client, body):
-    "One request: the answer and its cost. The key goes into the header and out of every message."
+    "One request: what `_read` finds in the response. The key goes into the header and out of every message."
     import httpx
     key, endpoint, error = os.environ.get(self.key_env, ""), self._take(), None
     try:
         time.sleep(max(0., endpoint.wait - time.monotonic()))
         response = client.post(endpoint.url, json=body, headers={"Authorization": f"Bearer {key}"} if key else {})
-        return reply_text(response), spent(response)
+        return self._read(response)
     except httpx.TransportError as e: error = Passing(f"{type(e).__name__}: {e}")
     except (Passing, ValueError) as e: error = e
     except PermissionError as e: error = PermissionError(f"{endpoint.url}: {e}")
@@ -350,9 +349,9 @@ def _post(self, client, body):
     error.args = tuple(str(a).replace(key, "***") if key else a for a in error.args)
     raise error from None
 
-EndpointTeacher._ask, EndpointTeacher._post = _ask, _post
+Served._tried, Served._post = _tried, _post
 
-# %% ../nbs/04_distill.ipynb #3af13799
+# %% ../nbs/04_distill.ipynb #2554731b
 def in_flight(work,     # function of one item
               items,    # any iterable
               n):       # calls under way at once
@@ -367,21 +366,35 @@ def in_flight(work,     # function of one item
             error = next((d.exception() for d in done if d.exception()), error)
     if error: raise error
 
-# %% ../nbs/04_distill.ipynb #40bcfca6
-def _judge(self, rows):
-    "Judgements as they arrive. Raises ConnectionError when `give_up` photos in a row got no answer."
-    import httpx
-    failed = 0
-    with httpx.Client(timeout=self.timeout, limits=httpx.Limits(max_connections=self.concurrency)) as client:
-        for record in in_flight(lambda row: self._ask(client, row), rows, self.concurrency):
-            yield record
-            failed = failed + 1 if record["error"] else 0
-            if failed >= self.give_up:
-                raise ConnectionError(f"{self.name}: {failed} photos in a row got no answer (last: {record['error']}); start the endpoint and run the same command again")
+# %% ../nbs/04_distill.ipynb #c81090e1
+class EndpointTeacher(Served):
+    "A vision-language model behind one or more OpenAI-compatible endpoints."
+    remote = True  # it computes elsewhere: `distill` asks such teachers at the same time
+    def __init__(self, url, model, name=None, give_up=20, **how):  # photos that may fail in a row; all others as `Served`
+        super().__init__(url, model, name, **how)
+        self.give_up = give_up
 
-EndpointTeacher.judge = _judge
+    def _read(self, response): return reply_text(response), spent(response)
 
-# %% ../nbs/04_distill.ipynb #2943018f
+    def _answer(self, client, row):
+        "The judgement of one photo, with `error` if it could not be had."
+        start, text, found = time.perf_counter(), "", {}
+        try: text, found = self._tried(client, question(row["image"], self.model))
+        except (Passing, ValueError) as e: found = dict(error=str(e))
+        return from_text(row["id"], self.name, text, seconds=round(time.perf_counter() - start, 3), prompt=PROMPT_FILES["teacher"], **found)
+
+    def judge(self, rows):
+        "Judgements as they arrive. Raises ConnectionError when `give_up` photos in a row got no answer."
+        import httpx
+        failed = 0
+        with httpx.Client(timeout=self.timeout, limits=httpx.Limits(max_connections=self.concurrency)) as client:
+            for record in in_flight(lambda row: self._answer(client, row), rows, self.concurrency):
+                yield record
+                failed = failed + 1 if record["error"] else 0
+                if failed >= self.give_up:
+                    raise ConnectionError(f"{self.name}: {failed} photos in a row got no answer (last: {record['error']}); start the endpoint and run the same command again")
+
+# %% ../nbs/04_distill.ipynb #6015049f
 def key(id):  # of a photo
     "64-bit hash of an id, the same for ever."
     return int.from_bytes(hashlib.blake2b(str(id).encode(errors="replace"), digest_size=8).digest(), "big")
@@ -390,7 +403,7 @@ def photo_keys(photos):  # dataset with `id`
     "The keys of all photos, as an array; only the ids are read."
     return np.fromiter((key(i) for batch in photos.select_columns("id").iter(10_000) for i in batch["id"]), np.uint64, len(photos))
 
-# %% ../nbs/04_distill.ipynb #89c7826e
+# %% ../nbs/04_distill.ipynb #c99ea218
 def among(keys,   # array
           done):  # array, is sorted in place
     "Which of `keys` are in `done`; `numpy.isin` needs several times the memory."
@@ -398,7 +411,7 @@ def among(keys,   # array
     at = np.searchsorted(done, keys)
     return np.append(done, np.uint64(0))[at] == keys if len(done) else np.zeros(len(keys), bool)
 
-# %% ../nbs/04_distill.ipynb #8f7127a0
+# %% ../nbs/04_distill.ipynb #0c6a5295
 def answer_file(teacher,      # its name
                 shard=None):  # (i, n): the i-th of n shards, counted from 1
     "Name of the file that holds the answers. Raises ValueError for a shard that is not there."
@@ -413,7 +426,7 @@ def answer_files(out):  # folder that `distill` filled
     for p in sorted(Path(out).glob("*.jsonl")): found.setdefault(re.fullmatch(r"(.+?)(\.shard-\d+-of-\d+)?\.jsonl", p.name)[1], []).append(p)
     return found
 
-# %% ../nbs/04_distill.ipynb #68eabb79
+# %% ../nbs/04_distill.ipynb #65b21301
 def scan(path):  # a file of judgements; may be missing
     "(key of each line, 0 where it is no answer; which lines are to be kept: the first answer about each photo)."
     found, path = array("Q"), Path(path)
@@ -431,7 +444,7 @@ def mend(path):  # a file of judgements; may be missing
     if not keep.all(): _rewrite(Path(path), keep)
     return found[keep]
 
-# %% ../nbs/04_distill.ipynb #1da2db9a
+# %% ../nbs/04_distill.ipynb #d340a9af
 def _rewrite(path, keep):
     "Keep the lines marked in `keep`, atomically."
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=path.name)
@@ -440,7 +453,7 @@ def _rewrite(path, keep):
         os.replace(tmp, path)
     except BaseException: os.unlink(tmp); raise
 
-# %% ../nbs/04_distill.ipynb #498eff07
+# %% ../nbs/04_distill.ipynb #ab3561c1
 class AnswerFile:
     "Appends judgements to `path`, one whole line at a time."
     def __init__(self, path): self.path, self.file, self.synced, self.lines = Path(path), open(path, "ab", buffering=0), time.monotonic(), 0
@@ -460,17 +473,7 @@ class AnswerFile:
     def sync(self): os.fsync(self.file.fileno()); self.synced = time.monotonic()
     def close(self): self.sync(); self.file.close()
 
-# %% ../nbs/04_distill.ipynb #736e20f7
-@contextmanager
-def alone(path):  # the file to guard
-    "Hold `path` against other processes. Raises RuntimeError when another one holds it."
-    import fcntl  # not on Windows
-    with open(f"{path}.lock", "w") as lock:
-        try: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError: raise RuntimeError(f"another run is writing {path}; wait for it or stop it") from None
-        yield
-
-# %% ../nbs/04_distill.ipynb #53e1c64a
+# %% ../nbs/04_distill.ipynb #72996bc4
 class Progress:
     "Counts records as they come and tells about it."
     def __init__(self, name,   # of the teacher
@@ -499,16 +502,18 @@ class Progress:
 
     def close(self): self.tell(); self.bar.close()
 
-# %% ../nbs/04_distill.ipynb #9c71f859
+# %% ../nbs/04_distill.ipynb #eb393574
 def ask(photos,         # dataset of photo rows
         teacher,        # a `Teacher`
         out,            # folder for the answers
         progress=True,  # see `Progress`
         shard=None,     # (i, n), see `answer_file`
         stop=None):     # threading.Event that ends the work early
-    "Ask one teacher about the photos that lack an answer; returns counts."
+    "Ask one teacher about the photos that lack an answer; returns counts. Raises RuntimeError where another run writes the same file."
     path, start = Path(out)/answer_file(teacher.name, shard), time.perf_counter()
-    with alone(path):
+    try: lock = FileLock(f"{path}.lock", timeout=0).acquire()
+    except Timeout: raise RuntimeError(f"another run is writing {path}; wait for it or stop it") from None
+    with lock:
         mine, missing = _missing(photos, teacher.name, path, shard)
         file, count = AnswerFile(path), Progress(teacher.name, len(missing), progress)
         try:
@@ -518,7 +523,7 @@ def ask(photos,         # dataset of photo rows
         finally: file.close(); count.close()
     return dict(teacher=teacher.name, photos=mine, known=mine - len(missing), asked=file.lines, failed=count.failed, tokens=count.tokens, seconds=round(time.perf_counter() - start, 2))
 
-# %% ../nbs/04_distill.ipynb #ec3c6049
+# %% ../nbs/04_distill.ipynb #3807c15b
 def _missing(photos, name, path, shard):
     "(photos of this shard, indices of those without an answer)."
     keys, others = photo_keys(photos), [p for p in answer_files(path.parent).get(name, []) if p != path]
@@ -529,7 +534,7 @@ def _missing(photos, name, path, shard):
     done = [mend(path)] + [found[keep] for found, keep in map(scan, others)]
     return int(mine.sum()), np.flatnonzero(mine & ~among(keys, np.concatenate(done)))
 
-# %% ../nbs/04_distill.ipynb #a5d70cb9
+# %% ../nbs/04_distill.ipynb #46fd0a65
 def _records(photos, missing, teacher):
     "Judgements of the missing photos, and an error record for each picture that cannot be opened."
     broken = []
@@ -542,13 +547,13 @@ def _records(photos, missing, teacher):
         yield record
     yield from broken
 
-# %% ../nbs/04_distill.ipynb #5e76cea5
+# %% ../nbs/04_distill.ipynb #3d78d1c1
 def doubled(photos):
     "Does an id come twice?"
     keys = photo_keys(photos); keys.sort()
     return bool((keys[1:] == keys[:-1]).any())
 
-# %% ../nbs/04_distill.ipynb #37477663
+# %% ../nbs/04_distill.ipynb #f319d600
 def distill(photos,         # dataset of photo rows; ids must be unique
             teachers,       # list of `Teacher`
             out,            # folder; one file of judgements per teacher
@@ -569,7 +574,7 @@ def distill(photos,         # dataset of photo rows; ids must be unique
     counts |= {name: job.result() for name, job in begun.items()}
     return pd.DataFrame([counts[name] for name in names])
 
-# %% ../nbs/04_distill.ipynb #1cb9942d
+# %% ../nbs/04_distill.ipynb #4a521df9
 def lines(path):  # file of judgements
     "(offset, judgement) of each line; what a kill has torn is passed over, as no answer."
     at = 0
@@ -587,7 +592,7 @@ def named_files(out, teachers=None):  # folder that `distill` filled, names or N
         raise FileNotFoundError(f"no answers of {missing if names else 'any teacher'} in {out}; run `distill` first")
     return {n: files[n] for n in names}
 
-# %% ../nbs/04_distill.ipynb #67a75df3
+# %% ../nbs/04_distill.ipynb #1f69c1dd
 def records(out,            # folder that `distill` filled
             teachers=None): # names to read; all if not given
     "Every answer in `out`, teacher by teacher. Raises FileNotFoundError when there is none."
@@ -604,7 +609,7 @@ def judgements(out, teachers=None):
     "What `records` gives, as a table."
     return pd.DataFrame(records(out, teachers))
 
-# %% ../nbs/04_distill.ipynb #8b1a0b27
+# %% ../nbs/04_distill.ipynb #4a9cf51c
 def _index(paths):
     "(keys in order, number of the file, offset in it, did anybody say a word?); a failure hides no answer."
     keys, file, at, bad, said = array("Q"), array("H"), array("q"), bytearray(), False
@@ -617,7 +622,7 @@ def _index(paths):
     order = order[np.append(True, keys[order[1:]] != keys[order[:-1]])[:len(order)]]
     return keys[order], file[order], at[order], said
 
-# %% ../nbs/04_distill.ipynb #43ca1189
+# %% ../nbs/04_distill.ipynb #6ed31ccd
 class Answers(Mapping):
     "Photo id → {teacher → judgement}, read from `out` when asked for; 18 bytes of memory for an answer."
     def __init__(self, out,       # folder that `distill` filled
@@ -638,7 +643,7 @@ class Answers(Mapping):
     def __iter__(self): return iter(dict.fromkeys(r["id"] for paths in self.files.values() for p in paths for _, r in lines(p)))
     def __len__(self): return len(np.unique(np.concatenate([keys for keys, *_ in self.index.values()])))
 
-# %% ../nbs/04_distill.ipynb #18207e1a
+# %% ../nbs/04_distill.ipynb #d5b8d4cf
 def ray_distill(load,      # function without arguments that gives the photos, called on the worker
                 teachers,  # function without arguments that gives the teachers, called on the worker
                 out,       # folder that all workers see

@@ -6,7 +6,7 @@
 __all__ = ['FUSED', 'alike', 'pictures_of', 'split_pictures', 'positions', 'prefill', 'unshareable', 'once', 'share_prompt',
            'one_object', 'process_once', 'recomputed', 'rows_of', 'remember_together', 'SharedPrefixGRPOTrainer']
 
-# %% ../nbs/08_prefix.ipynb #2b4c0d65
+# %% ../nbs/08_prefix.ipynb #ccc6a72a
 import warnings
 from contextlib import contextmanager
 
@@ -23,7 +23,7 @@ from trl import GRPOTrainer
 
 from .vlm import remember_pictures
 
-# %% ../nbs/08_prefix.ipynb #d95922ff
+# %% ../nbs/08_prefix.ipynb #678622bb
 def alike(prompts,       # token ids [rows, length]
           pixels=None):  # per row a tensor, or None without pictures
     "(the first row of each different prompt, for each row the index of its prompt among them)."
@@ -34,7 +34,7 @@ def alike(prompts,       # token ids [rows, length]
         index.append(same[0])
     return first, torch.tensor(index, device=prompts.device)
 
-# %% ../nbs/08_prefix.ipynb #56a3682d
+# %% ../nbs/08_prefix.ipynb #a5f860e0
 def pictures_of(config,     # of the model
                 input_ids,  # [rows, length]
                 grid=None): # patches of each picture [pictures, 3]; None: each tile has as many tokens
@@ -55,7 +55,7 @@ def split_pictures(pixel_values, # patches or tiles of all rows
     grids = None if grid is None else grid.split(counts)
     return pixel_values.split(counts if grid is None else [int(g.prod(1).sum()) for g in grids]), grids
 
-# %% ../nbs/08_prefix.ipynb #18d5d1fa
+# %% ../nbs/08_prefix.ipynb #46221791
 class _Group:
     "Which rows belong to which prompt."
     def __init__(self, index,  # of its prompt, for each row
@@ -79,7 +79,7 @@ class _Group:
         x = x.unflatten(2, (self.size, -1)).transpose(1, 2).reshape(-1, *like.shape[1:3], *x.shape[3:])
         return x if self.straight else x[self.back]
 
-# %% ../nbs/08_prefix.ipynb #ba73279b
+# %% ../nbs/08_prefix.ipynb #e8c795e9
 _flash, _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 class _Attention(torch.autograd.Function):
@@ -104,7 +104,7 @@ class _Attention(torch.autograd.Function):
         dk, dv = (d.unflatten(1, (heads, many)).sum(2) for d in (dk, dv))
         return g.unfold(dq, q) + own, dkp, dvp, dk, dv, None, None
 
-# %% ../nbs/08_prefix.ipynb #06c5a574
+# %% ../nbs/08_prefix.ipynb #96180ec1
 FUSED = {"cpu"} # kinds of device on which the prompt's keys are not expanded
 
 def _attend(module, query, key, value, attention_mask, dropout=0., scaling=None, **more):
@@ -120,7 +120,7 @@ def _attend(module, query, key, value, attention_mask, dropout=0., scaling=None,
 AttentionInterface.register("shared_prefix", _attend)
 AttentionMaskInterface.register("shared_prefix", sdpa_mask)
 
-# %% ../nbs/08_prefix.ipynb #cc6c9ee3
+# %% ../nbs/08_prefix.ipynb #3f9ebce3
 class _PromptLayer(DynamicLayer):
     "Keys and values of the prompts."
     def update(self, keys, values, *args, **kwargs):
@@ -140,7 +140,7 @@ class _AnswerLayer(DynamicLayer):
         return keys, values
     def get_seq_length(self): return self.prompt.keys.shape[2] + super().get_seq_length()
 
-# %% ../nbs/08_prefix.ipynb #8e9d4d25
+# %% ../nbs/08_prefix.ipynb #cd0bb358
 def _rope_holder(model):
     "The part of the model that keeps Qwen's position offsets, or None."
     return next((m for m in model.modules() if "rope_deltas" in vars(m)), None)
@@ -172,7 +172,7 @@ def prefill(model,          # vision-language model, wrapped or not
     holder.rope_deltas = holder.rope_deltas[index]
     return cache, holder.rope_deltas
 
-# %% ../nbs/08_prefix.ipynb #b1989647
+# %% ../nbs/08_prefix.ipynb #f9ce6bcb
 def unshareable(model): # vision-language model of transformers
     "Why its prompts cannot be shared, or None."
     text, inner = model.config.get_text_config(), getattr(model, "get_base_model", lambda: model)()
@@ -188,7 +188,7 @@ def once(warned,  # set of what was said
     if reason not in warned: warnings.warn(f"each answer computes its own prompt, as in TRL: {reason}", stacklevel=3)
     warned.add(reason)
 
-# %% ../nbs/08_prefix.ipynb #96ab44be
+# %% ../nbs/08_prefix.ipynb #971de967
 def share_prompt(model,       # vision-language model of transformers
                  warned=None): # set of the warnings already given
     "Let `model.generate` compute each different prompt once. Returns `model`."
@@ -214,7 +214,7 @@ def share_prompt(model,       # vision-language model of transformers
     model.generate = generate
     return model
 
-# %% ../nbs/08_prefix.ipynb #fa542d59
+# %% ../nbs/08_prefix.ipynb #8224a5a7
 def one_object(rows): # examples with `image` or `images`
     "The rows, equal pictures being the same object."
     known = {}
@@ -247,7 +247,7 @@ def process_once(image_processor,  # of a transformers processor
     image_processor.__class__ = Remembering
     return image_processor
 
-# %% ../nbs/08_prefix.ipynb #2b2d92bb
+# %% ../nbs/08_prefix.ipynb #1f7d8b1d
 @contextmanager
 def recomputed(model): # its layers are computed again in the backward pass, where it has gradient checkpointing
     "Within, layers with gradient checkpointing keep the cache."
@@ -260,7 +260,7 @@ def recomputed(model): # its layers are computed again in the backward pass, whe
     finally:
         for m in layers: m.gradient_checkpointing = True; vars(m).pop("forward", None)
 
-# %% ../nbs/08_prefix.ipynb #b507028c
+# %% ../nbs/08_prefix.ipynb #f1e06ea2
 def rows_of(vision, # pixel_values, num_images and so on, as TRL hands them over
             part):  # slice of rows
     "The same of some rows only."
@@ -269,7 +269,7 @@ def rows_of(vision, # pixel_values, num_images and so on, as TRL hands them over
     pixels, grids = split_pictures(vision["pixel_values"], vision.get("num_tiles", vision.get("num_images")), vision.get("image_grid_thw"))
     return found | dict(pixel_values=torch.cat(pixels[part])) | ({} if grids is None else dict(image_grid_thw=torch.cat(grids[part])))
 
-# %% ../nbs/08_prefix.ipynb #67907c5b
+# %% ../nbs/08_prefix.ipynb #4efe439e
 def _odd_batch(input_ids, logits_to_keep, compute_aux_loss, vision): # as TRL hands them over
     "Why this batch cannot be shared, or None."
     if compute_aux_loss: return "the load-balancing loss of experts needs every token"
@@ -301,7 +301,7 @@ def _shared(trainer, model, ids, mask, keep, num_images=None, num_tiles=None, **
         found = model(input_ids=ids[:, cut:], attention_mask=mask, position_ids=positions(mask)[:, cut:] + deltas, past_key_values=cache, labels=labels, fused_lm_head=True)
     return found.log_probs[:, -keep:], None if found.entropy is None else found.entropy[:, -keep:]
 
-# %% ../nbs/08_prefix.ipynb #b6b07a68
+# %% ../nbs/08_prefix.ipynb #cbbdeafb
 def remember_together(model, # with a tower `model.visual`, else nothing happens
                       *references): # with the same weights at the start
     "Keep the features of a frozen vision tower; references share it where it is the same."
@@ -311,7 +311,7 @@ def remember_together(model, # with a tower `model.visual`, else nothing happens
     for r in references:
         if all(torch.equal(a, b) for a, b in zip(visual.parameters(), r.model.visual.parameters())): r.model.visual = visual
 
-# %% ../nbs/08_prefix.ipynb #f842295e
+# %% ../nbs/08_prefix.ipynb #7818c63e
 class SharedPrefixGRPOTrainer(GRPOTrainer):
     "TRL's GRPO trainer; each different prompt of a batch is computed once. Arguments as `trl.GRPOTrainer`, `model` an instance. Warns where it has to go TRL's way."
     def __init__(self, model, *args, **kwargs):

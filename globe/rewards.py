@@ -9,13 +9,13 @@ __all__ = ['INVISIBLE', 'LABELLED', 'HEDGE', 'SENTENCE', 'WORD', 'TAG', 'FORM', 
            'recall', 'visual_grounding', 'reasoning_of', 'words', 'own_words', 'form', 'without_flattery', 'asked',
            'Localizability', 'weighted', 'Async', 'attacks']
 
-# %% ../nbs/06_rewards.ipynb #a35812d2
+# %% ../nbs/06_rewards.ipynb #51b3439d
 import asyncio, functools, math, re
 from .places import distance_km, locate, same_city, same_country
 from .validate import CLASSES, entities as named_entities
-from .vlm import PROMPTS, read_answer
+from .vlm import PROMPTS, answer_text, read_answer
 
-# %% ../nbs/06_rewards.ipynb #b5cc186d
+# %% ../nbs/06_rewards.ipynb #0cb6ab95
 INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e01ef]")
 
 def completion_text(completion): # text, or the messages [{"role": "assistant", "content": text or parts}]
@@ -24,7 +24,7 @@ def completion_text(completion): # text, or the messages [{"role": "assistant", 
     if isinstance(completion, list): completion = "".join(part.get("text") or "" for part in completion)
     return INVISIBLE.sub("", completion or "")
 
-# %% ../nbs/06_rewards.ipynb #1813b456
+# %% ../nbs/06_rewards.ipynb #e8a88e17
 LABELLED = re.compile(r"\b(?:country|nation)\W{0,4}[:：=]", re.I)
 HEDGE = re.compile(r"[\[\]{}<>;/|→]|\s(?:or|oder|ou)\s", re.I)
 
@@ -36,7 +36,7 @@ def single_answer(text): # a completion
     names = f"{found.country} {found.city}"
     return found if found.parsed and len(names) < 120 and not HEDGE.search(names) else None
 
-# %% ../nbs/06_rewards.ipynb #43366811
+# %% ../nbs/06_rewards.ipynb #69819bdc
 def score_names(country, # country of the answer
                 city, # city of the answer
                 true_country, # label
@@ -49,14 +49,14 @@ def score_names(country, # country of the answer
     if not true_city and match == "alias": return 1.
     return 1. if same_city(city, true_city, true_country, match=match) else 1. - alpha
 
-# %% ../nbs/06_rewards.ipynb #a5183b8f
+# %% ../nbs/06_rewards.ipynb #b3c15943
 def released_answer(text): # a completion
     "(country, city) as the released plugin reads them: the first line of each kind inside the first `<answer>`, else empty."
     inside = re.search(r"<answer>(.*?)</answer>", text, re.S)
     lines = [re.search(rf"{name}:\s*\[?([^\]\n]*)", inside[1], re.I) if inside else None for name in ("country", "city")]
     return tuple(line[1].strip() if line else "" for line in lines)
 
-# %% ../nbs/06_rewards.ipynb #7f677e7f
+# %% ../nbs/06_rewards.ipynb #4a2d9aee
 def geo_accuracy(completions, # answers: strings or conversations
                  country, # true countries
                  city, # true cities, "" where unknown
@@ -70,7 +70,7 @@ def geo_accuracy(completions, # answers: strings or conversations
         return score_names(found.country, found.city, c, t, alpha, match) if found else 0. if c else None
     return [one(completion_text(x), c, t) for x, c, t in zip(completions, country, city, strict=True)]
 
-# %% ../nbs/06_rewards.ipynb #3716a98a
+# %% ../nbs/06_rewards.ipynb #5524e53a
 def decay(km): # great-circle error
     "GeoAgent's spatial reward exp(-d / 200 km)."
     return math.exp(-km / 200)
@@ -81,7 +81,7 @@ def pieces(km): # great-circle error
     if km <= 2500: return .5 - .3 * (km - 750) / 1750
     return max(0., .2 - .2 * (km - 2500) / 17500)
 
-# %% ../nbs/06_rewards.ipynb #199deb0d
+# %% ../nbs/06_rewards.ipynb #10f3885f
 def geo_distance(completions, # answers: strings or conversations
                  lat, # true latitudes, degrees
                  lon, # true longitudes, degrees
@@ -94,7 +94,7 @@ def geo_distance(completions, # answers: strings or conversations
         return float(shape(distance_km(place.lat, place.lon, y, x))) if place else 0.
     return [one(completion_text(text), y, x) for text, y, x in zip(completions, lat, lon, strict=True)]
 
-# %% ../nbs/06_rewards.ipynb #5ff2a7aa
+# %% ../nbs/06_rewards.ipynb #7c1c6a55
 @functools.lru_cache(10_000)
 def class_of(tag): # stored tag
     "The segmenter's name for what `tag` means, '' where it has none."
@@ -104,7 +104,7 @@ def tags(stored): # the column `entities` of one row: [{"text": name, "share": s
     "Names of what the picture shows, in lower case."
     return {tag["text"].strip().lower() for tag in stored or [] if tag.get("text", "").strip() and tag.get("share") != 0}
 
-# %% ../nbs/06_rewards.ipynb #7f95ddb1
+# %% ../nbs/06_rewards.ipynb #fb45d5a4
 def named_in(reasoning, # text of the reasoning
              shown): # names of what the picture shows
     "(entities that the reasoning names, those among them that the picture shows): two sets."
@@ -112,7 +112,7 @@ def named_in(reasoning, # text of the reasoning
     named = set(named_entities(reasoning)) | others
     return named, named & {class_of(tag) or tag for tag in shown}
 
-# %% ../nbs/06_rewards.ipynb #61cda151
+# %% ../nbs/06_rewards.ipynb #bdeb1a7d
 def loops(reasoning): # text
     "Do fewer than half of the sentences differ from each other?"
     sentences = [s.strip().lower() for s in re.split(r"[.!?\n]+", reasoning) if s.strip()]
@@ -126,14 +126,14 @@ def precision(reasoning, # text of the reasoning
     named, seen = named_in(reasoning, shown)
     return len(seen) / len(named) if 0 < len(named) <= at_most else 0.
 
-# %% ../nbs/06_rewards.ipynb #e8a2c9aa
+# %% ../nbs/06_rewards.ipynb #9dacd7d9
 def recall(text, # the whole completion
            shown): # names of what the picture shows
     "The released grounding reward: share of the stored tags that occur anywhere before `</think>`; 0 without tags."
     said = text.split("</think>")[0].lower()
     return sum(tag in said for tag in shown) / len(shown) if shown else 0.
 
-# %% ../nbs/06_rewards.ipynb #b7337e94
+# %% ../nbs/06_rewards.ipynb #4f36c57c
 def visual_grounding(completions, # answers: strings or conversations
                      entities, # what each picture shows: lists of {"text", "share"}
                      mode="precision", # "precision": Eq. 2; "released": recall of the stored tags
@@ -148,7 +148,7 @@ def visual_grounding(completions, # answers: strings or conversations
         return precision(own_words(reasoning_of(text), prompt), shown, at_most) if len(text) <= longest else 0.
     return [one(completion_text(x), tags(stored), prompt) for x, stored, prompt in zip(completions, entities, prompts or [""] * len(completions), strict=True)]
 
-# %% ../nbs/06_rewards.ipynb #9962ef4f
+# %% ../nbs/06_rewards.ipynb #0ac740f2
 def reasoning_of(text): # a completion
     "The reasoning that precedes the answer, without tags; empty where the answer comes first."
     before = text.find("<answer>") < 0 or text.find("</think>") < text.find("<answer>")
@@ -169,7 +169,7 @@ def own_words(reasoning, # text of the reasoning
     asked = words(completion_text(prompt))
     return "".join(s for s in SENTENCE.findall(reasoning) if (said := words(s)) != "  " and said not in asked) if asked != "  " else reasoning
 
-# %% ../nbs/06_rewards.ipynb #a4cd2799
+# %% ../nbs/06_rewards.ipynb #d21a66ec
 _BODY = r"((?:[^<]++|<(?!/?(?:think|answer)>))*+)" # anything but the four tags
 FORM = re.compile(rf"\s*<think>{_BODY}</think>\s*<answer>{_BODY}</answer>\s*")
 RELEASED_FORM = re.compile(r"^<think>.*?</think>\s*<answer>.*?</answer>(?![\s\S])", re.S | re.M)
@@ -184,7 +184,7 @@ def form(completions, # answers: strings or conversations
         return float(bool(found and found[1].strip() and found[2].strip()))
     return [one(completion_text(x)) for x in completions]
 
-# %% ../nbs/06_rewards.ipynb #4e792f68
+# %% ../nbs/06_rewards.ipynb #e416dbdd
 TO_THE_JUDGE = r"locali[sz]ab|locatab|answer\W+(?:is\W+)?(?:yes|no)\b|say\W+yes\b|judge|reward|(?:ignore|disregard)\s+\w+\s+instruction"
 PLEA = re.compile(rf"\b(?:{TO_THE_JUDGE})", re.I)
 
@@ -193,7 +193,7 @@ def without_flattery(reasoning): # text of the reasoning
     marked = PLEA.sub("\0", reasoning)  # one pass to find the pleas, one to drop their sentences: a long text costs no more per word
     return "".join(s for s in SENTENCE.findall(marked) if "\0" not in s).strip()
 
-# %% ../nbs/06_rewards.ipynb #f22aa268
+# %% ../nbs/06_rewards.ipynb #3f347b94
 def asked(judge, # has probability(images, reasonings)
           pictures, # one PIL picture per completion
           reasonings): # one text per completion
@@ -205,7 +205,7 @@ def asked(judge, # has probability(images, reasonings)
     told = dict(zip(todo, found))
     return [float(told.get(i, 0.)) for i in range(len(reasonings))]
 
-# %% ../nbs/06_rewards.ipynb #58684169
+# %% ../nbs/06_rewards.ipynb #3a5e78b5
 class Localizability:
     "R_loc, Equation 1, with TRL's signature. `failed` counts the calls that the judge did not answer."
     def __init__(self,
@@ -240,10 +240,10 @@ class Localizability:
         raise RuntimeError(f"the localizability judge failed {self.in_a_row} times in a row, last with {error!r:.300}; "
                            "start it again and resume, or train without this reward") from error
 
-# %% ../nbs/06_rewards.ipynb #427c42b5
+# %% ../nbs/06_rewards.ipynb #19062165
 localizability = Localizability()
 
-# %% ../nbs/06_rewards.ipynb #fdaff312
+# %% ../nbs/06_rewards.ipynb #ea2e26c9
 WEIGHTS = {
     "accuracy":    dict(geo_accuracy=1., form=1.), # train_one_reward.sh
     "recommended": dict(geo_accuracy=1., visual_grounding=.5, form=1.), # train_two_rewards.sh and README, "recommended"
@@ -259,7 +259,7 @@ def weighted(name, # one of WEIGHTS
     functions = dict(geo_accuracy=geo_accuracy, visual_grounding=visual_grounding, form=form, localizability=Localizability(judge))
     return [functions[key] for key in WEIGHTS[name]], list(WEIGHTS[name].values())
 
-# %% ../nbs/06_rewards.ipynb #51705503
+# %% ../nbs/06_rewards.ipynb #1013868f
 class Async:
     "A reward as a coroutine, for a judge that answers over a network. Same arguments, same values, same name."
     def __init__(self, reward): # any reward of this room
@@ -267,13 +267,13 @@ class Async:
 
     async def __call__(self, *args, **columns): return await asyncio.to_thread(self.reward, *args, **columns)
 
-# %% ../nbs/06_rewards.ipynb #d6eec203
+# %% ../nbs/06_rewards.ipynb #dae37e3d
 def attacks(reason,           # true sentences about the picture
             country, city,    # its true place
             other="Sweden",   # another country
             prompt=PROMPTS["train"]): # what was asked
     "Name of the attack -> (completion, why it is paid as it is); the first is honest."
-    said = lambda reasoning, country=country, city=city: f"<think>{reasoning}</think>\n<answer>\ncountry: [{country}]\ncity: [{city}]\n</answer>"
+    said = lambda reasoning, country=country, city=city: answer_text(country, city, [reasoning])
     place = f"country: {country}\ncity: {city}"
     return {
         "honest": (said(reason), "a place, and its reasons"),

@@ -7,7 +7,7 @@ __all__ = ['LIBRARIES', 'checkout', 'run_folder', 'figures_folder', 'Profile', '
            'bare', 'code_hashes', 'fingerprint', 'Manifest', 'why_run', 'Busy', 'alone', 'versions', 'Missing',
            'looking', 'stage']
 
-# %% ../nbs/13_stages.ipynb #cfa24160
+# %% ../nbs/13_stages.ipynb #9cf6de70
 import ast, hashlib, importlib.util, json, os, platform, shutil, sys, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,8 +15,9 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 import yaml
+from .places import write_atomic
 
-# %% ../nbs/13_stages.ipynb #ec98178a
+# %% ../nbs/13_stages.ipynb #325d186f
 def checkout() -> Path: # root of the repository
     "The checkout that this package was imported from. Raises `FileNotFoundError` for an installed wheel, which has no notebooks."
     root = Path(importlib.util.find_spec("globe").origin).parent.parent
@@ -24,7 +25,7 @@ def checkout() -> Path: # root of the repository
         raise FileNotFoundError("notebooks and profiles come with the repository: clone it and run `make reproduce` there")
     return root
 
-# %% ../nbs/13_stages.ipynb #d20527b5
+# %% ../nbs/13_stages.ipynb #139261d6
 def run_folder(
     name:str,        # profile
     root:Path=None,  # checkout; ours if not given
@@ -32,7 +33,7 @@ def run_folder(
     "Folder of everything that a run of profile `name` produces."
     return Path(root or checkout())/"data"/name
 
-# %% ../nbs/13_stages.ipynb #eeb09fa4
+# %% ../nbs/13_stages.ipynb #437a20a0
 def figures_folder(
     name:str,        # profile
     root:Path=None,  # checkout; ours if not given
@@ -42,7 +43,7 @@ def figures_folder(
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
-# %% ../nbs/13_stages.ipynb #577f666a
+# %% ../nbs/13_stages.ipynb #fc68f011
 class Profile(dict):
     "Settings, read by attribute: `profile.grpo.steps`. The whole of a profile also has a `name`."
     name = None
@@ -54,7 +55,7 @@ class Profile(dict):
         rows = [f"| `{key}` | {json.dumps(value)} |" for key, value in flat(self).items()]
         return "\n".join([f"**profile {self.name or ''}**\n", "| setting | value |", "|---|---|", *rows])
 
-# %% ../nbs/13_stages.ipynb #1bac7f28
+# %% ../nbs/13_stages.ipynb #9470d7c5
 def flat(
     tree:dict,      # nested settings
     prefix:str="",  # path of `tree` itself
@@ -63,7 +64,7 @@ def flat(
     parts = [flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v} for k, v in tree.items()]
     return {k: v for part in parts for k, v in part.items()}
 
-# %% ../nbs/13_stages.ipynb #bcf200b0
+# %% ../nbs/13_stages.ipynb #31c83e5f
 def _check(path, value, reference):
     "Raise `KeyError` for an unknown setting and `TypeError` for a value of the wrong type, both naming `path`."
     if path not in reference: raise KeyError(f"unknown setting {path!r}; there are {', '.join(reference)}")
@@ -71,7 +72,7 @@ def _check(path, value, reference):
     fits = type(value) is wanted or (wanted is float and type(value) is int) or (reference[path] is None and value is None)
     if not fits: raise TypeError(f"setting {path!r} must be {wanted.__name__}, not {type(value).__name__} ({value!r})")
 
-# %% ../nbs/13_stages.ipynb #2228f8a3
+# %% ../nbs/13_stages.ipynb #4ed1a0b7
 def _read(name, folder):
     "The settings that `name`.yaml states, flat. Raises `FileNotFoundError` with the names that exist."
     file = Path(folder)/f"{name}.yaml"
@@ -80,7 +81,7 @@ def _read(name, folder):
     try: return flat(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
     except yaml.YAMLError as e: raise ValueError(f"{file} is not valid YAML: {e}") from None
 
-# %% ../nbs/13_stages.ipynb #44b68c7d
+# %% ../nbs/13_stages.ipynb #01b162f6
 def _nested(settings, name):
     "Flat settings back as groups."
     tree = Profile()
@@ -92,7 +93,7 @@ def _nested(settings, name):
     tree.name = name
     return tree
 
-# %% ../nbs/13_stages.ipynb #1198ca01
+# %% ../nbs/13_stages.ipynb #33dfa70d
 def read_profile(
     name:str,             # file in `folder`, without `.yaml`
     folder:Path,          # folder of profiles, one of them `mini.yaml`
@@ -110,7 +111,7 @@ def read_profile(
         settings[path] = value
     return _nested(settings, name)
 
-# %% ../nbs/13_stages.ipynb #e08059db
+# %% ../nbs/13_stages.ipynb #caa88bb0
 def say(
     line:str,             # one line
     passing:bool=False,   # to be replaced by the next line?
@@ -120,7 +121,7 @@ def say(
         with open(watched, "a", encoding="utf-8") as f: f.write(("\t" if passing else "") + line + "\n")
     else: print(line, end="\r" if passing else "\n", flush=True)
 
-# %% ../nbs/13_stages.ipynb #42b20e72
+# %% ../nbs/13_stages.ipynb #51b227b8
 def profile(
     name:str,     # "smoke", "mini" or "paper"
     **overrides,  # settings to change; each is printed
@@ -128,14 +129,14 @@ def profile(
     "Settings of a profile of this project, strictly read."
     return read_profile(name, checkout()/"nbs"/"profiles", overrides)
 
-# %% ../nbs/13_stages.ipynb #d2365418
+# %% ../nbs/13_stages.ipynb #2f01e4f2
 def digest(
     value,  # anything that JSON can hold
 ) -> str:   # 16 hex digits
     "Hash of a value. Raises `TypeError` for what JSON cannot hold: a path or an array belongs to a stage's `inputs`."
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
-# %% ../nbs/13_stages.ipynb #795aae6e
+# %% ../nbs/13_stages.ipynb #9e477fca
 def bare(
     source:str,  # Python
 ) -> str:        # dump of its syntax tree
@@ -146,7 +147,7 @@ def bare(
             node.body = node.body[1:] or [ast.Pass()]
     return ast.dump(tree)
 
-# %% ../nbs/13_stages.ipynb #4751c1eb
+# %% ../nbs/13_stages.ipynb #e27f7c4a
 def _file(name):
     "The file of a module, or None. The module is not imported, nor are those around it."
     package, *inner = name.split(".")
@@ -155,7 +156,7 @@ def _file(name):
     path = Path(spec.origin).parent.joinpath(*inner)
     return next((str(p) for p in (path.with_suffix(".py"), path/"__init__.py") if p.exists()), None)
 
-# %% ../nbs/13_stages.ipynb #dde63396
+# %% ../nbs/13_stages.ipynb #2ee357f5
 def _imported(source, module):
     "Modules of the same package that `source` of `module` imports, at the top or inside functions."
     package, names = module.partition(".")[0], set()
@@ -166,7 +167,7 @@ def _imported(source, module):
             names |= {base} | {f"{base}.{a.name}" for a in node.names}
     return {n for n in names if n.startswith(package + ".") and _file(n)}
 
-# %% ../nbs/13_stages.ipynb #a703364c
+# %% ../nbs/13_stages.ipynb #168ef683
 @lru_cache(None)
 def _read_code(name, file, written):
     "Hash of a module's code and the modules that it imports; parsed once, unless the file is written again."
@@ -186,7 +187,7 @@ def code_hashes(
         todo += imported
     return dict(sorted(found.items()))
 
-# %% ../nbs/13_stages.ipynb #0a5eff00
+# %% ../nbs/13_stages.ipynb #737f9d05
 def _file_hash(path):
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
@@ -195,7 +196,7 @@ def _contents(folder):
     files = sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in ("manifest.json", ".key.json"))
     return {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": _file_hash(p)} for p in files}
 
-# %% ../nbs/13_stages.ipynb #a342f7bb
+# %% ../nbs/13_stages.ipynb #d4218a66
 def fingerprint(
     path:Path,  # folder of a stage, or any file or folder
 ) -> str:       # hash of the content
@@ -205,7 +206,7 @@ def fingerprint(
     if path.is_file(): return _file_hash(path)[:16]
     return digest(Manifest.load(path).outputs if (path/"manifest.json").exists() else _contents(path))
 
-# %% ../nbs/13_stages.ipynb #6e08d9b1
+# %% ../nbs/13_stages.ipynb #298fafed
 @dataclass
 class Manifest:
     "What made a folder, from what, and what it holds."
@@ -223,14 +224,10 @@ class Manifest:
         content = {k: v for k, v in asdict(self).items() if k != "folder"}
         _write(self.folder/"manifest.json", json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True))
 
-# %% ../nbs/13_stages.ipynb #33458bbe
-def _write(path, text):
-    "Write a file whole or not at all."
-    new = Path(path).with_suffix(".new")
-    new.write_text(text, encoding="utf-8")
-    os.replace(new, path)
+# %% ../nbs/13_stages.ipynb #42ab8764
+def _write(path, text): return write_atomic(path, text.encode())
 
-# %% ../nbs/13_stages.ipynb #0db7aae8
+# %% ../nbs/13_stages.ipynb #b409fc52
 def _cell(value): return str(value).replace("|", "\\|").replace("<", "&lt;")
 
 def _manifest_markdown(self):
@@ -241,7 +238,7 @@ def _manifest_markdown(self):
 
 Manifest._repr_markdown_ = _manifest_markdown
 
-# %% ../nbs/13_stages.ipynb #35263c45
+# %% ../nbs/13_stages.ipynb #f69aa568
 def _named(key):
     "The key as one level: what could have changed, by its name."
     return {**{f"parameter {k}": v for k, v in flat(key["parameters"]).items()}, **{f"code {k}": v for k, v in key["code"].items()},
@@ -252,7 +249,7 @@ def _changes(old, new):
     old, new = _named(old), _named(new)
     return ", ".join(sorted(k for k in old | new if old.get(k) != new.get(k)))
 
-# %% ../nbs/13_stages.ipynb #f863064c
+# %% ../nbs/13_stages.ipynb #87eed7c3
 def why_run(
     folder:Path,  # of a stage
     key:dict,     # what it would depend on now
@@ -265,7 +262,7 @@ def why_run(
     changed = _changes(made.key, key)
     return f"changed: {changed}" if changed else ""
 
-# %% ../nbs/13_stages.ipynb #92db927d
+# %% ../nbs/13_stages.ipynb #b9029fa3
 class Busy(RuntimeError): "Another run holds the folder."
 
 @contextmanager
@@ -283,7 +280,7 @@ def alone(
     try: yield
     finally: lock.release()
 
-# %% ../nbs/13_stages.ipynb #015bfaad
+# %% ../nbs/13_stages.ipynb #573cd7af
 def _reset_peak():
     try: Path("/proc/self/clear_refs").write_text("5")
     except OSError: pass
@@ -295,7 +292,7 @@ def _peak_mb():
         import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == "darwin" else 1024)
 
-# %% ../nbs/13_stages.ipynb #3937a1a8
+# %% ../nbs/13_stages.ipynb #299faf69
 LIBRARIES = "numpy pandas pillow torch transformers trl peft datasets accelerate".split()
 
 def versions() -> dict: # name -> version
@@ -303,7 +300,7 @@ def versions() -> dict: # name -> version
     known = {d: metadata.version(d) for d in LIBRARIES if importlib.util.find_spec({"pillow": "PIL"}.get(d, d))}
     return {"python": platform.python_version(), **known}
 
-# %% ../nbs/13_stages.ipynb #f7d0f658
+# %% ../nbs/13_stages.ipynb #7a78fe75
 def _beside(folder, suffix): return folder.with_name(folder.name + suffix)
 
 def _open_partial(folder, key):
@@ -316,7 +313,7 @@ def _open_partial(folder, key):
     _write(note, json.dumps(key))
     return partial, False
 
-# %% ../nbs/13_stages.ipynb #aeb3b611
+# %% ../nbs/13_stages.ipynb #ffa9ed1b
 def _settle(folder):
     "Put a finished partial folder in place of the old one."
     partial, old = _beside(folder, ".partial"), _beside(folder, ".old")
@@ -328,7 +325,7 @@ def _settle(folder):
     elif old.exists() and not folder.exists(): old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/13_stages.ipynb #b4249807
+# %% ../nbs/13_stages.ipynb #893f77bc
 def _run(folder, make, key, title, why):
     "Do the work of a stage, write its manifest, put it in place."
     partial, resumed = _open_partial(folder, key)
@@ -345,7 +342,7 @@ def _run(folder, make, key, title, why):
     _settle(folder)
     say(f"✓ {title} {run['seconds']:.1f} s")
 
-# %% ../nbs/13_stages.ipynb #b39dae80
+# %% ../nbs/13_stages.ipynb #9ebc7a3b
 class Missing(LookupError): "A stage would have to run."
 
 _looking = []  # not empty: nothing may run

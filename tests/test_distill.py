@@ -4,9 +4,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from datasets import Dataset, Features, Image, Value
+from filelock import FileLock
 from PIL import Image as PIL
 
-from globe.distill import (STRIKES, Answers, CoordinateTeacher, EndpointTeacher, SimulatedTeacher, alone, answer_files, distill, from_text, judgement, judgements, key, mend, ray_distill,
+from globe.distill import (STRIKES, Answers, CoordinateTeacher, EndpointTeacher, SimulatedTeacher, answer_files, distill, from_text, judgement, judgements, key, mend, ray_distill,
                            records)
 
 ANSWER = "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\nlocalizability: 0.9\n</answer>"
@@ -107,7 +108,7 @@ def test_a_broken_picture_is_a_record_with_an_error(tmp_path):
 
 
 def test_two_runs_on_one_file_do_not_mix(tmp_path):
-    with alone(tmp_path/"simulated-a.jsonl"), pytest.raises(RuntimeError, match="another run"):
+    with FileLock(tmp_path/"simulated-a.jsonl.lock"), pytest.raises(RuntimeError, match="another run"):
         distill(photos(1), [SimulatedTeacher()], tmp_path, progress=False)
 
 

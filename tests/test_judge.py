@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from globe import judge as J
+from globe.distill import Passing
 from globe.rewards import Localizability
 from globe.vlm import PROMPTS, VLM, load, tiny_model, tiny_processor, tiny_tokenizer
 
@@ -68,7 +69,7 @@ def test_the_same_seed_gives_the_same_judge(base, folder, tmp_path):
 
 
 def test_the_base_model_may_move(base, folder, tmp_path):
-    told = J.facts(folder)
+    told = J.about_judge(folder)
     assert told["base"] == str(base) and len(told["losses"]) == told["steps"] == 6
     assert not json.loads((folder / "judge.json").read_text())["base"].startswith("/"), "both may be moved together"
     assert J.Judge.load(folder, base=base).probability([picture(20)], TEXTS[:1]) == J.Judge.load(folder).probability([picture(20)], TEXTS[:1])
@@ -77,7 +78,7 @@ def test_the_base_model_may_move(base, folder, tmp_path):
 def test_model_and_judge_move_together(base, folder, tmp_path):
     for name, source in (("base", base), ("judge", folder)): shutil.copytree(source, tmp_path / name)
     (tmp_path / "judge" / "judge.json").write_text(json.dumps(json.loads((folder / "judge.json").read_text()) | dict(base="../base")))
-    assert J.facts(tmp_path / "judge")["base"] == str(tmp_path / "base")
+    assert J.about_judge(tmp_path / "judge")["base"] == str(tmp_path / "base")
     assert J.Judge.load(tmp_path / "judge").probability([picture(20)], TEXTS[:1]) == J.Judge.load(folder).probability([picture(20)], TEXTS[:1])
 
 
@@ -112,7 +113,7 @@ def test_auroc_counts_pairs_and_calibration_counts_rows(pairs):
     yes, no = [a for a, b in pairs if b], [a for a, b in pairs if not b]
     expected = np.mean([(a > b) + .5 * (a == b) for a in yes for b in no]) if yes and no else float("nan")
     assert np.isclose(J.auroc(p, label), expected, equal_nan=True)
-    assert 0 <= J.ece(p, label) <= 1 and J.reliability(p, label).n.sum() == len(p)
+    assert 0 <= J.ece(p, label) <= 1 and J.calibration(p, label).n.sum() == len(p)
 
 
 def test_hardened_rows_keep_the_truth():
@@ -177,7 +178,7 @@ def test_a_busy_endpoint_is_asked_again_and_a_refusal_is_not(endpoint):
     endpoint.said = [(503, "loading"), (429, "slow down"), reply(("yes", .6), ("no", .4))]
     assert at(endpoint, tries=3).probability([picture(20)], TEXTS[:1]) == pytest.approx([.6]) and len(endpoint.asked) == 3
     endpoint.said = [(503, "loading")] * 2
-    with pytest.raises(J.Passing, match="503: loading"): at(endpoint, tries=2).probability([picture(20)], TEXTS[:1])
+    with pytest.raises(Passing, match="503: loading"): at(endpoint, tries=2).probability([picture(20)], TEXTS[:1])
     endpoint.said = [(400, "top_logprobs must be at most 5")]
     with pytest.raises(ValueError, match="at most 5"): at(endpoint, tries=3).probability([picture(20)], TEXTS[:1])
     assert len(endpoint.asked) == 3 + 2 + 1
@@ -186,7 +187,7 @@ def test_a_busy_endpoint_is_asked_again_and_a_refusal_is_not(endpoint):
 def test_the_key_is_sent_and_never_told(endpoint, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     endpoint.said = (401, "wrong key sk-secret")
-    with pytest.raises(ValueError) as caught: at(endpoint).probability([picture(20)], TEXTS[:1])
+    with pytest.raises(PermissionError) as caught: at(endpoint).probability([picture(20)], TEXTS[:1])
     assert endpoint.keys == ["Bearer sk-secret"] and "secret" not in str(caught.value) and "secret" not in repr(vars(at(endpoint)))
     assert "secret" not in pickle.dumps(at(endpoint)).decode("latin-1")
 
@@ -225,16 +226,16 @@ def test_a_command_line_names_its_judge_in_the_environment(folder, endpoint, mon
 
 def test_a_shared_judge_says_the_same_and_leaves_its_host_as_it_was(base, folder):
     pictures, host = [picture(v) for v in (20, 230, 120)], load(base)
-    before, weights = J.ask(host, pictures, TEXTS), [p.data_ptr() for p in host.model.parameters()]
+    before, weights = J.first_logits(host, pictures, TEXTS), [p.data_ptr() for p in host.model.parameters()]
     shared = J.SharedJudge(host, folder)
     assert np.allclose(shared.probability(pictures, TEXTS), J.Judge.load(folder).probability(pictures, TEXTS), atol=1e-5)
-    assert torch.allclose(J.ask(host, pictures, TEXTS), before, atol=1e-4)
+    assert torch.allclose(J.first_logits(host, pictures, TEXTS), before, atol=1e-4)
     assert {p.data_ptr() for n, p in shared.vlm.model.named_parameters() if "lora" not in n} == set(weights), "the weights are in memory once"
     assert not any(p.requires_grad for n, p in shared.vlm.model.named_parameters() if "lora" in n)
     with pytest.raises(FileNotFoundError, match="train_judge"): J.SharedJudge(host, base)
 
 
 def test_a_shared_judge_that_fails_is_silent_afterwards(base, folder):
-    host = load(base); shared = J.SharedJudge(host, folder); before = J.ask(host, [picture(20)], TEXTS[:1])
+    host = load(base); shared = J.SharedJudge(host, folder); before = J.first_logits(host, [picture(20)], TEXTS[:1])
     with pytest.raises(Exception): shared.probability([None], [3])
-    assert torch.equal(J.ask(host, [picture(20)], TEXTS[:1]), before)
+    assert torch.equal(J.first_logits(host, [picture(20)], TEXTS[:1]), before)

@@ -98,22 +98,6 @@ def test_batches_by_length_pad_less_and_learn(start, data, tmp_path, monkeypatch
     assert moved(weights(start), weights(out))
 
 
-def test_variants_of_the_data_differ_in_their_checks_alone():
-    "Table 5: as many rows each time, none unanswered; the same seed draws the same."
-    photos = postcards.postcards(60, seed=2)
-    def row(i): return dict(id=photos[i]["id"], unanswered="b" * (i % 10 == 0), kept=i % 4 == 1, country_right=i % 2 == 1, city_right=True, km=0., reasoning=f"Reason {i}.", seen=[dict(text="sky", share=.3)], localizability=.8)
-    ledger = train.pd.DataFrame([row(i) for i in range(60)])
-    kinds = {kind: train.data_variant(kind, photos, ledger) for kind in train.VARIANTS}
-    number = {id: i for i, id in enumerate(photos["id"])}
-    assert {kind: len(d) for kind, d in kinds.items()} == dict(random=15, single=15, multi=15)
-    drawn = {kind: {number[id] for id in d["id"]} for kind, d in kinds.items()}
-    assert all(i % 10 for i in drawn["random"]) and any(i % 2 == 0 for i in drawn["random"])
-    assert all(i % 2 for i in drawn["single"]) and drawn["single"] != drawn["multi"] == set(range(1, 60, 4))
-    assert drawn["random"] == {number[id] for id in train.data_variant("random", photos, ledger)["id"]} != {number[id] for id in train.data_variant("random", photos, ledger, seed=1)["id"]}
-    assert len(train.data_variant("random", photos, ledger, rows=1000)) == 54
-    assert all("Reason" in row["completion"][0]["content"] for row in train.sft_rows(kinds["random"]))
-
-
 def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path):
     "A judge given as a folder shares the weights of the reference model where it was trained on the same model, and pays."
     pairs = data.select_columns(["id", "image", "reasoning"]).add_column("label", [0, 1] * 8)
@@ -184,7 +168,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_pat
     logs = [pd.read_csv(out / "log.csv").drop(columns="num_tokens" if kind == "sft" else []) for out in (whole, parts)]
     pd.testing.assert_frame_equal(*logs, check_exact=True)
     assert not moved(weights(whole), weights(parts))
-    assert all(train.meaning(c) for c in logs[0]), "each logged number is explained"
+    assert all(train.explained(c) for c in logs[0]), "each logged number is explained"
 
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
