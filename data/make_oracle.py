@@ -1,19 +1,14 @@
 "What naming the right city reaches on published benchmarks: `python data/make_oracle.py FOLDER` reads the tables im2gps*_places365.csv and yfcc25600_places365.csv of TIBHannover/GeoEstimation and writes data/oracle.csv."
 import sys
 from pathlib import Path
-import numpy as np, pandas as pd
-from scipy.spatial import cKDTree
+import pandas as pd
 from globe.evaluate import RADII, named, oracle, score, truth_file
-from globe.places import gazetteer
-
-def sphere(lat, lon): # degrees
-    la, lo = np.radians([lat, lon])
-    return np.stack([np.cos(la) * np.cos(lo), np.cos(la) * np.sin(lo), np.sin(la)], 1)
+from globe.places import _unit, gazetteer
 
 def nearest_place(truth):
     "The coordinate of the nearest entry of the gazetteer, districts and suburbs too."
     g = gazetteer()
-    at = cKDTree(sphere(g.lat, g.lon)).query(sphere(truth.lat, truth.lon))[1]
+    at = g.tree.query(_unit(truth.lat, truth.lon))[1]
     return score(pd.DataFrame(dict(id=truth.id, lat=g.lat[at], lon=g.lon[at])), truth[["id", "lat", "lon"]])
 
 def record(folder): # with the three tables

@@ -10,7 +10,7 @@ __all__ = ['FIELDS', 'ERRORS', 'OFF_TOPIC', 'FROM_LABEL', 'NOTHING', 'STRIKES', 
            'among', 'answer_file', 'answer_files', 'scan', 'mend', 'AnswerFile', 'Progress', 'ask', 'distill', 'lines',
            'named_files', 'records', 'judgements', 'Answers', 'ray_distill']
 
-# %% ../nbs/04_distill.ipynb #a7594dbd
+# %% ../nbs/04_distill.ipynb #80dcba5f
 import errno, hashlib, io, json, math, os, random, re, tempfile, threading, time
 from array import array
 from base64 import b64encode
@@ -26,10 +26,11 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from .places import EARTH_KM
 from .postcards import CLASSES, cities
 from .vlm import PROMPT_FILES, PROMPTS, answer_text, read_answer
 
-# %% ../nbs/04_distill.ipynb #65dd7eb6
+# %% ../nbs/04_distill.ipynb #aaeda367
 FIELDS = dict(localizable=None, localizability=None, reasoning="", city="", country="", lat=None, lon=None, confidence=None, text="", error="", seconds=0., prompt="",
               tokens=None, prompt_tokens=None)
 
@@ -39,7 +40,7 @@ def judgement(id,         # photo id
     "A judgement record, with empty fields where nothing is known."
     return dict(id=id, teacher=teacher) | FIELDS | fields
 
-# %% ../nbs/04_distill.ipynb #90236a9e
+# %% ../nbs/04_distill.ipynb #8fe7ea2b
 def from_text(id,           # photo id
               teacher,      # name of the teacher
               text,         # what the model wrote
@@ -51,33 +52,33 @@ def from_text(id,           # photo id
     return judgement(id, teacher, text=text, reasoning=a.reasoning, city=a.city, country=a.country, localizability=score,
                      localizable=None if score is None else score >= .5, **fields)
 
-# %% ../nbs/04_distill.ipynb #7df7a2b1
+# %% ../nbs/04_distill.ipynb #01e15e6a
 class Teacher(Protocol):
     "Whoever looks at photos."
     name: str
     def judge(self, rows: Iterable[dict]) -> Iterable[dict]:
         "One judgement for each photo row."
 
-# %% ../nbs/04_distill.ipynb #38153cf3
+# %% ../nbs/04_distill.ipynb #f5762feb
 def photo_rng(name,   # of the teacher
               seed,   # integer
               id):    # photo id
     "Random numbers for one teacher and one photo."
     return np.random.default_rng(int.from_bytes(hashlib.blake2b(f"{name}|{seed}|{id}".encode(), digest_size=8).digest(), "big"))
 
-# %% ../nbs/04_distill.ipynb #ac4fff49
+# %% ../nbs/04_distill.ipynb #add5d59b
 def simulated(name):  # of a teacher
     "`name`, if it says that the teacher is simulated. Raises ValueError otherwise."
     if "simulated" not in name: raise ValueError(f"{name!r} is a simulation: put 'simulated' into its name")
     return name
 
-# %% ../nbs/04_distill.ipynb #e32715a2
+# %% ../nbs/04_distill.ipynb #045beaf1
 ERRORS = {"wrong city": .06, "wrong country": .06, "invented": .08, "misjudged": .05, "off topic": .04}
 OFF_TOPIC = ("The photo is sharp and well lit.", "The colours are rich and the contrast is high.", "It was probably taken with a wide lens at noon.",
              "The composition follows the rule of thirds.", "The mood is calm and pleasant.")
 FROM_LABEL = "This answer is simulated from the label of the photo; nobody looked at the picture."
 
-# %% ../nbs/04_distill.ipynb #d9c0d8af
+# %% ../nbs/04_distill.ipynb #ac23d816
 def other_city(row,           # photo row with `city` and `country_code`
                rng,           # numpy generator
                same_country): # within the country of the photo, or outside it?
@@ -86,7 +87,7 @@ def other_city(row,           # photo row with `city` and `country_code`
     c = c[((c.country_code == row["country_code"]) == same_country) & (c.city != row["city"])]
     return tuple(c.iloc[rng.integers(len(c))][["city", "country"]]) if len(c) else None
 
-# %% ../nbs/04_distill.ipynb #47f7806a
+# %% ../nbs/04_distill.ipynb #85c79d24
 def invented(row,    # photo row, with `mask` where the picture is a postcard
              rng):   # numpy generator
     "A sentence about a thing that is not in the picture, or None."
@@ -95,7 +96,7 @@ def invented(row,    # photo row, with `mask` where the picture is a postcard
     name = rng.choice([c for i, c in enumerate(CLASSES) if i and i not in there])
     return str(rng.choice(["There is a {} in the picture.", "A {} can be seen.", "Behind it stands a {}."])).format(name)
 
-# %% ../nbs/04_distill.ipynb #886f9265
+# %% ../nbs/04_distill.ipynb #04f7379b
 NOTHING = "Nothing here tells the place."
 
 def noticed(sentences,  # true sentences about the picture
@@ -105,7 +106,7 @@ def noticed(sentences,  # true sentences about the picture
     seen = [s for s in rng.permutation(np.array(sentences, dtype=object)) if rng.random() < share]
     return seen or list(sentences[:1]) or [NOTHING]
 
-# %% ../nbs/04_distill.ipynb #15982be2
+# %% ../nbs/04_distill.ipynb #9f7d1099
 class SimulatedTeacher:
     "A stand-in for a large vision-language model: knows the facts of the picture, errs at stated rates."
     def __init__(self,
@@ -129,7 +130,7 @@ class SimulatedTeacher:
         score = rng.beta(5, 2) / 2 + (.5 if known != ("misjudged" in errs) else 0)
         return from_text(row["id"], self.name, answer_text(place[1], place[0], [text], score), injected=errs)
 
-# %% ../nbs/04_distill.ipynb #4788ad4a
+# %% ../nbs/04_distill.ipynb #2195435d
 def _place(self, row, rng, errs):
     "(city, country) and the errors that really happened."
     if row.get("localizable") is False: return other_city(row, rng, False), [e for e in errs if not e.startswith("wrong")]
@@ -148,17 +149,17 @@ def _reasoning(self, row, rng, errs):
 
 SimulatedTeacher._place, SimulatedTeacher._reasoning = _place, _reasoning
 
-# %% ../nbs/04_distill.ipynb #56e65124
+# %% ../nbs/04_distill.ipynb #49afb65d
 def displaced(lat, lon,   # degrees
               km,         # how far along the great circle
               bearing):   # direction in radians, 0 is north
-    "The point `km` away, as (lat, lon) in degrees, on a sphere of 6371 km."
-    p, q, d = math.radians(lat), math.radians(lon), km / 6371.
+    "The point `km` away, as (lat, lon) in degrees, on the mean sphere."
+    p, q, d = math.radians(lat), math.radians(lon), km / EARTH_KM
     to = math.asin(math.sin(p) * math.cos(d) + math.cos(p) * math.sin(d) * math.cos(bearing))
     turn = math.atan2(math.sin(bearing) * math.sin(d) * math.cos(p), math.cos(d) - math.sin(p) * math.sin(to))
     return math.degrees(to), (math.degrees(q + turn) + 180) % 360 - 180
 
-# %% ../nbs/04_distill.ipynb #cb640d60
+# %% ../nbs/04_distill.ipynb #c1006217
 class CoordinateTeacher:
     "A stand-in for GeoCLIP: the true coordinate, displaced."
     def __init__(self,
@@ -179,7 +180,7 @@ class CoordinateTeacher:
         sure = 1 / (1 + (km / 200) * math.exp(.5 * rng.normal()))
         return judgement(row["id"], self.name, lat=round(lat, 5), lon=round(lon, 5), confidence=round(sure, 4), injected=["far"] if km > 200 else [])
 
-# %% ../nbs/04_distill.ipynb #8afd8d71
+# %% ../nbs/04_distill.ipynb #efe96602
 def batches(items,  # any iterable
             n):     # items in a batch
     "Lists of `n` items, the last one shorter."
@@ -189,7 +190,7 @@ def batches(items,  # any iterable
         if len(batch) == n: yield batch; batch = []
     if batch: yield batch
 
-# %% ../nbs/04_distill.ipynb #20900464
+# %% ../nbs/04_distill.ipynb #ad0b1429
 class VLMTeacher:
     "A vision-language model in this process."
     def __init__(self,
@@ -207,7 +208,7 @@ class VLMTeacher:
             seconds = round((time.perf_counter() - start) / len(batch), 4)
             yield from (from_text(r["id"], self.name, t, seconds=seconds, prompt=PROMPT_FILES["teacher"]) for r, t in zip(batch, texts))
 
-# %% ../nbs/04_distill.ipynb #b1bed358
+# %% ../nbs/04_distill.ipynb #fd352e0e
 def question(image,          # PIL picture
              model,          # name of the model at the endpoint
              text=PROMPTS["teacher"],
@@ -221,7 +222,7 @@ def question(image,          # PIL picture
     content = [dict(type="image_url", image_url=dict(url=url)), dict(type="text", text=text)]
     return dict(model=model, messages=[dict(role="user", content=content)], max_tokens=max_tokens, temperature=0)
 
-# %% ../nbs/04_distill.ipynb #bd051393
+# %% ../nbs/04_distill.ipynb #9f3f9e52
 class Passing(Exception):
     "A failure that may pass; `wait` is the pause in seconds that the server asked for."
     def __init__(self, why, wait=None): super().__init__(why); self.wait = wait
@@ -234,7 +235,7 @@ def retry_after(value):  # header: seconds, or an HTTP date
     try: return max(0., parsedate_to_datetime(value).timestamp() - time.time())
     except (ValueError, TypeError): return None
 
-# %% ../nbs/04_distill.ipynb #2f9f6d5a
+# %% ../nbs/04_distill.ipynb #77045fe2
 def accepted(response):  # httpx.Response
     "The beginning of its body. Raises `Passing`, `ValueError` for a refused photo, `PermissionError` for a refused run."
     code, body = response.status_code, response.text[:200].replace("\n", " ")
@@ -251,21 +252,21 @@ def reply_text(response):  # httpx.Response
     if not isinstance(text, str) or not text.strip(): raise Passing("an empty answer")
     return text
 
-# %% ../nbs/04_distill.ipynb #3822bfff
+# %% ../nbs/04_distill.ipynb #4bf81c1d
 def spent(response):  # httpx.Response with a chat answer
     "What the answer cost: `tokens` written and `prompt_tokens` read, None where the server does not say."
     usage = response.json().get("usage")
     count = lambda name: n if isinstance(usage, dict) and type(n := usage.get(name)) is int else None
     return dict(tokens=count("completion_tokens"), prompt_tokens=count("prompt_tokens"))
 
-# %% ../nbs/04_distill.ipynb #0d37413c
+# %% ../nbs/04_distill.ipynb #00c5cc65
 def pause(n,           # failures of this photo so far, from 1
           backoff=1.,  # limit in seconds after the first
           most=60.):   # and at last
     "Seconds to wait before the next try, at random."
     return random.uniform(0, min(most, backoff * 2 ** min(n - 1, 30)))
 
-# %% ../nbs/04_distill.ipynb #833193a0
+# %% ../nbs/04_distill.ipynb #aad44b7d
 @dataclass
 class Endpoint:
     "One address of a model, as a teacher sees it; times are those of `time.monotonic`."
@@ -282,7 +283,7 @@ def next_endpoint(endpoints, now):  # list of `Endpoint`, time
     "Whom to ask: not one that is set aside, not one that must wait, but the least busy, and of those the longest unused."
     return min(endpoints, key=lambda e: (e.aside > now, max(0., e.wait - now), e.busy, e.used))
 
-# %% ../nbs/04_distill.ipynb #d43d36b9
+# %% ../nbs/04_distill.ipynb #af7027f0
 class Served:
     "A model behind one or more OpenAI-compatible endpoints; `_read` gets out of a response what is wanted."
     def __init__(self,
@@ -304,7 +305,7 @@ class Served:
 
 _ACCOUNT = threading.Lock()  # not of the object, which may travel to other processes
 
-# %% ../nbs/04_distill.ipynb #1592fdb3
+# %% ../nbs/04_distill.ipynb #cde62739
 def _take(self):
     "The endpoint for the next request. Raises RuntimeError when the budget is spent."
     with _ACCOUNT:
@@ -325,7 +326,7 @@ def _give_back(self, e, error):
 
 Served._take, Served._give_back = _take, _give_back
 
-# %% ../nbs/04_distill.ipynb #d19ddd8e
+# %% ../nbs/04_distill.ipynb #7994fcb6
 def _tried(self, client, body):
     "What `_post` gives. Raises the last `Passing` after `tries` requests, and any other failure at once."
     for n in range(1, self.tries + 1):
@@ -351,7 +352,7 @@ def _post(self, client, body):
 
 Served._tried, Served._post = _tried, _post
 
-# %% ../nbs/04_distill.ipynb #2554731b
+# %% ../nbs/04_distill.ipynb #534d4828
 def in_flight(work,     # function of one item
               items,    # any iterable
               n):       # calls under way at once
@@ -366,7 +367,7 @@ def in_flight(work,     # function of one item
             error = next((d.exception() for d in done if d.exception()), error)
     if error: raise error
 
-# %% ../nbs/04_distill.ipynb #c81090e1
+# %% ../nbs/04_distill.ipynb #04cd601e
 class EndpointTeacher(Served):
     "A vision-language model behind one or more OpenAI-compatible endpoints."
     remote = True  # it computes elsewhere: `distill` asks such teachers at the same time
@@ -394,7 +395,7 @@ class EndpointTeacher(Served):
                 if failed >= self.give_up:
                     raise ConnectionError(f"{self.name}: {failed} photos in a row got no answer (last: {record['error']}); start the endpoint and run the same command again")
 
-# %% ../nbs/04_distill.ipynb #6015049f
+# %% ../nbs/04_distill.ipynb #e50871ec
 def key(id):  # of a photo
     "64-bit hash of an id, the same for ever."
     return int.from_bytes(hashlib.blake2b(str(id).encode(errors="replace"), digest_size=8).digest(), "big")
@@ -403,7 +404,7 @@ def photo_keys(photos):  # dataset with `id`
     "The keys of all photos, as an array; only the ids are read."
     return np.fromiter((key(i) for batch in photos.select_columns("id").iter(10_000) for i in batch["id"]), np.uint64, len(photos))
 
-# %% ../nbs/04_distill.ipynb #c99ea218
+# %% ../nbs/04_distill.ipynb #ca89f569
 def among(keys,   # array
           done):  # array, is sorted in place
     "Which of `keys` are in `done`; `numpy.isin` needs several times the memory."
@@ -411,7 +412,7 @@ def among(keys,   # array
     at = np.searchsorted(done, keys)
     return np.append(done, np.uint64(0))[at] == keys if len(done) else np.zeros(len(keys), bool)
 
-# %% ../nbs/04_distill.ipynb #0c6a5295
+# %% ../nbs/04_distill.ipynb #1e23f496
 def answer_file(teacher,      # its name
                 shard=None):  # (i, n): the i-th of n shards, counted from 1
     "Name of the file that holds the answers. Raises ValueError for a shard that is not there."
@@ -426,7 +427,7 @@ def answer_files(out):  # folder that `distill` filled
     for p in sorted(Path(out).glob("*.jsonl")): found.setdefault(re.fullmatch(r"(.+?)(\.shard-\d+-of-\d+)?\.jsonl", p.name)[1], []).append(p)
     return found
 
-# %% ../nbs/04_distill.ipynb #65b21301
+# %% ../nbs/04_distill.ipynb #bb97a129
 def scan(path):  # a file of judgements; may be missing
     "(key of each line, 0 where it is no answer; which lines are to be kept: the first answer about each photo)."
     found, path = array("Q"), Path(path)
@@ -444,7 +445,7 @@ def mend(path):  # a file of judgements; may be missing
     if not keep.all(): _rewrite(Path(path), keep)
     return found[keep]
 
-# %% ../nbs/04_distill.ipynb #d340a9af
+# %% ../nbs/04_distill.ipynb #fa26b10c
 def _rewrite(path, keep):
     "Keep the lines marked in `keep`, atomically."
     fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=path.name)
@@ -453,7 +454,7 @@ def _rewrite(path, keep):
         os.replace(tmp, path)
     except BaseException: os.unlink(tmp); raise
 
-# %% ../nbs/04_distill.ipynb #ab3561c1
+# %% ../nbs/04_distill.ipynb #4fcd8eac
 class AnswerFile:
     "Appends judgements to `path`, one whole line at a time."
     def __init__(self, path): self.path, self.file, self.synced, self.lines = Path(path), open(path, "ab", buffering=0), time.monotonic(), 0
@@ -473,7 +474,7 @@ class AnswerFile:
     def sync(self): os.fsync(self.file.fileno()); self.synced = time.monotonic()
     def close(self): self.sync(); self.file.close()
 
-# %% ../nbs/04_distill.ipynb #72996bc4
+# %% ../nbs/04_distill.ipynb #95b547ff
 class Progress:
     "Counts records as they come and tells about it."
     def __init__(self, name,   # of the teacher
@@ -502,7 +503,7 @@ class Progress:
 
     def close(self): self.tell(); self.bar.close()
 
-# %% ../nbs/04_distill.ipynb #eb393574
+# %% ../nbs/04_distill.ipynb #012b6b68
 def ask(photos,         # dataset of photo rows
         teacher,        # a `Teacher`
         out,            # folder for the answers
@@ -523,7 +524,7 @@ def ask(photos,         # dataset of photo rows
         finally: file.close(); count.close()
     return dict(teacher=teacher.name, photos=mine, known=mine - len(missing), asked=file.lines, failed=count.failed, tokens=count.tokens, seconds=round(time.perf_counter() - start, 2))
 
-# %% ../nbs/04_distill.ipynb #3807c15b
+# %% ../nbs/04_distill.ipynb #6bf79001
 def _missing(photos, name, path, shard):
     "(photos of this shard, indices of those without an answer)."
     keys, others = photo_keys(photos), [p for p in answer_files(path.parent).get(name, []) if p != path]
@@ -534,7 +535,7 @@ def _missing(photos, name, path, shard):
     done = [mend(path)] + [found[keep] for found, keep in map(scan, others)]
     return int(mine.sum()), np.flatnonzero(mine & ~among(keys, np.concatenate(done)))
 
-# %% ../nbs/04_distill.ipynb #46fd0a65
+# %% ../nbs/04_distill.ipynb #a071c873
 def _records(photos, missing, teacher):
     "Judgements of the missing photos, and an error record for each picture that cannot be opened."
     broken = []
@@ -547,13 +548,13 @@ def _records(photos, missing, teacher):
         yield record
     yield from broken
 
-# %% ../nbs/04_distill.ipynb #3d78d1c1
+# %% ../nbs/04_distill.ipynb #f2e6c9e1
 def doubled(photos):
     "Does an id come twice?"
     keys = photo_keys(photos); keys.sort()
     return bool((keys[1:] == keys[:-1]).any())
 
-# %% ../nbs/04_distill.ipynb #f319d600
+# %% ../nbs/04_distill.ipynb #b198dac4
 def distill(photos,         # dataset of photo rows; ids must be unique
             teachers,       # list of `Teacher`
             out,            # folder; one file of judgements per teacher
@@ -574,7 +575,7 @@ def distill(photos,         # dataset of photo rows; ids must be unique
     counts |= {name: job.result() for name, job in begun.items()}
     return pd.DataFrame([counts[name] for name in names])
 
-# %% ../nbs/04_distill.ipynb #4a521df9
+# %% ../nbs/04_distill.ipynb #d6e8c1b4
 def lines(path):  # file of judgements
     "(offset, judgement) of each line; what a kill has torn is passed over, as no answer."
     at = 0
@@ -592,7 +593,7 @@ def named_files(out, teachers=None):  # folder that `distill` filled, names or N
         raise FileNotFoundError(f"no answers of {missing if names else 'any teacher'} in {out}; run `distill` first")
     return {n: files[n] for n in names}
 
-# %% ../nbs/04_distill.ipynb #1f69c1dd
+# %% ../nbs/04_distill.ipynb #5ab5bfdd
 def records(out,            # folder that `distill` filled
             teachers=None): # names to read; all if not given
     "Every answer in `out`, teacher by teacher. Raises FileNotFoundError when there is none."
@@ -609,7 +610,7 @@ def judgements(out, teachers=None):
     "What `records` gives, as a table."
     return pd.DataFrame(records(out, teachers))
 
-# %% ../nbs/04_distill.ipynb #4a9cf51c
+# %% ../nbs/04_distill.ipynb #5b1daf84
 def _index(paths):
     "(keys in order, number of the file, offset in it, did anybody say a word?); a failure hides no answer."
     keys, file, at, bad, said = array("Q"), array("H"), array("q"), bytearray(), False
@@ -622,7 +623,7 @@ def _index(paths):
     order = order[np.append(True, keys[order[1:]] != keys[order[:-1]])[:len(order)]]
     return keys[order], file[order], at[order], said
 
-# %% ../nbs/04_distill.ipynb #6ed31ccd
+# %% ../nbs/04_distill.ipynb #808ac0c8
 class Answers(Mapping):
     "Photo id → {teacher → judgement}, read from `out` when asked for; 18 bytes of memory for an answer."
     def __init__(self, out,       # folder that `distill` filled
@@ -643,7 +644,7 @@ class Answers(Mapping):
     def __iter__(self): return iter(dict.fromkeys(r["id"] for paths in self.files.values() for p in paths for _, r in lines(p)))
     def __len__(self): return len(np.unique(np.concatenate([keys for keys, *_ in self.index.values()])))
 
-# %% ../nbs/04_distill.ipynb #d5b8d4cf
+# %% ../nbs/04_distill.ipynb #77900ec0
 def ray_distill(load,      # function without arguments that gives the photos, called on the worker
                 teachers,  # function without arguments that gives the teachers, called on the worker
                 out,       # folder that all workers see

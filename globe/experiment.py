@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODELS', 'VARIANTS', 'OFFICIAL', 'Run', 'camera_roll']
 
-# %% ../nbs/14_experiment.ipynb #925af5c7
+# %% ../nbs/14_experiment.ipynb #86a2d6ae
 import os, shutil
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,13 @@ from . import evaluate
 from . import stages
 from .stages import checkout, figures_folder, profile, run_folder, say
 
-# %% ../nbs/14_experiment.ipynb #c979d2b4
+# %% ../nbs/14_experiment.ipynb #a1be0137
 MODELS = {"start-direct": "zero-shot, no reasoning", "start": "zero-shot", "sft": "SFT", "grpo-accuracy": "GRPO, accuracy reward", "grpo-localizable": "GRPO, accuracy and localizability",
           "grpo-recommended": "GRPO, accuracy and grounding", "grpo-all-readme": "GRPO, all rewards"} # Table 3
 VARIANTS = {"random": "random rows", "single": "validated by one teacher", "multi": "validated by several"} # Table 5: data; the last is MP16-Reason
 OFFICIAL = {"train": "mp16-reason-train", "test": "mp16-reason-test", "shifted": "im2gps3k"} # benchmarks, where `photos.source` names a folder (of the checkout, if it is relative)
 
-# %% ../nbs/14_experiment.ipynb #cfb58a02
+# %% ../nbs/14_experiment.ipynb #9dc39169
 class Run:
     "The stages of one profile. Each method makes its stage if it has to, and returns what the next one needs."
     def __init__(self, name="mini", # profile
@@ -34,7 +34,7 @@ class Run:
         self.variants = [m if v == "multi" else f"{m}@{v}" for m in ("sft", "grpo-all-readme") for v in VARIANTS if seeds > 1 or m == "sft"] # compared, by data
     def __repr__(self): return f"Run({self.profile.name!r}, seeds={len(self.seeds)})"
 
-# %% ../nbs/14_experiment.ipynb #83f43e02
+# %% ../nbs/14_experiment.ipynb #924d2d69
 def _watch(title): # of the stage
     "Passes a trainer's lines on as passing progress lines."
     return lambda line: say(f"  {title}: {line}", passing=True)
@@ -53,14 +53,18 @@ def _read(folder):
     from datasets import Dataset
     return Dataset.from_parquet(str(Path(folder) / "data.parquet"), cache_dir=str(run_folder("cache") / "datasets"))
 
-# %% ../nbs/14_experiment.ipynb #6caba8e4
+# %% ../nbs/14_experiment.ipynb #43da28e7
+def _collection(source): # of the profile
+    "A folder of benchmarks, of the checkout if it is relative; `owner/dataset@commit` stays."
+    return source if "@" in source else checkout() / source
+
 def _photos(self:Run, split): # "train", "test" or "shifted"
     "Photo rows of a split, rendered from its own seed."
     from globe.postcards import postcards
     p, number = self.profile.photos, ["train", "test", "shifted"].index(split)
     if p.source:
         from globe.photos import load_benchmark
-        return load_benchmark(OFFICIAL[split], checkout() / p.source)
+        return load_benchmark(OFFICIAL[split], _collection(p.source))
     how = dict(n=p[split], seed=p.seed + number, style="winter" if split == "shifted" else "summer", held_out=False if split == "train" else None,
                localizable_share=p.localizable if split == "train" else 1.)
     out = self.folder / "photos" / split
@@ -70,9 +74,9 @@ def _photos(self:Run, split): # "train", "test" or "shifted"
 def _photos_at(self:Run, split): # as `photos`
     "What stands for a split's photos among the inputs of later stages: their folder, or the table of the benchmark."
     from globe.photos import benchmark_table
-    return benchmark_table(OFFICIAL[split], checkout() / self.profile.photos.source) if self.profile.photos.source else self.folder / "photos" / split
+    return benchmark_table(OFFICIAL[split], _collection(self.profile.photos.source)) if self.profile.photos.source else self.folder / "photos" / split
 
-# %% ../nbs/14_experiment.ipynb #4635684c
+# %% ../nbs/14_experiment.ipynb #664d1e1c
 def _start(self:Run):
     "Folder of the pre-trained student; in profile `paper` the id of the model named there."
     from globe import vlm
@@ -97,7 +101,7 @@ def _start(self:Run):
     stage(out, make, dict(s), ["globe.vlm"], title="student: see, name, answer")
     return out
 
-# %% ../nbs/14_experiment.ipynb #777f889c
+# %% ../nbs/14_experiment.ipynb #ab558a70
 def _ceiling(self:Run):
     "Folder of the supervised upper bound."
     from globe import vlm
@@ -111,7 +115,7 @@ def _ceiling(self:Run):
     stage(out, make, dict(s), ["globe.vlm"], [start], "upper bound: trained on labels")
     return out
 
-# %% ../nbs/14_experiment.ipynb #d2a85f75
+# %% ../nbs/14_experiment.ipynb #d92e1ef8
 def _segmenter_at(self:Run):
     "Folder or hub id of the segmenter of check four."
     s, out = self.profile.segmenter, self.folder / "models" / "segmenter"
@@ -128,7 +132,7 @@ def _segmenter(self:Run):
     from globe.validate import load_segmenter
     return load_segmenter(self.segmenter_at())
 
-# %% ../nbs/14_experiment.ipynb #31f0bbfc
+# %% ../nbs/14_experiment.ipynb #c585eee8
 def _teachers(self:Run):
     "The teachers of the profile, the lead first: models at endpoints (`url model`, separated by commas), or simulations named so."
     from globe import distill
@@ -146,7 +150,7 @@ def _judgements(self:Run):
     stage(out, make, dict(teachers=[t.name for t in self.teachers()]), ["globe.distill"], [self.photos_at("train")], "distillation")
     return out
 
-# %% ../nbs/14_experiment.ipynb #3e85fc53
+# %% ../nbs/14_experiment.ipynb #53884810
 def _mp16_reason(self:Run):
     "(MP16-Reason, ledger)."
     out, photos, judgements, segmenter = self.folder / "mp16-reason", self.photos("train"), self.judgements(), self.segmenter_at()
@@ -161,7 +165,7 @@ def _mp16_reason(self:Run):
     stage(out, make, dict(c), ["globe.validate"], [self.photos_at("train"), judgements, segmenter], "validation: MP16-Reason")
     return _read(out), pd.read_parquet(out / "ledger.parquet")
 
-# %% ../nbs/14_experiment.ipynb #0af878be
+# %% ../nbs/14_experiment.ipynb #aef87b4e
 def _rows_of(self:Run, variant): # "random", "single" or "multi", see `validate.ablation`
     "(training rows of one variant, folder with them)."
     data, ledger = self.mp16_reason()
@@ -174,7 +178,7 @@ def _rows_of(self:Run, variant): # "random", "single" or "multi", see `validate.
     stage(out, make, dict(score=c.score, within=c.within), ["globe.validate"], [self.photos_at("train"), self.folder / "mp16-reason"], f"data of Table 5: {VARIANTS[variant]}")
     return _read(out), out
 
-# %% ../nbs/14_experiment.ipynb #6b1c809c
+# %% ../nbs/14_experiment.ipynb #6bfd2831
 def _judge_at(self:Run):
     "Folder of the localizability judge."
     j, start, out = self.profile.judge, self.start(), self.folder / "models" / "judge"
@@ -192,7 +196,7 @@ def _judge(self:Run):
     from globe.judge import Judge
     return Judge.load(self.judge_at())
 
-# %% ../nbs/14_experiment.ipynb #ce33c99b
+# %% ../nbs/14_experiment.ipynb #0da00b46
 def _judged(name): # as for `trained`
     "Does the configuration pay for localizability?"
     from globe.rewards import WEIGHTS
@@ -215,7 +219,7 @@ def _trained(self:Run, name, # "sft" or "grpo-…", a configuration of `globe.re
     stage(out, make, dict(settings, seed=seed), ["globe.train"], inputs, f"training: {MODELS[how]}{variant and f', {VARIANTS[variant]}'}, seed {seed}")
     return out
 
-# %% ../nbs/14_experiment.ipynb #0e959dae
+# %% ../nbs/14_experiment.ipynb #111cacf0
 def _train_one(job): # (profile name, settings, model name, seed)
     "One training run in a process of its own."
     os.environ["TQDM_DISABLE"] = "1"  # the lines of `say` are the progress
@@ -250,7 +254,7 @@ def _train(self:Run, names): # keys of `MODELS`, or "ceiling"
     workers = 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0)) # as the kernels count, see `reproduce.kernel_environment`
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn")) as pool: list(pool.map(_train_one, jobs))
 
-# %% ../nbs/14_experiment.ipynb #f8922511
+# %% ../nbs/14_experiment.ipynb #0dd2bae8
 def _own_judgements(self:Run, pictures): # from `photos.from_folder`
     "(names of the teachers, folder with their answers) for photographs of one's own."
     from globe import distill, vlm
@@ -263,7 +267,7 @@ def _own_judgements(self:Run, pictures): # from `photos.from_folder`
     stage(out, make, dict(teachers=names), ["globe.distill", "globe.vlm"], [pictures.cache_files[0]["filename"], start], "own photographs: answers")
     return names, out
 
-# %% ../nbs/14_experiment.ipynb #abf9e3f0
+# %% ../nbs/14_experiment.ipynb #7db9b144
 def _answers(self:Run, name, # key of `MODELS`, or "ceiling"
              split,          # "test" or "shifted"
              seed=0):        # training seed, for trained models
@@ -288,7 +292,7 @@ def _evaluations(self:Run, name, split="test"): # as `answers`
     seeds = self.seeds if name.startswith(("sft", "grpo")) else [0]
     return [evaluate.score(self.answers(name, split, s), truth, MODELS.get(name, name)) for s in seeds]
 
-# %% ../nbs/14_experiment.ipynb #a0947712
+# %% ../nbs/14_experiment.ipynb #d9e1a32d
 def camera_roll(folder,  # made if missing
                 n=12,    # pictures
                 seed=5): # of the postcards
@@ -305,5 +309,5 @@ def camera_roll(folder,  # made if missing
         row["image"].save(folder / f"{row['id']}.jpg", quality=92, exif=exif)
     return folder
 
-# %% ../nbs/14_experiment.ipynb #a629637e
+# %% ../nbs/14_experiment.ipynb #8f55a95a
 for _f in (_photos, _photos_at, _start, _ceiling, _segmenter, _segmenter_at, _teachers, _judgements, _mp16_reason, _rows_of, _judge, _judge_at, _trained, _train, _own_judgements, _answers, _evaluations): setattr(Run, _f.__name__[1:], _f)

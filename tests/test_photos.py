@@ -1,5 +1,5 @@
 """Photographs as people and machines really send them."""
-import io, math, os
+import io, math, os, zipfile
 import pandas as pd, pytest
 from pathlib import Path
 from PIL import Image
@@ -217,6 +217,45 @@ def test_parquet_with_pictures(tmp_path):
 @pytest.mark.parametrize("name", photos.BENCHMARKS)
 def test_missing_benchmark_says_what_to_fetch(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="put .* into that folder"): load_benchmark(name, tmp_path)
+
+
+def test_missing_benchmark_names_its_dataset_on_the_hub(tmp_path):
+    with pytest.raises(FileNotFoundError, match="globe-project/MP16-Reason@COMMIT"): load_benchmark("mp16-reason-test", tmp_path)
+    with pytest.raises(FileNotFoundError) as error: load_benchmark("im2gps", tmp_path)
+    assert "COMMIT" not in str(error.value)
+
+
+def test_dataset_of_the_hub_at_a_commit(tmp_path, monkeypatch):
+    "The hub is a stand-in that records what is asked of it, and writes the files that match."
+    import fnmatch, huggingface_hub
+    monkeypatch.setenv("GLOBE_CACHE", str(tmp_path))
+    asked = []
+    def snapshot_download(dataset, repo_type, revision, allow_patterns, local_dir):
+        asked.append((dataset, repo_type, revision, allow_patterns))
+        wanted = [f for f in ("README.md", "mp16-reason-test-12k.csv", "eval_images.zip", "mp16-reason-train-images.zip") if any(fnmatch.fnmatch(f, p) for p in allow_patterns)]
+        Path(local_dir).mkdir(parents=True, exist_ok=True)
+        for name in wanted:
+            if name.endswith(".csv"): (Path(local_dir)/name).write_text("IMG_ID,LAT,LON,city,country\na,-22.56,17.08,Windhoek,NA\n")
+            else:
+                with zipfile.ZipFile(Path(local_dir)/name, "w") as z: z.writestr("a.jpg", encoded())
+        return str(local_dir)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    commit = "0123456789" * 4
+    for _ in range(2): assert load_benchmark("mp16-reason-test", f"globe-project/MP16-Reason@{commit}")["country_code"][:] == ["NA"]
+    assert asked[0][:3] == ("globe-project/MP16-Reason", "dataset", commit)
+    folder = tmp_path/"benchmarks"/f"globe-project--MP16-Reason@{commit}"
+    assert sorted(p.name for p in folder.iterdir()) == ["eval_images", "eval_images.zip", "mp16-reason-test-12k.csv"]
+    (folder/"eval_images.part").mkdir(); (folder/"eval_images"/"a.jpg").rename(folder/"a.jpg"); (folder/"eval_images").rmdir(); (folder/"a.jpg").unlink() # cut off while it unpacked
+    assert len(load_benchmark("mp16-reason-test", f"globe-project/MP16-Reason@{commit}")) == 1
+    with pytest.raises(ValueError, match="may change"): load_benchmark("mp16-reason-test", "globe-project/MP16-Reason@main")
+
+
+def test_archives_are_to_be_unpacked(tmp_path):
+    fill(tmp_path, **{"mp16-reason-test-12k__csv": "IMG_ID,LAT,LON,city,country\na,-22.56,17.08,Windhoek,NA\n"})
+    with zipfile.ZipFile(tmp_path/"eval_images.zip", "w") as z: z.writestr("a.jpg", encoded())
+    with pytest.raises(FileNotFoundError, match="unzip '.*eval_images.zip' -d '.*eval_images'"): load_benchmark("mp16-reason-test", tmp_path)
+    with zipfile.ZipFile(tmp_path/"eval_images.zip") as z: z.extractall(tmp_path/"eval_images")
+    assert load_benchmark("mp16-reason-test", tmp_path)["country_code"][:] == ["NA"]
 
 
 # the real photographs

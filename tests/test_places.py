@@ -38,6 +38,70 @@ def test_golden_names(city, country, name, code):
     assert (place.city, place.country_code, place.kind) == (name, code, "city")
 
 
+@pytest.mark.parametrize("written, code", [
+    ("England, UK", "GB"), ("United Kingdom (England)", "GB"), ("UK (Wales)", "GB"), ("Korea, Republic of", "KR"), ("Korea, Rep.", "KR"), ("Korea, Dem. People's Rep.", "KP"),
+    ("Korea, Democratic People's Republic of", "KP"), ("Korea (North)", "KP"), ("Congo, Democratic Republic of the", "CD"), ("Congo, Dem. Rep.", "CD"), ("Congo, Rep.", "CG"),
+    ("Dem. Rep. Congo", "CD"), ("Bahamas, The", "BS"), ("Gambia, The", "GM"), ("U S A", "US"), ("U. S.", "US"), ("U.S.A.", "US"), ("France \U0001f1eb\U0001f1f7", "FR"),
+    ("\U0001f1eb\U0001f1f7 France", "FR"), ("Georgia, USA", "US"), ("Georgia (USA)", "US"), ("Georgia", "GE"), ("Republic of Georgia", "GE"), ("Dominican Rep.", "DO"), ("S. Sudan", "SS"),
+    ("Central African Rep.", "CF"), ("Bosnia and Herz.", "BA"), ("Bolivia, Plurinational State of", "BO"), ("Venezuela (Bolivarian Republic of)", "VE"), ("Iran, Islamic Rep.", "IR"),
+    ("Egypt, Arab Rep.", "EG"), ("Tanzania, United Republic of", "TZ"), ("Micronesia (Federated States of)", "FM"), ("Moldova, Republic of", "MD"), ("Taiwan, Province of China", "TW"),
+    ("Rep. of Ireland", "IE"), ("Virgin Islands, British", "VG"), ("Puerto Rico, USA", "PR"), ("Hong Kong, China", "HK"), ("Trinidad & Tobago", "TT"), ("Paris, France", "FR"), ("St. Vincent & the Grenadines", "VC"),
+    ("Former Yugoslav Republic of Macedonia", "MK"), ("Phillipines", "PH"), ("Niger", "NE"), ("Nigeria", "NG"), ("IN", "IN"), ("NO", "NO"), ("BE", "BE"),
+    ("Indiana", ""), ("Texas", ""), ("Ontario", ""), ("Ontario, CA", ""), ("Niger, Nigeria", ""), ("Finland, Sweden", ""), ("Spain/France", ""), ("rural area", ""), ("...", ""), ("()", "")])
+def test_forms_of_a_country(written, code): assert country_code(written) == code
+
+
+def test_a_country_that_cannot_be_read_is_said():
+    for country in ("Ontario", "Atlantis", "Ontario, CA"):
+        place, reason = locate_why("London", country)
+        assert place.ambiguous and place.city == "London" and f"{country!r} was not read as a country" in reason
+    place, reason = locate_why("London, Ontario")
+    assert place.ambiguous and "the rest means another place" in reason
+    place, reason = locate_why("Germany", "Atlantis")
+    assert place.kind == "country" and place.ambiguous and "not read" in reason
+    assert locate("Boston", "Arizona").ambiguous and not locate("Boston", "Massachusetts").ambiguous and not locate("Greater Boston", "Massachusetts").ambiguous
+    assert not locate("Kreuzberg, Berlin").ambiguous and not locate("Bombay (Mumbai)").ambiguous and not locate("Lyon, France").ambiguous
+
+
+@pytest.mark.parametrize("city, country, lat, lon", [("Springfield", "Illinois", 39.8, -89.64), ("Springfield", "Illinois, USA", 39.8, -89.64), ("Springfield, Illinois, USA", "", 39.8, -89.64),
+                                                     ("Atlanta", "Georgia", 33.75, -84.39), ("Atlanta, Georgia", "", 33.75, -84.39), ("Atlanta", "Georgia, USA", 33.75, -84.39),
+                                                     ("Atlanta, Georgia", "USA", 33.75, -84.39), ("Tbilisi, Georgia", "", 41.69, 44.83), ("Tbilisi", "Georgia", 41.69, 44.83)])
+def test_states_of_the_usa_and_georgia(city, country, lat, lon):
+    place = locate(city, country)
+    assert (place.lat, place.lon) == pytest.approx((lat, lon), abs=.05)
+
+
+@pytest.mark.parametrize("city, country, code", [("Wales", "", "GB"), ("England", "UK", "GB"), ("Scotland", "United Kingdom", "GB"), ("England, UK", "", "GB"), ("Phillipines", "", "PH"),
+                                                 ("", "Phillipines", "PH"), ("France", "France", "FR"), ("USA", "USA", "US"), ("Georgia, USA", "", "US"), ("California", "USA", "US"),
+                                                 ("Texas", "", "US"), ("", "Texas", "US"), ("Colombia", "", "CO"), ("Colombia, South America", "", "CO"), ("rural area", "France", "FR"), ("Xyzzy, France", "", "FR"), ("Xyzzyville", "Washington", "US")])
+def test_no_city_is_invented_for_a_country_or_a_region(city, country, code):
+    place, reason = locate_why(city, country)
+    assert (place.kind, place.country_code) == ("country", code) and ("country only" in reason or "its own point" in reason)
+
+
+@pytest.mark.parametrize("city, country, name", [("Mexico", "Mexico", "Mexico City"), ("Singapore", "Singapore", "Singapore"), ("Luxembourg", "Luxembourg", "Luxembourg"), ("New York", "", "New York City"),
+                                                 ("New York, USA", "", "New York City"), ("Washington", "USA", "Washington"), ("Leeds, UK", "", "Leeds"), ("Ponce", "Puerto Rico, USA", "Ponce")])
+def test_cities_called_like_their_country_or_state(city, country, name): assert locate(city, country).city == name
+
+
+def test_a_country_without_cities_says_so():
+    for city in ("McMurdo Station", ""): assert locate_why(city, "Antarctica") == (None, "the gazetteer has no city in Antarctica, so it has no point")
+
+
+@pytest.mark.parametrize("thing", [["Rome"], ("Rome",), {"city": "Rome"}, 5, 5.5, b"Rome", True, np.array(["Rome", "Oslo"])])
+def test_what_is_no_text_is_refused_with_a_reason(thing):
+    for asked in ((thing, "Italy"), ("Rome", thing)):
+        place, reason = locate_why(*asked)
+        assert place is None and f"not {type(thing).__name__}" in reason
+    assert country_code(thing) == "" and not same_country(thing, thing) and not same_city(thing, thing)
+    assert not same_city(thing, thing, match="released") and not same_country(thing, "Italy", match="released")
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, np.float32("nan"), pd.NA])
+def test_what_is_missing_is_not_given(missing):
+    assert locate_why(missing, missing) == (None, "nothing that could be located was given") and locate("Rome", missing) == locate("Rome") and locate(missing, "Italy") == locate("", "Italy")
+
+
 def test_state_after_the_comma_narrows():
     assert locate("Portland, Maine", "USA").lat == pytest.approx(43.66, abs=.05) and locate("Portland, Oregon", "USA").lat == pytest.approx(45.52, abs=.05)
 
@@ -66,6 +130,18 @@ def test_same_countries(a, b): assert same_country(a, b)
 def test_same_city_knows_aliases_and_districts():
     assert same_city("Köln", "Cologne", "Germany") and same_city("Manhattan", "New York City", "USA") and same_city("Xyzzy", "xyzzy")
     assert not same_city("York", "New York") and not same_city("", "") and not same_city("Brooklyn", "Manhattan, New York", "USA") and not same_city("Lyon", "Nice", "France")
+
+
+@pytest.mark.parametrize("word", ["rural area", "unknown", "Unknown city", "n/a", "countryside", "a small coastal town", "village in the countryside", "not specified", "None", "England", "UK", ""])
+def test_what_names_no_city_is_the_same_as_nothing(word):
+    assert not same_city(word, word, "UK") and not same_city(word, "London", "UK")
+
+
+def test_ambiguous_bare_names_agree_with_fuller_ones():
+    states = [f"Springfield, {s}" for s in ("Illinois", "Missouri", "Massachusetts")]
+    assert all(same_city("Springfield", s, "USA") and same_city(s, "Springfield", "USA") for s in states)
+    assert not any(same_city(a, b, "USA") for a in states for b in states if a != b)
+    assert not same_city("Paris", "Paris, Texas", "USA") or locate("Paris", "USA").ambiguous
 
 
 def test_every_country_is_found_by_its_code_and_its_name():
