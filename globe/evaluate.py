@@ -9,7 +9,7 @@ __all__ = ['RADII', 'COLUMNS', 'accuracy', 'geoscore', 'wilson', 'bootstrap', 'i
            'nearest_picture', 'near_ratio', 'picture_hashes', 'near_duplicates', 'reliability', 'risk_coverage',
            'truth_file', 'need', 'prediction_file', 'readable', 'from_answers', 'by_coordinate', 'score_files']
 
-# %% ../nbs/10_evaluate.ipynb #02ee13ea
+# %% ../nbs/10_evaluate.ipynb #cd37cd06
 import csv, html, io, json, math, re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,22 +20,22 @@ import pandas as pd
 
 from .places import EARTH_KM, _unit, continent, degrees, distance_km, locate, nearest, same_city, same_country
 
-# %% ../nbs/10_evaluate.ipynb #c74a4c94
+# %% ../nbs/10_evaluate.ipynb #3a073ca8
 RADII = (1, 25, 200, 750, 2500) # km: street, city, region, country, continent (paper, section 4.1)
 
-# %% ../nbs/10_evaluate.ipynb #596fac02
+# %% ../nbs/10_evaluate.ipynb #bcf06e1e
 def accuracy(km,         # great-circle errors in km [n], NaN where the answer has no coordinate
              radius=25): # threshold in km, inclusive
     "Share of *all* answers within `radius` (the metric of Table 2), 0 to 1; NaN for no answers."
     km = np.asarray(km, float)
     return float(np.mean(km <= radius)) if km.size else math.nan
 
-# %% ../nbs/10_evaluate.ipynb #be981353
+# %% ../nbs/10_evaluate.ipynb #19a2bb38
 def geoscore(km): # errors in km, NaN where the answer has no coordinate
     "Points per answer, 0 to 5000: `5000 * exp(-km / 1492.7)` (OSV-5M); an answer without coordinate scores 0."
     return np.nan_to_num(5000 * np.exp(-np.asarray(km, float) / 1492.7))
 
-# %% ../nbs/10_evaluate.ipynb #161c6f11
+# %% ../nbs/10_evaluate.ipynb #a71cd865
 def wilson(k,          # how many were right (a mean times n need not be whole)
            n,          # out of how many
            z=1.959964): # normal quantile: 95 %
@@ -46,7 +46,7 @@ def wilson(k,          # how many were right (a mean times n need not be whole)
     half = z / (1 + z2 / n) * math.sqrt(max(p * (1 - p), 0) / n + z2 / (4 * n * n))
     return max(middle - half, 0.), min(middle + half, 1.)
 
-# %% ../nbs/10_evaluate.ipynb #04d59968
+# %% ../nbs/10_evaluate.ipynb #476aaf98
 def bootstrap(values,       # what is averaged: [pictures], or [seeds, pictures]
               cluster=None, # label of each picture [pictures]; one label's pictures are drawn together
               draws=2000,   # resamples
@@ -60,13 +60,13 @@ def bootstrap(values,       # what is averaged: [pictures], or [seeds, pictures]
     picks = ((rng.integers(s, size=s), rng.integers(c, size=c)) for _ in range(draws))
     return np.array([sums[i].mean(0)[j].sum() / size[j].sum() for i, j in picks])
 
-# %% ../nbs/10_evaluate.ipynb #c385267d
+# %% ../nbs/10_evaluate.ipynb #5d9282c3
 def interval(samples): # bootstrap means [draws]
     "The middle 95 % of `samples` as `(low, high)`."
     low, high = np.quantile(samples, [.025, .975])
     return float(low), float(high)
 
-# %% ../nbs/10_evaluate.ipynb #92957d4c
+# %% ../nbs/10_evaluate.ipynb #d2a8deaf
 COLUMNS = ["id", "text", "city", "country", "lat", "lon", "parsed", "localizability"]
 
 def geocode(city,     # name, may be empty
@@ -75,7 +75,7 @@ def geocode(city,     # name, may be empty
     place = locate(city, country) if city or country else None
     return (place.lat, place.lon) if place else (math.nan, math.nan)
 
-# %% ../nbs/10_evaluate.ipynb #ce3ed523
+# %% ../nbs/10_evaluate.ipynb #1d8288a2
 def predictions(texts, # raw answers, one per picture; None where the model failed
                 ids):  # the pictures' ids, in the same order
     """Read and geocode `texts` into prediction rows; what cannot be read keeps its row with `parsed` False and no coordinate.
@@ -89,14 +89,14 @@ def predictions(texts, # raw answers, one per picture; None where the model fail
     rows = [(i, t or "", a.city, a.country, *geocode(a.city, a.country), a.parsed, a.localizability) for i, t, a in zip(ids, texts, answers)]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"lat": float, "lon": float, "parsed": bool, "localizability": float})
 
-# %% ../nbs/10_evaluate.ipynb #b305079c
+# %% ../nbs/10_evaluate.ipynb #281f3b06
 def frame(photos): # DataFrame or datasets.Dataset
     "The columns of `photos` without pictures, as a DataFrame with ids as text."
     if not isinstance(photos, pd.DataFrame):
         photos = photos.remove_columns([c for c in ("image", "mask") if c in photos.column_names]).to_pandas()
     return photos.assign(id=photos["id"].astype(str)).reset_index(drop=True)
 
-# %% ../nbs/10_evaluate.ipynb #f68aca0a
+# %% ../nbs/10_evaluate.ipynb #634e2bba
 def without_doubles(rows, # DataFrame with column id
                     what): # its name in the message
     "`rows` without exact repetitions; ValueError if an id has two different rows."
@@ -105,7 +105,7 @@ def without_doubles(rows, # DataFrame with column id
     if len(twice): raise ValueError(f"{what}: {len(twice)} ids have two different rows, the first is {twice[0]!r}: keep one row per id")
     return rows
 
-# %% ../nbs/10_evaluate.ipynb #dcd346be
+# %% ../nbs/10_evaluate.ipynb #f2a58a11
 def joined(predictions, # prediction rows; coordinates, names or both
            truth):      # photo rows with coordinates
     "Truth rows with what was predicted (`pred_city`, `pred_country`, `pred_lat`, `pred_lon`, `parsed`), left join on id."
@@ -119,7 +119,7 @@ def joined(predictions, # prediction rows; coordinates, names or both
     rows["parsed"] = [str(g if pd.isna(p) else p).lower() in ("true", "1", "1.0") for p, g in zip(told, guess)]
     return rows
 
-# %% ../nbs/10_evaluate.ipynb #71833300
+# %% ../nbs/10_evaluate.ipynb #778e2c0a
 def judged(rows): # as `joined` returns them
     "`rows` with the error `km` and, if the truth has names, whether country and city are right."
     rows = rows.assign(km=distance_km(rows.lat, rows.lon, rows.pred_lat, rows.pred_lon))
@@ -129,7 +129,7 @@ def judged(rows): # as `joined` returns them
         rows["city_right"] = [c and bool(same_city(a, b, n)) for c, a, b, n in zip(rows.country_right, rows.pred_city, rows.city, rows.country)]
     return rows
 
-# %% ../nbs/10_evaluate.ipynb #84aa9fd3
+# %% ../nbs/10_evaluate.ipynb #933e2837
 def measured(rows,     # as `judged` returns them
              measure): # a radius in km, "country", "city" or "geoscore"
     "What `measure` gives for each picture [n]: 1 or 0, or points for `geoscore`."
@@ -137,12 +137,12 @@ def measured(rows,     # as `judged` returns them
     if measure in ("country", "city"): return rows[f"{measure}_right"].to_numpy(float)
     return (rows.km <= measure).to_numpy(float)
 
-# %% ../nbs/10_evaluate.ipynb #f08bf30b
+# %% ../nbs/10_evaluate.ipynb #e1e3bfe7
 def named(measure): # a radius in km, "country", "city" or "geoscore"
     "`measure` as a heading."
     return {"country": "country by name", "city": "city by name", "geoscore": "GeoScore"}.get(measure, f"acc@{measure} km")
 
-# %% ../nbs/10_evaluate.ipynb #07e9a7d9
+# %% ../nbs/10_evaluate.ipynb #d7ca0720
 def markdown(df,          # any frame
              na="–"):      # what stands for a missing value
     "`df` as a Markdown table, cells escaped."
@@ -150,7 +150,7 @@ def markdown(df,          # any frame
     lines = [[cell(c) for c in df.columns], ["---"] * len(df.columns), *([cell(x) for x in row] for row in df.itertuples(index=False))]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
-# %% ../nbs/10_evaluate.ipynb #5226ba1d
+# %% ../nbs/10_evaluate.ipynb #cd734e03
 @dataclass(repr=False)
 class Evaluation:
     "Judged pictures of one model; `notes` says what had to be handled on the way, `right_city` what naming the right city every time would reach."
@@ -171,7 +171,7 @@ class Evaluation:
     def right_city(self): return oracle(self.rows[[c for c in ("id", "lat", "lon", "city", "country") if c in self.rows]], "name")
     def _repr_markdown_(self): return report(self)
 
-# %% ../nbs/10_evaluate.ipynb #a2e3ea9b
+# %% ../nbs/10_evaluate.ipynb #4425c239
 def summary(rows,     # as `judged` returns them
             measures): # radii in km and names
     "All numbers of one model: shares 0 to 1, kilometres, points."
@@ -188,7 +188,7 @@ def intervals(rows,     # as `judged` returns them
     "Wilson's 95 % interval of every share."
     return {named(m): wilson(measured(rows, m).sum(), len(rows)) for m in measures}
 
-# %% ../nbs/10_evaluate.ipynb #7ec92acd
+# %% ../nbs/10_evaluate.ipynb #2645b776
 def percent(x, digits=1): # share 0 to 1
     "`x` as percent without the sign; an en dash for NaN."
     return "–" if pd.isna(x) else f"{100 * x:.{digits}f}"
@@ -202,14 +202,14 @@ def report(e): # Evaluation
     body = markdown(pd.DataFrame(shares + rest, columns=["measure", f"{e.name or 'value'} (n = {len(e):,})", "95 % interval", "right city named"]))
     return body + "".join(f"\n\n*{html.escape(n, quote=False)}*" for n in e.notes)
 
-# %% ../nbs/10_evaluate.ipynb #073c92c2
+# %% ../nbs/10_evaluate.ipynb #525dc155
 def as_json(x): # numbers, lists and dicts
     "`x` with infinities and NaN as None, which JSON can carry."
     if isinstance(x, dict): return {k: as_json(v) for k, v in x.items()}
     if isinstance(x, (list, tuple)): return [as_json(v) for v in x]
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
-# %% ../nbs/10_evaluate.ipynb #e53962db
+# %% ../nbs/10_evaluate.ipynb #fafbfbaa
 def score(predictions, # prediction rows (id and lat/lon, city/country or both)
           truth,       # photo rows: id, lat, lon and, if known, city, country, country_code; DataFrame or Dataset
           name=""):    # of the model, for tables
@@ -224,7 +224,7 @@ def score(predictions, # prediction rows (id and lat/lon, city/country or both)
     notes += [f"{extra} predictions have no picture in the truth and are left out"] if extra else []
     return Evaluation(judged(joined(said, truth)), name, notes)
 
-# %% ../nbs/10_evaluate.ipynb #0806b046
+# %% ../nbs/10_evaluate.ipynb #41d2dc12
 def oracle(truth,        # photo rows with coordinates
            by="point",   # "point": coordinate of the nearest city; "name": name of the truth's city, or of the nearest one, geocoded
            name="oracle"): # of the row in a table
@@ -240,7 +240,7 @@ def oracle(truth,        # photo rows with coordinates
     said = best.assign(id=truth.id, parsed=True)
     return score(said, truth.drop(columns=["city", "country", "country_code"], errors="ignore").join(names), name)
 
-# %% ../nbs/10_evaluate.ipynb #4796d2c6
+# %% ../nbs/10_evaluate.ipynb #7c479517
 def by_group(e,       # Evaluation
              column): # of its rows; "continent" is found from country_code
     "One row per group and measure: group, measure, value, low, high (Wilson), n. KeyError names the columns there are."
@@ -251,7 +251,7 @@ def by_group(e,       # Evaluation
            for g, r in rows.groupby(column, sort=True, dropna=False) for m in e.measures]
     return pd.DataFrame(out, columns=[column, "measure", "value", "low", "high", "n"])
 
-# %% ../nbs/10_evaluate.ipynb #a2ff1c80
+# %% ../nbs/10_evaluate.ipynb #480fd9a5
 def aligned(runs,   # Evaluation, or one per training seed
             measure): # a radius in km, "country", "city" or "geoscore"
     "Measure per seed and picture [seeds, n]; ValueError if the seeds saw different pictures."
@@ -260,14 +260,14 @@ def aligned(runs,   # Evaluation, or one per training seed
     if any(list(r.rows.id) != list(ids) for r in runs): raise ValueError("the evaluations hold different pictures: score every model on the same truth")
     return np.stack([measured(r.rows, measure) for r in runs])
 
-# %% ../nbs/10_evaluate.ipynb #7f7e80be
+# %% ../nbs/10_evaluate.ipynb #c8182991
 def clusters(e,      # Evaluation
              column): # of its rows, "place" for pictures within about 1 km (coordinate to 0.01°), None for no clusters
     "Cluster label of each picture, or None."
     if column == "place": return e.rows.lat.round(2).astype(str) + "," + e.rows.lon.round(2).astype(str)
     return None if column is None else e.rows[column]
 
-# %% ../nbs/10_evaluate.ipynb #16ad01fe
+# %% ../nbs/10_evaluate.ipynb #c3386e26
 def compare(a,            # Evaluation, or one per training seed
             b,            # the same for the other model, on the same pictures
             cluster=None, # column whose equal values are drawn together, or "place"
@@ -285,7 +285,7 @@ def compare(a,            # Evaluation, or one per training seed
         out.append((named(m), x.mean(), y.mean(), (y - x).mean(), *interval(bootstrap(y - x, label, draws, seed))))
     return pd.DataFrame(out, columns=["measure", "a", "b", "difference", "low", "high"])
 
-# %% ../nbs/10_evaluate.ipynb #af9c65d8
+# %% ../nbs/10_evaluate.ipynb #8367e0a0
 def paired_bootstrap(a_km,         # errors of one model in km [n], NaN for unread
                      b_km,         # errors of the other on the same pictures [n]
                      radius=25,    # threshold in km
@@ -298,7 +298,7 @@ def paired_bootstrap(a_km,         # errors of one model in km [n], NaN for unre
     d = (b_km <= radius) * 1. - (a_km <= radius)
     return float(d.mean()), *interval(bootstrap(d, cluster, draws, seed))
 
-# %% ../nbs/10_evaluate.ipynb #ef5bf964
+# %% ../nbs/10_evaluate.ipynb #c20c96e2
 def results(models,       # name → Evaluation, or name → list of them, one per training seed
             measures=None, # radii in km and names; None: all that the truth allows
             cluster=None, # as in `compare`; widens the intervals where pictures share a place
@@ -317,7 +317,7 @@ def results(models,       # name → Evaluation, or name → list of them, one p
             out.append((name, named(m), mean, low, high, x.mean(1).std(ddof=1) if len(x) > 1 else math.nan, len(x), n))
     return pd.DataFrame(out, columns=["model", "measure", "value", "low", "high", "seed_sd", "seeds", "n"])
 
-# %% ../nbs/10_evaluate.ipynb #8de1de41
+# %% ../nbs/10_evaluate.ipynb #a0a604d9
 def wide(tidy,     # as `results` returns it
          digits=1): # decimals of the percentages
     "One row per model, one column per measure: \"62.9 [61.9, 63.8]\" in percent, GeoScore in points."
@@ -328,7 +328,7 @@ def wide(tidy,     # as `results` returns it
     out = text.pivot(index=["model", "n", "seeds"], columns="measure", values="cell")
     return out.reindex(list(dict.fromkeys(zip(tidy.model, tidy.n, tidy.seeds))))[list(dict.fromkeys(text.measure))].reset_index().rename_axis(columns=None)
 
-# %% ../nbs/10_evaluate.ipynb #e80e8400
+# %% ../nbs/10_evaluate.ipynb #a1fc8b8d
 def constant(ids,     # of the pictures to predict
              city,    # name, may be empty
              country): # name
@@ -347,7 +347,7 @@ def most_frequent_country(train, # photo rows
     "Always the most frequent country of `train`; ties go to the first in the alphabet."
     return constant(ids, "", frame(train).country.value_counts().sort_index().idxmax())
 
-# %% ../nbs/10_evaluate.ipynb #7c8a06e3
+# %% ../nbs/10_evaluate.ipynb #a5e156e8
 def copied(train, # photo rows
            picks, # row numbers of `train`, one per id
            ids):  # of the pictures to predict
@@ -361,7 +361,7 @@ def random_place(train,  # photo rows
     "The place of a random training picture for every id."
     return copied(train, np.random.default_rng(seed).integers(len(train), size=len(ids)), ids)
 
-# %% ../nbs/10_evaluate.ipynb #e4e4cfa6
+# %% ../nbs/10_evaluate.ipynb #93a185a5
 def thumbnails(photos): # dataset with column image
     "Pictures as unit vectors of their 8 × 8 colours, mean removed [n, 192]."
     x = np.stack([np.asarray(im.convert("RGB").resize((8, 8)), float).ravel() for im in photos["image"]])
@@ -373,7 +373,7 @@ def nearest_picture(train, # photo dataset with images
     "The place of the training picture whose thumbnail correlates most with the test picture's."
     return copied(train, (thumbnails(test) @ thumbnails(train).T).argmax(1), test["id"])
 
-# %% ../nbs/10_evaluate.ipynb #76e140ee
+# %% ../nbs/10_evaluate.ipynb #03ea0a48
 def near_ratio(train, # photo rows
                test,  # photo rows
                radii=(1, 2, 5, 10, 20, 50, 100)): # km
@@ -383,7 +383,7 @@ def near_ratio(train, # photo rows
     km = 2 * EARTH_KM * np.arcsin(np.clip(cKDTree(points(train)).query(points(test))[0] / 2, 0, 1))
     return pd.DataFrame([(r, accuracy(km, r), *wilson((km <= r).sum(), len(km)), len(km)) for r in radii], columns=["radius", "share", "low", "high", "n"])
 
-# %% ../nbs/10_evaluate.ipynb #b9d2b149
+# %% ../nbs/10_evaluate.ipynb #004b6d52
 def picture_hashes(photos): # dataset with column image
     "Perceptual hash of each picture as 64 bits [n]."
     from imagehash import phash
@@ -399,7 +399,7 @@ def near_duplicates(train,  # photo dataset with images
     km = distance_km(a.lat.to_numpy()[j], a.lon.to_numpy()[j], b.lat.to_numpy()[i], b.lon.to_numpy()[i])
     return pd.DataFrame({"id": b.id.to_numpy()[i], "twin": a.id.to_numpy()[j], "bits": d, "km": km})
 
-# %% ../nbs/10_evaluate.ipynb #883d2ee1
+# %% ../nbs/10_evaluate.ipynb #4b74b2c9
 def reliability(probability, # said [n], 0 to 1
                 outcome,     # came true [n], 0 or 1
                 bins=10):    # of equal width
@@ -417,7 +417,7 @@ def risk_coverage(confidence, # of each answer [n]
     k = np.arange(1, len(wrong) + 1)
     return pd.DataFrame({"coverage": k / len(wrong), "risk": np.cumsum(wrong) / k, "kept": k})
 
-# %% ../nbs/10_evaluate.ipynb #7987fdc4
+# %% ../nbs/10_evaluate.ipynb #690b87d1
 NAMES = {"id": "id img_id image_id imageid photo_id panoid pano_id key image image_path img filename file_name file path",
          "lat": "lat latitude", "lon": "lon lng long longitude", "city": "city", "country": "country country_name", "country_code": "country_code cc",
          "text": "text response output answer prediction completion generated_text raw"}
@@ -430,7 +430,7 @@ def column(header, # names in the file
     for n in [a + n for a in prefixes for n in NAMES[what].split()] + [n + z for z in ("_" + a.strip("_") for a in prefixes) for n in NAMES[what].split()] + NAMES[what].split():
         if n in plain: return plain[n]
 
-# %% ../nbs/10_evaluate.ipynb #8c8a9921
+# %% ../nbs/10_evaluate.ipynb #904c4bd6
 def cells(text,      # of a CSV file
           delimiter): # one character
     "The rows of a CSV as lists of stripped cells, blank ones dropped; long answers are no error."
@@ -448,7 +448,7 @@ def json_rows(text, # of a JSON lines file
         except (ValueError, AttributeError): torn += 1
     return pd.DataFrame(rows, dtype=object).fillna(""), [f"{file}: {torn} lines are not JSON objects and left out"] * (torn > 0)
 
-# %% ../nbs/10_evaluate.ipynb #2da720af
+# %% ../nbs/10_evaluate.ipynb #671d3dce
 def csv_rows(text, # of a CSV file with comma, semicolon or tab
              file): # name for the notes
     "All cells as text, and notes; a repeated header and all below it (a summary) is left out."
@@ -469,7 +469,7 @@ def read_rows(path): # CSV, or JSON lines if the name ends in .jsonl
     if not text.strip(): raise ValueError(f"{path.name} is empty: it needs a header line and one row per picture")
     return (json_rows if path.suffix.lower() in (".jsonl", ".ndjson") else csv_rows)(text, path.name)
 
-# %% ../nbs/10_evaluate.ipynb #babf52c9
+# %% ../nbs/10_evaluate.ipynb #20fa5401
 def coordinates(lat,  # text or numbers [n]
                 lon,  # text or numbers [n]
                 file): # name for the notes
@@ -485,7 +485,7 @@ def coordinates(lat,  # text or numbers [n]
     if bad.any(): notes += [f"{file}: {bad.sum()} coordinates are out of range and count as missing"]
     return np.where(half, np.nan, lat), np.where(half, np.nan, lon), notes
 
-# %% ../nbs/10_evaluate.ipynb #e029a056
+# %% ../nbs/10_evaluate.ipynb #5ab0a2ae
 def same_ids(a,  # ids of the truth
              b): # ids of the predictions
     "Both id lists without picture suffix; if they do not meet, without folders; if they still do not, without case and with whole numbers as such."
@@ -497,7 +497,7 @@ def same_ids(a,  # ids of the truth
         if set(found[0]) & set(found[1]): break
     return found
 
-# %% ../nbs/10_evaluate.ipynb #b88b4d8a
+# %% ../nbs/10_evaluate.ipynb #718bf806
 def truth_file(path): # CSV with id, latitude and longitude
     """Photo rows and notes. Countries and cities that the file lacks are labelled by the nearest city of the gazetteer.
 
@@ -519,9 +519,9 @@ def need(path,  # of the file
          names): # what has to be there
     "ValueError naming the missing columns and the ones there are."
     lost = [w for w in names if not got[w]]
-    if lost: raise ValueError(f"{Path(path).name}: no column for {', '.join(lost)} among {', '.join(map(str, raw.columns))}: name it {' or '.join(NAMES[lost[0]].split()[:3])}")
+    if lost: raise ValueError(f"{Path(path).name}: no column for {', '.join(lost)} among {', '.join(map(str, raw.columns[:12]))}: name it {' or '.join(NAMES[lost[0]].split()[:3])}")
 
-# %% ../nbs/10_evaluate.ipynb #be551162
+# %% ../nbs/10_evaluate.ipynb #6eccdb5b
 def prediction_file(path): # CSV or JSON lines: id and coordinates, names or raw answers
     "Prediction rows and notes. Where columns begin with `pred_`, others are the truth's. ValueError if the file has no prediction."
     raw, notes = read_rows(path)
@@ -552,7 +552,14 @@ def from_answers(ids,   # one per answer, may be doubled
                  notes): # so far
     "Prediction rows and notes from raw answers."
     keep = ~ids.duplicated() | ~pd.concat([ids, texts], axis=1).duplicated()
-    said = predictions(texts, pd.Series(range(len(ids))).astype(str)).assign(id=ids)[keep]
+    said = predictions(texts, pd.Series(range(len(ids))).astype(str)).assign(id=ids)
+    pair = texts.astype(str).str.extract(r"^\W*?([-+]?\d[^,;]*)[,;]\s*([-+]?\d[^,;)\]]*)\W*$")
+    lat, lon = (pair[i].map(degrees).astype(float) for i in (0, 1))
+    if (at := ~said.parsed.to_numpy() & (lat.abs().le(90) & lon.abs().le(180)).to_numpy()).any():
+        for w, values in dict(lat=lat, lon=lon, **by_coordinate(lat.to_numpy(), lon.to_numpy())).items(): said.loc[at, w] = np.asarray(values)[at]
+        said.loc[at, "parsed"] = True
+        notes = notes + [f"{where}: {at.sum()} answers are coordinates; countries and cities are the nearest ones"]
+    said = said[keep]
     return said, notes + [f"{where} holds raw answers, {said.parsed.sum()} of {len(said)} could be read"]
 
 def by_coordinate(lat,  # degrees [n], NaN allowed
@@ -564,7 +571,7 @@ def by_coordinate(lat,  # degrees [n], NaN allowed
         for w in out: out[w][known] = label[w].to_numpy()
     return out
 
-# %% ../nbs/10_evaluate.ipynb #309f6442
+# %% ../nbs/10_evaluate.ipynb #6e1ef290
 def suspicions(e): # Evaluation
     "Lines about coordinates that look wrong as a whole."
     r = e.rows[e.rows.pred_lat.notna()]
@@ -574,7 +581,7 @@ def suspicions(e): # Evaluation
     now, swapped = np.median(r.km), np.median(distance_km(r.lat, r.lon, r.pred_lon, r.pred_lat))
     return [f"with lat and lon of the predictions swapped the median error would fall from {now:,.0f} to {swapped:,.0f} km: check the columns"] * bool(swapped < now / 4)
 
-# %% ../nbs/10_evaluate.ipynb #0e53c7fb
+# %% ../nbs/10_evaluate.ipynb #f2293523
 def score_files(predictions, # CSV or JSON lines by any model: coordinates, place names or raw answers
                 truth,       # CSV with id, latitude, longitude and, if known, city and country
                 name=""):    # of the model; the file's name if empty

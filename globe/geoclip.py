@@ -6,7 +6,7 @@
 __all__ = ['SIGMAS', 'on_sphere', 'LocationEncoder', 'SmallGeoCLIP', 'fit', 'place_of', 'picture_features', 'geoclip_predictions',
            'GeoCLIPTeacher']
 
-# %% ../nbs/11_geoclip.ipynb #460d4f7a
+# %% ../nbs/11_geoclip.ipynb #b48a8613
 import numpy as np
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, normalize
 from .distill import batches, judgement
 from .evaluate import copied, frame
 
-# %% ../nbs/11_geoclip.ipynb #0de20ace
+# %% ../nbs/11_geoclip.ipynb #aa2be5bd
 SIGMAS = (1., 16., 256.) # widths of the frequencies, in waves per Earth radius (GeoCLIP, section 3.3): about 6400, 400 and 25 km
 
 def on_sphere(lat,  # degrees [n]
@@ -37,7 +37,7 @@ class LocationEncoder(nn.Module):
         angles = [2 * torch.pi * points @ getattr(self, f"waves{i}") for i in range(len(self.parts))]
         return sum(part(torch.cat([a.cos(), a.sin()], 1).float()) for part, a in zip(self.parts, angles))
 
-# %% ../nbs/11_geoclip.ipynb #e479a122
+# %% ../nbs/11_geoclip.ipynb #d8256f91
 class SmallGeoCLIP(nn.Module):
     "Scores pictures against coordinates."
     def __init__(self, features=192, # of a picture
@@ -55,7 +55,7 @@ class SmallGeoCLIP(nn.Module):
         "Logits [n, m]."
         return self.scale.exp() * normalize(self.picture(features), dim=1) @ normalize(self.place(points), dim=1).T
 
-# %% ../nbs/11_geoclip.ipynb #9046a65d
+# %% ../nbs/11_geoclip.ipynb #454f7f5d
 def fit(model,     # `SmallGeoCLIP`
         features,  # of the training pictures [n, features]
         lat,       # where they were taken, degrees [n]
@@ -86,7 +86,7 @@ def place_of(model,    # trained `SmallGeoCLIP`
     best = model(features, on_sphere(*places.T)).softmax(1).max(1)
     return first[best.indices.numpy()], best.values.numpy()
 
-# %% ../nbs/11_geoclip.ipynb #18596066
+# %% ../nbs/11_geoclip.ipynb #698f7fd3
 @torch.no_grad()
 def picture_features(vlm,       # from `globe.vlm.load`, a Qwen-VL model
                      photos,    # dataset with column image
@@ -111,7 +111,7 @@ def geoclip_predictions(train,         # photo rows
     picks, sure = place_of(model, test_features, known.lat.to_numpy(), known.lon.to_numpy())
     return copied(train, picks, test["id"]).assign(localizability=sure)
 
-# %% ../nbs/11_geoclip.ipynb #b6791fc4
+# %% ../nbs/11_geoclip.ipynb #84f28d9b
 class GeoCLIPTeacher:
     "The GeoCLIP of PyPI as a coordinate teacher, loaded when it is first asked. Raises ImportError naming the command that installs it."
     def __init__(self, model=None,    # `geoclip.GeoCLIP`; default: with its published weights

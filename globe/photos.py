@@ -6,27 +6,27 @@
 __all__ = ['FORMATS', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'HEADERS', 'BENCHMARKS', 'PhotoError', 'strip', 'open_photo',
            'exif_gps', 'encode', 'features', 'from_csv', 'from_folder', 'load_benchmark']
 
-# %% ../nbs/01_photos.ipynb #1fdf1d5e
+# %% ../nbs/01_photos.ipynb #85f173c5
 import csv, io, math, os, re, shutil, warnings, zipfile
 from hashlib import blake2b
 from pathlib import Path
 from .places import cache_dir, country_code, degrees, gazetteer, nearest, write_atomic
 
-# %% ../nbs/01_photos.ipynb #adacd1b4
+# %% ../nbs/01_photos.ipynb #5f0767ed
 class PhotoError(ValueError):
     "A picture that cannot be used; the message says why."
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 MAX_BYTES, MAX_PIXELS = 64_000_000, 120_000_000
 
-# %% ../nbs/01_photos.ipynb #10c4cf3f
+# %% ../nbs/01_photos.ipynb #93ca18ec
 def _open(content: bytes):
     "PIL image of the bytes of a file, in one of `FORMATS` only: Pillow's other readers are not exposed to strangers' files."
     from PIL import Image
     Image.init()
     return Image.open(io.BytesIO(content), formats=FORMATS)
 
-# %% ../nbs/01_photos.ipynb #d8ae2d63
+# %% ../nbs/01_photos.ipynb #9aed9d77
 def _read(source) -> bytes:
     "The bytes of a file (or the bytes themselves), if there are some and not too many."
     size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
@@ -34,7 +34,7 @@ def _read(source) -> bytes:
     if size > MAX_BYTES: raise PhotoError(f"the file has {size/1e6:.0f} MB, more than {MAX_BYTES/1e6:.0f}")
     return source if isinstance(source, bytes) else Path(source).read_bytes()
 
-# %% ../nbs/01_photos.ipynb #67d6e16a
+# %% ../nbs/01_photos.ipynb #f868b19f
 _KINDS = {b"<": "HTML or XML", b"{": "JSON", b"%PDF": "PDF", b"PK": "a ZIP archive", b"version https://git-lfs": "a Git LFS pointer (run `git lfs pull`)"}
 
 def _not_a_picture(content: bytes) -> str:
@@ -45,7 +45,7 @@ def _not_a_picture(content: bytes) -> str:
     kind = next((name for start, name in _KINDS.items() if head.startswith(start)), None)
     return f"not a picture but {kind}" if kind else f"not a picture in a format that is read ({', '.join(FORMATS)})"
 
-# %% ../nbs/01_photos.ipynb #8e270b7b
+# %% ../nbs/01_photos.ipynb #b869167d
 def _rgb(im):
     "8-bit RGB of any mode."
     from PIL import Image, ImageOps
@@ -59,7 +59,7 @@ def _rgb(im):
         im = Image.alpha_composite(Image.new("RGBA", im.size, "white"), im)
     return im.convert("RGB")
 
-# %% ../nbs/01_photos.ipynb #1c7e70bd
+# %% ../nbs/01_photos.ipynb #4509e0be
 def strip(im):   # PIL image
     "A copy of the pixels alone, as RGB."
     from PIL import Image
@@ -68,7 +68,7 @@ def strip(im):   # PIL image
     clean.paste(im)
     return clean
 
-# %% ../nbs/01_photos.ipynb #907e205d
+# %% ../nbs/01_photos.ipynb #4038bb03
 def open_photo(source    # path, or the bytes of the file
               ):         # PIL image
     "The picture upright, as 8-bit RGB without metadata. `PhotoError` says why a file cannot be used."
@@ -86,7 +86,7 @@ def open_photo(source    # path, or the bytes of the file
     except Image.DecompressionBombError: raise PhotoError(f"more than {MAX_PIXELS/1e6:.0f} million pixels") from None
     except Exception as e: raise PhotoError(f"damaged or cut short ({' '.join(str(e).split())[:80] or type(e).__name__})") from None
 
-# %% ../nbs/01_photos.ipynb #96cb4649
+# %% ../nbs/01_photos.ipynb #e1fc35e6
 def _dms(parts, letter) -> float:
     "Decimal degrees of EXIF's three fractions and a letter; NaN where they are not usable."
     try: value = sum(float(p)/60**i for i, p in enumerate(parts))
@@ -94,22 +94,24 @@ def _dms(parts, letter) -> float:
     letter = letter.decode("ascii", "ignore") if isinstance(letter, bytes) else str(letter or "")
     return -value if letter.strip("\0 ").upper() in ("S", "W") else value
 
-# %% ../nbs/01_photos.ipynb #dbb7a2f8
+# %% ../nbs/01_photos.ipynb #e945cdaa
 def exif_gps(source    # path or bytes of a picture
             ) -> tuple:
     "Latitude and longitude that the camera wrote, NaN and NaN if it wrote none."
     try:
-        with _open(_read(source)) as im: gps = im.getexif().get_ifd(0x8825)
+        with warnings.catch_warnings(), _open(_read(source)) as im:
+            warnings.simplefilter("ignore")
+            gps = im.getexif().get_ifd(0x8825)
     except Exception: return math.nan, math.nan
     return _dms(gps.get(2), gps.get(1)), _dms(gps.get(4), gps.get(3))
 
-# %% ../nbs/01_photos.ipynb #629014fc
+# %% ../nbs/01_photos.ipynb #9110f900
 def _swapped(lat, lon, country) -> bool:
     "Whether the coordinate fits the country that the table names only with latitude and longitude exchanged."
     code = country_code(country) if country else ""
     return bool(code) and abs(lon) <= 90 and nearest(lat, lon).country_code != code == nearest(lon, lat).country_code
 
-# %% ../nbs/01_photos.ipynb #61062e06
+# %% ../nbs/01_photos.ipynb #4cf660ec
 def _wrong(lat, lon, country="") -> str:
     "What is wrong with a coordinate, '' if nothing is."
     if math.isnan(lat) or math.isnan(lon): return "no coordinate"
@@ -118,7 +120,7 @@ def _wrong(lat, lon, country="") -> str:
     if lat == lon == 0: return "coordinate 0, 0 means that none was known"
     return f"latitude and longitude look swapped: the table says {country}" if _swapped(lat, lon, country) else ""
 
-# %% ../nbs/01_photos.ipynb #35bf1ad8
+# %% ../nbs/01_photos.ipynb #758fc842
 MAX_SIDE = 1600
 
 def encode(im) -> bytes:
@@ -127,14 +129,14 @@ def encode(im) -> bytes:
     im.save(f := io.BytesIO(), "JPEG", quality=92)
     return f.getvalue()
 
-# %% ../nbs/01_photos.ipynb #a867ce2c
+# %% ../nbs/01_photos.ipynb #2b075483
 def features():
     "The columns of a photo record."
     from datasets import Features, Image, Value
     text = {k: Value("string") for k in ("city", "country", "country_code", "source", "licence")}
     return Features(id=Value("string"), image=Image(), lat=Value("float64"), lon=Value("float64"), **text)
 
-# %% ../nbs/01_photos.ipynb #14734d4e
+# %% ../nbs/01_photos.ipynb #1e299e88
 def _record(item) -> dict:
     "The photo record of a listing."
     if item.get("file") is None: raise PhotoError("no picture of this name")
@@ -148,18 +150,19 @@ def _record(item) -> dict:
     return dict(id=item["id"], image=dict(bytes=image, path=None), lat=lat, lon=lon, city=city, country=country, country_code=code,
                 source=item.get("source", ""), licence=item.get("licence", ""))
 
-# %% ../nbs/01_photos.ipynb #381214ed
+# %% ../nbs/01_photos.ipynb #5bc5c1bb
 def _records(listings, ledger: list):
     "Records of the listings that can be used; the others become rows of `ledger`."
     seen = set()
     for item in listings:
         try:
-            if item["id"] in seen: raise PhotoError("listed twice; the first is kept")
-            seen.add(item["id"])
+            names = {item["id"], item["file"].resolve() if isinstance(item["file"], Path) else item["id"]}
+            if seen & names: raise PhotoError("listed twice; the first is kept")
+            seen |= names
             yield _record(item)
         except PhotoError as e: ledger.append(dict(file=item["id"], reason=str(e)))
 
-# %% ../nbs/01_photos.ipynb #c3066c53
+# %% ../nbs/01_photos.ipynb #59a3ce68
 def _batches(records, size=64):
     "Lists of up to `size` records."
     batch = []
@@ -168,7 +171,7 @@ def _batches(records, size=64):
         if len(batch) == size: yield batch; batch = []
     yield batch
 
-# %% ../nbs/01_photos.ipynb #af939e3a
+# %% ../nbs/01_photos.ipynb #b2bde4a2
 def _dataset(listings, name: str, ledger: list):
     "A `Dataset` of the listings on disk, in `cache_dir()`."
     import pyarrow as pa
@@ -185,7 +188,7 @@ def _dataset(listings, name: str, ledger: list):
     finally: part.unlink(missing_ok=True)
     return Dataset.from_file(str(path))
 
-# %% ../nbs/01_photos.ipynb #739b697c
+# %% ../nbs/01_photos.ipynb #9996e5de
 def _hand_over(rows, ledger, total):
     "Give the ledger's rows to the caller."
     if isinstance(ledger, list): ledger.extend(rows)
@@ -198,7 +201,7 @@ def _hand_over(rows, ledger, total):
         first = f"{rows[0]['file']}: {rows[0]['reason']}"
         warnings.warn(f"{len(rows)} of {total} photos left out, the first: {first} (pass ledger=[] or a file name for the list)")
 
-# %% ../nbs/01_photos.ipynb #301315c0
+# %% ../nbs/01_photos.ipynb #b2910e06
 def _finish(listings, name, ledger):
     "Dataset of listings, with its ledger handed over."
     rows = []
@@ -206,7 +209,7 @@ def _finish(listings, name, ledger):
     _hand_over(rows, ledger, len(dataset)+len(rows))
     return dataset
 
-# %% ../nbs/01_photos.ipynb #f9cd5056
+# %% ../nbs/01_photos.ipynb #33952bb3
 HEADERS = dict(file=("file", "filename", "image", "imagepath", "path", "imgid", "photo", "img", "name", "id"), lat=("lat", "latitude", "gpslat", "gpslatitude"),
                lon=("lon", "lng", "long", "longitude", "gpslon", "gpslong", "gpslongitude"), country=("country", "countrycode", "countryname", "nation"),
                city=("city",), folder=("dir", "folder"), source=("source",), licence=("licence", "license"))
@@ -216,25 +219,30 @@ def _columns(header) -> dict:
     plain = {re.sub(r"[^a-z]", "", h.lower()): h for h in reversed(header)}
     return {role: plain[n] for role, names in HEADERS.items() for n in reversed(names) if n in plain}
 
-# %% ../nbs/01_photos.ipynb #999df0b2
+# %% ../nbs/01_photos.ipynb #8b0a4f6a
 def _table(path):
     "A `csv.DictReader` of a file in UTF-8 or UTF-16, parted by commas, semicolons or tabs."
     content = Path(path).read_bytes()
     text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace").replace("\0", "")
     first = text.split("\n", 1)[0]
-    return csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+    return csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
 
-# %% ../nbs/01_photos.ipynb #9135f0f3
+# %% ../nbs/01_photos.ipynb #6b5c788c
 def _rows(path):
-    "Rows of a CSV file as dicts of text, by role. `ValueError` where a needed column is missing."
-    reader = _table(path)
+    "Rows of a CSV file as dicts of text, by role. `ValueError` where a needed column is missing, or a quotation mark is not closed."
+    limit, reader = csv.field_size_limit(2**31 - 1), _table(path)
+    try: yield from _by_role(path, reader)
+    except csv.Error as e: raise ValueError(f"{path}, line {reader.line_num}: {e}; is a quotation mark open in or above it?") from None
+    finally: csv.field_size_limit(limit)
+
+def _by_role(path, reader):
     columns = _columns(reader.fieldnames or [])
     if missing := [f"{r} (named one of {', '.join(HEADERS[r])})" for r in ("file", "lat", "lon") if r not in columns]:
         raise ValueError(f"{path} has the columns {reader.fieldnames}; missing: {'; '.join(missing)}")
     for row in reader:
         if any(v for v in row.values() if isinstance(v, str)): yield {role: (row[h] or "").strip() for role, h in columns.items()}
 
-# %% ../nbs/01_photos.ipynb #d38dd765
+# %% ../nbs/01_photos.ipynb #467c4f6e
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".heic", ".heif"}
 
 def _pictures(folder):
@@ -244,7 +252,7 @@ def _pictures(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         yield from (Path(at)/f for f in sorted(files) if Path(f).suffix.lower() in SUFFIXES and not f.startswith("."))
 
-# %% ../nbs/01_photos.ipynb #a5a56dd6
+# %% ../nbs/01_photos.ipynb #bf28cb1b
 def _finder(folder):
     "A function from the name in a table (and its folder column) to the picture's path, or None."
     by_name = {}
@@ -258,7 +266,7 @@ def _finder(folder):
             if len(found) == 1 or (found and known == name): return found[0]
     return find
 
-# %% ../nbs/01_photos.ipynb #3e450d6b
+# %% ../nbs/01_photos.ipynb #b15163b9
 def _listings(table, images, source, keep_names=False):
     "One listing for each row of a table."
     find = _finder(images)
@@ -268,7 +276,7 @@ def _listings(table, images, source, keep_names=False):
         yield dict(id=f"{inside}/{name}" if inside else name, file=find(name, inside), lat=degrees(row["lat"]), lon=degrees(row["lon"]),
                    country=row.get("country", ""), source=row.get("source") or source, licence=row.get("licence", ""), **given)
 
-# %% ../nbs/01_photos.ipynb #5b8ea963
+# %% ../nbs/01_photos.ipynb #c7d0ad21
 def from_csv(table,        # CSV file with a column for the file, the latitude and the longitude (see `HEADERS`)
              images=None,  # folder with the pictures, the table's own folder if not given
              ledger=None   # list to append rows (file, reason) to, or CSV file to write
@@ -278,7 +286,7 @@ def from_csv(table,        # CSV file with a column for the file, the latitude a
     next(_rows(table), None)
     return _finish(_listings(table, images or table.parent, table.parent.resolve().name), f"{table.resolve()} {images}", ledger)
 
-# %% ../nbs/01_photos.ipynb #7069c4a0
+# %% ../nbs/01_photos.ipynb #33db9858
 def _table_in(folder):
     "The CSV file in `folder` that lists coordinates, or None. `ValueError` where there are two."
     tables = [p for p in sorted(Path(folder).glob("*.csv")) if {"file", "lat", "lon"} <= set(_columns(_table(p).fieldnames or []))]
@@ -287,7 +295,7 @@ def _table_in(folder):
         raise ValueError(f"{folder} holds more than one table of coordinates ({names}); call from_csv with the right one")
     return tables[0] if tables else None
 
-# %% ../nbs/01_photos.ipynb #979cf42f
+# %% ../nbs/01_photos.ipynb #a94675cb
 def _in_folder(folder, table):
     "Listings of the table, then of the pictures that it does not list."
     listed = set()
@@ -297,7 +305,7 @@ def _in_folder(folder, table):
     for path in _pictures(folder):
         if path not in listed: yield dict(id=path.relative_to(folder).as_posix(), file=path, source=folder.name)
 
-# %% ../nbs/01_photos.ipynb #ac36aa1f
+# %% ../nbs/01_photos.ipynb #037ed9ce
 def from_folder(folder,      # folder of pictures, with or without subfolders
                 ledger=None  # list to append rows (file, reason) to, or CSV file to write
                ):            # datasets.Dataset of photo records
@@ -306,7 +314,7 @@ def from_folder(folder,      # folder of pictures, with or without subfolders
     if not folder.is_dir(): raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the pictures")
     return _finish(_in_folder(folder, _table_in(folder)), str(folder), ledger)
 
-# %% ../nbs/01_photos.ipynb #fff3d114
+# %% ../nbs/01_photos.ipynb #628ecd48
 BENCHMARKS = {  # name: (tables looked for, what is needed, dataset on the hub, its files beside the tables)
     "mp16-reason-test":  (("mp16-reason-test*.csv", "test*.csv"), "its test CSV and eval_images.zip, unpacked", "globe-project/MP16-Reason", ("eval_images.zip",)),
     "mp16-reason-train": (("mp16-reason-train*.csv", "mp16-reason-train*.parquet", "train*.parquet"), "its train CSV and mp16-reason-train-images.zip, unpacked", "globe-project/MP16-Reason",
@@ -317,7 +325,7 @@ BENCHMARKS = {  # name: (tables looked for, what is needed, dataset on the hub, 
     "yfcc26k":  (("yfcc25600*.csv", "yfcc26k*.csv"), "the 25,600 images of YFCC26k, and the table yfcc25600_places365.csv of TIBHannover/GeoEstimation", "", ("*.zip",)),
     "osv5m":    (("test_mini*.csv", "test*.csv"), "test.csv and images/test, unpacked", "osv5m/osv5m", ("images/test/*",))}
 
-# %% ../nbs/01_photos.ipynb #7b591ca1
+# %% ../nbs/01_photos.ipynb #50018297
 def benchmark_table(name, root):
     "The table of a benchmark under `root`, a folder or `owner/dataset@commit`. `FileNotFoundError` names what to fetch and where to put it."
     patterns, needed, hub, _ = BENCHMARKS[name]
@@ -328,7 +336,7 @@ def benchmark_table(name, root):
     raise FileNotFoundError(f"benchmark {name} is not in {places[1]}: put {needed} into that folder "
                             f"(table: {' or '.join(patterns)}, pictures beside it in any subfolder){fetch}")
 
-# %% ../nbs/01_photos.ipynb #9f914029
+# %% ../nbs/01_photos.ipynb #d9d6f625
 def fetched(name, root):
     "The folder of a benchmark: `root` itself, or where the files of `owner/dataset@commit` are. `ValueError` for what is no commit."
     if not (found := re.fullmatch(r"([\w.-]+/[\w.-]+)@(.+)", str(root))) or Path(root).exists(): return Path(root)
@@ -345,13 +353,13 @@ def fetched(name, root):
         part.rename(whole)
     return folder
 
-# %% ../nbs/01_photos.ipynb #46944303
+# %% ../nbs/01_photos.ipynb #42dee73d
 def _check_unpacked(folder):
     "`FileNotFoundError` where the pictures under `folder` are still in ZIP archives."
     if next(_pictures(folder), None) is None and (zips := sorted(Path(folder).rglob("*.zip"))):
         raise FileNotFoundError(f"{folder} holds no picture but {', '.join(z.name for z in zips[:3])}; unpack each: unzip '{zips[0]}' -d '{zips[0].with_suffix('')}'")
 
-# %% ../nbs/01_photos.ipynb #0332f1d5
+# %% ../nbs/01_photos.ipynb #0cf15b6e
 def _parquet_listings(path, source):
     "Listings of a Parquet file with an `image` (or `images`) column of bytes."
     import pyarrow.parquet as pq
@@ -367,7 +375,7 @@ def _parquet_listings(path, source):
             yield dict(id=said["file"], file=(image or {}).get("bytes"), lat=degrees(row[columns["lat"]]), lon=degrees(row[columns["lon"]]), source=source,
                        licence=said.get("licence", ""), given_city=said.get("city"), given_country=said.get("country"))
 
-# %% ../nbs/01_photos.ipynb #dacd82b3
+# %% ../nbs/01_photos.ipynb #56224418
 def load_benchmark(name,         # one of BENCHMARKS
                    root,         # folder that holds the benchmark, or a folder of benchmarks, or `owner/dataset@commit` on the Hugging Face hub
                    ledger=None   # list to append rows (file, reason) to, or CSV file to write

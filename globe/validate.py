@@ -14,7 +14,7 @@ __all__ = ['WORDS', 'NEGATION', 'HARMLESS', 'BREAK', 'AFTER', 'JOINED', 'CHECKS'
            'dataset_card', 'export', 'upload', 'image_id', 'to_official', 'write_parquet', 'read_solution', 'literal',
            'read_entities', 'from_official']
 
-# %% ../nbs/05_validate.ipynb #6a32a91f
+# %% ../nbs/05_validate.ipynb #932f0a48
 import ast, hashlib, html, importlib.util, inspect, json, os, re
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from .places import country_code, distance_km, locate, same_city, same_country, 
 from .postcards import CLASSES
 from .vlm import PROMPT_FILES, PROMPTS, conversation
 
-# %% ../nbs/05_validate.ipynb #c7dd439f
+# %% ../nbs/05_validate.ipynb #e31f03d4
 WORDS = {"sea": "ocean|seaside|seashore", "mountain": "peak|mountain range|summit", "palm tree": "palm|coconut palm|coconut tree|date palm",
          "conifer": "pine|fir|spruce|pine tree|fir tree|conifer tree|coniferous tree", "cactus": "cactus plant|cacti|saguaro", "shrub": "bush|scrub",
          "broadleaf tree": "deciduous tree|leafy tree|oak|oak tree", "rock": "boulder", "flag": "banner|ensign", "house": "cottage|low building", "car": "vehicle|automobile|taxi",
@@ -40,7 +40,7 @@ def plural(word):  # singular noun
     "The regular English plural."
     return word + "es" if re.search(r"(s|x|ch|sh)$", word) else word[:-1] + "ies" if re.search(r"[^aeiou]y$", word) else word + "s"
 
-# %% ../nbs/05_validate.ipynb #25052ea2
+# %% ../nbs/05_validate.ipynb #6070933e
 NEGATION = ("no|not|without|nor|neither|never|lacks?|lacking|absence of|instead of|rather than|unlike|free of|devoid of|cannot|"
             "(?:do|does|did|is|are|was|were|has|have|ca|could|wo)n['’]t")
 HARMLESS = "(?:no|without(?: a| any)?) doubt|not (?:only|just|far|least)|signs? (?:of|that)|sea level|palms? of (?:the|his|her|a) hand"
@@ -57,7 +57,7 @@ def reader(classes=CLASSES):  # tuple of class names, background first
     words = "|".join(re.escape(w) for w in sorted(named, key=len, reverse=True))
     return re.compile(rf"\b(?=\w)(?:(?P<skip>{HARMLESS})|(?P<no>{NEGATION})|(?P<word>{words})(?:\b(?P<after>{AFTER}))?|(?P<stop>{BREAK}))\b|(?P<end>[.;:!?()\n])"), named
 
-# %% ../nbs/05_validate.ipynb #89e8ff8f
+# %% ../nbs/05_validate.ipynb #5fa0350b
 def mentions(text,             # reasoning of a teacher or student
              classes=CLASSES): # tuple of the segmenter's class names
     "Where `text` names a class and does not deny it: (start, end, class), in order."
@@ -78,7 +78,7 @@ def entities(text, classes=CLASSES):
     "Classes that `text` names and does not deny, each once, in order of appearance."
     return list(dict.fromkeys(c for _, _, c in mentions(text, classes)))
 
-# %% ../nbs/05_validate.ipynb #f071af38
+# %% ../nbs/05_validate.ipynb #21496840
 def highlighted(text,             # reasoning
                 classes=CLASSES): # tuple of the segmenter's class names
     "HTML of `text` with what it names marked."
@@ -88,7 +88,7 @@ def highlighted(text,             # reasoning
         at = end
     return out + html.escape(text[at:])
 
-# %% ../nbs/05_validate.ipynb #015da51e
+# %% ../nbs/05_validate.ipynb #29745c00
 class Segmenter:
     "A semantic segmentation model with its image processor and class names."
     def __init__(self, model, processor):
@@ -113,7 +113,7 @@ def load_segmenter(source,         # folder or hub id
     model = AutoModelForSemanticSegmentation.from_pretrained(source, revision=revision, use_safetensors=True)
     return Segmenter(model.to(device or model.device), ViTImageProcessorPil.from_pretrained(source, revision=revision))
 
-# %% ../nbs/05_validate.ipynb #cf9fd3ea
+# %% ../nbs/05_validate.ipynb #147176ed
 def tiny_segmenter(classes=CLASSES,  # names, background first
                    size=112):        # side of the pictures in pixels
     "An untrained SegFormer."
@@ -122,7 +122,7 @@ def tiny_segmenter(classes=CLASSES,  # names, background first
                              decoder_hidden_size=64, classifier_dropout_prob=0., drop_path_rate=0., id2label=dict(enumerate(classes)), label2id={c: i for i, c in enumerate(classes)})
     return Segmenter(SegformerForSemanticSegmentation(config), ViTImageProcessorPil(size=dict(height=size, width=size)))
 
-# %% ../nbs/05_validate.ipynb #91ae26e4
+# %% ../nbs/05_validate.ipynb #dd160f37
 def class_weights(masks,  # class indices, any shape
                   n):     # number of classes
     "One weight per class, mean 1 over pixels; absent classes weigh nothing."
@@ -130,7 +130,7 @@ def class_weights(masks,  # class indices, any shape
     w = np.where(share > 0, np.maximum(share, 1e-5) ** -.5, 0)
     return w / (w * share).sum()
 
-# %% ../nbs/05_validate.ipynb #f5b42005
+# %% ../nbs/05_validate.ipynb #4bf4fe60
 def picture_weights(masks,  # class indices [n, height, width]
                     n):     # number of classes
     "How often each picture should be drawn, as probabilities [n]."
@@ -138,7 +138,7 @@ def picture_weights(masks,  # class indices [n, height, width]
     w = (there / np.maximum(there.sum(0), 1)).sum(1)
     return w / w.sum()
 
-# %% ../nbs/05_validate.ipynb #52460436
+# %% ../nbs/05_validate.ipynb #0e05277e
 def train_segmenter(photos,          # postcards with `mask`
                     out=None,        # folder for the trained model; None keeps it in memory
                     steps=400,       # of `batch_size` pictures
@@ -166,7 +166,7 @@ def train_segmenter(photos,          # postcards with `mask`
     if out: s.save(out)
     return s
 
-# %% ../nbs/05_validate.ipynb #3e645cab
+# %% ../nbs/05_validate.ipynb #2094d0cb
 def training_tensors(s, photos, size):
     "Pictures as the segmenter takes them, masks at half the size."
     import torch
@@ -174,7 +174,7 @@ def training_tensors(s, photos, size):
     y = np.stack([np.asarray(m.resize((size // 2, size // 2), 0)) for m in photos["mask"]])
     return torch.from_numpy(x), torch.from_numpy(y)
 
-# %% ../nbs/05_validate.ipynb #99e6295d
+# %% ../nbs/05_validate.ipynb #aaa0fe6c
 def visible(images,        # PIL pictures
             segmenter,     # a `Segmenter`, or None to read `images` as masks of `CLASSES`
             minimum=0.,    # smallest share of the picture that counts
@@ -188,7 +188,7 @@ def visible(images,        # PIL pictures
             seen.append({classes[c]: round(float(share[c]), 5) for c in np.argsort(-share) if share[c] > minimum and classes[c] != "background"})
     return seen
 
-# %% ../nbs/05_validate.ipynb #5183321a
+# %% ../nbs/05_validate.ipynb #0d93bb44
 def segmenter_score(segmenter,      # a `Segmenter`
                     photos,         # postcards with `mask`
                     minimum=.002):  # smallest share that counts, of truth and of answer
@@ -198,7 +198,7 @@ def segmenter_score(segmenter,      # a `Segmenter`
     d = pd.DataFrame(rows).set_index("name").query("shown + found > 0")
     return d.assign(precision=(d.both / d.found).round(3), recall=(d.both / d.shown).round(3))
 
-# %% ../nbs/05_validate.ipynb #556bf373
+# %% ../nbs/05_validate.ipynb #5ba02b72
 def weights_folder(name):  # distribution that carries weights, or folder or hub id
     "The folder of the weights inside an installed package; `name` itself if there is no such package."
     spec = importlib.util.find_spec(re.sub(r"[-.]", "_", name)) if re.fullmatch(r"[\w.-]+", name) else None
@@ -225,7 +225,7 @@ class Meaning:
         v = np.stack([np.mean([self.known[s] for s in p], 0) if p else none for p in parts])
         return v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9)
 
-# %% ../nbs/05_validate.ipynb #1900d8a1
+# %% ../nbs/05_validate.ipynb #c0d2d2df
 def _learn(self, sentences):
     "Embed `sentences`, shortest first so that little is padded."
     import torch
@@ -239,7 +239,7 @@ def _learn(self, sentences):
 
 Meaning.learn = _learn
 
-# %% ../nbs/05_validate.ipynb #f69f1255
+# %% ../nbs/05_validate.ipynb #4616c530
 def place_numbers(answer,  # judgement of the lead teacher
                   photo):  # row with `city`, `country`, `lat`, `lon`
     "Does the named place agree with the label, by name and in km?"
@@ -248,7 +248,7 @@ def place_numbers(answer,  # judgement of the lead teacher
                 city_right=bool(answer["city"] and same_city(answer["city"], photo["city"], photo["country"])),
                 km=float(distance_km(p.lat, p.lon, photo["lat"], photo["lon"])) if p else np.inf)
 
-# %% ../nbs/05_validate.ipynb #42bb282d
+# %% ../nbs/05_validate.ipynb #ca8479bd
 def agreement_numbers(lead, others,   # judgements by language models, of one photo
                       coordinates):   # judgements of coordinate teachers, of the same photo
     "Do the others name the lead's place, and how far is the surest coordinate from it?"
@@ -258,7 +258,7 @@ def agreement_numbers(lead, others,   # judgements by language models, of one ph
     return dict(same_place=sum(same) / len(same) if same else 1., coordinate_sure=c["confidence"] if c else 0.,
                 coordinate_km=float(distance_km(p.lat, p.lon, c["lat"], c["lon"])) if p and c else np.nan)
 
-# %% ../nbs/05_validate.ipynb #47986c3a
+# %% ../nbs/05_validate.ipynb #8b059736
 def grounding_numbers(reasoning,  # of the lead teacher
                       seen,       # class → share, from `visible`
                       classes=CLASSES):
@@ -266,7 +266,7 @@ def grounding_numbers(reasoning,  # of the lead teacher
     named = entities(reasoning, classes)
     return dict(named=named, seen=[dict(text=c, share=s) for c, s in seen.items()], least_seen=min((seen.get(e, 0.) for e in named), default=np.nan))
 
-# %% ../nbs/05_validate.ipynb #7fd99468
+# %% ../nbs/05_validate.ipynb #96f54fe2
 def localizable_enough(row,        # numbers of one photo
                        score=.5):  # smallest mean localizability, 0..1
     "Check i: the teachers think, on average, that the place can be told."
@@ -277,7 +277,7 @@ def agrees_with_truth(row,
     "Check ii: the lead names the country of the label, and its city or a place near it."
     return row["country_right"] and (row["city_right"] or row["km"] <= within)
 
-# %% ../nbs/05_validate.ipynb #fa7a5305
+# %% ../nbs/05_validate.ipynb #d8c96fe4
 def teachers_agree(row,
                    similarity=.6,  # smallest cosine between the lead's reasoning and any other
                    sure=.5,        # confidence from which a coordinate has a say
@@ -291,7 +291,7 @@ def grounded(row,
     "Check iv: what the reasoning names is in the picture."
     return len(row["named"]) >= named and not row["least_seen"] < share
 
-# %% ../nbs/05_validate.ipynb #66ec71a6
+# %% ../nbs/05_validate.ipynb #6201a382
 CHECKS = (localizable_enough, agrees_with_truth, teachers_agree, grounded)
 UNANSWERED = "unanswered"
 
@@ -301,7 +301,7 @@ def verdict(row,           # numbers of one photo
     if row[UNANSWERED]: return UNANSWERED
     return next((c.__name__ for c in CHECKS if not c(row, **thresholds.get(c.__name__, {}))), "")
 
-# %% ../nbs/05_validate.ipynb #f071ebe6
+# %% ../nbs/05_validate.ipynb #682e40e4
 def looked_at(photos,      # list of photo rows
               answers,     # photo id → {teacher → judgement}
               teachers,    # names in order, the lead first
@@ -325,13 +325,13 @@ def numbers(photo, given, teachers, seen, vectors, classes):
     row |= dict(similarity=float(min((vectors[lead["teacher"]] @ vectors[o["teacher"]] for o in others), default=1.)), other_reasoning=[o["reasoning"] for o in others])
     return row | known_errors(photo, given, lead["teacher"])
 
-# %% ../nbs/05_validate.ipynb #c0dfc8a4
+# %% ../nbs/05_validate.ipynb #ef877adf
 def known_errors(photo, given, lead):  # photo row, {teacher → judgement}, name of the lead
     "What is known of the errors: `shows_place` and `injected`, None where nobody knows."
     known = any("injected" in g for g in given.values())
     return dict(lead=lead, shows_place=photo.get("localizable"), injected=[f"{t}: {e}" for t, g in given.items() for e in g.get("injected", [])] if known else None)
 
-# %% ../nbs/05_validate.ipynb #030acbf4
+# %% ../nbs/05_validate.ipynb #f2bd69c2
 def by_photo(judgements,      # folder, table, or iterable of judgement records
              teachers=None):  # names; all if not given
     "(photo id → {teacher → judgement}, names of the teachers), coordinate teachers last. A folder is not read into memory."
@@ -352,7 +352,7 @@ def spoken_first(speaks, teachers=None):  # name → does it speak?; names in th
     if not any(speaks[t] for t in names): raise ValueError("no teacher gives reasons; validation needs at least one language model")
     return sorted(names, key=lambda t: not speaks[t])
 
-# %% ../nbs/05_validate.ipynb #3b351a0d
+# %% ../nbs/05_validate.ipynb #47b532d0
 def validate(photos,          # dataset of photo rows
              judgements,      # folder of answers, table, or list of judgements
              segmenter,       # a `Segmenter`
@@ -377,7 +377,7 @@ def judge_again(ledger,        # from `validate`
     rest = ledger.drop(columns=["kept", "rejected_by"], errors="ignore")
     return pd.concat([rest[["id"]], pd.DataFrame(dict(kept=[not w for w in why], rejected_by=why), index=rest.index), rest.drop(columns="id")], axis=1)
 
-# %% ../nbs/05_validate.ipynb #1a7250e4
+# %% ../nbs/05_validate.ipynb #559905c2
 PHOTO = ("id", "image", "lat", "lon", "city", "country", "country_code", "source", "licence")
 
 def mp16_reason(photos, ledger, minimum=.002):  # photo rows, ledger in the same order, smallest share of an entity that is stored
@@ -394,7 +394,7 @@ def mp16_reason(photos, ledger, minimum=.002):  # photo rows, ledger in the same
     for name in kind: d = d.add_column(name, [r[name] for r in rows], feature=kind[name])
     return d
 
-# %% ../nbs/05_validate.ipynb #7a201be2
+# %% ../nbs/05_validate.ipynb #7a780d50
 def funnel(ledger):  # from `validate`
     "One row for each check: photos that reach it, are rejected, are left."
     names = ([UNANSWERED] if (ledger.rejected_by == UNANSWERED).any() else []) + [c.__name__ for c in CHECKS]
@@ -402,7 +402,7 @@ def funnel(ledger):  # from `validate`
     left = len(ledger) - np.cumsum(out)
     return pd.DataFrame(dict(check=names, reached=left + out, rejected=out, left=left))
 
-# %% ../nbs/05_validate.ipynb #d5870010
+# %% ../nbs/05_validate.ipynb #6bab1da7
 PLACE = {"wrong city", "wrong country"}
 
 def deserved(row):  # of the ledger
@@ -423,7 +423,7 @@ def wilson_text(k, n):  # successes, trials
     "The same as text."
     return "{:.2f} [{:.2f}, {:.2f}]".format(*wilson_share(k, n)) if n else "-"
 
-# %% ../nbs/05_validate.ipynb #f25133be
+# %% ../nbs/05_validate.ipynb #e3ea836f
 def measure(ledger):  # of simulated teachers
     "Precision and recall of each check, and of all together, against the injected errors. Raises ValueError where errors are not known."
     known = ledger[ledger.rejected_by != UNANSWERED]
@@ -437,7 +437,7 @@ def measure(ledger):  # of simulated teachers
         reached = among[~out]
     return pd.DataFrame(rows)
 
-# %% ../nbs/05_validate.ipynb #4ac8159a
+# %% ../nbs/05_validate.ipynb #a6c334ef
 def sensitivity(ledger,        # from `validate`
                 check,         # name of a check
                 name,          # of its threshold
@@ -456,7 +456,7 @@ def bad_among(rows):  # of a ledger of simulated teachers
     bad = sum(deserved(r)["all"] for r in rows.to_dict("records"))
     return dict(kept=len(rows), bad=bad) | dict(zip(["bad_share", "low", "high"], wilson_share(bad, len(rows))))
 
-# %% ../nbs/05_validate.ipynb #ebd457ba
+# %% ../nbs/05_validate.ipynb #3641f90f
 SWEEP = {("localizable_enough", "score"): np.linspace(0, 1, 11), ("agrees_with_truth", "within"): (0, 5, 10, 25, 50, 100, 200, 400, 800),
          ("teachers_agree", "similarity"): np.linspace(0, .9, 10), ("teachers_agree", "sure"): np.linspace(0, 1, 11),
          ("teachers_agree", "apart"): (25, 50, 100, 200, 400, 800, 1600), ("grounded", "share"): (0, .0005, .001, .002, .005, .01, .02, .05), ("grounded", "named"): range(6)}
@@ -470,7 +470,7 @@ def sensitivities(ledger, **thresholds):  # as in `validate`
     tried = [sensitivity(ledger, *which, sorted({*map(float, SWEEP[which]), float(used)}), **thresholds).assign(used=float(used)) for which, used in settings(**thresholds).items()]
     return pd.concat(tried, ignore_index=True)
 
-# %% ../nbs/05_validate.ipynb #c35c933a
+# %% ../nbs/05_validate.ipynb #7aa02787
 ALONE = (localizable_enough, agrees_with_truth)  # checks that need no other model
 
 def ablation(ledger,        # from `validate`
@@ -487,7 +487,7 @@ def ablation(ledger,        # from `validate`
     drawn = {name: p.loc[np.sort(np.random.default_rng(seed).choice(p.index, n, replace=False))].assign(kept=True) for name, p in pools.items()}
     return {name: (mp16_reason(photos, rows), rows) for name, rows in drawn.items()}
 
-# %% ../nbs/05_validate.ipynb #1e0ebb64
+# %% ../nbs/05_validate.ipynb #2a624bbc
 NEGATIVE = dict(localizable_enough="not localizable", agrees_with_truth="wrong place", grounded="ungrounded")
 
 def judge_part(id, test=.1):  # photo id, share of the test part
@@ -506,7 +506,7 @@ def judge_rows(ledger,   # from `validate`
     for name in ["reasoning", "label", "why"]: d = d.add_column(name, rows[name].tolist())
     return d.add_column("part", [judge_part(i) for i in rows.id])
 
-# %% ../nbs/05_validate.ipynb #b8c652fb
+# %% ../nbs/05_validate.ipynb #caddae91
 def place_parts(codes,          # country code of each row
                 cities,         # its city
                 unseen=.1,      # share of the countries that only the test part has, at least one of three or more
@@ -528,7 +528,7 @@ def split(dataset,  # MP16-Reason
     parts = np.array(place_parts(dataset["country_code"], dataset["city"], **shares))
     return DatasetDict({name: dataset.select(np.flatnonzero(parts == name)) for name in ("train", "validation", "test")})
 
-# %% ../nbs/05_validate.ipynb #3812b3f1
+# %% ../nbs/05_validate.ipynb #fafe1e93
 def table(df):  # frame
     "A Markdown table."
     cell = lambda x: f"{x:,.2f}" if isinstance(x, float) else html.escape(str(x), quote=False).replace("|", "\\|").replace("\n", " ")
@@ -544,7 +544,7 @@ def composition(parts):  # from `split`
                          words=float(np.mean(words)) if words else 0., localizability=float(np.mean(d["localizability"])) if words else 0.))
     return pd.DataFrame(rows)
 
-# %% ../nbs/05_validate.ipynb #b9592a5c
+# %% ../nbs/05_validate.ipynb #18d7255b
 REBUILD = """python -m globe distill PHOTOS --out answers --endpoint "URL MODEL" --endpoint "URL MODEL"
 
 # then in Python
@@ -616,7 +616,7 @@ photographs are taken: few countries are well represented, and a model inherits 
 Answers are kept for ever and asked for once; thresholds can be drawn again over the ledger without asking anybody.
 """
 
-# %% ../nbs/05_validate.ipynb #a3700ce3
+# %% ../nbs/05_validate.ipynb #0bb4814c
 COLUMNS = dict(id="name of the photo in its collection", image="picture, without metadata", lat="degrees north, WGS84", lon="degrees east", city="label", country="label",
                country_code="ISO 3166-1, two letters", source="collection", licence="of the picture", prompt="conversation as chat templates and TRL take it",
                reasoning="of the leading teacher", entities="what the segmenter sees: class (`text`) and share of the picture", localizability="mean over the teachers, 0 to 1",
@@ -641,7 +641,7 @@ def dataset_card(parts,               # from `split`, with `teacher`
         teachers=", ".join(teachers), photos=len(ledger), prompt=PROMPT_FILES["teacher"], text=PROMPTS["teacher"].replace("\n", "\n> ").replace("<", "&lt;"), funnel=table(funnel(ledger)), thresholds=table(used),
         measured="Against the errors that the simulations recorded:\n\n" + table(measure(ledger)) if known else "", licences=table(licences), rebuild=rebuild or REBUILD.format(teachers=teachers, thresholds=thresholds))
 
-# %% ../nbs/05_validate.ipynb #754937d5
+# %% ../nbs/05_validate.ipynb #74acf235
 def export(dataset,          # MP16-Reason from `validate`, or a `DatasetDict` from `split`
            ledger,           # from `validate`
            folder,           # made if missing; parquet files of an earlier export are replaced
@@ -670,7 +670,7 @@ def upload(folder, repository):  # from `export`; name at the hub
     api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
     api.upload_folder(folder_path=folder, repo_id=repository, repo_type="dataset")
 
-# %% ../nbs/05_validate.ipynb #3ed5e54a
+# %% ../nbs/05_validate.ipynb #2087cf30
 def image_id(id):  # of a photo
     "The id as the official files write it: no folders, no ending."
     return re.sub(r"\.(jpe?g|png|webp)$", "", str(id), flags=re.I).replace("/", "_")
@@ -711,7 +711,7 @@ def write_parquet(rows, path, size=500):  # iterator of dicts, file, rows in a g
     with pq.ParquetWriter(path, schema) as out:
         for batch in batches(rows, size): out.write_table(pa.Table.from_pylist(batch, schema=schema))
 
-# %% ../nbs/05_validate.ipynb #ead9ad7f
+# %% ../nbs/05_validate.ipynb #c1752321
 def read_solution(text):  # "<country>France</country><city>Paris</city>"
     "(city, country), empty where there is none."
     found = {tag: m[1].strip() if (m := re.search(f"<{tag}>(.*?)</{tag}>", str(text or ""), re.S)) else "" for tag in ("city", "country")}
@@ -729,7 +729,7 @@ def read_entities(value):  # a list, or its text in a CSV
     texts = [e.get("text") if isinstance(e, dict) else e for e in (value if isinstance(value, (list, tuple, np.ndarray)) else [])]
     return [dict(text=t, share=None) for t in texts if isinstance(t, str)]
 
-# %% ../nbs/05_validate.ipynb #f0534e15
+# %% ../nbs/05_validate.ipynb #11837a12
 def from_official(root,         # folder with the official train table, CSV or parquet, and its pictures
                   ledger=None): # see `photos.load_benchmark`
     "MP16-Reason rows of the official train files."

@@ -9,7 +9,7 @@ __all__ = ['PROMPT_FILES', 'USED', 'PROMPTS', 'SPECIAL', 'TEMPLATE', 'FIRST_SEED
            'look', 'see', 'warm_up', 'answer_text', 'weak_answer', 'true_answer', 'student', 'answer_loss',
            'freeze_vision', 'remember_pictures', 'pretrain']
 
-# %% ../nbs/03_vlm.ipynb #4ea43131
+# %% ../nbs/03_vlm.ipynb #f24bf971
 import json, re, unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-# %% ../nbs/03_vlm.ipynb #625c8277
+# %% ../nbs/03_vlm.ipynb #4b38e12e
 PROMPT_FILES = {name: f"{name}-1" for name in ("train", "eval", "direct", "teacher", "judge")}
 USED = {"train-1": "e133744fbdab", "eval-1": "35b9cd8398c9", "direct-1": "c6b31eed4826", "teacher-1": "d60c79228ee3", "judge-1": "e4c9f87f3e3c"} # version → hash of its text
 
@@ -31,12 +31,12 @@ def read_prompt(file): # name with its version, e.g. "teacher-1"
 
 PROMPTS = {name: read_prompt(file) for name, file in PROMPT_FILES.items()}
 
-# %% ../nbs/03_vlm.ipynb #e2c7e522
+# %% ../nbs/03_vlm.ipynb #2a443fff
 def conversation(text): # prompt: a key of `PROMPTS` or the text itself
     "One user turn with one picture, as chat templates and TRL take it."
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPTS.get(text, text)}]}]
 
-# %% ../nbs/03_vlm.ipynb #e51a1521
+# %% ../nbs/03_vlm.ipynb #fe260382
 @dataclass(frozen=True)
 class Answer:
     "What a model said about one picture."
@@ -46,7 +46,7 @@ class Answer:
     parsed: bool = False               # one country and at most one city could be read
     localizability: float|None = None  # 0..1, where the model was asked for it
 
-# %% ../nbs/03_vlm.ipynb #afe81d1d
+# %% ../nbs/03_vlm.ipynb #4af041bb
 _KEY = r"""(?:^|[\s,;{(\[*_"'>|-])(country|nation|city|town|localizability)["'*_\s]*[:：=]"""
 _NOTHING = {"", "unknown", "none", "n/a", "na", "null", "unclear", "not sure", "unspecified", "cannot be determined", "country name", "city name"}
 
@@ -60,8 +60,8 @@ def _fields(text): # part of an answer that holds the lines
         if value.casefold() not in _NOTHING and value.casefold() not in map(str.casefold, found.setdefault(key, [])): found[key].append(value)
     return found
 
-# %% ../nbs/03_vlm.ipynb #29df686a
-from .places import _is_country, continent, country_code, fold, write_atomic
+# %% ../nbs/03_vlm.ipynb #bd481507
+from .places import _is_country, continent, country_code, fold, locate, write_atomic
 
 _NAME = r"[^\W\d_a-z][\w'’.-]*(?:[ -](?:(?:of|and|de|du|da|do|del|des|la|le|las|los|el|al|the|y)[ -])*[^\W\d_a-z][\w'’-]*)*"
 _CHAIN = re.compile(rf"\b{_NAME}(?:,\s+(?:in\s+)?(?:the\s+)?{_NAME})*")
@@ -76,21 +76,26 @@ def _country(part): # of a chain of names
     bare = part if _is_country(fold(part)) else _PART.sub("", part)
     return bare, bare in {"USA", "UK", "UAE"} or not {fold(part), fold(bare)} & _REGIONS and _is_country(fold(bare))
 
+def _after(country, *names): # of a chain that begins with the country
+    "The next name, if it is a city there."
+    found = locate(names[0], country) if names else None
+    return names[0] if found and found.kind == "city" else ""
+
 def _sentence(text): # answer without labelled lines
     "Country and city of the last sentence that names a country, as `_fields` gives them."
-    for sentence in reversed(re.split(r"(?<=[.!?])\s+(?=[^\W\d_a-z])|\n+", text)):
+    for sentence in reversed(re.split(r"(?<=[.!?])(?<![SM]t\.)\s+(?=[^\W\d_a-z])|\n+", re.sub(r"\s\(([^\W\d_a-z][^()]*)\)", r", \1", text))):
         named = []
         for chain in _CHAIN.findall(sentence):
             parts = [_country(part) for part in re.split(r",\s+", chain)]
             at = [i for i, (_, known) in enumerate(parts) if known]
-            if at: named.append((parts[at[-1]][0], parts[0][0] if at[-1] else ""))
+            if at: named.append((parts[at[-1]][0], parts[0][0] if at[-1] else _after(*(name for name, _ in parts))))
         if not named: continue
         if len({country_code(country) for country, _ in named}) > 1: return {"country": [country for country, _ in named]}
         city = [city for _, city in named[::-1] if city] or [name for name in _NEAR.findall(sentence)[::-1] if not _country(name)[1] and fold(name) not in _REGIONS]
         return {"country": [named[-1][0]], "city": [name.rstrip(".") for name in city[:1]]}
     return {}
 
-# %% ../nbs/03_vlm.ipynb #51bdc48e
+# %% ../nbs/03_vlm.ipynb #0d42b9b0
 def read_answer(
     text # whatever the model wrote; None counts as empty
 ) -> Answer:
@@ -106,7 +111,7 @@ def read_answer(
     parsed = len(country) == 1 and len(city) <= 1
     return Answer(country[0] if parsed else "", city[0] if parsed and city else "", reasoning, parsed, min(1., float(number[0])) if number else None)
 
-# %% ../nbs/03_vlm.ipynb #0fa6f875
+# %% ../nbs/03_vlm.ipynb #73eb7ff3
 @lru_cache
 def image_only(base): # processor class of the model, e.g. `Qwen2_5_VLProcessor`
     "Subclass of a transformers processor that takes pictures and text, and needs no video processor."
@@ -117,13 +122,13 @@ def image_only(base): # processor class of the model, e.g. `Qwen2_5_VLProcessor`
         ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
     return type(base.__name__, (base,), dict(__init__=__init__))
 
-# %% ../nbs/03_vlm.ipynb #7d06add3
+# %% ../nbs/03_vlm.ipynb #2abf333c
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 TEMPLATE = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
             "{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
             "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
-# %% ../nbs/03_vlm.ipynb #32b95ba0
+# %% ../nbs/03_vlm.ipynb #c08e96b1
 def tiny_tokenizer(texts,      # sentences to learn the vocabulary from
                    words=(),   # names to keep whole, e.g. cities
                    size=1536): # tokens at most, before `words`
@@ -139,7 +144,7 @@ def tiny_tokenizer(texts,      # sentences to learn the vocabulary from
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left",
                                    extra_special_tokens=SPECIAL[1:])
 
-# %% ../nbs/03_vlm.ipynb #616c4d40
+# %% ../nbs/03_vlm.ipynb #50c61442
 def tiny_processor(tokenizer,  # from `tiny_tokenizer`
                    size=112):  # pictures are scaled to at most size × size pixels
     "Qwen2.5-VL's processor around the tiny tokenizer."
@@ -147,7 +152,7 @@ def tiny_processor(tokenizer,  # from `tiny_tokenizer`
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
     return image_only(Qwen2_5_VLProcessor)(Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=size * size), tokenizer, chat_template=TEMPLATE)
 
-# %% ../nbs/03_vlm.ipynb #801bfa7b
+# %% ../nbs/03_vlm.ipynb #72239fb8
 def tiny_model(tokenizer,  # from `tiny_tokenizer`
                hidden=192, # width of the language model
                layers=3,   # its depth
@@ -168,7 +173,7 @@ def tiny_model(tokenizer,  # from `tiny_tokenizer`
         text_config=text, vision_config=tower, tie_word_embeddings=True, image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
         vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"], **end))
 
-# %% ../nbs/03_vlm.ipynb #51a511fb
+# %% ../nbs/03_vlm.ipynb #3c6a1413
 class VLM:
     "A vision-language model with its processor."
     def __init__(self, model,      # e.g. `Qwen2_5_VLForConditionalGeneration`
@@ -183,7 +188,7 @@ class VLM:
         self.model.save_pretrained(folder); self.processor.save_pretrained(folder)
         return Path(folder)
 
-# %% ../nbs/03_vlm.ipynb #9c739cc6
+# %% ../nbs/03_vlm.ipynb #fb0c4294
 def _processor(source, kind, **kw): # model folder or hub id, model type of its configuration
     "The model's own processor, without video where it would need torchvision."
     import transformers
@@ -191,7 +196,7 @@ def _processor(source, kind, **kw): # model folder or hub id, model type of its 
     cls = image_only(getattr(transformers, names[kind])) if kind in names else transformers.AutoProcessor
     return cls.from_pretrained(source, **kw)
 
-# %% ../nbs/03_vlm.ipynb #330b9e1e
+# %% ../nbs/03_vlm.ipynb #40736d60
 def load(source,            # folder, or hub id (needs the network)
          device=None,       # default: cuda where there is one, else cpu
          dtype="auto",      # as stored, or e.g. torch.bfloat16
@@ -206,7 +211,7 @@ def load(source,            # folder, or hub id (needs the network)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return VLM(model.to(device).eval(), _processor(source, config.model_type, revision=revision))
 
-# %% ../nbs/03_vlm.ipynb #505afc2e
+# %% ../nbs/03_vlm.ipynb #01832ffa
 def inputs(vlm, images, # pictures (PIL)
            prompt,      # key of `PROMPTS` or text: one for all, or a list with one per picture
            answers=None): # texts to append as the assistant's turn, for training
@@ -219,7 +224,7 @@ def inputs(vlm, images, # pictures (PIL)
     ends = vlm.processor.tokenizer([a + vlm.processor.tokenizer.eos_token for a in answers])["input_ids"]
     return batch, [len(e) for e in ends]
 
-# %% ../nbs/03_vlm.ipynb #e2c8a90e
+# %% ../nbs/03_vlm.ipynb #1e397219
 def _answer(self:VLM, images,        # pictures (PIL)
             prompt="eval",           # key of `PROMPTS` or text: one for all, or a list
             max_new_tokens=160,      # length limit of an answer
@@ -242,7 +247,7 @@ def _answer(self:VLM, images,        # pictures (PIL)
 
 VLM.answer = _answer
 
-# %% ../nbs/03_vlm.ipynb #9a84fdb9
+# %% ../nbs/03_vlm.ipynb #6e0a2333
 def answer_all(vlm, photos,   # dataset with `id` and `image`
                path,          # JSON lines: id, text; continued where it ends
                prompt="eval", # key of `PROMPTS` or text
@@ -251,8 +256,8 @@ def answer_all(vlm, photos,   # dataset with `id` and `image`
                **how):        # further arguments of `VLM.answer`
     "The texts for all photos, in their order."
     path = Path(path)
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    if lines and not lines[-1].endswith("\n"): write_atomic(path, "".join(lines[:-1]).encode()); lines.pop()
+    *lines, torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    if torn: write_atomic(path, b"".join(line + b"\n" for line in lines))
     done = {r["id"]: r["text"] for r in map(json.loads, lines)}
     todo = [i for i, id in enumerate(photos["id"]) if id not in done]
     parts = [todo[i:i + batch_size] for i in range(0, len(todo), batch_size)]
@@ -263,10 +268,10 @@ def answer_all(vlm, photos,   # dataset with `id` and `image`
         done |= zip(rows["id"], texts)
     return [done[i] for i in photos["id"]]
 
-# %% ../nbs/03_vlm.ipynb #d678e144
+# %% ../nbs/03_vlm.ipynb #ed7afa0f
 from . import postcards
 
-# %% ../nbs/03_vlm.ipynb #b4f08a87
+# %% ../nbs/03_vlm.ipynb #50f05815
 FIRST_SEED = 1_000_000_000 # seeds below it belong to the photographs of a run
 
 def fresh(n,               # pictures per batch
@@ -276,13 +281,13 @@ def fresh(n,               # pictures per batch
     "Batches of freshly rendered postcards of all countries: (uint8 pictures [n, H, W, 3], their rows). No picture is seen twice, none is one of a run's photographs."
     for step in range(steps): yield postcards.batch(n, seed=FIRST_SEED + seed * 100_003 + step, style=styles[step % len(styles)], held_out=None)
 
-# %% ../nbs/03_vlm.ipynb #523eab06
+# %% ../nbs/03_vlm.ipynb #e90855d2
 @lru_cache
 def sentences():
     "Every cue sentence of the embedded world that 2,000 pictures show, in alphabetical order."
     return sorted({s for _, rows in fresh(500, 4, seed=10_000) for r in rows for s in r["sentences"]})
 
-# %% ../nbs/03_vlm.ipynb #a8f483aa
+# %% ../nbs/03_vlm.ipynb #b130a66d
 def tracked(items,      # what is worked through
             total,      # how many
             title,      # shown before the count
@@ -296,7 +301,7 @@ def tracked(items,      # what is worked through
         if i % max(1, total // 20) == 0: watch(f"{title} {i}/{total}")
         yield item
 
-# %% ../nbs/03_vlm.ipynb #bff5e4a1
+# %% ../nbs/03_vlm.ipynb #0134a5ee
 def _cosine(step, steps, warm=.1): # 0..steps
     "Share of the peak learning rate: linear warm-up, then cosine to zero."
     return min(1., (step + 1) / (warm * steps + 1)) * .5 * (1 + np.cos(np.pi * step / steps))
@@ -306,7 +311,7 @@ def _optimizer(params, lr, steps):
     opt = torch.optim.AdamW(params, lr=lr, weight_decay=.01)
     return opt, torch.optim.lr_scheduler.LambdaLR(opt, lambda s: float(_cosine(min(s, steps), steps)))
 
-# %% ../nbs/03_vlm.ipynb #e23486aa
+# %% ../nbs/03_vlm.ipynb #b076f47a
 def caption_words(row,       # of `postcards.batch`
                   tokenizer): # of the student
     "Token ids of the words that a caption of the picture would have."
@@ -319,7 +324,7 @@ def telling_words(tokenizer, n=2000): # of the student; number of pictures
     count = Counter(i for _, rows in fresh(n // 4, 4, seed=10_000) for r in rows for i in caption_words(r, tokenizer))
     return sorted(i for i, k in count.items() if 5 <= k <= .7 * n)
 
-# %% ../nbs/03_vlm.ipynb #066b48aa
+# %% ../nbs/03_vlm.ipynb #bf0e6116
 def look(vlm, images): # pictures
     "Features of the vision tower [pictures, tokens, width]."
     pixels = vlm.processor.image_processor(images=list(images), return_tensors="pt").to(vlm.device)
@@ -331,7 +336,7 @@ def see(vlm, images, words): # pictures, token ids
     tokens = tokens / tokens.pow(2).mean(-1, keepdim=True).add(1e-6).sqrt()
     return 2 * tokens.mean(1) @ vlm.model.get_input_embeddings().weight[words].T
 
-# %% ../nbs/03_vlm.ipynb #4ed388e8
+# %% ../nbs/03_vlm.ipynb #45ecc8ee
 def warm_up(vlm,        # its vision tower and word embeddings are trained
             steps=200,  # batches of fresh pictures
             batch=48,   # pictures per batch
@@ -365,7 +370,7 @@ def _rescale(vlm, images): # some pictures
         last, factor = vlm.model.model.visual.merger.mlp[-1], vlm.model.get_input_embeddings().weight.std() / look(vlm, images).std()
         last.weight *= factor; last.bias *= factor
 
-# %% ../nbs/03_vlm.ipynb #8253f609
+# %% ../nbs/03_vlm.ipynb #8d756376
 def answer_text(country, city, # names as they are to be written
                 sentences=None, # cue sentences; None: no reasoning (the `direct` prompt)
                 localizability=None): # 0..1 for teachers
@@ -375,7 +380,7 @@ def answer_text(country, city, # names as they are to be written
     if localizability is not None: lines += f"\nlocalizability: {localizability:.2f}"
     return f"<think>{' '.join(sentences)}</think>\n<answer>\n{lines}\n</answer>"
 
-# %% ../nbs/03_vlm.ipynb #38deabe7
+# %% ../nbs/03_vlm.ipynb #74989fe5
 @lru_cache
 def _towns(country): # None: of the whole world
     "(country, city) of its postcards' cities, and the share of each in their population."
@@ -383,7 +388,7 @@ def _towns(country): # None: of the whole world
     here = world[(world.country == country) | (country is None)]
     return list(zip(here.country, here.city)), here.population.to_numpy() / here.population.sum()
 
-# %% ../nbs/03_vlm.ipynb #8547ad12
+# %% ../nbs/03_vlm.ipynb #6fd0ac4f
 def weak_answer(row,           # of `postcards.batch`
                 rng,           # numpy Generator
                 p_country=.95, # right country
@@ -400,12 +405,12 @@ def weak_answer(row,           # of `postcards.batch`
     sure = rng.beta(6, 2) if row["localizable"] else rng.beta(2, 4)
     return answer_text(country, city, None if prompt == "direct" else said, sure if prompt == "teacher" else None)
 
-# %% ../nbs/03_vlm.ipynb #a20692ac
+# %% ../nbs/03_vlm.ipynb #0bcda123
 def true_answer(row, rng, prompt="eval"): # as `weak_answer`
     "Every cue and the right place."
     return weak_answer(row, rng, 1., 1., 0., 0., prompt)
 
-# %% ../nbs/03_vlm.ipynb #9cea36f1
+# %% ../nbs/03_vlm.ipynb #cfb35a69
 def student(seed=0,     # of the weights
             **sizes):   # of `tiny_model`
     "The untrained student, with a vocabulary for everything that the embedded world says."
@@ -415,7 +420,7 @@ def student(seed=0,     # of the weights
     tok = tiny_tokenizer(texts, {f" [{n}]" for n in [*world.city, *world.country]})
     return VLM(tiny_model(tok, seed=seed, **sizes), tiny_processor(tok))
 
-# %% ../nbs/03_vlm.ipynb #d516abf4
+# %% ../nbs/03_vlm.ipynb #6e9f2041
 def answer_loss(vlm, images, prompts, answers): # pictures, keys or texts, texts to learn
     "Mean cross-entropy of the answers' tokens (the prompt is not learned)."
     batch, lengths = inputs(vlm, images, prompts, answers)
@@ -423,7 +428,7 @@ def answer_loss(vlm, images, prompts, answers): # pictures, keys or texts, texts
     for row, n in zip(labels, lengths): row[:-n] = -100
     return vlm.model(**batch, labels=labels).loss
 
-# %% ../nbs/03_vlm.ipynb #8e2ac9a5
+# %% ../nbs/03_vlm.ipynb #aac73ac1
 def freeze_vision(model): # vision-language model
     "No gradient for the vision tower (its merger included), as ms-swift's default has it in the released scripts. Returns `model`."
     model.model.visual.requires_grad_(False)
@@ -448,10 +453,10 @@ def remember_pictures(model,     # its vision tower must be frozen
     visual.forward = forward
     return model
 
-# %% ../nbs/03_vlm.ipynb #9d778c38
+# %% ../nbs/03_vlm.ipynb #e1868f79
 NAMES, ANSWERS = {"direct": 1.}, {"train": .4, "eval": .3, "direct": .15, "teacher": .15} # prompt → share of the pictures
 
-# %% ../nbs/03_vlm.ipynb #f5dbaacb
+# %% ../nbs/03_vlm.ipynb #d5d770a6
 def pretrain(vlm,         # its language model is trained
              steps=400,   # batches
              batch=24,    # pictures per batch

@@ -1,7 +1,7 @@
 """Speed of the gazetteer beside what people use today, in one run: `reverse_geocoder` for labels, geopy for distances. `make bench` calls it.
 
     pip install reverse_geocoder==1.5.1 geopy==2.4.1
-    python tests/bench_places.py [--points 100000] [--repeats 3] [--out data/bench_places.csv]"""
+    python tests/bench_places.py [--points 100000] [--repeats 3] [--out figures/bench_places.csv]"""
 import argparse, statistics, time
 
 import numpy as np, pandas as pd
@@ -20,7 +20,7 @@ def median(work, repeats):
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--points", type=int, default=100_000); p.add_argument("--repeats", type=int, default=3); p.add_argument("--out", default="data/bench_places.csv")
+    p.add_argument("--points", type=int, default=100_000); p.add_argument("--repeats", type=int, default=3); p.add_argument("--out", default="figures/bench_places.csv")
     a = p.parse_args()
     import geopy.distance, reverse_geocoder
     start = time.perf_counter(); g = places.gazetteer(); loaded = time.perf_counter() - start

@@ -253,3 +253,10 @@ def test_recorded_readings_are_what_the_reader_reads():
     import runpy
     made = runpy.run_path(str(Path(__file__).parents[1]/"data"/"make_readings.py"))["record"](real("geocomp_reasoning"))
     pd.testing.assert_frame_equal(made, pd.read_csv(Path(__file__).parents[1]/"data"/"readings.csv"))
+
+
+def test_raw_answers_that_are_coordinates(tmp_path):
+    (tmp_path/"p.csv").write_text('id,prediction\na,"48.9, 2.35"\nb,"(35.7° N, 139.7° E)"\nc,"country: Finland\ncity: Helsinki"\nd,I cannot tell\n')
+    (tmp_path/"t.csv").write_text("id,lat,lon\na,48.86,2.35\nb,35.69,139.69\nc,60.17,24.94\nd,0.3,32.6\n")
+    e = score_files(tmp_path/"p.csv", tmp_path/"t.csv")
+    assert e.row()["acc@25 km"] == .75 and any("2 answers are coordinates" in n for n in e.notes)

@@ -1,8 +1,8 @@
 "What a run promises as a whole: equal seeds give equal bytes, other inputs are never taken for the same."
-import json
+import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
-import pytest
+import psutil, pytest
 from PIL import Image
 
 from globe import experiment, photos, vlm
@@ -53,3 +53,29 @@ def test_the_student_never_practises_on_the_photographs_of_a_run():
     seeds = {int(r["id"].split("-")[2]) for seed in (0, 1, 77, 78, 10_000) for _, rows in vlm.fresh(1, 3, seed) for r in rows}
     p = Run("mini").profile
     assert min(seeds) >= vlm.FIRST_SEED > max(p.photos.seed + 2, p.segmenter.seed) and max(seeds) < 2**32
+
+
+POOL = '''
+import os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from globe.experiment import die_with
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2, get_context("spawn"), die_with, (os.getpid(),)) as pool:
+        jobs = [pool.submit(time.sleep, 60) for _ in range(2)]
+        while len(pool._processes) < 2: time.sleep(.05)
+        print(*pool._processes, flush=True)
+        time.sleep(60)
+'''
+
+def test_trainings_end_with_the_run_that_wanted_them(tmp_path):
+    "kill -9 of the run: what it trained side by side ends too, so that no stage stays locked."
+    (tmp_path/"pool.py").write_text(POOL)
+    with subprocess.Popen([sys.executable, str(tmp_path/"pool.py")], stdout=subprocess.PIPE, text=True) as p:
+        workers = []
+        while len(workers) < 2: workers = [int(w) for w in p.stdout.readline().split()]
+        time.sleep(3) # until they have imported what they need
+        os.kill(p.pid, signal.SIGKILL)
+    deadline = time.time() + 30
+    while (alive := [w for w in workers if psutil.pid_exists(w) and psutil.Process(w).status() != psutil.STATUS_ZOMBIE]) and time.time() < deadline: time.sleep(.2)
+    assert not alive

@@ -268,3 +268,16 @@ def test_real_photographs():
     assert len(got) == 113 and len(rows) == 13 and {r["reason"] for r in rows} == {"no coordinate"}
     agree = [code == manifest.country[i] for i, code in zip(got["id"][:], got["country_code"][:])]
     assert sum(agree)/len(agree) >= 0.98
+
+
+def test_one_picture_under_two_names_is_one_record(tmp_path):
+    fill(tmp_path, a__jpg=encoded(), c__jpg=encoded(), where__csv="file,lat,lon\na.jpg,60.2,24.9\na,60.2,24.9\n./c.jpg,48.9,2.3\nc.jpg,48.9,2.3\n")
+    photos = from_csv(tmp_path/"where.csv", ledger=(ledger := []))
+    assert photos["id"][:] == ["a.jpg", "./c.jpg"] and [r["reason"] for r in ledger] == ["listed twice; the first is kept"] * 2
+
+
+def test_a_quotation_mark_left_open_is_named_with_its_line(tmp_path):
+    fill(tmp_path, a__jpg=encoded(), where__csv='file,lat,lon,city\na.jpg,60.2,24.9,"Helsinki\nb.jpg,1,2,Rome\nc.jpg,3,4,Oslo\n')
+    with pytest.raises(ValueError, match="where.csv, line .*quotation mark"): from_csv(tmp_path/"where.csv")
+    (tmp_path/"where.csv").write_text('file,lat,lon,city\na.jpg,60.2,24.9,"' + "x" * 200_000 + '"\n')
+    assert len(from_csv(tmp_path/"where.csv")) == 1

@@ -233,3 +233,42 @@ def test_usage_errors_come_before_any_work(project):
     for wrong in (dict(profile="huge"), dict(seeds=0), dict(photos="nowhere"), dict(only="zebra")):
         with pytest.raises(Usage): reproduce(root=project, **wrong)
     assert not (project/"data").exists()
+
+
+def test_a_checkpoint_is_evaluated_on_a_benchmark(tmp_path, capsys):
+    from globe import vlm
+    from PIL import Image
+    vlm.student(0, hidden=96, layers=1, depth=1).save(tmp_path/"model")
+    folder = tmp_path/"benchmarks"/"mp16-reason-test"
+    folder.mkdir(parents=True)
+    for name in "abc": Image.new("RGB", (80, 60), "red").save(folder/f"{name}.jpg")
+    (folder/"mp16-reason-test-12k.csv").write_text("IMG_ID,LAT,LON,city,country\na,60.17,24.94,Helsinki,Finland\nb,48.86,2.35,Paris,France\nc,35.69,139.69,Tokyo,Japan\nlost,1,2,,\n")
+    command = ["evaluate", "--model", str(tmp_path/"model"), "--benchmark", "mp16-reason-test", "--from", str(tmp_path/"benchmarks"), "--out", str(tmp_path/"answers"), "--max-new-tokens", "4"]
+    assert main([*command, "--limit", "2"]) == 0
+    answers = next((tmp_path/"answers").rglob("answers.jsonl"))
+    first = answers.read_text().splitlines()
+    assert len(first) == 2
+    assert main(command) == 0 # goes on with the third
+    assert answers.read_text().splitlines()[:2] == first and len(answers.read_text().splitlines()) == 3
+    out = capsys.readouterr().out
+    assert "right city, named" in out and "acc@25 km" in out and "could not be used: 1, the first: lost" in out
+    assert (answers.parent/"predictions.csv").exists()
+    assert main([*command[:4], "nowhere", *command[5:]]) == 1 and "known: " in capsys.readouterr().err
+
+
+def test_a_dry_run_lists_what_the_paper_needs_and_fetches_nothing(monkeypatch, capsys):
+    import httpx, socket
+    monkeypatch.setattr(httpx, "get", lambda *a, **k: (_ for _ in ()).throw(httpx.ConnectError("no")))
+    monkeypatch.setattr(socket, "create_connection", lambda *a, **k: pytest.fail("reaches for the network"))
+    assert main(["reproduce", "--profile", "paper", "--seeds", "3", "--dry-run"]) == 1
+    out = capsys.readouterr().out
+    for what in ["Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-72B-Instruct", "OpenGVLab/InternVL3-78B", "geoclip", "nvidia/segformer", "mp16-reason-train", "im2gps3k", "grpo-all-readme, 3 seeds", "GPU hours", "disk: about"]: assert what in out
+    assert main(["reproduce", "--dry-run"]) == 0 and "needs nothing but this machine" in capsys.readouterr().out
+
+
+def test_the_profile_paper_goes_as_far_as_its_first_download(monkeypatch):
+    from globe.experiment import Run
+    run = Run("paper")
+    assert run.start() == "Qwen/Qwen2.5-VL-7B-Instruct" and [t.name for t in run.teachers()][2] == "geoclip"
+    for split in ("train", "test", "shifted"):
+        with pytest.raises(FileNotFoundError, match="put .* into that folder"): run.photos(split)

@@ -1,7 +1,7 @@
 "The student and its answers: any text survives its tokenizer, and answering a dataset can be killed without losing or doubling an answer."
 import json, os, signal, subprocess, sys, time
 
-import pytest
+import datasets, pytest
 from hypothesis import given, settings, strategies as st
 
 from globe import vlm
@@ -68,3 +68,17 @@ def test_answers_survive_a_kill(start, tmp_path):
     assert killed.read_text().startswith(before) and before, "what was there is kept"
     assert sorted(killed.read_text().splitlines()) == sorted((tmp_path / "whole").read_text().splitlines())
     assert len({json.loads(line)["id"] for line in killed.read_text().splitlines()}) == 12
+
+
+def test_an_answer_file_is_read_wherever_it_was_cut(tmp_path):
+    "Answers may hold what Python takes for the end of a line, and a cut may fall inside a letter."
+    class Echo:
+        def answer(self, images, *how, **more): return [f"Malmö\u2028Łódź\x85\u2029 {i}" for i in images]
+    photos = datasets.Dataset.from_dict(dict(id=["a", "b"], image=[1, 2]))
+    whole = tmp_path/"whole.jsonl"
+    said = vlm.answer_all(Echo(), photos, whole, batch_size=1)
+    content = whole.read_bytes()
+    for cut in range(len(content) + 1):
+        (tmp_path/"cut.jsonl").write_bytes(content[:cut])
+        assert vlm.answer_all(Echo(), photos, tmp_path/"cut.jsonl", batch_size=1) == said
+        assert (tmp_path/"cut.jsonl").read_bytes() == content
