@@ -7,7 +7,7 @@ __all__ = ['WIDE', 'NARROW', 'BANDS', 'style', 'save', 'shown', 'latex', 'write_
            'band', 'error_map', 'place_map', 'gallery', 'coloured', 'box', 'taken_apart', 'learning_curves',
            'seeds_shown', 'threshold_curve', 'bars', 'funnel', 'reliability_curve', 'risk_curve', 'near_ratio_curve']
 
-# %% ../nbs/12_figures.ipynb #5384fd56
+# %% ../nbs/12_figures.ipynb #3b2a7dfb
 import functools, io, json, textwrap
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from shapely.geometry import shape
 from .evaluate import RADII, Evaluation, joined, judged, frame, markdown, wilson
 from .places import data_dir, write_atomic
 
-# %% ../nbs/12_figures.ipynb #cd7b59e5
+# %% ../nbs/12_figures.ipynb #72bbbdc7
 WIDE, NARROW = 7.0, 3.4 # inches: two columns, one column
 
 def style():
@@ -34,14 +34,14 @@ def style():
 
 style()
 
-# %% ../nbs/12_figures.ipynb #8a1d3eab
+# %% ../nbs/12_figures.ipynb #05297477
 def axes(ax,           # axes to draw on, None for new ones
          width=NARROW, # inches
          height=2.4):  # inches
     "`ax`, or the axes of a new figure."
     return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
 
-# %% ../nbs/12_figures.ipynb #2a41eb87
+# %% ../nbs/12_figures.ipynb #ed163e2f
 def save(fig,   # figure, or axes of it
          path): # where to, with or without suffix; the folder is made
     "Write `path`.png and `path`.svg and return both paths."
@@ -53,7 +53,7 @@ def save(fig,   # figure, or axes of it
         out.append(write_atomic(target, buffer.getvalue()))
     return out
 
-# %% ../nbs/12_figures.ipynb #06b15292
+# %% ../nbs/12_figures.ipynb #953c4af2
 def shown(df,       # any frame
           digits=3): # significant digits of fractions
     "`df` with fractions as short text; whole numbers, text and missing values stay."
@@ -66,7 +66,7 @@ def latex(df): # frame of text and numbers
     row = lambda cells: " & ".join("--" if not isinstance(c, str) and pd.isna(c) else str(c).translate(special) for c in cells) + r" \\"
     return "\n".join([rf"\begin{{tabular}}{{{'l' * len(df.columns)}}}", r"\toprule", row(df.columns), r"\midrule", *map(row, df.itertuples(index=False)), r"\bottomrule", r"\end{tabular}"])
 
-# %% ../nbs/12_figures.ipynb #2e1ad420
+# %% ../nbs/12_figures.ipynb #9d5d0815
 def write_table(df,       # frame; its index is not written
                 path,     # with or without suffix; the folder is made
                 digits=3): # significant digits in .md and .tex
@@ -76,7 +76,7 @@ def write_table(df,       # frame; its index is not written
     text = {".csv": df.to_csv(index=False, lineterminator="\n", float_format="%.10g"), ".md": markdown(shown(df, digits)) + "\n", ".tex": latex(shown(df, digits)) + "\n"}
     return [write_atomic(base.with_name(base.name + s), t.encode()) for s, t in text.items()]
 
-# %% ../nbs/12_figures.ipynb #a9282cb2
+# %% ../nbs/12_figures.ipynb #d6abc74c
 @functools.cache
 def land():
     """Natural Earth's 110m countries as shapes. FileNotFoundError if `data/naturalearth` is not there."""
@@ -96,7 +96,7 @@ def world_axes(ax=None,  # Robinson axes to draw on, None for new ones
     ax.text(.5, -.015, "; ".join(filter(None, ["Natural Earth (public domain), Robinson projection", credit])), transform=ax.transAxes, ha="center", va="top", fontsize=7, color=".4")
     return ax
 
-# %% ../nbs/12_figures.ipynb #62860dfa
+# %% ../nbs/12_figures.ipynb #6c15342a
 def map_legend(ax): # map
     "One or two lines of dots between map and credit."
     labels = ax.get_legend_handles_labels()[1]
@@ -104,7 +104,7 @@ def map_legend(ax): # map
     ax.legend(loc="upper center", bbox_to_anchor=(.5, .01), ncol=-(-len(labels) // lines), fontsize=8, handletextpad=-.2, columnspacing=.9, borderpad=.2)
     ax.texts[0].set_y(-.02 - .05 * lines)
 
-# %% ../nbs/12_figures.ipynb #57660dbd
+# %% ../nbs/12_figures.ipynb #541ea269
 def great_circle(lat1,  # degrees, where it starts
                  lon1,  # degrees
                  lat2,  # degrees, where it ends
@@ -119,13 +119,13 @@ def great_circle(lat1,  # degrees, where it starts
     way /= np.linalg.norm(way, axis=1, keepdims=True)
     return np.degrees(np.arcsin(way[:, 2])), np.degrees(np.arctan2(way[:, 1], way[:, 0]))
 
-# %% ../nbs/12_figures.ipynb #bebb8026
+# %% ../nbs/12_figures.ipynb #8048ec1e
 def pieces(lat, lon): # degrees along a line [n]
     "The line in Robinson's coordinates as pieces [m, 2] that do not jump across the map."
     xy = ccrs.Robinson().transform_points(ccrs.PlateCarree(), lon, lat)[:, :2]
     return [p for p in np.split(xy, np.flatnonzero(np.abs(np.diff(lon)) > 180) + 1) if len(p) > 1]
 
-# %% ../nbs/12_figures.ipynb #99fc13bb
+# %% ../nbs/12_figures.ipynb #42ba6c13
 BANDS = [(1, "≤ 1 km"), (25, "≤ 25 km"), (200, "≤ 200 km"), (750, "≤ 750 km"), (2500, "≤ 2500 km"), (np.inf, "> 2500 km")]
 
 def band(km): # errors [n], NaN for unread
@@ -133,7 +133,7 @@ def band(km): # errors [n], NaN for unread
     km = np.asarray(km, float)
     return np.where(np.isnan(km), -1, np.searchsorted(RADII, km, side="left"))
 
-# %% ../nbs/12_figures.ipynb #e7198b55
+# %% ../nbs/12_figures.ipynb #79cc12ee
 def error_map(predictions, # prediction rows, or an Evaluation
               truth=None,  # photo rows; not needed for an Evaluation
               most=300,    # pictures drawn, evenly picked
@@ -154,7 +154,7 @@ def error_map(predictions, # prediction rows, or an Evaluation
     map_legend(ax)
     return ax
 
-# %% ../nbs/12_figures.ipynb #034590a1
+# %% ../nbs/12_figures.ipynb #0ba0a255
 def place_map(photos,    # rows with lat and lon
               hue=None,  # column that colours the dots, such as "split"
               ax=None):  # Robinson axes
@@ -166,7 +166,7 @@ def place_map(photos,    # rows with lat and lon
     if hue is not None: map_legend(ax)
     return ax
 
-# %% ../nbs/12_figures.ipynb #4322bf20
+# %% ../nbs/12_figures.ipynb #c94dd470
 def gallery(photos,        # dataset or list of rows with column image
             captions=None, # one per picture; None: city and country
             columns=6):    # pictures in a row
@@ -181,7 +181,7 @@ def gallery(photos,        # dataset or list of rows with column image
         ax.set_title(caption, fontsize=7.5)
     return grid.flat[:len(rows)]
 
-# %% ../nbs/12_figures.ipynb #1263b152
+# %% ../nbs/12_figures.ipynb #5cf4cf2b
 def coloured(ax,        # axes without frame; the text starts at their upper left
              text,      # of one paragraph
              marks=(),  # (start, end, colour) in characters of `text`
@@ -198,7 +198,7 @@ def coloured(ax,        # axes without frame; the text starts at their upper lef
                         bbox=dict(facecolor=tone, alpha=.5, pad=.4, lw=0) if tone else None)
     return len(lines)
 
-# %% ../nbs/12_figures.ipynb #b61d3ead
+# %% ../nbs/12_figures.ipynb #023f7cf0
 def box(mask): # what belongs to the thing [h, w] bool, at least one pixel
     "(left, top, right, bottom) of the largest connected piece of `mask`."
     from scipy.ndimage import find_objects, label
@@ -226,7 +226,7 @@ def taken_apart(picture, # PIL image
     right.text(.04, .5 * step, answer, va="center", fontsize=8.5, weight="bold", bbox=style | dict(fc=".93", ec=".3"))
     return fig
 
-# %% ../nbs/12_figures.ipynb #68e2f0e7
+# %% ../nbs/12_figures.ipynb #c85e6409
 def learning_curves(log,            # rows with step, seed, config and the metric
                     metric,         # column of `log`
                     label=None,     # of the vertical axis, with its unit
@@ -249,11 +249,11 @@ def seeds_shown(log): # as for `learning_curves`
     seeds = log.seed.nunique()
     return f"mean and range of {seeds} seeds" if seeds > 1 else "one seed"
 
-# %% ../nbs/12_figures.ipynb #32f59d0b
+# %% ../nbs/12_figures.ipynb #9a6c543a
 def threshold_curve(models,  # name → Evaluation, or rows with columns model and km
                     ax=None): # axes
     "Share of pictures within each radius, one curve per model."
-    ax = axes(ax, WIDE / 2, 2.7)
+    ax = axes(ax, WIDE, 2.7)
     models = {k: e.km for k, e in models.items()} if isinstance(models, dict) else {k: g.km.to_numpy() for k, g in models.groupby("model", sort=False)}
     radius = np.geomspace(.5, 20038, 200)
     for name, km in models.items():
@@ -267,7 +267,7 @@ def threshold_curve(models,  # name → Evaluation, or rows with columns model a
     ax.legend(loc="center left", bbox_to_anchor=(1, .5))
     return ax
 
-# %% ../nbs/12_figures.ipynb #cb48243d
+# %% ../nbs/12_figures.ipynb #113b3065
 def bars(tidy,           # rows with value, low, high (shares 0 to 1), as `results` or `Evaluation.by` give them
          x="measure",    # column of the groups
          hue="model",    # column of the bars in a group; None: one bar per group
@@ -295,7 +295,7 @@ def bars(tidy,           # rows with value, low, high (shares 0 to 1), as `resul
     if hue or reference is not None: ax.legend(handles.values(), handles.keys(), loc="center left", bbox_to_anchor=(1, .5))
     return ax
 
-# %% ../nbs/12_figures.ipynb #c21dd7a3
+# %% ../nbs/12_figures.ipynb #cb90881a
 def funnel(counts,   # rows with check and n: pictures left after each check, in order
            ax=None): # axes
     "Horizontal bars of the pictures left after each check, with the share of the step before."
@@ -311,7 +311,7 @@ def funnel(counts,   # rows with check and n: pictures left after each check, in
     ax.grid(axis="y", visible=False)
     return ax
 
-# %% ../nbs/12_figures.ipynb #ab6f15ed
+# %% ../nbs/12_figures.ipynb #8a5ef90e
 def reliability_curve(curve,       # rows as `evaluate.reliability` gives them
                       label="said", # of the line
                       ax=None):     # axes
@@ -337,7 +337,7 @@ def risk_curve(models,  # name → rows as `evaluate.risk_coverage` gives them
     ax.legend()
     return ax
 
-# %% ../nbs/12_figures.ipynb #3b7997e8
+# %% ../nbs/12_figures.ipynb #bd196973
 def near_ratio_curve(near,     # rows as `evaluate.near_ratio` gives them
                      ax=None): # axes
     "Share of test pictures with a training picture within each radius, with intervals."
