@@ -7,7 +7,7 @@ __all__ = ['LIBRARIES', 'checkout', 'cores', 'run_folder', 'figures_folder', 'Pr
            'digest', 'bare', 'code_hashes', 'fingerprint', 'Manifest', 'why_run', 'Busy', 'alone', 'versions',
            'Missing', 'looking', 'stage']
 
-# %% ../nbs/13_stages.ipynb #6b854fb5
+# %% ../nbs/13_stages.ipynb #6e95d5a8
 import ast, hashlib, importlib.util, json, os, platform, shutil, sys, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from .places import write_atomic
 
-# %% ../nbs/13_stages.ipynb #292feb14
+# %% ../nbs/13_stages.ipynb #14eae537
 def checkout() -> Path: # root of the repository
     "The checkout that this package was imported from. Raises `FileNotFoundError` for an installed wheel, which has no notebooks."
     root = Path(importlib.util.find_spec("globe").origin).parent.parent
@@ -25,7 +25,7 @@ def checkout() -> Path: # root of the repository
         raise FileNotFoundError("notebooks and profiles come with the repository: clone it and run `make reproduce` there")
     return root
 
-# %% ../nbs/13_stages.ipynb #2880c4a2
+# %% ../nbs/13_stages.ipynb #1c5d727b
 def cores() -> int:
     "Cores that this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -37,7 +37,7 @@ def run_folder(
     "Folder of everything that a run of profile `name` produces."
     return Path(root or checkout())/"data"/name
 
-# %% ../nbs/13_stages.ipynb #a9a22740
+# %% ../nbs/13_stages.ipynb #a05c3280
 def figures_folder(
     name:str,        # profile
     root:Path=None,  # checkout; ours if not given
@@ -47,7 +47,7 @@ def figures_folder(
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
-# %% ../nbs/13_stages.ipynb #d99acef2
+# %% ../nbs/13_stages.ipynb #6cdfb041
 class Profile(dict):
     "Settings, read by attribute: `profile.grpo.steps`. The whole of a profile also has a `name`."
     name = None
@@ -59,7 +59,7 @@ class Profile(dict):
         rows = [f"| `{key}` | {json.dumps(value)} |" for key, value in flat(self).items()]
         return "\n".join([f"**profile {self.name or ''}**\n", "| setting | value |", "|---|---|", *rows])
 
-# %% ../nbs/13_stages.ipynb #a162759e
+# %% ../nbs/13_stages.ipynb #3c98999c
 def flat(
     tree:dict,      # nested settings
     prefix:str="",  # path of `tree` itself
@@ -68,7 +68,7 @@ def flat(
     parts = [flat(v, f"{prefix}{k}.") if isinstance(v, dict) else {f"{prefix}{k}": v} for k, v in tree.items()]
     return {k: v for part in parts for k, v in part.items()}
 
-# %% ../nbs/13_stages.ipynb #9931ad8d
+# %% ../nbs/13_stages.ipynb #34686ad6
 def _check(path, value, reference):
     "Raise `KeyError` for an unknown setting and `TypeError` for a value of the wrong type, both naming `path`."
     if path not in reference: raise KeyError(f"unknown setting {path!r}; there are {', '.join(reference)}")
@@ -76,7 +76,7 @@ def _check(path, value, reference):
     fits = type(value) is wanted or (wanted is float and type(value) is int) or (reference[path] is None and value is None)
     if not fits: raise TypeError(f"setting {path!r} must be {wanted.__name__}, not {type(value).__name__} ({value!r})")
 
-# %% ../nbs/13_stages.ipynb #4314d289
+# %% ../nbs/13_stages.ipynb #bdb80af6
 def _read(name, folder):
     "The settings that `name`.yaml states, flat. Raises `FileNotFoundError` with the names that exist."
     file = Path(folder)/f"{name}.yaml"
@@ -85,7 +85,7 @@ def _read(name, folder):
     try: return flat(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
     except yaml.YAMLError as e: raise ValueError(f"{file} is not valid YAML: {e}") from None
 
-# %% ../nbs/13_stages.ipynb #2f3f3241
+# %% ../nbs/13_stages.ipynb #89fccd50
 def _nested(settings, name):
     "Flat settings back as groups."
     tree = Profile()
@@ -97,7 +97,7 @@ def _nested(settings, name):
     tree.name = name
     return tree
 
-# %% ../nbs/13_stages.ipynb #a4580389
+# %% ../nbs/13_stages.ipynb #19e734bc
 def read_profile(
     name:str,             # file in `folder`, without `.yaml`
     folder:Path,          # folder of profiles, one of them `mini.yaml`
@@ -115,7 +115,7 @@ def read_profile(
         settings[path] = value
     return _nested(settings, name)
 
-# %% ../nbs/13_stages.ipynb #456f2a74
+# %% ../nbs/13_stages.ipynb #08cdf670
 def say(
     line:str,             # one line
     passing:bool=False,   # to be replaced by the next line?
@@ -125,7 +125,7 @@ def say(
         with open(watched, "a", encoding="utf-8") as f: f.write(("\t" if passing else "") + line + "\n")
     else: print(line, end="\r" if passing else "\n", flush=True)
 
-# %% ../nbs/13_stages.ipynb #8056e709
+# %% ../nbs/13_stages.ipynb #9799f980
 def profile(
     name:str,     # "smoke", "mini" or "paper"
     **overrides,  # settings to change; each is printed
@@ -133,14 +133,14 @@ def profile(
     "Settings of a profile of this project, strictly read."
     return read_profile(name, checkout()/"nbs"/"profiles", overrides)
 
-# %% ../nbs/13_stages.ipynb #da02b2cf
+# %% ../nbs/13_stages.ipynb #ab889045
 def digest(
     value,  # anything that JSON can hold
 ) -> str:   # 16 hex digits
     "Hash of a value. Raises `TypeError` for what JSON cannot hold: a path or an array belongs to a stage's `inputs`."
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
-# %% ../nbs/13_stages.ipynb #af34bb2c
+# %% ../nbs/13_stages.ipynb #a5834ea0
 def bare(
     source:str,  # Python
 ) -> str:        # dump of its syntax tree
@@ -151,7 +151,7 @@ def bare(
             node.body = node.body[1:] or [ast.Pass()]
     return ast.dump(tree)
 
-# %% ../nbs/13_stages.ipynb #24ce01a7
+# %% ../nbs/13_stages.ipynb #f77726d1
 def _file(name):
     "The file of a module, or None. The module is not imported, nor are those around it."
     package, *inner = name.split(".")
@@ -160,7 +160,7 @@ def _file(name):
     path = Path(spec.origin).parent.joinpath(*inner)
     return next((str(p) for p in (path.with_suffix(".py"), path/"__init__.py") if p.exists()), None)
 
-# %% ../nbs/13_stages.ipynb #b1c66c4d
+# %% ../nbs/13_stages.ipynb #8d078ba0
 def _imported(source, module):
     "Modules of the same package that `source` of `module` imports, at the top or inside functions."
     package, names = module.partition(".")[0], set()
@@ -171,7 +171,7 @@ def _imported(source, module):
             names |= {base} | {f"{base}.{a.name}" for a in node.names}
     return {n for n in names if n.startswith(package + ".") and _file(n)}
 
-# %% ../nbs/13_stages.ipynb #c32a2b83
+# %% ../nbs/13_stages.ipynb #20b4b7d5
 @lru_cache(None)
 def _read_code(name, file, written):
     "Hash of a module's code and the modules that it imports; parsed once, unless the file is written again."
@@ -191,7 +191,7 @@ def code_hashes(
         todo += imported
     return dict(sorted(found.items()))
 
-# %% ../nbs/13_stages.ipynb #14f60a36
+# %% ../nbs/13_stages.ipynb #0c84e248
 def _file_hash(path):
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
@@ -200,7 +200,7 @@ def _contents(folder):
     files = sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.relative_to(folder).as_posix() not in ("manifest.json", ".key.json"))
     return {p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": _file_hash(p)} for p in files}
 
-# %% ../nbs/13_stages.ipynb #6d958fc0
+# %% ../nbs/13_stages.ipynb #d8f36c4a
 def fingerprint(
     path:Path,  # folder of a stage, or any file or folder
 ) -> str:       # hash of the content
@@ -210,7 +210,7 @@ def fingerprint(
     if path.is_file(): return _file_hash(path)[:16]
     return digest(Manifest.load(path).outputs if (path/"manifest.json").exists() else _contents(path))
 
-# %% ../nbs/13_stages.ipynb #d1dc37c7
+# %% ../nbs/13_stages.ipynb #3e901faa
 @dataclass
 class Manifest:
     "What made a folder, from what, and what it holds."
@@ -228,10 +228,10 @@ class Manifest:
         content = {k: v for k, v in asdict(self).items() if k != "folder"}
         _write(self.folder/"manifest.json", json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True))
 
-# %% ../nbs/13_stages.ipynb #677db71e
+# %% ../nbs/13_stages.ipynb #2e01de50
 def _write(path, text): return write_atomic(path, text.encode())
 
-# %% ../nbs/13_stages.ipynb #b4465e37
+# %% ../nbs/13_stages.ipynb #1201b531
 def _cell(value): return str(value).replace("|", "\\|").replace("<", "&lt;")
 
 def _manifest_markdown(self):
@@ -242,7 +242,7 @@ def _manifest_markdown(self):
 
 Manifest._repr_markdown_ = _manifest_markdown
 
-# %% ../nbs/13_stages.ipynb #8e58ea60
+# %% ../nbs/13_stages.ipynb #6792916c
 def _named(key):
     "The key as one level: what could have changed, by its name."
     return {**{f"parameter {k}": v for k, v in flat(key["parameters"]).items()}, **{f"code {k}": v for k, v in key["code"].items()},
@@ -253,7 +253,7 @@ def _changes(old, new):
     old, new = _named(old), _named(new)
     return ", ".join(sorted(k for k in old | new if old.get(k) != new.get(k)))
 
-# %% ../nbs/13_stages.ipynb #984c294b
+# %% ../nbs/13_stages.ipynb #2e7ebbb2
 def why_run(
     folder:Path,  # of a stage
     key:dict,     # what it would depend on now
@@ -266,7 +266,7 @@ def why_run(
     changed = _changes(made.key, key)
     return f"changed: {changed}" if changed else ""
 
-# %% ../nbs/13_stages.ipynb #b9f5712a
+# %% ../nbs/13_stages.ipynb #48062d1c
 class Busy(RuntimeError): "Another run holds the folder."
 
 @contextmanager
@@ -284,7 +284,7 @@ def alone(
     try: yield
     finally: lock.release()
 
-# %% ../nbs/13_stages.ipynb #793c2b69
+# %% ../nbs/13_stages.ipynb #924f5c7e
 def _reset_peak():
     try: Path("/proc/self/clear_refs").write_text("5")
     except OSError: pass
@@ -296,7 +296,7 @@ def _peak_mb():
         import resource
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(2**20 if sys.platform == "darwin" else 1024)
 
-# %% ../nbs/13_stages.ipynb #819c268d
+# %% ../nbs/13_stages.ipynb #7727e0fa
 LIBRARIES = "numpy pandas pillow torch transformers trl peft datasets accelerate".split()
 
 def versions() -> dict: # name -> version
@@ -304,7 +304,7 @@ def versions() -> dict: # name -> version
     known = {d: metadata.version(d) for d in LIBRARIES if importlib.util.find_spec({"pillow": "PIL"}.get(d, d))}
     return {"python": platform.python_version(), **known}
 
-# %% ../nbs/13_stages.ipynb #fd1adb3b
+# %% ../nbs/13_stages.ipynb #08d019ac
 def _beside(folder, suffix): return folder.with_name(folder.name + suffix)
 
 def _open_partial(folder, key):
@@ -317,7 +317,7 @@ def _open_partial(folder, key):
     _write(note, json.dumps(key))
     return partial, False
 
-# %% ../nbs/13_stages.ipynb #fcfe3cd3
+# %% ../nbs/13_stages.ipynb #f543f80b
 def _settle(folder):
     "Put a finished partial folder in place of the old one."
     partial, old = _beside(folder, ".partial"), _beside(folder, ".old")
@@ -329,7 +329,7 @@ def _settle(folder):
     elif old.exists() and not folder.exists(): old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/13_stages.ipynb #a954d81b
+# %% ../nbs/13_stages.ipynb #6be7dcca
 def _run(folder, make, key, title, why):
     "Do the work of a stage, write its manifest, put it in place."
     partial, resumed = _open_partial(folder, key)
@@ -346,7 +346,7 @@ def _run(folder, make, key, title, why):
     _settle(folder)
     say(f"✓ {title} {run['seconds']:.1f} s")
 
-# %% ../nbs/13_stages.ipynb #68d1fd92
+# %% ../nbs/13_stages.ipynb #a65b7176
 class Missing(LookupError): "A stage would have to run."
 
 _looking = []  # not empty: nothing may run
