@@ -6,7 +6,7 @@
 __all__ = ['REWARD_COLUMNS', 'LOGGED', 'grpo_rows', 'sft_rows', 'explained', 'Diverged', 'last_checkpoint', 'sft', 'judge_beside',
            'grpo']
 
-# %% ../nbs/09_train.ipynb #7982739d
+# %% ../nbs/09_train.ipynb #ff049748
 import math, shutil
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from .judge import Judge, SharedJudge, about_judge, known_by, lora_config
 from .rewards import weighted
 from .vlm import PROMPTS, VLM, answer_text, freeze_vision, load, remember_pictures
 
-# %% ../nbs/09_train.ipynb #6009a0d7
+# %% ../nbs/09_train.ipynb #37ab97a3
 REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities"]
 
 def grpo_rows(data, # MP16-Reason
@@ -32,7 +32,7 @@ def sft_rows(data, # MP16-Reason
     rows = grpo_rows(data, prompt).select_columns(["image", "prompt"]).add_column("completion", [[{"role": "assistant", "content": t}] for t in texts])
     return rows.add_column("length", [len(t) for t in texts])
 
-# %% ../nbs/09_train.ipynb #4785edb0
+# %% ../nbs/09_train.ipynb #1d2e165b
 def _reporter(watch): # function(line) or None
     "A TRL callback that passes one short line per logged step to `watch`."
     from transformers import TrainerCallback
@@ -43,7 +43,7 @@ def _reporter(watch): # function(line) or None
             if watch and shown: watch(f"step {state.global_step}/{state.max_steps}: {shown}")
     return Reporter()
 
-# %% ../nbs/09_train.ipynb #1667cf70
+# %% ../nbs/09_train.ipynb #ab8d77f1
 LOGGED = {
     "step": "optimizer steps so far",
     "epoch": "passes over the data so far",
@@ -79,7 +79,7 @@ def explained(column): # of log.csv
     parts = column.split("/")
     return LOGGED[column if column in LOGGED else f"{parts[0]}/*/{parts[-1]}"]
 
-# %% ../nbs/09_train.ipynb #bef007fc
+# %% ../nbs/09_train.ipynb #25a2465f
 class Diverged(RuntimeError): "Training came to numbers from which nothing can be learned."
 
 def _diverged(out, step, what): # folder of the run, what was seen
@@ -103,7 +103,7 @@ def _guard(out,        # folder of the run
             raise Diverged(_diverged(out, state.global_step, what))
     return Guard()
 
-# %% ../nbs/09_train.ipynb #c646703d
+# %% ../nbs/09_train.ipynb #3d2ad2fb
 def _load_whole(trainer): # of transformers, its model on one device or copied to each
     "Let it find all weights of a checkpoint when it resumes."
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled or hasattr(trainer.model, "peft_config"): return
@@ -112,7 +112,7 @@ def _load_whole(trainer): # of transformers, its model on one device or copied t
         model.load_state_dict(type(model).from_pretrained(checkpoint, dtype=model.dtype).state_dict())
     trainer._load_from_checkpoint = load_weights
 
-# %% ../nbs/09_train.ipynb #b7128ea3
+# %% ../nbs/09_train.ipynb #69d87426
 def _run(trainer, out, processor): # trainer of TRL; folder of the run
     "Train from the last checkpoint, if there is one, and save. Returns `out`."
     from transformers import PrinterCallback
@@ -135,7 +135,7 @@ def _finish(trainer, out, processor): # trained; folder of the run
     for c in out.glob("checkpoint-*"): shutil.rmtree(c)
     return out
 
-# %% ../nbs/09_train.ipynb #546544ce
+# %% ../nbs/09_train.ipynb #5d28c2cb
 def last_checkpoint(out): # folder of a run
     "The newest complete checkpoint, or None. Incomplete ones are removed."
     found = sorted(Path(out).glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
@@ -143,7 +143,7 @@ def last_checkpoint(out): # folder of a run
     whole = [c for c in found if (c / "trainer_state.json").exists()]
     return str(whole[-1]) if whole else None
 
-# %% ../nbs/09_train.ipynb #2cb0ee25
+# %% ../nbs/09_train.ipynb #873c9d63
 def _common(out, steps, batch, lr, seed, save_steps, warmup, bf16, **more): # settings that SFT and GRPO share
     "Arguments of both trainers: quiet, seeded, no accounts, checkpoints every `save_steps`; activations are recomputed only where GPU memory is short."
     import torch
@@ -151,7 +151,7 @@ def _common(out, steps, batch, lr, seed, save_steps, warmup, bf16, **more): # se
                 save_strategy="steps", save_steps=save_steps, save_total_limit=2, logging_steps=1, logging_nan_inf_filter=False, report_to="none", disable_tqdm=True,
                 bf16=bf16, use_cpu=not torch.cuda.is_available(), gradient_checkpointing=torch.cuda.is_available(), dataloader_pin_memory=torch.cuda.is_available(), **more)
 
-# %% ../nbs/09_train.ipynb #b700e796
+# %% ../nbs/09_train.ipynb #c32488ac
 def sft(model,          # folder or hub id to start from
         data,           # MP16-Reason
         out,            # folder for weights, log and checkpoints
@@ -176,14 +176,14 @@ def sft(model,          # folder or hub id to start from
                          peft_config=lora_config() if lora else None)
     return _run(trainer, out, vlm.processor)
 
-# %% ../nbs/09_train.ipynb #0458b3f8
+# %% ../nbs/09_train.ipynb #91146d82
 def judge_beside(reference, # VLM that the trainer keeps, or None
                  folder):   # of the judge
     "The judge in `folder`, on the weights of `reference` where it was trained on the same, else with weights of its own."
     if reference is not None and about_judge(folder).get("weights") == known_by(reference.model): return SharedJudge(reference, folder)
     return Judge.load(folder)
 
-# %% ../nbs/09_train.ipynb #1f676115
+# %% ../nbs/09_train.ipynb #34079dd6
 def grpo(model,             # folder or hub id to start from
          data,              # MP16-Reason
          out,               # folder for weights, log and checkpoints
