@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODELS', 'VARIANTS', 'OFFICIAL', 'Run', 'world', 'collection', 'die_with', 'camera_roll']
 
-# %% ../nbs/14_experiment.ipynb #e7b08465
+# %% ../nbs/14_experiment.ipynb #64928c78
 import os, shutil, threading, time
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,13 @@ from . import stages
 from .places import data_dir
 from .stages import checkout, figures_folder, profile, run_folder, say
 
-# %% ../nbs/14_experiment.ipynb #b423646e
+# %% ../nbs/14_experiment.ipynb #07a8a739
 MODELS = {"start-direct": "zero-shot, no reasoning", "start": "zero-shot", "sft": "SFT", "grpo-accuracy": "GRPO, accuracy reward", "grpo-localizable": "GRPO, accuracy and localizability",
           "grpo-recommended": "GRPO, accuracy and grounding", "grpo-all-readme": "GRPO, all rewards"} # Table 3
 VARIANTS = {"random": "random rows", "single": "validated by one teacher", "multi": "validated by several"} # Table 5: data; the last is MP16-Reason
 OFFICIAL = {"train": "mp16-reason-train", "test": "mp16-reason-test", "shifted": "im2gps3k"} # benchmarks, where `photos.source` names a folder (of the checkout, if it is relative)
 
-# %% ../nbs/14_experiment.ipynb #48095091
+# %% ../nbs/14_experiment.ipynb #35f5cd6c
 class Run:
     "The stages of one profile. Each method makes its stage if it has to, and returns what the next one needs."
     def __init__(self, name="mini", # profile
@@ -35,7 +35,7 @@ class Run:
         self.variants = [m if v == "multi" else f"{m}@{v}" for m in ("sft", "grpo-all-readme") for v in VARIANTS if seeds > 1 or m == "sft"] # compared, by data
     def __repr__(self): return f"Run({self.profile.name!r}, seeds={len(self.seeds)})"
 
-# %% ../nbs/14_experiment.ipynb #4bae3e6f
+# %% ../nbs/14_experiment.ipynb #66b6929b
 def _watch(title): # of the stage
     "Passes a trainer's lines on as passing progress lines."
     return lambda line: say(f"  {title}: {line}", passing=True)
@@ -54,7 +54,7 @@ def _read(folder):
     from datasets import Dataset
     return Dataset.from_parquet(str(Path(folder) / "data.parquet"), cache_dir=str(run_folder("cache") / "datasets"))
 
-# %% ../nbs/14_experiment.ipynb #4309fa5d
+# %% ../nbs/14_experiment.ipynb #e0cc42f8
 def world(): return data_dir() / "cities.csv" # the facts that every postcard is made of
 
 def collection(source): # of the profile
@@ -79,7 +79,7 @@ def _photos_at(self:Run, split): # as `photos`
     from globe.photos import benchmark_table
     return benchmark_table(OFFICIAL[split], collection(self.profile.photos.source)) if self.profile.photos.source else self.folder / "photos" / split
 
-# %% ../nbs/14_experiment.ipynb #ac3e08b8
+# %% ../nbs/14_experiment.ipynb #732e62bf
 def _start(self:Run):
     "Folder of the pre-trained student; in profile `paper` the id of the model named there."
     from globe import vlm
@@ -104,7 +104,7 @@ def _start(self:Run):
     stage(out, make, dict(s), ["globe.vlm"], [world()], "student: see, name, answer")
     return out
 
-# %% ../nbs/14_experiment.ipynb #470bed7b
+# %% ../nbs/14_experiment.ipynb #7c9d8b5b
 def _ceiling(self:Run):
     "Folder of the supervised upper bound."
     from globe import vlm
@@ -118,7 +118,7 @@ def _ceiling(self:Run):
     stage(out, make, dict(s), ["globe.vlm"], [start], "upper bound: trained on labels")
     return out
 
-# %% ../nbs/14_experiment.ipynb #800e40db
+# %% ../nbs/14_experiment.ipynb #c9264537
 def _segmenter_at(self:Run):
     "Folder or hub id of the segmenter of check four."
     s, out = self.profile.segmenter, self.folder / "models" / "segmenter"
@@ -135,7 +135,7 @@ def _segmenter(self:Run):
     from globe.validate import load_segmenter
     return load_segmenter(self.segmenter_at())
 
-# %% ../nbs/14_experiment.ipynb #678f8950
+# %% ../nbs/14_experiment.ipynb #746df4b7
 def _teachers(self:Run):
     "The teachers of the profile, the lead first: models at endpoints (`url model`, separated by commas) and a coordinate model, or simulations named so."
     from globe import distill
@@ -156,7 +156,7 @@ def _judgements(self:Run):
     stage(out, make, dict(teachers=[t.name for t in self.teachers()]), ["globe.distill"], [self.photos_at("train")], "distillation")
     return out
 
-# %% ../nbs/14_experiment.ipynb #8fbcadee
+# %% ../nbs/14_experiment.ipynb #2c7c48c1
 def _mp16_reason(self:Run):
     "(MP16-Reason, ledger)."
     out, photos, judgements, segmenter = self.folder / "mp16-reason", self.photos("train"), self.judgements(), self.segmenter_at()
@@ -171,7 +171,7 @@ def _mp16_reason(self:Run):
     stage(out, make, dict(c), ["globe.validate"], [self.photos_at("train"), judgements, segmenter], "validation: MP16-Reason")
     return _read(out), pd.read_parquet(out / "ledger.parquet")
 
-# %% ../nbs/14_experiment.ipynb #43c5299b
+# %% ../nbs/14_experiment.ipynb #f2b26f5c
 def _rows_of(self:Run, variant): # "random", "single" or "multi", see `validate.ablation`
     "(training rows of one variant, folder with them)."
     data, ledger = self.mp16_reason()
@@ -184,7 +184,7 @@ def _rows_of(self:Run, variant): # "random", "single" or "multi", see `validate.
     stage(out, make, dict(score=c.score, within=c.within), ["globe.validate"], [self.photos_at("train"), self.folder / "mp16-reason"], f"data of Table 5: {VARIANTS[variant]}")
     return _read(out), out
 
-# %% ../nbs/14_experiment.ipynb #0bbf35a9
+# %% ../nbs/14_experiment.ipynb #699155b1
 def _judge_at(self:Run):
     "Folder of the localizability judge."
     j, start, out = self.profile.judge, self.start(), self.folder / "models" / "judge"
@@ -202,7 +202,7 @@ def _judge(self:Run):
     from globe.judge import Judge
     return Judge.load(self.judge_at())
 
-# %% ../nbs/14_experiment.ipynb #e2a238e9
+# %% ../nbs/14_experiment.ipynb #e2ea65a7
 def _called(name): # key of `MODELS` or "ceiling", perhaps with "@…"
     "What a model is called in tables."
     how, _, variant = name.partition("@")
@@ -230,7 +230,7 @@ def _trained(self:Run, name, # "sft" or "grpo-…", a configuration of `globe.re
     stage(out, make, dict(settings, seed=seed), ["globe.train"], inputs, f"training: {_called(name)}, seed {seed}")
     return out
 
-# %% ../nbs/14_experiment.ipynb #75dc50d3
+# %% ../nbs/14_experiment.ipynb #3a47dba8
 def die_with(parent): # process id
     "End this process soon after its parent: a training that nobody waits for would keep its stage locked."
     def watch():
@@ -260,7 +260,7 @@ def _there(run, model, seed): # as `_make_model`
 
 def _train(self:Run, names): # keys of `MODELS`, or "ceiling"
     "Make sure that every configuration is trained with every seed, the long runs first."
-    runs = [(n, s) for s in self.seeds for n in names if n.startswith(("sft", "grpo"))] + [("ceiling", 0)] * ("ceiling" in names and not self.profile.student.source)
+    runs = [(n, s) for s in self.seeds for n in dict.fromkeys(names) if n.startswith(("sft", "grpo"))] + [("ceiling", 0)] * ("ceiling" in names and not self.profile.student.source)
     runs = [r for r in sorted(runs, key=lambda run: run[0].startswith("sft")) if not _there(self, *r)]
     if not runs: return
     import torch
@@ -272,7 +272,7 @@ def _train(self:Run, names): # keys of `MODELS`, or "ceiling"
     workers = 1 if torch.cuda.is_available() else stages.cores()
     with ProcessPoolExecutor(min(workers, len(jobs)), get_context("spawn"), die_with, (os.getpid(),)) as pool: list(pool.map(_train_one, jobs))
 
-# %% ../nbs/14_experiment.ipynb #953b2c97
+# %% ../nbs/14_experiment.ipynb #31182673
 def _own_judgements(self:Run, pictures): # from `photos.from_folder`
     "(names of the teachers, folder with their answers) for photographs of one's own."
     from globe import distill, vlm
@@ -285,7 +285,7 @@ def _own_judgements(self:Run, pictures): # from `photos.from_folder`
     stage(out, make, dict(teachers=names), ["globe.distill", "globe.vlm"], [pictures.cache_files[0]["filename"], start], "own photographs: answers")
     return names, out
 
-# %% ../nbs/14_experiment.ipynb #126e51a3
+# %% ../nbs/14_experiment.ipynb #7fdf34f8
 def _answers(self:Run, name, # key of `MODELS`, or "ceiling"
              split,          # "test" or "shifted"
              seed=0):        # training seed, for trained models
@@ -310,7 +310,7 @@ def _evaluations(self:Run, name, split="test"): # as `answers`
     seeds = self.seeds if name.startswith(("sft", "grpo")) else [0]
     return [evaluate.score(self.answers(name, split, s), truth, _called(name)) for s in seeds]
 
-# %% ../nbs/14_experiment.ipynb #c77788e6
+# %% ../nbs/14_experiment.ipynb #e4fa53b7
 def camera_roll(folder,  # made if missing
                 n=12,    # pictures
                 seed=5): # of the postcards
@@ -327,5 +327,5 @@ def camera_roll(folder,  # made if missing
         row["image"].save(folder / f"{row['id']}.jpg", quality=92, exif=exif)
     return folder
 
-# %% ../nbs/14_experiment.ipynb #9e148917
+# %% ../nbs/14_experiment.ipynb #89b1700a
 for _f in (_photos, _photos_at, _start, _ceiling, _segmenter, _segmenter_at, _teachers, _judgements, _mp16_reason, _rows_of, _judge, _judge_at, _trained, _train, _own_judgements, _answers, _evaluations): setattr(Run, _f.__name__[1:], _f)

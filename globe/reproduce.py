@@ -7,14 +7,14 @@ __all__ = ['INSTALL', 'PARAMETERS', 'ROWS', 'RATE', 'ABOUT', 'RESUME', 'Usage', 
            'kernel_environment', 'Row', 'paper_item', 'Report', 'expected', 'clock', 'Watch', 'NotebookFailed',
            'reproduce', 'with_outputs', 'readme', 'publish', 'doctor', 'needs', 'main']
 
-# %% ../nbs/16_reproduce.ipynb #b7998189
+# %% ../nbs/16_reproduce.ipynb #42a5840d
 import argparse, fnmatch, importlib.util, json, os, queue, re, shutil, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from .stages import Busy, alone, checkout, cores, figures_folder, read_profile, run_folder, _write
 
-# %% ../nbs/16_reproduce.ipynb #0213a467
+# %% ../nbs/16_reproduce.ipynb #ca49c616
 class Usage(ValueError): "Called wrongly; nothing has run."
 
 def notebooks(
@@ -28,7 +28,7 @@ def notebooks(
     if not fits: raise Usage(f"no notebook fits {only!r}; there are {', '.join(p.stem for p in found)}" if only else f"no notebooks in {nbs}")
     return fits
 
-# %% ../nbs/16_reproduce.ipynb #e70d10c9
+# %% ../nbs/16_reproduce.ipynb #dd8937ca
 def declared(
     notebook:Path,
 ) -> set:  # empty if no cell has the tag `parameters`
@@ -36,7 +36,7 @@ def declared(
     import papermill
     return set(papermill.inspect_notebook(notebook))
 
-# %% ../nbs/16_reproduce.ipynb #4f39944f
+# %% ../nbs/16_reproduce.ipynb #024e6c76
 def plan(
     paths:list,       # notebooks
     parameters:dict,  # all that could be passed
@@ -50,7 +50,7 @@ def plan(
         if not any(name in known for known in names.values()): raise Usage(f"no notebook of this run has a parameter {name!r}")
     return [(p, {k: v for k, v in parameters.items() if k in known}) for p, known in names.items()]
 
-# %% ../nbs/16_reproduce.ipynb #bfd25990
+# %% ../nbs/16_reproduce.ipynb #7775d731
 def execute(
     notebook:Path,    # to run
     output:Path,      # executed copy, written after each cell
@@ -69,7 +69,7 @@ def execute(
                                    resources={"metadata": {"path": str(Path(notebook).parent)}}, extra_arguments=["--log-level=CRITICAL"],
                                    config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}))
 
-# %% ../nbs/16_reproduce.ipynb #679e859f
+# %% ../nbs/16_reproduce.ipynb #6286f4fe
 def kernel_environment(
     profile:str,    # "paper" may use the network and all cores
     progress:Path,  # file for `stages.say`
@@ -88,7 +88,7 @@ def _environment(variables):
     finally:
         for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)
 
-# %% ../nbs/16_reproduce.ipynb #cfaba2fe
+# %% ../nbs/16_reproduce.ipynb #99faf9e7
 @dataclass
 class Row:
     "What came of one notebook."
@@ -101,7 +101,7 @@ class Row:
     peak_mb: float = 0.     # of the kernel and its children
     past: dict = field(default_factory=dict)        # seeds -> seconds of a run that kept nothing, for the estimate
 
-# %% ../nbs/16_reproduce.ipynb #0c849ca2
+# %% ../nbs/16_reproduce.ipynb #7f1e24d9
 def paper_item(
     notebook:Path,
 ) -> str:  # empty for a notebook of the library
@@ -111,7 +111,7 @@ def paper_item(
     title = re.search(r"^# (.+)", "".join(cells[0]["source"]), re.M) if cells else None
     return title[1].partition(":")[0].strip() if title else notebook.stem
 
-# %% ../nbs/16_reproduce.ipynb #57c94741
+# %% ../nbs/16_reproduce.ipynb #100fab8a
 def _written(folder):
     "Files of a folder with the time at which they were written."
     return {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
@@ -119,7 +119,7 @@ def _written(folder):
 def _new_files(before, after, root):
     return [p.relative_to(root).as_posix() for p, t in after.items() if before.get(p) != t and p.stem != "run_report"]
 
-# %% ../nbs/16_reproduce.ipynb #3fa8af9c
+# %% ../nbs/16_reproduce.ipynb #680fa649
 def _table(
     rows:list,  # of cells; the first row is the head
 ) -> str:       # Markdown, columns padded up to 48 characters so that a terminal shows them too
@@ -127,20 +127,20 @@ def _table(
     lines = ["| " + " | ".join(str(c).ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
     return "\n".join([lines[0], "|" + "|".join("-"*(w + 2) for w in widths) + "|", *lines[1:]])
 
-# %% ../nbs/16_reproduce.ipynb #2506c119
+# %% ../nbs/16_reproduce.ipynb #c93b897b
 def _files(paths): # of one notebook
-    "Files that differ in their ending alone are one: `figures/table3.{csv,md,tex}`; the folder is said once."
+    "Files that differ in their ending alone are one: `figures/table3.{csv,md,tex}`."
     stems = {}
     for p in map(Path, paths): stems.setdefault(p.with_suffix("").as_posix(), []).append(p.suffix[1:])
     return " ".join(f"{s}.{e[0]}" if len(e) == 1 else f"{s}.{{{','.join(e)}}}" for s, e in stems.items()) or "–"
 
-# %% ../nbs/16_reproduce.ipynb #ec44c73a
+# %% ../nbs/16_reproduce.ipynb #67792f89
 def _report_cells(row):
     given = ", ".join(f"{k}={v}" for k, v in row.parameters.items() if v != "")
     kept = f" (+ {row.kept:.0f})" if row.kept else ""
     return [row.item or "library", row.notebook, _files(row.files), given or "–", f"{row.seconds:.1f}{kept}", f"{row.peak_mb:.0f} MB"]
 
-# %% ../nbs/16_reproduce.ipynb #2589057b
+# %% ../nbs/16_reproduce.ipynb #479e510a
 @dataclass
 class Report:
     "The rows of a run, in the order of the notebooks."
@@ -156,7 +156,7 @@ class Report:
         return (f"# Run report: profile {self.profile}\n\n{_table([head, *map(_report_cells, self.rows), total])}\n\n"
                 "Seconds (+ n): stages that were finished before took n seconds then, some of them side by side, and were not run again.")
 
-# %% ../nbs/16_reproduce.ipynb #76844100
+# %% ../nbs/16_reproduce.ipynb #18792749
 def _load_rows(folder):
     file = folder/"run_report.json"
     return {r["notebook"]: Row(**r) for r in json.loads(file.read_text(encoding="utf-8"))} if file.exists() else {}
@@ -168,7 +168,7 @@ def _save_rows(folder, rows, profile, order):
     _write(folder/"run_report.md", report._repr_markdown_() + "\n")
     return report
 
-# %% ../nbs/16_reproduce.ipynb #c562efcc
+# %% ../nbs/16_reproduce.ipynb #707081a9
 def expected(
     row:Row,    # of the last run, or nothing
     seeds:int,
@@ -177,7 +177,7 @@ def expected(
     if not row: return float("nan")
     return row.past.get(str(seeds)) or row.seconds + row.kept
 
-# %% ../nbs/16_reproduce.ipynb #f0db3bd7
+# %% ../nbs/16_reproduce.ipynb #11fdd04e
 def clock(
     seconds:float,
 ) -> str:
@@ -187,7 +187,7 @@ def clock(
     if not minutes: return f"{s} s"
     return f"{minutes//60} h {minutes%60:02d} min" if minutes >= 60 else f"{minutes}:{s:02d} min"
 
-# %% ../nbs/16_reproduce.ipynb #846f27f8
+# %% ../nbs/16_reproduce.ipynb #9ece94b9
 class Watch:
     "Shows how a run is getting on, on standard output."
     def __init__(self,
@@ -198,7 +198,7 @@ class Watch:
         self.progress, self.count, self.every = progress, count, every
         self.read, self.start, self.shown, self.passing, self.done, self.tty = 0, time.time(), time.time(), "", set(), sys.stdout.isatty()
 
-# %% ../nbs/16_reproduce.ipynb #69ce114b
+# %% ../nbs/16_reproduce.ipynb #13449fd4
 def _line(self, text):
     "A line that stays."
     print(("\r\x1b[2K" if self.tty else "") + text, flush=True)
@@ -212,7 +212,7 @@ def _status(self, text):
 
 Watch.line, Watch.status = _line, _status
 
-# %% ../nbs/16_reproduce.ipynb #55698330
+# %% ../nbs/16_reproduce.ipynb #958cfa50
 def _spoken(self):
     "Shows the lines that stages have said since the last call, once for each stage, and returns the seconds that stages kept from earlier runs had taken."
     with open(self.progress, encoding="utf-8", errors="replace") as f:
@@ -231,7 +231,7 @@ def _spoken(self):
 
 Watch.spoken = _spoken
 
-# %% ../nbs/16_reproduce.ipynb #d9881a02
+# %% ../nbs/16_reproduce.ipynb #56d76b02
 class NotebookFailed(RuntimeError): "A notebook failed. The message names notebook, cell, error and executed copy."
 
 def _start(notebook, output, parameters):
@@ -244,7 +244,7 @@ def _start(notebook, output, parameters):
     thread.start()
     return thread, cell, result
 
-# %% ../nbs/16_reproduce.ipynb #c2bf4d2e
+# %% ../nbs/16_reproduce.ipynb #02d0b26f
 def _memory_mb():
     "Resident memory of all child processes now: the kernel and what it started."
     import psutil
@@ -254,7 +254,7 @@ def _memory_mb():
         except psutil.Error: pass
     return total/2**20
 
-# %% ../nbs/16_reproduce.ipynb #50c79e44
+# %% ../nbs/16_reproduce.ipynb #781615be
 def _failure(error, notebook, output, root):
     "One line that says what failed, where, and where to look."
     shown = output.relative_to(root) if output.is_relative_to(root) else output
@@ -264,7 +264,7 @@ def _failure(error, notebook, output, root):
     what = " ".join(what.split())
     return NotebookFailed(f"{notebook.relative_to(root)}{where}: {what[:400]}\n  the executed copy, with the traceback: {shown}")
 
-# %% ../nbs/16_reproduce.ipynb #39bc8c03
+# %% ../nbs/16_reproduce.ipynb #fa95c402
 def _follow(watch, notebook, output, parameters, label, left):
     "Run one notebook, show it, and return (seconds, seconds kept, peak memory). `left` gives the seconds that the rest will take."
     thread, cell, result = _start(notebook, output, parameters)
@@ -281,7 +281,7 @@ def _follow(watch, notebook, output, parameters, label, left):
     if error is not None: raise error
     return time.time() - start, kept + watch.spoken(), peak
 
-# %% ../nbs/16_reproduce.ipynb #62e7bd65
+# %% ../nbs/16_reproduce.ipynb #ac828ad0
 def _left(times, i):
     "Function from the seconds spent in notebook `i` to a text: how long still."
     known = [t == t for t in times[i:]]
@@ -291,7 +291,7 @@ def _left(times, i):
         return f"{'about' if all(known) else 'at least'} {clock((max(times[i] - spent, 0) if known[0] else 0) + later)} left"
     return text
 
-# %% ../nbs/16_reproduce.ipynb #f838d26e
+# %% ../nbs/16_reproduce.ipynb #f50e7c34
 def reproduce(
     profile:str="mini",  # file in nbs/profiles
     seeds:int=1,         # training seeds per configuration
@@ -317,7 +317,7 @@ def reproduce(
         (run/"progress.log").write_text("")
         with _environment(kernel_environment(profile, run/"progress.log")): return _run_all(jobs, given, root, run)
 
-# %% ../nbs/16_reproduce.ipynb #c2051ae6
+# %% ../nbs/16_reproduce.ipynb #d63ebeb5
 def _run_all(jobs, given, root, run):
     "Run the planned notebooks one after the other; the report is written after each."
     folder = figures_folder(given["profile"], root)
@@ -341,7 +341,7 @@ def _run_all(jobs, given, root, run):
     watch.line(f"done in {clock(time.time() - watch.start)}; the report: {(folder/'run_report.md').relative_to(root)}")
     return report
 
-# %% ../nbs/16_reproduce.ipynb #ac9d4c33
+# %% ../nbs/16_reproduce.ipynb #99f09e67
 def with_outputs(
     notebook,  # notebook node: the source
     executed,  # notebook node: its executed copy
@@ -357,7 +357,7 @@ def _quiet(outputs):
     "Outputs without warnings and progress bars."
     return [o for o in outputs if o.get("name") != "stderr"]
 
-# %% ../nbs/16_reproduce.ipynb #99a32a88
+# %% ../nbs/16_reproduce.ipynb #3e6db60f
 def readme(
     root:Path=None,  # checkout
 ) -> str:            # Markdown
@@ -372,7 +372,7 @@ def readme(
     text = re.sub(r"\]\((?!https?:|#|mailto:)([^)\s]+)", lambda m: "](" + os.path.normpath("nbs/" + m[1]).replace(os.sep, "/"), text)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
-# %% ../nbs/16_reproduce.ipynb #c3d9827c
+# %% ../nbs/16_reproduce.ipynb #03c54be0
 def publish(
     profile:str="mini",  # of the run
     root:Path=None,      # checkout
@@ -390,7 +390,7 @@ def publish(
     _write(root/"README.md", readme(root))
     return [*notebooks(root), root/"README.md"]
 
-# %% ../nbs/16_reproduce.ipynb #a0a0fa2d
+# %% ../nbs/16_reproduce.ipynb #2a3525ce
 INSTALL = "make .venv/installed    (or: pip install -e '.[dev]')"
 
 def _requirements():
@@ -402,7 +402,7 @@ def _requirements():
         try: yield name, wanted, metadata.version(name)
         except metadata.PackageNotFoundError: yield name, wanted, ""
 
-# %% ../nbs/16_reproduce.ipynb #0423113a
+# %% ../nbs/16_reproduce.ipynb #58a4882f
 def _device():
     "What torch would compute on."
     try: import torch
@@ -411,7 +411,7 @@ def _device():
     if torch.backends.mps.is_available(): return "mps"
     return f"cpu, {torch.get_num_threads()} threads"
 
-# %% ../nbs/16_reproduce.ipynb #ec66fcad
+# %% ../nbs/16_reproduce.ipynb #1211d413
 def doctor() -> dict: # what `globe doctor --json` prints
     "Versions, device, and what is missing with the command that gets it."
     from globe.places import cache_dir, data_dir
@@ -430,8 +430,9 @@ def _version():
     from globe import __version__
     return __version__
 
-# %% ../nbs/16_reproduce.ipynb #d5a119ed
-PARAMETERS = {"Qwen/Qwen2.5-VL-7B-Instruct": 8.29, "Qwen/Qwen2.5-VL-72B-Instruct": 73.4, "OpenGVLab/InternVL3-78B": 78.4, "nvidia/segformer-b5-finetuned-ade-640-640": .085} # billions
+# %% ../nbs/16_reproduce.ipynb #971f97b4
+PARAMETERS = {"Qwen/Qwen2.5-VL-7B-Instruct": 8.29, "Qwen/Qwen2.5-VL-72B-Instruct": 73.4, "OpenGVLab/InternVL3-78B": 78.4, "nvidia/segformer-b5-finetuned-ade-640-640": .085,
+              "openai/clip-vit-large-patch14": .428} # billions
 ROWS, RATE = 33_721, .44 # MP16-Reason-Train; photographs a second in GRPO on 8 H20 (paper, section 4.2)
 
 def needs(name="paper", # profile
@@ -443,15 +444,15 @@ def needs(name="paper", # profile
     def row(what, name, where, gb=None, there=False): rows.append(dict(what=what, name=name, where=where, GB=gb and round(gb, 1), there="yes" if there else "no"))
     for what, source in [("student", p.student.source), ("segmenter", p.segmenter.source)]:
         if source: row(what, source, "hub", 2 * PARAMETERS.get(source, 0) or None, _cached(source))
-    if p.teachers.coordinates == "geoclip": row("teacher", "geoclip, with openai/clip-vit-large-patch14", "pip install --no-deps geoclip; hub", 4 * .428, bool(importlib.util.find_spec("geoclip")))
+    if p.teachers.coordinates == "geoclip": row("teacher", "geoclip, with openai/clip-vit-large-patch14", "pip install --no-deps geoclip; hub", 4 * PARAMETERS["openai/clip-vit-large-patch14"], bool(importlib.util.find_spec("geoclip")))
     for endpoint in (p.teachers.endpoints or "").split(","):
         if endpoint: row("teacher", endpoint.split()[1], endpoint.split()[0], None, _answers_at(endpoint.split()[0]))
     if p.photos.source: rows += _benchmarks(p.photos.source)
     trained = [m for m in dict.fromkeys([*run.models, *run.variants]) if not m.startswith("start")]
     size = PARAMETERS.get(p.student.source, 0)
     for m in trained if p.student.source else []:
-        time = f"{8 * ROWS / RATE / 3600:.0f} GPU hours at the paper's rate" if m.startswith("grpo") else "GPU hours not known"
-        row("training", f"{m}, {seeds} seed{'s' * (seeds > 1)}", f"{time} for each seed", seeds * 2 * size, False)
+        hours = f"{8 * ROWS / RATE / 3600:.0f} GPU hours at the paper's rate" if m.startswith("grpo") else "GPU hours not known"
+        row("training", f"{m}, {seeds} seed{'s' * (seeds > 1)}", f"{hours} for each seed", seeds * 2 * size, False)
     if p.student.source: row("training", "two checkpoints of the model that is being trained", "deleted when it is done", 12 * size, False)
     return rows
 
@@ -475,7 +476,7 @@ def _benchmarks(source): # of the photographs, as in a profile
         rows.append(dict(what=f"photographs: {split}", name=name, where=f"{source}: {BENCHMARKS[name][1]}", GB=None, there="yes" if there else "no"))
     return rows
 
-# %% ../nbs/16_reproduce.ipynb #0bd4f881
+# %% ../nbs/16_reproduce.ipynb #51af3a14
 def _dry_run(a):
     "Prints what a run needs; 1 if something of it is not there."
     import pandas as pd
@@ -503,7 +504,7 @@ def _doctor_command(a):
         if not found["missing"]: print("nothing is missing")
     return 1 if found["missing"] else 0
 
-# %% ../nbs/16_reproduce.ipynb #16394aa9
+# %% ../nbs/16_reproduce.ipynb #d8e9544c
 def _score_command(a):
     from globe.evaluate import markdown, score_files
     evaluation = score_files(a.predictions, a.truth)
@@ -516,7 +517,7 @@ def _score_command(a):
 
 def _evaluate_command(a):
     from globe import vlm
-    from globe.evaluate import markdown, oracle, predictions, results, score, wide
+    from globe.evaluate import markdown, predictions, results, score, wide
     from globe.photos import load_benchmark
     out = Path(a.out) / re.sub(r"[^\w.@-]+", "-", a.model).strip("-") / a.benchmark
     photos = load_benchmark(a.benchmark, a.source, ledger=(left_out := []))
@@ -528,7 +529,7 @@ def _evaluate_command(a):
     said.to_csv(out / "predictions.csv", index=False)
     found = score(said, photos, a.model)
     if left_out: found.notes.append(f"rows of the benchmark that could not be used: {len(left_out)}, the first: {left_out[0]['file']}: {left_out[0]['reason']}")
-    print(found._repr_markdown_() + "\n\n" + markdown(wide(results({a.model: found, "right city, named": oracle(photos, "name")}))) + f"\n\nanswers: {out}")
+    print(found._repr_markdown_() + "\n\n" + markdown(wide(results({a.model: found, "right city, named": found.right_city}))) + f"\n\nanswers: {out}")
 
 def _given_photos(source, out):
     "Photo rows of a folder of pictures, a CSV, a parquet file or a saved dataset; pictures that cannot be used are listed in `out`."
@@ -554,7 +555,7 @@ def _distill_command(a):
 def _publish_command(a):
     print("\n".join(f"wrote {p}" for p in publish(a.profile)))
 
-# %% ../nbs/16_reproduce.ipynb #1c01e687
+# %% ../nbs/16_reproduce.ipynb #80f02701
 def _geolocator(model):
     "The `Geolocator` that was named, or that of the last local run; what one has to know about it goes to standard error."
     from globe.locate import Geolocator, latest_student
@@ -580,7 +581,7 @@ def _locate_command(a):
     if a.geojson: print(json.dumps(found.to_geojson()))
     return 1 if any(p.error for p in found) else 0
 
-# %% ../nbs/16_reproduce.ipynb #5ab63436
+# %% ../nbs/16_reproduce.ipynb #6ea3424c
 def _demo_command(a):
     from globe.locate import LOCAL, _gradio, demo
     _gradio()
@@ -589,7 +590,7 @@ def _demo_command(a):
         print(f"http://127.0.0.1:{a.port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         page.launch(**LOCAL, server_port=a.port, inbrowser=a.open)
 
-# %% ../nbs/16_reproduce.ipynb #7b34aafb
+# %% ../nbs/16_reproduce.ipynb #f1d1bc2a
 ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (NeurIPS 2025), reproduced.
 
   globe reproduce                      all tables and figures, on a laptop, without network
@@ -608,7 +609,7 @@ ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (Ne
 
 RESUME = "finished stages are kept: the same command goes on where it stopped"
 
-# %% ../nbs/16_reproduce.ipynb #ba8c7b69
+# %% ../nbs/16_reproduce.ipynb #30a26ed1
 def _parser():
     "The command line."
     parser = argparse.ArgumentParser("globe", description=ABOUT, epilog="Exit code: 0 fine, 1 failed, 2 called wrongly.",
@@ -640,7 +641,7 @@ def _parser():
     p.add_argument("--profile", default="mini", help="of the run (default: %(default)s)")
     return parser
 
-# %% ../nbs/16_reproduce.ipynb #afbca005
+# %% ../nbs/16_reproduce.ipynb #7eb8b3e6
 def _reproduce_options(p):
     p.add_argument("--profile", default="mini", help="smoke: minutes, a test that everything works; mini: the committed results; "
                    "paper: the paper's models and data, needs GPUs (default: %(default)s)")
@@ -702,7 +703,7 @@ def _score_options(p):
     p.add_argument("--by", metavar="COLUMN", help="also by group: continent, country, or any column of the truth")
     p.add_argument("--figure", metavar="FILE", help="also draw the map of errors, as FILE.png and FILE.svg")
 
-# %% ../nbs/16_reproduce.ipynb #b9ac55b6
+# %% ../nbs/16_reproduce.ipynb #c9da06e7
 def main(
     argv:list=None,  # arguments; those of the process if not given
 ) -> int:            # exit code
@@ -715,7 +716,7 @@ def main(
         print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
         return 2 if isinstance(e, Usage) else 1
 
-# %% ../nbs/16_reproduce.ipynb #42e01ccb
+# %% ../nbs/16_reproduce.ipynb #b11bb6d0
 def _one_line(error):
     "An exception as a person wants to read it. Errors of our own explain themselves; others are named."
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)

@@ -72,10 +72,25 @@ def test_trainings_end_with_the_run_that_wanted_them(tmp_path):
     "kill -9 of the run: what it trained side by side ends too, so that no stage stays locked."
     (tmp_path/"pool.py").write_text(POOL)
     with subprocess.Popen([sys.executable, str(tmp_path/"pool.py")], stdout=subprocess.PIPE, text=True) as p:
-        workers = []
-        while len(workers) < 2: workers = [int(w) for w in p.stdout.readline().split()]
+        workers = [int(w) for w in p.stdout.readline().split()]
+        assert len(workers) == 2
         time.sleep(3) # until they have imported what they need
         os.kill(p.pid, signal.SIGKILL)
     deadline = time.time() + 30
     while (alive := [w for w in workers if psutil.pid_exists(w) and psutil.Process(w).status() != psutil.STATUS_ZOMBIE]) and time.time() < deadline: time.sleep(.2)
     assert not alive
+
+
+def test_a_model_that_is_asked_for_twice_is_trained_once(run, tmp_path, monkeypatch):
+    "With a core for each, two trainings of one model would find each other at work."
+    import concurrent.futures
+    trained = []
+    class Pool:
+        def __init__(self, *how): pass
+        def __enter__(self): return self
+        def __exit__(self, *error): pass
+        def map(self, work, jobs): return trained.extend(job[2:] for job in jobs) or []
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", Pool)
+    r = run(tmp_path, photos=dict(train=60, test=8), segmenter=dict(photos=30, steps=20))
+    r.train([*r.models, *r.variants])
+    assert sorted(trained) == [("grpo-accuracy", 0), ("grpo-all-readme", 0), ("sft", 0), ("sft@random", 0), ("sft@single", 0)]
