@@ -170,7 +170,7 @@ def own_words(reasoning, # text of the reasoning
     return "".join(s for s in SENTENCE.findall(reasoning) if (said := words(s)) != "  " and said not in asked) if asked != "  " else reasoning
 
 # %% ../nbs/06_rewards.ipynb #d21a66ec
-_BODY = r"((?:[^<]++|<(?!/?(?:think|answer)>))*+)" # anything but the four tags
+_BODY = r"([^<]*(?:<(?!/?(?:think|answer)>)[^<]*)*)" # anything but the four tags, in linear time; Python before 3.11.5 reads nested possessive quantifiers wrongly
 FORM = re.compile(rf"\s*<think>{_BODY}</think>\s*<answer>{_BODY}</answer>\s*")
 RELEASED_FORM = re.compile(r"^<think>.*?</think>\s*<answer>.*?</answer>(?![\s\S])", re.S | re.M)
 
