@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .photos import text_of
 from .places import EARTH_KM, _unit, continent, degrees, distance_km, locate, nearest, same_city, same_country
 
 # %% ../nbs/10_evaluate.ipynb #3a073ca8
@@ -464,8 +465,7 @@ def read_rows(path): # CSV, or JSON lines if the name ends in .jsonl
     "The file's rows and notes about them. ValueError if it is empty."
     path = Path(path)
     if path.is_dir() or not path.exists(): raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'not there'}: give a CSV or JSON lines file")
-    content = path.read_bytes()
-    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace").replace("\0", "")
+    text = text_of(path)
     if not text.strip(): raise ValueError(f"{path.name} is empty: it needs a header line and one row per picture")
     return (json_rows if path.suffix.lower() in (".jsonl", ".ndjson") else csv_rows)(text, path.name)
 
@@ -554,9 +554,9 @@ def from_answers(ids,   # one per answer, may be doubled
     keep = ~ids.duplicated() | ~pd.concat([ids, texts], axis=1).duplicated()
     said = predictions(texts, pd.Series(range(len(ids))).astype(str)).assign(id=ids)
     pair = texts.astype(str).str.extract(r"^\W*?([-+]?\d[^,;]*)[,;]\s*([-+]?\d[^,;)\]]*)\W*$")
-    lat, lon = (pair[i].map(degrees).astype(float) for i in (0, 1))
-    if (at := ~said.parsed.to_numpy() & (lat.abs().le(90) & lon.abs().le(180)).to_numpy()).any():
-        for w, values in dict(lat=lat, lon=lon, **by_coordinate(lat.to_numpy(), lon.to_numpy())).items(): said.loc[at, w] = np.asarray(values)[at]
+    lat, lon = (pair[i].map(degrees).astype(float).to_numpy() for i in (0, 1))
+    if (at := ~said.parsed.to_numpy() & (abs(lat) <= 90) & (abs(lon) <= 180)).any():
+        for w, values in dict(lat=lat[at], lon=lon[at], **by_coordinate(lat[at], lon[at])).items(): said.loc[at, w] = values
         said.loc[at, "parsed"] = True
         notes = notes + [f"{where}: {at.sum()} answers are coordinates; countries and cities are the nearest ones"]
     said = said[keep]

@@ -220,10 +220,14 @@ def _columns(header) -> dict:
     return {role: plain[n] for role, names in HEADERS.items() for n in reversed(names) if n in plain}
 
 # %% ../nbs/01_photos.ipynb #8b0a4f6a
-def _table(path):
-    "A `csv.DictReader` of a file in UTF-8 or UTF-16, parted by commas, semicolons or tabs."
+def text_of(path):
+    "The text of a file in UTF-8 or UTF-16, as spreadsheets write it."
     content = Path(path).read_bytes()
-    text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace").replace("\0", "")
+    return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace").replace("\0", "")
+
+def _table(path):
+    "A `csv.DictReader` of a file, parted by commas, semicolons or tabs."
+    text = text_of(path)
     first = text.split("\n", 1)[0]
     return csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
 
@@ -287,9 +291,14 @@ def from_csv(table,        # CSV file with a column for the file, the latitude a
     return _finish(_listings(table, images or table.parent, table.parent.resolve().name), f"{table.resolve()} {images}", ledger)
 
 # %% ../nbs/01_photos.ipynb #33db9858
+def _header(path):
+    "The column names of a CSV file; none where it cannot be read."
+    try: return _table(path).fieldnames or []
+    except csv.Error: return []
+
 def _table_in(folder):
     "The CSV file in `folder` that lists coordinates, or None. `ValueError` where there are two."
-    tables = [p for p in sorted(Path(folder).glob("*.csv")) if {"file", "lat", "lon"} <= set(_columns(_table(p).fieldnames or []))]
+    tables = [p for p in sorted(Path(folder).glob("*.csv")) if {"file", "lat", "lon"} <= set(_columns(_header(p)))]
     if len(tables) > 1:
         names = ", ".join(t.name for t in tables)
         raise ValueError(f"{folder} holds more than one table of coordinates ({names}); call from_csv with the right one")
@@ -337,10 +346,15 @@ def benchmark_table(name, root):
                             f"(table: {' or '.join(patterns)}, pictures beside it in any subfolder){fetch}")
 
 # %% ../nbs/01_photos.ipynb #d9d6f625
+def on_hub(root):
+    "(dataset, commit) of `owner/dataset@commit`, or None for a folder."
+    found = re.fullmatch(r"([\w.-]+/[\w.-]+)@(.+)", str(root))
+    return None if found is None or Path(root).exists() else found.groups()
+
 def fetched(name, root):
     "The folder of a benchmark: `root` itself, or where the files of `owner/dataset@commit` are. `ValueError` for what is no commit."
-    if not (found := re.fullmatch(r"([\w.-]+/[\w.-]+)@(.+)", str(root))) or Path(root).exists(): return Path(root)
-    dataset, commit = found.groups()
+    if not (found := on_hub(root)): return Path(root)
+    dataset, commit = found
     if not re.fullmatch("[0-9a-f]{40}", commit): raise ValueError(f"{commit!r} may change: give the commit of {dataset} that you mean, 40 hexadecimal digits")
     from huggingface_hub import snapshot_download
     folder = cache_dir()/"benchmarks"/str(root).replace("/", "--")

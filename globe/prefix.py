@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import GRPOTrainer
 
-from .vlm import remember_pictures
+from .vlm import remember_pictures, vision
 
 # %% ../nbs/08_prefix.ipynb #678622bb
 def alike(prompts,       # token ids [rows, length]
@@ -302,14 +302,16 @@ def _shared(trainer, model, ids, mask, keep, num_images=None, num_tiles=None, **
     return found.log_probs[:, -keep:], None if found.entropy is None else found.entropy[:, -keep:]
 
 # %% ../nbs/08_prefix.ipynb #cbbdeafb
-def remember_together(model, # with a tower `model.visual`, else nothing happens
+def remember_together(model, # whose vision tower is frozen, else nothing happens
                       *references): # with the same weights at the start
     "Keep the features of a frozen vision tower; references share it where it is the same."
-    visual = getattr(getattr(model, "model", None), "visual", None)
-    if visual is None or any(p.requires_grad for p in visual.parameters()): return
-    if "forward" not in vars(visual): remember_pictures(model)
+    weights = lambda m: [p for part in vision(m).values() for p in part.parameters()]
+    if not weights(model) or any(p.requires_grad for p in weights(model)): return
+    if "get_image_features" not in vars(model.model): remember_pictures(model)
     for r in references:
-        if all(torch.equal(a, b) for a, b in zip(visual.parameters(), r.model.visual.parameters())): r.model.visual = visual
+        if not all(torch.equal(a, b) for a, b in zip(weights(model), weights(r))): continue
+        for name, part in vision(model).items(): setattr(r.model, name, part)
+        r.model.get_image_features = model.model.get_image_features
 
 # %% ../nbs/08_prefix.ipynb #7818c63e
 class SharedPrefixGRPOTrainer(GRPOTrainer):

@@ -431,29 +431,30 @@ def _version():
     return __version__
 
 # %% ../nbs/16_reproduce.ipynb #971f97b4
-PARAMETERS = {"Qwen/Qwen2.5-VL-7B-Instruct": 8.29, "Qwen/Qwen2.5-VL-72B-Instruct": 73.4, "OpenGVLab/InternVL3-78B": 78.4, "nvidia/segformer-b5-finetuned-ade-640-640": .085,
+PARAMETERS = {"Qwen/Qwen2.5-VL-7B-Instruct": 8.29, "Qwen/Qwen2.5-VL-72B-Instruct": 73.4, "OpenGVLab/InternVL3-8B-hf": 7.94, "OpenGVLab/InternVL3-78B": 78.4, "nvidia/segformer-b5-finetuned-ade-640-640": .085,
               "openai/clip-vit-large-patch14": .428} # billions
 ROWS, RATE = 33_721, .44 # MP16-Reason-Train; photographs a second in GRPO on 8 H20 (paper, section 4.2)
 
 def needs(name="paper", # profile
           seeds=1):     # training seeds per configuration
     "What a run begins with, as rows: what, name, where, GB of disk here, there (is it?)."
-    from globe.experiment import Run
+    from globe.experiment import Run, parts_of
     run, rows = Run(name, seeds), []
     p = run.profile
     def row(what, name, where, gb=None, there=False): rows.append(dict(what=what, name=name, where=where, GB=gb and round(gb, 1), there="yes" if there else "no"))
-    for what, source in [("student", p.student.source), ("segmenter", p.segmenter.source)]:
+    students = dict(qwen2_5_vl=p.student.source, internvl=p.student.internvl if len(run.seeds) > 1 else None)
+    for what, source in [*(("student", s) for s in students.values()), ("segmenter", p.segmenter.source)]:
         if source: row(what, source, "hub", 2 * PARAMETERS.get(source, 0) or None, _cached(source))
     if p.teachers.coordinates == "geoclip": row("teacher", "geoclip, with openai/clip-vit-large-patch14", "pip install --no-deps geoclip; hub", 4 * PARAMETERS["openai/clip-vit-large-patch14"], bool(importlib.util.find_spec("geoclip")))
     for endpoint in (p.teachers.endpoints or "").split(","):
         if endpoint: row("teacher", endpoint.split()[1], endpoint.split()[0], None, _answers_at(endpoint.split()[0]))
     if p.photos.source: rows += _benchmarks(p.photos.source)
-    trained = [m for m in dict.fromkeys([*run.models, *run.variants]) if not m.startswith("start")]
-    size = PARAMETERS.get(p.student.source, 0)
-    for m in trained if p.student.source else []:
-        hours = f"{8 * ROWS / RATE / 3600:.0f} GPU hours at the paper's rate" if m.startswith("grpo") else "GPU hours not known"
-        row("training", f"{m}, {seeds} seed{'s' * (seeds > 1)}", f"{hours} for each seed", seeds * 2 * size, False)
-    if p.student.source: row("training", "two checkpoints of the model that is being trained", "deleted when it is done", 12 * size, False)
+    for m in dict.fromkeys([*run.models, *run.variants, *run.backbones]) if p.student.source else []:
+        backbone, how, _ = parts_of(m)
+        if how.startswith("start"): continue
+        hours = f"{8 * ROWS / RATE / 3600:.0f} GPU hours at the paper's rate" if how.startswith("grpo") else "GPU hours not known"
+        row("training", f"{m}, {seeds} seed{'s' * (seeds > 1)}", f"{hours} for each seed", seeds * 2 * PARAMETERS.get(students[backbone], 0), False)
+    if p.student.source: row("training", "two checkpoints of the model that is being trained", "deleted when it is done", 12 * PARAMETERS.get(p.student.source, 0), False)
     return rows
 
 def _cached(source): # folder or hub id
@@ -468,10 +469,10 @@ def _answers_at(url): # of an endpoint; several separated by "|"
 def _benchmarks(source): # of the photographs, as in a profile
     "Rows about the benchmarks; nothing is fetched."
     from globe.experiment import OFFICIAL, collection
-    from globe.photos import BENCHMARKS, benchmark_table
+    from globe.photos import BENCHMARKS, benchmark_table, on_hub
     rows = []
     for split, name in OFFICIAL.items():
-        try: there = "@" not in source and bool(benchmark_table(name, collection(source)))
+        try: there = not on_hub(source) and bool(benchmark_table(name, collection(source)))
         except FileNotFoundError: there = False
         rows.append(dict(what=f"photographs: {split}", name=name, where=f"{source}: {BENCHMARKS[name][1]}", GB=None, there="yes" if there else "no"))
     return rows

@@ -14,7 +14,7 @@ import pandas as pd
 
 from .judge import Judge, SharedJudge, about_judge, known_by, lora_config
 from .rewards import weighted
-from .vlm import PROMPTS, VLM, answer_text, freeze_vision, load, remember_pictures
+from .vlm import PROMPTS, VLM, answer_text, freeze_vision, load, picture_tokens, remember_pictures
 
 # %% ../nbs/09_train.ipynb #37ab97a3
 REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities"]
@@ -207,9 +207,8 @@ def grpo(model,             # folder or hub id to start from
     out, vlm = Path(out), load(model)
     functions, weights = weighted(rewards, judge)
     steps = steps or len(data) * group // batch
-    image_tokens = [vlm.processor.image_token_id, vlm.processor.video_token_id]
     args = GRPOConfig(**_common(out, steps, batch, lr, seed, save_steps, warmup, bf16), num_generations=group, max_completion_length=max_new_tokens, beta=beta,
-                      temperature=1., loss_type="bnpo", reward_weights=weights, generation_kwargs=dict(suppress_tokens=image_tokens))
+                      temperature=1., loss_type="bnpo", reward_weights=weights, generation_kwargs=dict(suppress_tokens=picture_tokens(vlm.processor)))
     trainer = SharedPrefixGRPOTrainer(freeze_vision(vlm.model), reward_funcs=functions, args=args, train_dataset=grpo_rows(data), processing_class=vlm.processor,
                                       callbacks=[_reporter(watch)], peft_config=lora_config() if lora else None)
     if isinstance(judge, (str, Path)):

@@ -44,7 +44,7 @@ class Clock:
         "Time the parts of trainer `it`."
         for owner, name, phase in [(it.model, "generate", "sampling"), (it, "_tokenize_prompts", "preprocessing"), (it.accelerator, "backward", "backward"), (it.optimizer, "step", "optimizer"),
                                    (it, "_get_per_token_logps_and_entropies", lambda: "policy" if torch.is_grad_enabled() else "reference"),
-                                   *[(v, "forward", "vision") for v in {id(m.model.visual): m.model.visual for m in (it.model, it.ref_model)}.values()]]:
+                                   *[(m.model, "get_image_features", "vision") for m in (it.model, it.ref_model)]]:
             setattr(owner, name, self.timed(phase, getattr(owner, name)))
         processor = type(it.processing_class)
         it.processing_class.__class__ = type(processor.__name__, (processor,), dict(__call__=self.timed("preprocessing", processor.__call__)))
@@ -85,7 +85,7 @@ def make(kind, folder, side, group, length):
     model = vlm.load(folder)
     args = GRPOConfig(output_dir=f"{folder}/run", per_device_train_batch_size=group, num_generations=group, max_completion_length=length, bf16=False, gradient_checkpointing=False, use_cpu=not GPU, seed=0,
                       report_to="none", save_strategy="no", dataloader_pin_memory=False, beta=.001, temperature=1., learning_rate=1e-6,
-                      generation_kwargs=dict(min_new_tokens=length, suppress_tokens=[model.processor.image_token_id, model.processor.video_token_id]))
+                      generation_kwargs=dict(min_new_tokens=length, suppress_tokens=vlm.picture_tokens(model.processor)))
     it = kind(vlm.freeze_vision(model.model), reward_funcs=[different], args=args, train_dataset=Dataset.from_list(rows(side, 0, 1)), processing_class=model.processor)
     it.create_optimizer()
     it.current_gradient_accumulation_steps = 1

@@ -9,13 +9,13 @@ from globe import experiment, photos, vlm
 from globe.experiment import Run
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory): return vlm.student(0).save(tmp_path_factory.mktemp("student"))
+def starts(tmp_path_factory): return {backbone: vlm.student(0, backbone).save(tmp_path_factory.mktemp(backbone)) for backbone in experiment.BACKBONES}
 
 @pytest.fixture
-def run(start, monkeypatch):
-    "Runs of the profile smoke below a folder of their own, from an untrained student."
+def run(starts, monkeypatch):
+    "Runs of the profile smoke below a folder of their own, from untrained students."
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(Run, "start", lambda self: start)
+    monkeypatch.setattr(Run, "start", lambda self, backbone="qwen2_5_vl": starts[backbone])
     def make(folder, **overrides):
         monkeypatch.setattr(experiment, "run_folder", lambda name="smoke": Path(folder))
         return Run("smoke", **overrides)
@@ -26,7 +26,7 @@ def files(folder): return {p.relative_to(folder): p.read_bytes() for p in sorted
 def test_two_runs_give_the_same_bytes(run, tmp_path):
     for name in "ab":
         r = run(tmp_path/name, photos=dict(train=60, test=8), sft=dict(steps=2), grpo=dict(steps=2), segmenter=dict(photos=30, steps=20))
-        for model in ("sft", "grpo-accuracy"): r.answers(model, "test")
+        for model in ("sft", "internvl-sft", "grpo-accuracy"): r.answers(model, "test")
     a, b = files(tmp_path/"a"), files(tmp_path/"b")
     assert a.keys() == b.keys() and len(a) > 15
     assert [str(p) for p in a if a[p] != b[p] and p.suffix != ".jsonl"] == []  # answers of teachers carry their seconds

@@ -29,7 +29,7 @@ def trainer(kind, start, data, out, model=None, tower=False, **more):
     model = vlm.load(start) if model is None else vlm.VLM(model, vlm.load(start).processor)
     args = dict(output_dir=str(out), per_device_train_batch_size=8, max_completion_length=8, num_generations=4, max_steps=2, report_to="none", save_strategy="no", learning_rate=1e-3,
                 use_cpu=True, bf16=False, gradient_checkpointing=False, dataloader_pin_memory=False, disable_tqdm=True, logging_steps=1, seed=3, temperature=1.,
-                generation_kwargs=dict(suppress_tokens=[model.processor.image_token_id, model.processor.video_token_id])) | more
+                generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(model.processor))) | more
     if hasattr(model.model.model, "visual") and not tower: vlm.freeze_vision(model.model)
     return kind(model.model, reward_funcs=[variety], args=GRPOConfig(**args), train_dataset=train.grpo_rows(data), processing_class=model.processor), model
 

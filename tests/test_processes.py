@@ -20,7 +20,7 @@ rows = rows.remove_columns(["entities"]).add_column("entities", [[] for _ in row
 model = vlm.load(start)
 args = GRPOConfig(output_dir=str(out), per_device_train_batch_size=batch, num_generations=4, max_completion_length=8, max_steps=3, report_to="none", save_strategy="no", learning_rate=1e-3, beta=.04, seed=3,
                   use_cpu=True, ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None, bf16=False, gradient_checkpointing="recompute" in sys.argv, dataloader_pin_memory=False, disable_tqdm=True, logging_steps=1, temperature=1., loss_type="dapo",
-                  optim="sgd", generation_kwargs=dict(suppress_tokens=[model.processor.image_token_id, model.processor.video_token_id]))
+                  optim="sgd", generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(model.processor)))
 
 class SameAnswers(prefix.SharedPrefixGRPOTrainer):
     "Samples, but then takes answers that depend on the step and the row only, not on the process."

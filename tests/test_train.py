@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from globe import judge, postcards, train, vlm
+from globe import judge, postcards, prefix, train, vlm
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,22 @@ def test_language_moves_and_vision_stays(kind, start, data, tmp_path, monkeypatc
     if kind == "sft": assert len([k for k in changed if "language_model.layers" in k]) > 10
     assert (out / "log.csv").exists() and not list(out.glob("checkpoint-*")), "the log stays, checkpoints go"
     assert any(line.startswith("step 2/2") for line in lines)
+
+
+def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
+    "The second backbone: lessons, SFT, GRPO with a shared prompt and one tower, and an answer; only the language model moves."
+    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([variety], [1.]))
+    monkeypatch.setattr(prefix, "once", lambda warned, reason: pytest.fail(f"not shared: {reason}"))
+    student = vlm.student(0, "internvl", hidden=96, layers=2, vision=80, depth=2)
+    vlm.warm_up(student, steps=2, batch=4, watch=str); vlm.pretrain(student, steps=2, batch=2, pool=200, watch=str)
+    assert "get_image_features" not in vars(student.model.model), "what it remembers ends with the lesson"
+    start = student.save(tmp_path / "start")
+    tuned = train.sft(start, data, tmp_path / "sft", seed=1, **SMALL)
+    out = train.grpo(tuned, data, tmp_path / "grpo", seed=1, group=4, max_new_tokens=12, rewards="recommended", **SMALL)
+    for before, after in [(start, tuned), (tuned, out)]:
+        changed = moved(weights(before), weights(after))
+        assert changed and all(k.startswith(("model.language_model", "lm_head")) for k in changed)
+    assert vlm.load(out).answer(data["image"][:2], max_new_tokens=4) != []
 
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
