@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FUSED', 'alike', 'pictures_of', 'split_pictures', 'positions', 'prefill', 'unshareable', 'once', 'share_prompt',
-           'one_object', 'process_once', 'recomputed', 'rows_of', 'remember_together', 'SharedPrefixGRPOTrainer']
+           'one_object', 'process_once', 'recomputed', 'rows_of', 'remember_together', 'Blind',
+           'SharedPrefixGRPOTrainer']
 
 # %% ../nbs/08_prefix.ipynb #ccc6a72a
 import warnings
@@ -313,11 +314,23 @@ def remember_together(model, # whose vision tower is frozen, else nothing happen
         for name, part in vision(model).items(): setattr(r.model, name, part)
         r.model.get_image_features = model.model.get_image_features
 
-# %% ../nbs/08_prefix.ipynb #7818c63e
+# %% ../nbs/08_prefix.ipynb #340a46eb
+class Blind(RuntimeError): "Samples come from a model that does not see what the model in training sees."
+
+def _check_samples(trainer, limit=.1): # nats per token, mean over the first batch of all processes
+    "Raises `Blind` where vLLM and transformers do not agree on the first samples."
+    if not trainer.vllm_importance_sampling_correction: raise Blind("without vllm_importance_sampling_correction nobody compares vLLM's samples with the model in training: leave it on")
+    apart = trainer._metrics["train"]["sampling/sampling_logp_difference/mean"][-1]
+    if not apart < limit: raise Blind(f"vLLM gives its samples log-probabilities that are {apart:.2g} nats per token away from those of transformers: it does not see the same pictures (see TRL issue 6294), "
+                                      "or has other weights. Sample with transformers (use_vllm=False), or with a vLLM that agrees")
+
+# %% ../nbs/08_prefix.ipynb #97862cdc
 class SharedPrefixGRPOTrainer(GRPOTrainer):
     "TRL's GRPO trainer; each different prompt of a batch is computed once. Arguments as `trl.GRPOTrainer`, `model` an instance. Warns where it has to go TRL's way."
-    def __init__(self, model, *args, **kwargs):
-        self.warned, self.checked = set(), False
+    def __init__(self, model, *args,
+                 skip_flat=False, # answers whose advantage is 0 add nothing to the loss, not even KL
+                 **kwargs):
+        self.warned, self.checked, self.sampled, self.skip_flat = set(), False, False, skip_flat
         super().__init__(share_prompt(model, self.warned), *args, **kwargs)
         self.unshared, towers = unshareable(self.model), []
         for m in filter(None, (self.model, self.ref_model)):
@@ -327,7 +340,12 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         if not (self.is_fsdp_enabled or is_deepspeed_zero3_enabled()): remember_together(*towers)  # where weights are spread over devices all must compute at once
         if hasattr(self.processing_class, "image_processor"): process_once(self.processing_class.image_processor)
 
-    def _generate_and_score_completions(self, inputs): return super()._generate_and_score_completions(one_object(inputs))
+    def _generate_and_score_completions(self, inputs):
+        out = super()._generate_and_score_completions(one_object(inputs))
+        if self.use_vllm and not self.sampled and self.model.training: _check_samples(self)
+        self.sampled = True
+        if self.skip_flat: out["tool_mask"] = out.get("tool_mask", out["completion_mask"]) * (out["advantages"].abs() > 1e-3)[:, None]  # TRL's mask of tokens that are not to be learned
+        return out
 
     def _tokenize_prompts(self, prompts):
         ids, images, fields = super()._tokenize_prompts(prompts)

@@ -198,6 +198,7 @@ def grpo(model,             # folder or hub id to start from
          max_new_tokens=1024, # length limit of an answer
          seed=42,           # of order and sampling
          lora=False,        # train an adapter instead of all weights
+         skip_flat=False,   # groups without spread add nothing, not even KL
          bf16=False,        # mixed precision
          save_steps=50,     # checkpoint interval
          watch=None):       # function(line) told of each step
@@ -210,7 +211,7 @@ def grpo(model,             # folder or hub id to start from
     args = GRPOConfig(**_common(out, steps, batch, lr, seed, save_steps, warmup, bf16), num_generations=group, max_completion_length=max_new_tokens, beta=beta,
                       temperature=1., loss_type="bnpo", reward_weights=weights, generation_kwargs=dict(suppress_tokens=picture_tokens(vlm.processor)))
     trainer = SharedPrefixGRPOTrainer(freeze_vision(vlm.model), reward_funcs=functions, args=args, train_dataset=grpo_rows(data), processing_class=vlm.processor,
-                                      callbacks=[_reporter(watch)], peft_config=lora_config() if lora else None)
+                                      callbacks=[_reporter(watch)], peft_config=lora_config() if lora else None, skip_flat=skip_flat)
     if isinstance(judge, (str, Path)):
         reference = trainer.ref_model and VLM(trainer.accelerator.unwrap_model(trainer.ref_model), vlm.processor)
         for r in functions:

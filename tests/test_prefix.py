@@ -25,13 +25,13 @@ def data():
 def variety(completions, **columns): return [len(set(c[0]["content"])) / 50 for c in completions]
 
 
-def trainer(kind, start, data, out, model=None, tower=False, **more):
+def trainer(kind, start, data, out, model=None, tower=False, reward=variety, skip={}, **more):
     model = vlm.load(start) if model is None else vlm.VLM(model, vlm.load(start).processor)
     args = dict(output_dir=str(out), per_device_train_batch_size=8, max_completion_length=8, num_generations=4, max_steps=2, report_to="none", save_strategy="no", learning_rate=1e-3,
                 use_cpu=True, bf16=False, gradient_checkpointing=False, dataloader_pin_memory=False, disable_tqdm=True, logging_steps=1, seed=3, temperature=1.,
                 generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(model.processor))) | more
     if hasattr(model.model.model, "visual") and not tower: vlm.freeze_vision(model.model)
-    return kind(model.model, reward_funcs=[variety], args=GRPOConfig(**args), train_dataset=train.grpo_rows(data), processing_class=model.processor), model
+    return kind(model.model, reward_funcs=[reward], args=GRPOConfig(**args), train_dataset=train.grpo_rows(data), processing_class=model.processor, **skip), model
 
 
 def batch(model, rng, groups, size, pictures, length):
@@ -309,3 +309,43 @@ def test_other_devices_expand_the_prompt_to_the_same_numbers(start, data, tmp_pa
     asked = dict(input_ids=ids[:, :-keep], attention_mask=attention[:, :-keep], mm_token_type_ids=vision["mm_token_type_ids"][:, :-keep], pixel_values=vision["pixel_values"], image_grid_thw=vision["image_grid_thw"])
     a, b = (m.generate(**asked, max_new_tokens=8, do_sample=False, pad_token_id=0) for m in (vlm.load(start).model, prefix.share_prompt(vlm.load(start).model)))
     assert torch.equal(a, b)
+
+
+def flat(completions, **columns): return [1.] * len(completions)
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_groups_without_spread_can_be_skipped(start, data, tmp_path, skip):
+    "Stock TRL pulls them towards the reference; after the first step, which KL leaves where it is, that is a movement of its own."
+    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, reward=flat, skip=dict(skip_flat=skip), beta=5., weight_decay=0.)
+    with torch.no_grad():
+        for p in it.model.parameters():
+            if p.requires_grad: p += .02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0))  # away from the reference
+    before = {n: p.detach().clone() for n, p in it.model.named_parameters()}
+    it.train()
+    assert all(torch.equal(p, before[n]) for n, p in it.model.named_parameters()) == skip
+
+
+class StandIn:
+    "A stand-in for vLLM: samples by a model of its own, with or without the pictures."
+    def __init__(self, vlm_, sees): self.vlm, self.sees = vlm_, sees
+    def sync_weights(self): pass
+    def generate(self, prompts, images, num_generations, profiler=None):
+        ids, logprobs = [], []
+        for prompt, (picture, *_) in zip(prompts, images):
+            shown = picture if self.sees else Image.new("RGB", picture.size, "white")
+            given = dict(input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), mm_token_type_ids=(torch.tensor([prompt]) == self.vlm.processor.image_token_id).long(),
+                         **self.vlm.processor.image_processor(images=[shown], return_tensors="pt"))
+            out = self.vlm.model.generate(**given, max_new_tokens=8, do_sample=True, top_k=0, top_p=1., output_logits=True, return_dict_in_generate=True, pad_token_id=0, suppress_tokens=[])
+            said = out.sequences[0, len(prompt):]
+            ids.append(said.tolist()); logprobs.append([[l[0].log_softmax(-1)[t].item()] for l, t in zip(out.logits, said)])
+        return prompts, ids, logprobs, None
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees):
+    "A simulated vLLM that sees the pictures may sample; one that does not is refused before the first step."
+    it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    it.use_vllm, it._last_loaded_step, it.vllm_generation = True, -1, StandIn(vlm.load(start), sees)
+    if sees: it.train(); assert it.state.global_step == 2
+    else:
+        with pytest.raises(prefix.Blind, match="TRL issue 6294"): it.train()
+        assert it.state.global_step == 0
