@@ -245,12 +245,13 @@ def accepted(response):  # httpx.Response
     return body
 
 def reply_text(response):  # httpx.Response
-    "The answer in a chat response. Raises what `accepted` raises."
+    "The answer in a chat response, what the server set apart put back. Raises what `accepted` raises, and `Passing` where there is no answer."
     body = accepted(response)
-    try: text = response.json()["choices"][0]["message"]["content"]
+    try: text = (message := response.json()["choices"][0]["message"])["content"]
     except (ValueError, LookupError, TypeError): raise Passing(f"not a chat answer: {body}") from None
     if not isinstance(text, str) or not text.strip(): raise Passing("an empty answer")
-    return text
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    return f"<think>{thought}</think>\n{text}" if isinstance(thought, str) and "<think>" not in text else text
 
 # %% ../nbs/04_distill.ipynb #4bf81c1d
 def spent(response):  # httpx.Response with a chat answer

@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['INVISIBLE', 'LABELLED', 'HEDGE', 'SENTENCE', 'WORD', 'TAG', 'FORM', 'RELEASED_FORM', 'TO_THE_JUDGE', 'PLEA',
            'localizability', 'WEIGHTS', 'completion_text', 'single_answer', 'score_names', 'released_answer',
-           'geo_accuracy', 'decay', 'pieces', 'geo_distance', 'class_of', 'tags', 'named_in', 'loops', 'precision',
-           'recall', 'visual_grounding', 'reasoning_of', 'words', 'own_words', 'form', 'without_flattery', 'asked',
-           'Localizability', 'weighted', 'Async', 'attacks']
+           'geo_accuracy', 'decay', 'pieces', 'geo_distance', 'class_of', 'tags', 'named_in', 'precision', 'recall',
+           'visual_grounding', 'reasoning_of', 'words', 'own_words', 'loops', 'own_reasoning', 'form',
+           'without_flattery', 'asked', 'Localizability', 'weighted', 'Async', 'attacks']
 
 # %% ../nbs/06_rewards.ipynb #51b3439d
-import asyncio, functools, math, re
+import asyncio, functools, math, re, unicodedata
 from .places import distance_km, locate, same_city, same_country
 from .validate import CLASSES, entities as named_entities
 from .vlm import PROMPTS, answer_text, read_answer
 
 # %% ../nbs/06_rewards.ipynb #0cb6ab95
-INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e01ef]")
+INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e01ef]")
 
 def completion_text(completion): # text, or the messages [{"role": "assistant", "content": text or parts}]
     "What the model wrote, as one string without invisible characters."
@@ -26,7 +26,7 @@ def completion_text(completion): # text, or the messages [{"role": "assistant", 
 
 # %% ../nbs/06_rewards.ipynb #e8a88e17
 LABELLED = re.compile(r"\b(?:country|nation)\W{0,4}[:：=]", re.I)
-HEDGE = re.compile(r"[\[\]{}<>;/|→]|\s(?:or|oder|ou)\s", re.I)
+HEDGE = re.compile(r"[\[\]{}<>;/|→]|[\s(](?:or|oder|ou)\s", re.I)
 
 def single_answer(text): # a completion
     "The `Answer` in `text`; None where it cannot be read, is given more than once, or offers more than one place."
@@ -113,16 +113,10 @@ def named_in(reasoning, # text of the reasoning
     return named, named & {class_of(tag) or tag for tag in shown}
 
 # %% ../nbs/06_rewards.ipynb #bdeb1a7d
-def loops(reasoning): # text
-    "Do fewer than half of the sentences differ from each other?"
-    sentences = [s.strip().lower() for s in re.split(r"[.!?\n]+", reasoning) if s.strip()]
-    return 2 * len(set(sentences)) < len(sentences)
-
 def precision(reasoning, # text of the reasoning
               shown, # names of what the picture shows
               at_most): # different entities
     "Equation 2 for one reasoning, 0..1."
-    if not reasoning or loops(reasoning): return 0.
     named, seen = named_in(reasoning, shown)
     return len(seen) / len(named) if 0 < len(named) <= at_most else 0.
 
@@ -133,7 +127,7 @@ def recall(text, # the whole completion
     said = text.split("</think>")[0].lower()
     return sum(tag in said for tag in shown) / len(shown) if shown else 0.
 
-# %% ../nbs/06_rewards.ipynb #4f36c57c
+# %% ../nbs/06_rewards.ipynb #adf3adf6
 def visual_grounding(completions, # answers: strings or conversations
                      entities, # what each picture shows: lists of {"text", "share"}
                      mode="precision", # "precision": Eq. 2; "released": recall of the stored tags
@@ -145,14 +139,17 @@ def visual_grounding(completions, # answers: strings or conversations
     if mode not in ("precision", "released"): raise ValueError(f"unknown mode {mode!r}: choose 'precision' or 'released'")
     def one(text, shown, prompt):
         if mode == "released": return recall(text, shown)
-        return precision(own_words(reasoning_of(text), prompt), shown, at_most) if len(text) <= longest else 0.
+        return precision(own_reasoning(text, prompt, longest), shown, at_most)
     return [one(completion_text(x), tags(stored), prompt) for x, stored, prompt in zip(completions, entities, prompts or [""] * len(completions), strict=True)]
 
-# %% ../nbs/06_rewards.ipynb #0ac740f2
+# %% ../nbs/06_rewards.ipynb #c82447ba
 def reasoning_of(text): # a completion
     "The reasoning that precedes the answer, without tags; empty where the answer comes first."
-    before = text.find("<answer>") < 0 or text.find("</think>") < text.find("<answer>")
-    return re.sub(r"</?\w+>", " ", read_answer(text).reasoning or "").strip() if before else ""
+    head, answered, _ = text.partition("<answer>")
+    if answered and text.find("</think>") > len(head): return ""
+    thought = re.search(r"<think>(.*?)(?:</think>|$)", head, re.S)
+    said = thought[1] if thought else head if answered else head.rpartition("</think>")[0]
+    return re.sub(r"</?\w+>", " ", unicodedata.normalize("NFKC", said)).strip()
 
 SENTENCE = re.compile(r"[^.!?\n]+[.!?]*|[.!?\n]+")
 
@@ -168,6 +165,19 @@ def own_words(reasoning, # text of the reasoning
     "The reasoning without the sentences that stand in the prompt."
     asked = words(completion_text(prompt))
     return "".join(s for s in SENTENCE.findall(reasoning) if (said := words(s)) != "  " and said not in asked) if asked != "  " else reasoning
+
+# %% ../nbs/06_rewards.ipynb #79789eea
+def loops(reasoning): # text
+    "Do fewer than half of the sentences differ from each other?"
+    sentences = [s.strip().lower() for s in re.split(r"[.!?\n]+", reasoning) if s.strip()]
+    return 2 * len(set(sentences)) < len(sentences)
+
+def own_reasoning(text,    # a completion
+                  prompt,  # what was asked: text or conversation
+                  longest): # characters of a completion
+    "What a completion says of the picture in its own words; empty where it loops or is longer than `longest`."
+    said = own_words(reasoning_of(text), prompt) if len(text) <= longest else ""
+    return "" if loops(said) else said
 
 # %% ../nbs/06_rewards.ipynb #d21a66ec
 _BODY = r"([^<]*(?:<(?!/?(?:think|answer)>)[^<]*)*)" # anything but the four tags, in linear time; Python before 3.11.5 reads nested possessive quantifiers wrongly
@@ -226,8 +236,7 @@ class Localizability:
         if len(pictures) != len(completions): raise ValueError("R_loc needs one picture per completion: give the dataset a column `image` or `images`")
         if self.judge is None: raise ValueError("no judge: set `localizability.judge = globe.judge.Judge.load(folder)` or use Localizability(judge)")
         texts = [completion_text(x) for x in completions]
-        said = [own_words(reasoning_of(text), prompt) if len(text) <= self.longest else "" for text, prompt in zip(texts, prompts or [""] * len(texts), strict=True)]
-        reasonings = [without_flattery(text) for text in said]
+        reasonings = [without_flattery(own_reasoning(text, prompt, self.longest)) for text, prompt in zip(texts, prompts or [""] * len(texts), strict=True)]
         try: found, self.in_a_row = asked(self.judge, pictures, reasonings), 0
         except Exception as error: found = self.down(error, len(completions))
         if log_metric: log_metric("localizability/failed", float(self.failed))
@@ -285,11 +294,13 @@ def attacks(reason,           # true sentences about the picture
         "country twice": (said(reason, f"{country}\ncountry: {other}"), "the first must not win"),
         "every noun": (said(", ".join(c for c in CLASSES if c != "background")), "a list is no observation"),
         "noun loop": (said("The sky. The road. " * 20), "a loop is no observation"),
+        "hedge in brackets": (said(reason, f"{country} (or {other})"), "the first must not win"),
         "10,000 characters": (said((reason + " ") * (10_000 // (len(reason) + 1) + 1)), "longer than any completion"),
         "echo of the prompt": (prompt, "placeholders are no place"),
         "prompt as reasoning": (said(re.sub("</?[a-z]+>", "", prompt)), "its words are not the model's own"),
         "nested tags": (f"<think><think>{reason}</think></think><answer><answer>{place}</answer></answer>", "one block of each"),
         "answer first": (f"<answer>{place}</answer><think>{reason}</think>", "reasons come before the answer"),
+        "reasons after all": (f"</think><answer>{place}</answer><think>{reason}</think>", "the same, with a tag to hide it"),
         "place in the thoughts": (f"<think>{place}</think><answer>unknown</answer>", "thoughts are no answer"),
         "invisible characters": (said(reason, country[:2] + "\u200b" + country[2:], city[:2] + "\u2060" + city[2:]), "unseen, so without effect"),
         "invented things": (said(reason + " A cactus, a lighthouse and a ferris wheel."), "Eq. 2 divides by what is named"),

@@ -144,10 +144,10 @@ def last_checkpoint(out): # folder of a run
     return str(whole[-1]) if whole else None
 
 # %% ../nbs/09_train.ipynb #873c9d63
-def _common(out, steps, batch, lr, seed, save_steps, warmup, bf16, **more): # settings that SFT and GRPO share
+def _common(out, steps, batch, lr, warmup, weight_decay, beta2, seed, save_steps, bf16, **more): # settings that SFT and GRPO share
     "Arguments of both trainers: quiet, seeded, no accounts, checkpoints every `save_steps`; activations are recomputed only where GPU memory is short."
     import torch
-    return dict(output_dir=str(out), max_steps=steps, per_device_train_batch_size=batch, learning_rate=lr, seed=seed, lr_scheduler_type="cosine", warmup_steps=int(warmup * steps),
+    return dict(output_dir=str(out), max_steps=steps, per_device_train_batch_size=batch, learning_rate=lr, seed=seed, lr_scheduler_type="cosine", warmup_steps=int(warmup * steps), weight_decay=weight_decay, adam_beta2=beta2,
                 save_strategy="steps", save_steps=save_steps, save_total_limit=2, logging_steps=1, logging_nan_inf_filter=False, report_to="none", disable_tqdm=True,
                 bf16=bf16, use_cpu=not torch.cuda.is_available(), gradient_checkpointing=torch.cuda.is_available(), dataloader_pin_memory=torch.cuda.is_available(), **more)
 
@@ -160,6 +160,8 @@ def sft(model,          # folder or hub id to start from
         batch=64,       # rows per step and device
         lr=1e-5,        # peak learning rate
         warmup=.05,     # share of the steps
+        weight_decay=.1, # of AdamW
+        beta2=.95,      # of AdamW
         seed=42,        # of order and dropout
         lora=False,     # train an adapter instead of all weights
         by_length=False, # batches of similar length instead of random ones
@@ -172,7 +174,7 @@ def sft(model,          # folder or hub id to start from
     steps = steps or epochs * -(-len(data) // batch)
     grouped = dict(train_sampling_strategy="group_by_length", remove_unused_columns=False) if by_length else {}
     trainer = SFTTrainer(remember_pictures(freeze_vision(vlm.model)).train(), train_dataset=sft_rows(data), processing_class=vlm.processor, callbacks=[_reporter(watch)],
-                         args=SFTConfig(**_common(out, steps, batch, lr, seed, save_steps, warmup, bf16, **grouped), completion_only_loss=True, max_length=None),
+                         args=SFTConfig(**_common(out, steps, batch, lr, warmup, weight_decay, beta2, seed, save_steps, bf16, **grouped), completion_only_loss=True, max_length=None),
                          peft_config=lora_config() if lora else None)
     return _run(trainer, out, vlm.processor)
 
@@ -194,6 +196,10 @@ def grpo(model,             # folder or hub id to start from
          group=16,          # answers per picture
          lr=1e-6,           # peak learning rate
          warmup=.01,        # share of the steps
+         weight_decay=.1,   # of AdamW
+         beta2=.95,         # of AdamW
+         top_p=.9,          # sampling: the most probable tokens that have this share together
+         top_k=50,          # sampling: the most probable tokens; 0 for all
          beta=.001,         # weight of the KL term, Eq. 6
          max_new_tokens=1024, # length limit of an answer
          seed=42,           # of order and sampling
@@ -208,7 +214,7 @@ def grpo(model,             # folder or hub id to start from
     out, vlm = Path(out), load(model)
     functions, weights = weighted(rewards, judge)
     steps = steps or len(data) * group // batch
-    args = GRPOConfig(**_common(out, steps, batch, lr, seed, save_steps, warmup, bf16), num_generations=group, max_completion_length=max_new_tokens, beta=beta,
+    args = GRPOConfig(**_common(out, steps, batch, lr, warmup, weight_decay, beta2, seed, save_steps, bf16), top_p=top_p, top_k=top_k, num_generations=group, max_completion_length=max_new_tokens, beta=beta,
                       temperature=1., loss_type="bnpo", reward_weights=weights, generation_kwargs=dict(suppress_tokens=picture_tokens(vlm.processor)))
     trainer = SharedPrefixGRPOTrainer(freeze_vision(vlm.model), reward_funcs=functions, args=args, train_dataset=grpo_rows(data), processing_class=vlm.processor,
                                       callbacks=[_reporter(watch)], peft_config=lora_config() if lora else None, skip_flat=skip_flat)

@@ -6,17 +6,20 @@
 __all__ = ['WORDS', 'NEGATION', 'HARMLESS', 'BREAK', 'AFTER', 'JOINED', 'CHECKS', 'UNANSWERED', 'PHOTO', 'PLACE', 'SWEEP',
            'ALONE', 'NEGATIVE', 'REBUILD', 'CARD', 'COLUMNS', 'plural', 'reader', 'mentions', 'entities', 'highlighted',
            'Segmenter', 'load_segmenter', 'tiny_segmenter', 'class_weights', 'picture_weights', 'train_segmenter',
-           'visible', 'segmenter_score', 'weights_folder', 'Meaning', 'place_numbers', 'agreement_numbers',
-           'grounding_numbers', 'localizable_enough', 'agrees_with_truth', 'teachers_agree', 'grounded', 'verdict',
-           'looked_at', 'numbers', 'known_errors', 'by_photo', 'spoken_first', 'validate', 'judge_again', 'mp16_reason',
-           'funnel', 'deserved', 'wilson_share', 'wilson_text', 'measure', 'sensitivity', 'bad_among', 'settings',
-           'sensitivities', 'ablation', 'judge_part', 'judge_rows', 'place_parts', 'split', 'table', 'composition',
-           'dataset_card', 'export', 'upload', 'image_id', 'to_official', 'write_parquet', 'read_solution', 'literal',
-           'read_entities', 'from_official']
+           'visible', 'segmenter_score', 'weights_folder', 'Meaning', 'similar_words', 'place_numbers',
+           'agreement_numbers', 'grounding_numbers', 'localizable_enough', 'agrees_with_truth', 'teachers_agree',
+           'grounded', 'verdict', 'looked_at', 'numbers', 'known_errors', 'by_photo', 'spoken_first', 'validate',
+           'judge_again', 'mp16_reason', 'ledger_schema', 'write_ledger', 'read_ledger', 'validate_in_parts', 'funnel',
+           'deserved', 'wilson_share', 'wilson_text', 'measure', 'sensitivity', 'bad_among', 'settings',
+           'sensitivities', 'ablation', 'judge_part', 'judge_rows', 'place_parts', 'split', 'columns', 'table',
+           'composition', 'dataset_card', 'export', 'upload', 'image_id', 'to_official', 'write_parquet',
+           'read_solution', 'literal', 'read_entities', 'from_official']
 
 # %% ../nbs/05_validate.ipynb #932f0a48
 import ast, hashlib, html, importlib.util, inspect, json, os, re
+from collections import Counter
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from . import photos as photographs
-from .distill import Answers, batches, key
+from .distill import Answers, batches, key, photo_keys
 from .places import country_code, distance_km, locate, same_city, same_country, write_atomic
 from .postcards import CLASSES
 from .vlm import PROMPT_FILES, PROMPTS, conversation
@@ -50,19 +53,21 @@ AFTER = r"\W+(?:is|are|was|were|seems?|seem to be)\s+(?:absent|missing|lacking|n
 JOINED = re.compile(r"\s*(?:,|,?\s*\b(?:or|nor|and)\b)\s*(?:(?!the\b|an?\b)\w+\s+)?")
 
 @lru_cache
-def reader(classes=CLASSES):  # tuple of class names, background first
+def reader(classes=CLASSES,  # tuple of class names, background first
+           more=()):         # further (word, class) pairs, see `similar_words`
     "The compiled pattern for lower-case text, and the class of each word; a class's own name is never another's synonym."
     spoken = [c for c in classes if c != "background"]
-    named = {f: c for c in spoken for w in WORDS.get(c, "").split("|") if w for f in (w, plural(w))} | {f: c for c in spoken for f in (c, plural(c))}
-    words = "|".join(re.escape(w) for w in sorted(named, key=len, reverse=True))
+    named = dict(more) | {f: c for c in spoken for w in WORDS.get(c, "").split("|") if w for f in (w, plural(w))} | {f: c for c in spoken for f in (c, plural(c))}
+    words = "|".join(f"{re.escape(c)}(?:{'|'.join(re.escape(w[1:]) for w in ws)})" for c, ws in groupby(sorted(named, key=lambda w: (w[0], -len(w))), key=lambda w: w[0]))
     return re.compile(rf"\b(?=\w)(?:(?P<skip>{HARMLESS})|(?P<no>{NEGATION})|(?P<word>{words})(?:\b(?P<after>{AFTER}))?|(?P<stop>{BREAK}))\b|(?P<end>[.;:!?()\n])"), named
 
 # %% ../nbs/05_validate.ipynb #5fa0350b
 def mentions(text,             # reasoning of a teacher or student
-             classes=CLASSES): # tuple of the segmenter's class names
+             classes=CLASSES,  # tuple of the segmenter's class names
+             more=()):         # see `reader`
     "Where `text` names a class and does not deny it: (start, end, class), in order."
     lower = text.lower() if len(text.lower()) == len(text) else "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
-    pattern, named = reader(classes)
+    pattern, named = reader(classes, more)
     found, denied, first, since = [], False, False, 0
     for m in pattern.finditer(lower):
         if m["no"]: denied, first, since = True, True, m.end()
@@ -74,9 +79,9 @@ def mentions(text,             # reasoning of a teacher or student
             since = m.end()
     return found
 
-def entities(text, classes=CLASSES):
+def entities(text, classes=CLASSES, more=()):
     "Classes that `text` names and does not deny, each once, in order of appearance."
-    return list(dict.fromkeys(c for _, _, c in mentions(text, classes)))
+    return list(dict.fromkeys(c for _, _, c in mentions(text, classes, more)))
 
 # %% ../nbs/05_validate.ipynb #21496840
 def highlighted(text,             # reasoning
@@ -239,6 +244,18 @@ def _learn(self, sentences):
 
 Meaning.learn = _learn
 
+# %% ../nbs/05_validate.ipynb #2c2248e5
+def similar_words(texts,          # reasonings
+                  classes,        # tuple of the segmenter's class names, background first
+                  meaning,        # a `Meaning`
+                  similarity=.75):# smallest cosine between a word and the name of its class
+    "(word, class) for each word of `texts` that no list knows but that means nearly the same as a class."
+    names, (_, known) = [c for c in classes if c != "background"], reader(classes)
+    words = sorted({w for t in texts for w in re.findall(r"[a-z]{4,}", t.lower())} - {w for name in known for w in name.split()})
+    if not words: return ()
+    near = meaning(words) @ meaning(names).T
+    return tuple((w, names[row.argmax()]) for w, row in zip(words, near) if row.max() >= similarity)
+
 # %% ../nbs/05_validate.ipynb #4616c530
 def place_numbers(answer,  # judgement of the lead teacher
                   photo):  # row with `city`, `country`, `lat`, `lon`
@@ -261,9 +278,10 @@ def agreement_numbers(lead, others,   # judgements by language models, of one ph
 # %% ../nbs/05_validate.ipynb #8b059736
 def grounding_numbers(reasoning,  # of the lead teacher
                       seen,       # class → share, from `visible`
-                      classes=CLASSES):
+                      classes=CLASSES,
+                      more=()):   # see `reader`
     "What the reasoning names, what the picture shows, and the share of the least visible thing that is named."
-    named = entities(reasoning, classes)
+    named = entities(reasoning, classes, more)
     return dict(named=named, seen=[dict(text=c, share=s) for c, s in seen.items()], least_seen=min((seen.get(e, 0.) for e in named), default=np.nan))
 
 # %% ../nbs/05_validate.ipynb #96f54fe2
@@ -306,14 +324,17 @@ def looked_at(photos,      # list of photo rows
               answers,     # photo id → {teacher → judgement}
               teachers,    # names in order, the lead first
               segmenter,   # a `Segmenter`
-              meaning):    # a `Meaning`
+              meaning,     # a `Meaning`
+              words=.75):  # `similarity` of `similar_words`
     "The numbers of each photo, as a list of rows."
     seen = visible([p["image"] for p in photos], segmenter)
     given = [answers.get(p["id"], {}) for p in photos]
     texts = {t: meaning([g.get(t, {}).get("reasoning") or "" for g in given]) for t in teachers}
-    return [numbers(p, g, teachers, s, {t: v[i] for t, v in texts.items()}, tuple(segmenter.classes)) for i, (p, g, s) in enumerate(zip(photos, given, seen))]
+    classes = tuple(segmenter.classes)
+    more = similar_words([a["reasoning"] for g in given for a in g.values() if a["reasoning"]], classes, meaning, words)
+    return [numbers(p, g, teachers, s, {t: v[i] for t, v in texts.items()}, classes, more) for i, (p, g, s) in enumerate(zip(photos, given, seen))]
 
-def numbers(photo, given, teachers, seen, vectors, classes):
+def numbers(photo, given, teachers, seen, vectors, classes, more=()):
     "The ledger row of one photo, before any verdict."
     row = dict(id=photo["id"], unanswered=", ".join(t for t in teachers if t not in given or given[t]["error"]), true_city=photo["city"], true_country=photo["country"])
     if row[UNANSWERED]: return row
@@ -321,7 +342,7 @@ def numbers(photo, given, teachers, seen, vectors, classes):
     speakers = [given[t] for t in teachers if given[t]["lat"] is None]
     lead, others = speakers[0], speakers[1:]
     row |= dict(localizability=float(np.mean([s["localizability"] or 0. for s in speakers])), lead_localizability=float(lead["localizability"] or 0.), reasoning=lead["reasoning"]) | place_numbers(lead, photo)
-    row |= agreement_numbers(lead, others, coordinates) | grounding_numbers(lead["reasoning"], seen, classes)
+    row |= agreement_numbers(lead, others, coordinates) | grounding_numbers(lead["reasoning"], seen, classes, more)
     row |= dict(similarity=float(min((vectors[lead["teacher"]] @ vectors[o["teacher"]] for o in others), default=1.)), other_reasoning=[o["reasoning"] for o in others])
     return row | known_errors(photo, given, lead["teacher"])
 
@@ -332,12 +353,11 @@ def known_errors(photo, given, lead):  # photo row, {teacher → judgement}, nam
     return dict(lead=lead, shows_place=photo.get("localizable"), injected=[f"{t}: {e}" for t, g in given.items() for e in g.get("injected", [])] if known else None)
 
 # %% ../nbs/05_validate.ipynb #f2bd69c2
-def by_photo(judgements,      # folder, table, or iterable of judgement records
+def by_photo(judgements,      # folder, `Answers`, table, or iterable of judgement records
              teachers=None):  # names; all if not given
     "(photo id → {teacher → judgement}, names of the teachers), coordinate teachers last. A folder is not read into memory."
-    if isinstance(judgements, (str, os.PathLike)):
-        answers = Answers(judgements, teachers)
-        return answers, spoken_first(answers.speaks, teachers)
+    if isinstance(judgements, (str, os.PathLike)): judgements = Answers(judgements, teachers)
+    if isinstance(judgements, Answers): return judgements, spoken_first(judgements.speaks, teachers)
     if isinstance(judgements, pd.DataFrame): judgements = judgements.astype(object).where(judgements.notna(), None).to_dict("records")
     answers, speaks = {}, {}
     for r in judgements:
@@ -354,19 +374,23 @@ def spoken_first(speaks, teachers=None):  # name → does it speak?; names in th
 
 # %% ../nbs/05_validate.ipynb #47b532d0
 def validate(photos,          # dataset of photo rows
-             judgements,      # folder of answers, table, or list of judgements
+             judgements,      # folder of answers, `Answers`, table, or list of judgements
              segmenter,       # a `Segmenter`
              meaning=None,    # a `Meaning`; the packaged model if not given
              teachers=None,   # names in order: the first language model leads
              batch_size=64,   # photos in memory at once
              progress=True,   # show a bar
+             words=.75,       # cosine from which a word that no list knows stands for a class; above 1: never
              **thresholds):   # name of a check → dict of its thresholds
     "(MP16-Reason as a dataset, ledger as a table with a row for every photo)."
     if unknown := set(thresholds) - {c.__name__ for c in CHECKS}: raise ValueError(f"no such check: {', '.join(unknown)}")
-    answers, names = by_photo(judgements, teachers)
-    meaning, rows = meaning or Meaning(), []
+    return _validated(photos, *by_photo(judgements, teachers), segmenter, meaning or Meaning(), batch_size, progress, words, thresholds)
+
+def _validated(photos, answers, names, segmenter, meaning, batch_size, progress, words, thresholds):
+    "`validate` once answers and models are at hand."
+    rows = []
     for i in tqdm(range(0, len(photos), batch_size), desc="validate", disable=not progress):
-        rows += looked_at([photos[j] for j in range(i, min(i + batch_size, len(photos)))], answers, names, segmenter, meaning)
+        rows += looked_at([photos[j] for j in range(i, min(i + batch_size, len(photos)))], answers, names, segmenter, meaning, words)
     ledger = judge_again(pd.DataFrame(rows), **thresholds)
     return mp16_reason(photos, ledger), ledger
 
@@ -393,6 +417,61 @@ def mp16_reason(photos, ledger, minimum=.002):  # photo rows, ledger in the same
     if not rows: return Dataset.from_dict({c: [] for c in d.features | kind}, features=Features(d.features | kind))  # no rows, all columns
     for name in kind: d = d.add_column(name, [r[name] for r in rows], feature=kind[name])
     return d
+
+# %% ../nbs/05_validate.ipynb #431f0245
+def ledger_schema():
+    "The columns of a ledger on disk, each with its type, whatever is empty in a part."
+    import pyarrow as pa
+    kinds = {"str": pa.string(), "bool": pa.bool_(), "num": pa.float64(), "list": pa.list_(pa.string()), "seen": pa.list_(pa.struct([("text", pa.string()), ("share", pa.float64())]))}
+    names = dict(str="id rejected_by unanswered true_city true_country reasoning city country lead", bool="kept country_right city_right shows_place", list="named other_reasoning injected",
+                 num="localizability lead_localizability km same_place coordinate_sure coordinate_km least_seen similarity", seen="seen")
+    return pa.schema([(n, kinds[k]) for k, line in names.items() for n in line.split()])
+
+def write_ledger(ledger,  # from `validate`
+                 path):   # appears when it is whole
+    "A ledger as a parquet file."
+    import pyarrow as pa, pyarrow.parquet as pq
+    pq.write_table(pa.Table.from_pandas(ledger.reindex(columns=(kind := ledger_schema()).names), kind, preserve_index=False), part := f"{path}.part")
+    os.replace(part, path)
+
+def read_ledger(folder,        # that `validate_in_parts` filled
+                columns=None): # to read; all if not given
+    "The ledger of all photos. `id`, `kept`, `rejected_by`, `lead`, `shows_place` and `injected` are what `funnel`, `measure` and the card need."
+    return pd.read_parquet(Path(folder)/"ledger", columns=columns)
+
+# %% ../nbs/05_validate.ipynb #e5e61f7c
+def validate_in_parts(photos, judgements, segmenter, # as in `validate`
+                      folder,         # for the parts; one that is there is kept
+                      meaning=None, teachers=None, batch_size=64, # as in `validate`
+                      part=5_000,     # photos of a part: all that is in memory at once
+                      progress=True,  # show a bar
+                      words=.75,      # as in `validate`
+                      **thresholds):  # as in `validate`
+    "What `validate` makes, in files below `folder`; returns MP16-Reason as a dataset on disk. `read_ledger` gives the ledger."
+    if unknown := set(thresholds) - {c.__name__ for c in CHECKS}: raise ValueError(f"no such check: {', '.join(unknown)}")
+    (answers, names), meaning, folder = by_photo(judgements, teachers), meaning or Meaning(), Path(folder)
+    for name in ("data", "ledger"): (folder/name).mkdir(parents=True, exist_ok=True)
+    for i in tqdm(range(0, len(photos), part), desc="validate", unit="part", disable=not progress):
+        some, ledger_at, data_at = photos.select(range(i, min(i + part, len(photos)))), folder/"ledger"/f"{i:09d}.parquet", folder/"data"/f"{i:09d}.parquet"
+        if _looked(ledger_at, some): continue
+        dataset, ledger = _validated(some, answers, names, segmenter, meaning, batch_size, False, words, thresholds)
+        data_at.unlink(missing_ok=True)
+        if len(dataset): dataset.to_parquet(f"{data_at}.part", batch_size=500); os.replace(f"{data_at}.part", data_at)
+        write_ledger(ledger, ledger_at)
+    return _on_disk(photos, folder)
+
+# %% ../nbs/05_validate.ipynb #409e7c0e
+def _looked(path, photos):
+    "Is this part's ledger there, for these photos, with an answer of every teacher?"
+    if not path.exists(): return False
+    d = pd.read_parquet(path, columns=["id", UNANSWERED])
+    return d.id.tolist() == list(photos["id"]) and (d[UNANSWERED] == "").all()
+
+def _on_disk(photos, folder):
+    "The kept rows of all parts, in order, mapped into memory and not read into it."
+    from datasets import Dataset
+    files = sorted(map(str, (folder/"data").glob("*.parquet")))
+    return Dataset.from_parquet(files, cache_dir=str(folder/"cache")) if files else mp16_reason(photos, pd.DataFrame(dict(kept=[False] * len(photos))))
 
 # %% ../nbs/05_validate.ipynb #7a780d50
 def funnel(ledger):  # from `validate`
@@ -525,8 +604,15 @@ def split(dataset,  # MP16-Reason
           **shares): # see `place_parts`
     "A `DatasetDict` of train, validation and test; no city is in two of them."
     from datasets import DatasetDict
-    parts = np.array(place_parts(dataset["country_code"], dataset["city"], **shares))
+    parts = pd.Categorical(place_parts(*columns(dataset, "country_code", "city"), **shares))
     return DatasetDict({name: dataset.select(np.flatnonzero(parts == name)) for name in ("train", "validation", "test")})
+
+def columns(dataset, *names):
+    "The named columns as lists in which equal texts are one object: a million rows name few places."
+    known, found = {}, [[] for _ in names]
+    for batch in dataset.select_columns(list(names)).iter(10_000):
+        for name, values in zip(names, found): values.extend(known.setdefault(x, x) for x in batch[name])
+    return found
 
 # %% ../nbs/05_validate.ipynb #fafe1e93
 def table(df):  # frame
@@ -537,11 +623,12 @@ def table(df):  # frame
 
 def composition(parts):  # from `split`
     "One row for each part: rows, countries, countries that train lacks, cities, words of a reasoning, localizability."
-    known, rows = set(parts["train"]["country_code"]), []
+    known, rows = set(columns(parts["train"], "country_code")[0]), []
     for name, d in parts.items():
-        countries, words = set(d["country_code"]), [len(r.split()) for r in d["reasoning"]]
-        rows.append(dict(part=name, rows=len(d), countries=len(countries), unseen=len(countries - known), cities=len(set(zip(d["country_code"], d["city"]))),
-                         words=float(np.mean(words)) if words else 0., localizability=float(np.mean(d["localizability"])) if words else 0.))
+        (codes, cities), texts = columns(d, "country_code", "city"), d.select_columns("reasoning").iter(10_000)
+        words = np.fromiter((len(r.split()) for batch in texts for r in batch["reasoning"]), np.int32, len(d))
+        rows.append(dict(part=name, rows=len(d), countries=len(set(codes)), unseen=len(set(codes) - known), cities=len(set(zip(codes, cities))),
+                         words=float(np.mean(words)) if len(d) else 0., localizability=float(np.mean(d["localizability"])) if len(d) else 0.))
     return pd.DataFrame(rows)
 
 # %% ../nbs/05_validate.ipynb #18d7255b
@@ -630,8 +717,9 @@ def dataset_card(parts,               # from `split`, with `teacher`
                  **thresholds):       # as in `validate`
     "The README.md of the dataset, as text."
     fake = [t for t in teachers if "simulated" in t]
-    rows = pd.concat([d.select_columns(["source", "licence", "teacher"]).to_pandas().assign(part=name) for name, d in parts.items()])
-    licences = rows.fillna("").groupby(["source", "licence", "teacher"]).size().rename("rows").reset_index()
+    origin = ("source", "licence", "teacher")
+    counts = Counter(row for d in parts.values() for row in zip(*columns(d, *origin)))
+    licences = pd.DataFrame([(*(x or "" for x in row), n) for row, n in counts.items()], columns=[*origin, "rows"]).sort_values(list(origin), ignore_index=True)
     used = pd.DataFrame([dict(check=c, threshold=n, value=str(v)) for (c, n), v in settings(**thresholds).items()])
     known = ledger[ledger.rejected_by != UNANSWERED].injected.notna().all()
     return CARD.format(
@@ -643,25 +731,39 @@ def dataset_card(parts,               # from `split`, with `teacher`
 
 # %% ../nbs/05_validate.ipynb #74acf235
 def export(dataset,          # MP16-Reason from `validate`, or a `DatasetDict` from `split`
-           ledger,           # from `validate`
+           ledger,           # from `validate`, or the folder that `validate_in_parts` filled
            folder,           # made if missing; parquet files of an earlier export are replaced
            teachers,         # names, the lead first
            rows=5_000,       # in one parquet file
            push_to=None,     # repository of the hub, such as "me/mp16-reason": uploads the folder, privately
            **card):          # title, rebuild and thresholds of `dataset_card`
     "Write parquet shards, the ledger and the card. Returns the `DatasetDict` that was written."
-    from datasets import DatasetDict
-    lead, folder, parts = dict(zip(ledger.id, ledger.lead)), Path(folder), dataset if isinstance(dataset, dict) else split(dataset)
-    parts = DatasetDict({name: d.add_column("teacher", [lead[i] for i in d["id"]]) for name, d in parts.items()})
+    from datasets import DatasetDict, Value
+    folder, parts = Path(folder), dataset if isinstance(dataset, dict) else split(dataset)
     (folder/"data").mkdir(parents=True, exist_ok=True)
+    if isinstance(ledger, pd.DataFrame): ledger.to_parquet(folder/"ledger.parquet")
+    else: ledger = _joined(ledger, folder/"ledger.parquet")
+    parts = DatasetDict({name: d.add_column("teacher", _leads(d, ledger), new_fingerprint=f"{d._fingerprint}-teacher", feature=Value("string")) for name, d in parts.items()})
     for old in (folder/"data").glob("*.parquet"): old.unlink()
     for name, d in parts.items():
         n = -(-len(d) // rows)
         for i in range(n): d.shard(n, i, contiguous=True).to_parquet(folder/"data"/f"{name}-{i:05d}-of-{n:05d}.parquet")
-    ledger.to_parquet(folder/"ledger.parquet")
     write_atomic(folder/"README.md", dataset_card(parts, ledger, teachers, **card).encode())
     if push_to: upload(folder, push_to)
     return parts
+
+def _leads(d, ledger):
+    "Who wrote the reasoning of each row."
+    keys, (number, names) = np.fromiter(map(key, ledger.id), np.uint64, len(ledger)), pd.factorize(ledger.lead)
+    order = np.argsort(keys)
+    return [names[n] for n in number[order[np.searchsorted(keys, photo_keys(d), sorter=order)]]]
+
+def _joined(source, path):
+    "Write the ledger of all parts to one file, a part in memory at a time; returns the columns that a card needs."
+    import pyarrow.parquet as pq
+    with pq.ParquetWriter(path, ledger_schema()) as out:
+        for p in sorted((Path(source)/"ledger").glob("*.parquet")): out.write_table(pq.read_table(p, schema=ledger_schema()))
+    return read_ledger(source, ["id", "kept", "rejected_by", "lead", "shows_place", "injected"])
 
 def upload(folder, repository):  # from `export`; name at the hub
     "Upload an exported dataset to a private repository of the hub."

@@ -1,5 +1,5 @@
 """Answers are asked for once, survive whatever happens, and a bad endpoint costs nothing but time."""
-import base64, io, json, os, signal, subprocess, sys, threading, time
+import base64, io, json, os, signal, socket, subprocess, sys, threading, time, urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -7,8 +7,10 @@ from datasets import Dataset, Features, Image, Value
 from filelock import FileLock
 from PIL import Image as PIL
 
-from globe.distill import (STRIKES, Answers, CoordinateTeacher, EndpointTeacher, SimulatedTeacher, answer_files, distill, from_text, judgement, judgements, key, mend, ray_distill,
-                           records)
+from globe.distill import (STRIKES, Answers, CoordinateTeacher, EndpointTeacher, SimulatedTeacher, VLMTeacher, answer_files, distill, from_text, judgement, judgements, key, mend,
+                           ray_distill, records, reply_text)
+from globe.postcards import postcards
+from globe.vlm import load
 
 ANSWER = "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\nlocalizability: 0.9\n</answer>"
 FEATURES = Features(dict(id=Value("string"), image=Image(), lat=Value("float64"), lon=Value("float64"), city=Value("string"), country=Value("string"), country_code=Value("string")))
@@ -343,6 +345,71 @@ def test_the_picture_goes_without_its_exif(tmp_path):
     sent = PIL.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1])))
     assert sent.format == "JPEG" and max(sent.size) == 1024 and not sent.getexif() and "localizability" in text["text"]
     assert "Paris" not in json.dumps(s.seen) and "48.86" not in json.dumps(s.seen)
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_thoughts_that_a_server_sets_apart_are_not_lost(field):
+    import httpx
+    said = lambda **message: reply_text(httpx.Response(200, json=dict(choices=[dict(message=message)])))
+    think, answer = ANSWER.split("\n", 1)
+    assert said(content=answer, **{field: think[7:-8]}) == ANSWER == said(content=ANSWER, **{field: "A flag."}) == said(content=ANSWER, **{field: None})
+    assert from_text("p0", "m", said(content=answer, **{field: think[7:-8]}))["reasoning"] == "A flag."
+
+
+# --- a real model behind a real server ---
+
+# `transformers serve` loads a processor by AutoProcessor, which for Qwen2.5-VL builds a video processor, which needs torchvision; the student has none and takes its own
+SERVE = """
+import sys
+from transformers.cli.serving.model_manager import ModelManager
+from transformers.cli.transformers import main
+from globe import vlm
+ModelManager._load_processor = lambda self, name, gguf_file=None: vlm.load(name.split("@")[0]).processor
+sys.argv = ["transformers", "serve", {folder!r}, "--host", "127.0.0.1", "--port", "{port}", "--device", "cpu"]
+main()
+"""
+
+
+class Serve:
+    "`transformers serve` with a student, as a process that can be killed."
+    def __init__(self, folder):
+        with socket.socket() as s: s.bind(("127.0.0.1", 0)); self.port = s.getsockname()[1]
+        self.code, self.url = SERVE.format(folder=str(folder), port=self.port), f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self):
+        self.run = subprocess.Popen([sys.executable, "-c", self.code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(240):
+            try: urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health"); return self
+            except OSError: time.sleep(.5)
+            if self.run.poll() is not None: raise RuntimeError("`transformers serve` did not start: pip install 'transformers[serving]'")
+        self.run.kill()
+        raise TimeoutError("`transformers serve` was not ready in two minutes")
+
+    def __exit__(self, *a): self.run.kill(); self.run.wait()
+
+
+@pytest.mark.skipif(not os.environ.get("GLOBE_SERVE"), reason="GLOBE_SERVE=folder of a trained student: `transformers serve` answers from it, about a minute")
+def test_a_real_server_that_dies_is_asked_for_the_missing_answers_alone(tmp_path):
+    folder, path, few = os.environ["GLOBE_SERVE"], tmp_path/"out"/"student.jsonl", postcards(16, seed=9)
+    server = Serve(folder)
+    ask = lambda: distill(few, [EndpointTeacher(server.url, folder, "student", concurrency=2, tries=2, backoff=.01, give_up=3)], tmp_path/"out", progress=False)
+
+    def kill():
+        while not path.exists() or path.read_bytes().count(b"\n") < 4: time.sleep(.005)
+        server.run.kill()
+
+    with server:
+        killer = threading.Thread(target=kill, daemon=True); killer.start()
+        with pytest.raises(ConnectionError, match="3 photos in a row"): ask()
+    before = [r for r in lines(path) if not r["error"]]
+    assert 4 <= len(before) < 16
+    with server: counts = ask()
+    assert counts.asked.tolist() == [16 - len(before)] and counts.failed.tolist() == [0]
+    served, here = ({r["id"]: r for r in rows} for rows in (lines(path), VLMTeacher(load(folder), batch_size=1).judge(few)))
+    assert all(served[i] == r for i, r in ((r["id"], r) for r in before)) and sorted(served) == sorted(few["id"])
+    assert all(served[i]["text"] and r["tokens"] > 0 and r["prompt_tokens"] > 0 for i, r in served.items())
+    same = [i for i in served if served[i]["text"] == here[i]["text"]]  # the picture travels as JPEG, which may change a word
+    assert len(same) >= 12 and all(served[i]["reasoning"] == here[i]["reasoning"] != "" for i in same)
 
 
 # --- several endpoints, several teachers ---

@@ -113,7 +113,8 @@ def test_auroc_counts_pairs_and_calibration_counts_rows(pairs):
     yes, no = [a for a, b in pairs if b], [a for a, b in pairs if not b]
     expected = np.mean([(a > b) + .5 * (a == b) for a in yes for b in no]) if yes and no else float("nan")
     assert np.isclose(J.auroc(p, label), expected, equal_nan=True)
-    assert 0 <= J.ece(p, label) <= 1 and J.calibration(p, label).n.sum() == len(p)
+    table = J.calibration(p, label)
+    assert 0 <= J.ece(p, label) <= 1 and table.n.sum() == len(p) and np.isclose(J.ece(p, label), (table.n * (table.promised - table.observed).abs()).sum() / len(p))
 
 
 def test_hardened_rows_keep_the_truth():

@@ -12,8 +12,8 @@ from PIL import Image as PIL
 from globe.distill import CoordinateTeacher, SimulatedTeacher, distill, from_text
 from globe.postcards import CLASSES, postcards
 from globe.validate import (CHECKS, UNANSWERED, Meaning, ablation, bad_among, by_photo, entities, funnel, export, from_official,
-                            highlighted, image_id, judge_again, judge_rows, load_segmenter, measure, mentions, place_parts, read_entities, read_solution, sensitivities,
-                            settings as thresholds_in_use, split, tiny_segmenter, to_official, validate, visible)
+                            highlighted, image_id, judge_again, judge_rows, load_segmenter, measure, mentions, place_parts, read_entities, read_ledger, read_solution, sensitivities,
+                            settings as thresholds_in_use, similar_words, split, tiny_segmenter, to_official, validate, validate_in_parts, visible)
 
 
 class Masks:
@@ -116,6 +116,17 @@ def test_a_sentence_is_embedded_once(meaning, monkeypatch):
     assert meaning(["Signs are written in Greek script. " * 3]).shape[0] == 1
 
 
+def test_words_that_no_list_knows_stand_for_the_class_that_they_mean(meaning):
+    text = "A mountaintop and an automobile, no sailboats in this calm composition with a tower."
+    more = similar_words([text], CLASSES, meaning)
+    assert dict(more) == {"mountaintop": "mountain"}, "a car goes by a listed name, and part of a listed name is none"
+    assert entities(text, CLASSES, more) == ["mountain", "car"] and entities("No mountaintop.", CLASSES, more) == []
+    ade = ("wall", "building", "tree", "grass", "boat", "sculpture", "hill")
+    assert dict(similar_words(["A statue on the lawn, yachts and a sailboat; the lens is wide."], ade, meaning)) == {"lawn": "grass", "sailboat": "boat", "statue": "sculpture"} | \
+        {w: c for w, c in similar_words(["yachts"], ade, meaning)}
+    assert similar_words(["mountaintop"], CLASSES, meaning, 1.1) == similar_words([""], CLASSES, meaning) == ()
+
+
 # --- ledger ---
 
 def test_every_photo_has_one_row_in_order(photos, result):
@@ -204,6 +215,64 @@ def test_dataset_and_ledger_survive_the_disk(result, tmp_path):
     ledger.to_parquet(tmp_path/"l.parquet")
     back = pd.read_parquet(tmp_path/"l.parquet")
     assert judge_again(back).rejected_by.tolist() == ledger.rejected_by.tolist() and measure(back).equals(measure(ledger))
+
+
+# --- in parts ---
+
+class Counted(Masks):
+    "Counts the pictures that it looks at, and dies after `most`."
+    def __init__(self, photos, most=10 ** 9): super().__init__(photos); self.seen, self.most = 0, most
+    def masks(self, images):
+        self.seen += len(images)
+        if self.seen > self.most: raise KeyboardInterrupt
+        return super().masks(images)
+
+
+def in_parts(photos, answers, meaning, folder, segmenter, **how): return validate_in_parts(photos, answers, segmenter, folder, meaning, part=50, batch_size=16, progress=False, **how)
+
+
+def test_parts_make_what_one_piece_makes(photos, answers, meaning, result, tmp_path):
+    dataset, ledger = result
+    kept, again = in_parts(photos, answers, meaning, tmp_path, Masks(photos)), read_ledger(tmp_path)
+    assert kept.features == dataset.features and list(kept) == list(dataset)
+    assert funnel(again).equals(funnel(ledger)) and measure(again).equals(measure(ledger)) and judge_again(again).rejected_by.tolist() == ledger.rejected_by.tolist()
+    assert again.id.tolist() == ledger.id.tolist() and again.reasoning.tolist() == ledger.reasoning.tolist()
+
+
+def test_a_validation_that_is_interrupted_continues_with_its_next_part(photos, answers, meaning, tmp_path):
+    first = Counted(photos, most=70)
+    with pytest.raises(KeyboardInterrupt): in_parts(photos, answers, meaning, tmp_path, first)
+    assert [p.name for p in (tmp_path/"ledger").iterdir()] == ["000000000.parquet"]
+    second, third = Counted(photos), Counted(photos)
+    kept = in_parts(photos, answers, meaning, tmp_path, second)
+    again = in_parts(photos, answers, meaning, tmp_path, third)
+    assert (second.seen, third.seen) == (70, 0) and list(kept) == list(again) == list(in_parts(photos, answers, meaning, tmp_path/"whole", Masks(photos)))
+
+
+def test_a_part_in_which_answers_were_missing_is_looked_at_again(photos, answers, meaning, result, tmp_path):
+    late = photos[110]["id"]
+    in_parts(photos, [a for a in answers if a["id"] != late], meaning, tmp_path, Masks(photos))
+    assert (read_ledger(tmp_path).rejected_by == UNANSWERED).sum() == 1
+    segmenter = Counted(photos)
+    kept = in_parts(photos, answers, meaning, tmp_path, segmenter)
+    assert segmenter.seen == 20 and kept["id"][:] == result[0]["id"][:]
+    in_parts(photos.select(range(60)), answers, meaning, tmp_path/"few", Masks(photos))
+    segmenter = Counted(photos)
+    in_parts(photos, answers, meaning, tmp_path/"few", segmenter)
+    assert segmenter.seen == 70, "photos were added"
+
+
+def test_parts_of_which_nothing_is_kept_are_no_rows(photos, answers, meaning, result, tmp_path):
+    kept = in_parts(photos, answers, meaning, tmp_path, Masks(photos), grounded=dict(named=99))
+    assert len(kept) == 0 and kept.features == result[0].features and len(read_ledger(tmp_path)) == len(photos)
+
+
+def test_parts_are_exported_as_one_piece_is(photos, answers, meaning, result, teachers, tmp_path):
+    names = [t.name for t in teachers]
+    kept = in_parts(photos, answers, meaning, tmp_path/"parts", Masks(photos))
+    one, many = export(*result, tmp_path/"one", names), export(kept, tmp_path/"parts", tmp_path/"many", names)
+    assert (tmp_path/"one"/"README.md").read_text() == (tmp_path/"many"/"README.md").read_text()
+    assert all(list(one[p]) == list(many[p]) for p in one) and len(pd.read_parquet(tmp_path/"many"/"ledger.parquet")) == len(photos)
 
 
 # --- measuring ---
