@@ -408,7 +408,7 @@ def test_a_real_server_that_dies_is_asked_for_the_missing_answers_alone(tmp_path
     served, here = ({r["id"]: r for r in rows} for rows in (lines(path), VLMTeacher(load(folder), batch_size=1).judge(few)))
     assert all(served[i] == r for i, r in ((r["id"], r) for r in before)) and sorted(served) == sorted(few["id"])
     assert all(served[i]["text"] and r["tokens"] > 0 and r["prompt_tokens"] > 0 for i, r in served.items())
-    same = [i for i in served if served[i]["text"] == here[i]["text"]]  # the picture travels as JPEG, which may change a word
+    same = [i for i in served if served[i]["text"] == here[i]["text"]]  # 13 of 16 when this was written; why the others differ is not known
     assert len(same) >= 12 and all(served[i]["reasoning"] == here[i]["reasoning"] != "" for i in same)
 
 

@@ -1,5 +1,6 @@
 """The checks look at what was said and seen, at nothing else, and every photo gets exactly one row in the ledger."""
-import time
+import os, time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,15 @@ from datasets import Dataset, load_dataset, load_from_disk
 from hypothesis import given, settings, strategies as st
 from PIL import Image as PIL
 
-from globe.distill import CoordinateTeacher, SimulatedTeacher, distill, from_text
+from globe.distill import CoordinateTeacher, SimulatedTeacher, VLMTeacher, distill, from_text
+from globe.photos import from_folder
 from globe.postcards import CLASSES, postcards
 from globe.validate import (CHECKS, UNANSWERED, Meaning, ablation, bad_among, by_photo, entities, funnel, export, from_official,
                             highlighted, image_id, judge_again, judge_rows, load_segmenter, measure, mentions, place_parts, read_entities, read_ledger, read_solution, sensitivities,
                             settings as thresholds_in_use, similar_words, split, tiny_segmenter, to_official, validate, validate_in_parts, visible)
+from globe.vlm import student
+
+REAL = Path(os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2]/"shared"/"real") # see tests/README.md
 
 
 class Masks:
@@ -435,3 +440,26 @@ def test_entities_of_any_file_are_read_or_empty(value, texts): assert [e["text"]
 
 def test_solutions_are_read_in_any_order():
     assert read_solution("<city> Köln </city>\n<country>Germany</country>") == ("Köln", "Germany") and read_solution("Köln") == ("", "") and read_solution(float("nan")) == ("", "")
+
+
+# --- real photographs ---
+
+def test_real_photographs_go_the_whole_road(meaning, tmp_path):
+    if not (REAL/"photos_manifest.csv").exists(): pytest.skip("real photographs not at hand (GLOBE_REAL)")
+    pictures = from_folder(REAL, [])
+    teachers = [VLMTeacher(student(0, hidden=48, layers=1, vision=32, depth=1), "student", max_new_tokens=8), SimulatedTeacher("simulated-a"), CoordinateTeacher()]
+    counts = distill(pictures, teachers, tmp_path/"answers", progress=False)
+    assert counts.asked.tolist() == [113] * 3 and counts.failed.sum() == 0 and distill(pictures, teachers, tmp_path/"answers", progress=False).asked.sum() == 0
+    segmenter, names = tiny_segmenter(), [t.name for t in teachers]
+    _, strict = validate(pictures, tmp_path/"answers", segmenter, meaning, names, progress=False)
+    assert strict.kept.sum() == 0 and (strict.lead == "student").all() and len(strict) == 113, "an untrained student leads nowhere"
+    loose = dict(grounded=dict(named=0))  # the simulation knows labels, no picture: it names nothing
+    kept = validate_in_parts(pictures, tmp_path/"answers", segmenter, tmp_path/"parts", meaning, names[1:], part=40, progress=False, **loose)
+    ledger = read_ledger(tmp_path/"parts")
+    assert ledger.id.tolist() == pictures["id"][:] and len(kept) == ledger.kept.sum() > 50 and ledger.shows_place.isna().all()
+    written = export(kept, tmp_path/"parts", tmp_path/"out", names[1:], **loose)
+    card, again = (tmp_path/"out"/"README.md").read_text(), load_dataset(str(tmp_path/"out"), cache_dir=str(tmp_path/"cache"))
+    assert "**simulated-a, simulated-coordinates: simulations" in card and all(licence in card for licence in set(kept["licence"]) - {None, ""})
+    assert sum(d.num_rows for d in again.values()) == len(kept) and all(not r["image"].getexif() for r in again["train"])
+    empty = export(validate(pictures, tmp_path/"answers", segmenter, meaning, names, progress=False)[0], strict, tmp_path/"none", names)
+    assert not sum(map(len, empty.values())) and "| grounded |" in (tmp_path/"none"/"README.md").read_text()
