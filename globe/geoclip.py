@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from .distill import batches, judgement
 from .evaluate import copied, frame
+from .places import distance_km
 
 # %% ../nbs/11_geoclip.ipynb #aa2be5bd
 SIGMAS = (1., 16., 256.) # widths of the frequencies, in waves per Earth radius (GeoCLIP, section 3.3): about 6400, 400 and 25 km
@@ -88,17 +89,12 @@ def place_of(model,    # trained `SmallGeoCLIP`
 
 # %% ../nbs/11_geoclip.ipynb #698f7fd3
 @torch.no_grad()
-def picture_features(vlm,       # from `globe.vlm.load`, a Qwen-VL model
+def picture_features(vlm,       # from `globe.vlm.load`
                      photos,    # dataset with column image
                      batch=64): # pictures at once
     "Mean of each picture's visual tokens [n, features]."
-    from globe.vlm import inputs
-    parts = []
-    for rows in batches(range(len(photos)), batch):
-        given = inputs(vlm, [im.convert("RGB") for im in photos[rows]["image"]], "direct")
-        seen = vlm.model.get_image_features(pixel_values=given["pixel_values"], image_grid_thw=given["image_grid_thw"]).pooler_output
-        parts.append(torch.stack([tokens.float().mean(0) for tokens in seen]))
-    return torch.cat(parts).cpu()
+    from globe.vlm import look
+    return torch.stack([tokens.float().mean(0) for rows in batches(range(len(photos)), batch) for tokens in look(vlm, [im.convert("RGB") for im in photos[rows]["image"]])]).cpu()
 
 def geoclip_predictions(train,         # photo rows
                         train_features, # of their pictures [n, features]
@@ -113,11 +109,12 @@ def geoclip_predictions(train,         # photo rows
 
 # %% ../nbs/11_geoclip.ipynb #84f28d9b
 class GeoCLIPTeacher:
-    "The GeoCLIP of PyPI as a coordinate teacher, loaded when it is first asked. Raises ImportError naming the command that installs it."
+    "The GeoCLIP of PyPI as a coordinate teacher, loaded when it is first asked; its confidence is the probability of all places of its gallery `near` the best. Raises ImportError naming the command that installs it."
     def __init__(self, model=None,    # `geoclip.GeoCLIP`; default: with its published weights
                  name="geoclip",      # also the name of its file
-                 batch_size=16):      # photos at a time
-        self.model, self.name, self.batch_size, self.places = model, name, batch_size, None
+                 batch_size=16,       # photos at a time
+                 near=200):           # km
+        self.model, self.name, self.batch_size, self.near, self.places = model, name, batch_size, near, None
 
     @torch.no_grad()
     def judge(self, rows):
@@ -130,7 +127,8 @@ class GeoCLIPTeacher:
         if self.places is None: self.places = torch.cat([normalize(m.location_encoder(p), dim=1) for p in m.gps_gallery.split(4096)])
         for batch in batches(rows, self.batch_size):
             pixels = torch.cat([m.image_encoder.preprocess_image(r["image"].convert("RGB")) for r in batch])
-            best = (m.logit_scale.exp() * normalize(m.image_encoder(pixels), dim=1) @ self.places.T).softmax(1).max(1)
-            for row, i, p in zip(batch, best.indices.tolist(), best.values.tolist()):
-                lat, lon = m.gps_gallery[i].tolist()
-                yield judgement(row["id"], self.name, lat=round(lat, 5), lon=round(lon, 5), confidence=round(p, 4))
+            chances = (m.logit_scale.exp() * normalize(m.image_encoder(pixels), dim=1) @ self.places.T).softmax(1).cpu().numpy()
+            for row, p in zip(batch, chances):
+                lat, lon = m.gps_gallery[p.argmax()].tolist()
+                there = distance_km(lat, lon, *m.gps_gallery.cpu().numpy().T) <= self.near
+                yield judgement(row["id"], self.name, lat=round(lat, 5), lon=round(lon, 5), confidence=round(float(p[there].sum()), 4))

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from .distill import Served, accepted, question
 from .places import write_atomic
-from .rewards import Async, Localizability, without_flattery
+from .rewards import CONTROL, Async, Localizability, without_flattery
 from .vlm import PROMPTS, VLM, inputs, load, tracked
 
 # %% ../nbs/07_judge.ipynb #96adc15a
@@ -56,7 +56,7 @@ def first_logits(vlm, # model and processor
                  images, # PIL pictures
                  reasonings): # texts
     "Logits of the first answer token [batch, vocabulary]."
-    return vlm.model(**inputs(vlm, images, [PROMPTS["judge"] + text for text in reasonings]), logits_to_keep=1).logits[:, -1].float()
+    return vlm.model(**inputs(vlm, images, [PROMPTS["judge"] + CONTROL.sub(" ", text) for text in reasonings]), logits_to_keep=1).logits[:, -1].float()
 
 # %% ../nbs/07_judge.ipynb #cd34110a
 def known_by(model, # without adapter

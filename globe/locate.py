@@ -54,11 +54,12 @@ def country_km(code): # ISO code of two letters
 def radius_km(place, # the consensus
               km):   # distance of every answer from it [n], NaN where an answer has no place
     "Radius of the prediction, and what it comes from; None where too few answers have a place."
-    least = CITY_KM if place.kind == "city" else max(CITY_KM, country_km(place.country_code))
-    if len(km) == 1: return least, f"what a {place.kind} can mean; one answer tells no more"
-    spread = float(np.sort(np.nan_to_num(km, nan=math.inf))[math.ceil(SPREAD * len(km)) - 1])
-    if spread <= least: return least, f"what a {place.kind} can mean, {len(km)} answers spread less"
-    return (spread if np.isfinite(spread) else None), f"the spread of {len(km)} answers"
+    least, n = CITY_KM if place.kind == "city" else max(CITY_KM, country_km(place.country_code)), len(km)
+    if n == 1: return least, f"what a {place.kind} can mean; one answer tells no more"
+    spread = float(np.sort(km)[max(2, math.floor(SPREAD * n)) - 1]) # NaN comes last
+    if math.isnan(spread): return None, f"{np.isfinite(km).sum()} of {n} answers name a place"
+    radius, what = (spread, "the spread") if spread > least else (least, f"what a {place.kind} can mean")
+    return radius, f"{what}; {np.sum(np.asarray(km) <= radius)} of {n} answers inside"
 
 # %% ../nbs/15_locate.ipynb #08a8cad3
 @dataclass
@@ -223,7 +224,7 @@ def _facts(p):
     "(label, value) of what is known about the certainty of a prediction."
     n, least = len(p.answers), "at least " if p.agreement is None else ""
     if p.lat is not None: yield "coordinate", f"{p.lat:.3f}°, {p.lon:.3f}°"
-    if p.lat is not None: yield "uncertainty", (f"{least}{p.radius_km:,.0f} km" if p.radius_km else "unknown: too few answers name a place") + f" ({p.radius_from})"
+    if p.lat is not None: yield "uncertainty", f"{least}{p.radius_km:,.0f} km ({p.radius_from})" if p.radius_km else f"unknown: {p.radius_from}"
     yield "localizability", "not said" if p.localizability is None else f"{p.localizability:.2f} (abstains below {p.threshold:g})"
     if p.agreement is not None: yield "agreement", f"{p.agreement:.0%} of {n} answers within {CITY_KM:.0f} km, {p.country_agreement:.0%} in the country"
 
@@ -341,6 +342,7 @@ def _picture(source, number): # path, bytes or PIL picture; of the picture
         name = getattr(source, "filename", "") or f"picture {number + 1}"
         try: image = strip(source)
         except Exception as e: raise PhotoError(f"not a picture ({type(e).__name__}: {e})") from None
+        if max(image.size) > 100 * min(image.size): raise PhotoError(f"{image.size[0]} x {image.size[1]} pixels: too narrow for a model")
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     return name, image
 
@@ -364,7 +366,7 @@ class Geolocator:
     def __call__(self, photos,     # a picture, several, or a folder
                  samples=1,        # answers drawn per picture
                  threshold=.5):    # of localizability, below which a prediction abstains
-        "A `Prediction` for one picture, `Predictions` for several."
+        "A `Prediction` for one picture, `Predictions` for several. Raises ValueError for `samples` or `threshold` out of range."
         path = isinstance(photos, (str, os.PathLike))
         if path and Path(photos).is_dir(): path, photos = False, list(pictures([photos]))
         one = path or hasattr(photos, "convert") or isinstance(photos, (bytes, bytearray))
@@ -388,6 +390,7 @@ def _each(self:Geolocator, photos, # pictures
           samples=1, threshold=.5): # as `__call__`
     "Predictions, one by one, in the order of the pictures."
     if samples < 1: raise ValueError(f"samples must be at least 1, not {samples}")
+    if not 0 <= threshold <= 1: raise ValueError(f"threshold must be from 0 to 1, not {threshold}")
     numbered, shots, following, heard, down = enumerate(photos), {}, 0, False, ""
     def rows():
         for i, source in numbered:
@@ -454,7 +457,7 @@ def _from_pretrained(cls, source,    # folder, hub id (needs the network), or "U
                      **how):         # further arguments of `LocalModel`, or of `EndpointTeacher`
     "A `Geolocator` by folder, hub id or endpoint. Raises FileNotFoundError where nothing stands."
     from globe.judge import judge_named
-    if str(source).startswith(("http://", "https://")): return cls.from_endpoint(*str(source).split(), judge=judge, **how)
+    if str(source).startswith(("http://", "https://")): return cls.from_endpoint(*str(source).split(maxsplit=1), judge=judge, **how)
     from globe.vlm import load
     _check_source(source)
     vlm = load(str(source), device=device, revision=revision)
@@ -476,7 +479,7 @@ def latest_student(root=None): # checkout; ours if not given
     "Folder of the student that the last local run trained. Raises FileNotFoundError with the command that makes one."
     try: runs = [run_folder(name, root) for name in ("mini", "paper")]
     except FileNotFoundError: runs = []
-    made = [m.parent for run in runs for m in (run/"models").glob("*/manifest.json") if m.parent.name.startswith(("grpo", "start")) and (m.parent/"config.json").exists()]
+    made = [m.parent for run in runs for m in (run/"models").glob("*/manifest.json") if m.parent.name.startswith(("grpo", "start")) and "@" not in m.parent.name and (m.parent/"config.json").exists()]
     if not made:
         raise FileNotFoundError("there is no trained student here: make one with `globe reproduce` in a checkout of the repository, "
                                 "or name a model with `--model` (folder, hub id, or URL of an endpoint)")

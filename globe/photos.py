@@ -79,6 +79,7 @@ def open_photo(source    # path, or the bytes of the file
             warnings.simplefilter("ignore")
             with _open(content) as im:
                 if math.prod(im.size) > MAX_PIXELS: raise PhotoError(f"{im.size[0]} x {im.size[1]} pixels are more than {MAX_PIXELS/1e6:.0f} million")
+                if max(im.size) > 100 * min(im.size): raise PhotoError(f"{im.size[0]} x {im.size[1]} pixels: too narrow for a model")
                 return strip(_rgb(im))
     except PhotoError: raise
     except FileNotFoundError: raise PhotoError("the file does not exist") from None

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 import numpy as np
 
@@ -383,22 +384,25 @@ def _country_of_parts(text: str) -> str:
 
 # %% ../nbs/00_places.ipynb #9f15c529
 def _close(name,            # folded
-           spellings,       # list of folded names
+           spellings,       # list of folded names with the same first letter
            shortest: int):  # names shorter than this must match exactly
-    "Rows of the spellings nearest to `name`, first letter kept: within one edit (insert, drop, change, swap), or two from 11 letters on."
+    "Rows of the spellings nearest to `name`: within one edit (insert, drop, change, swap), or two from 11 letters on."
     from rapidfuzz import process
     from rapidfuzz.distance import OSA
     if len(name) < shortest: return []
     hits = process.extract(name, spellings, scorer=OSA.distance, score_cutoff=1+(len(name) >= 11), limit=None)
-    hits = [h for h in hits if h[0][0] == name[0]]
     return [h[2] for h in hits if h[1] == min(h[1] for h in hits)]
 
 # %% ../nbs/00_places.ipynb #4a728e00
+@functools.cache
+def _countries_by_letter():
+    "First letter -> names of countries."
+    return {first: list(names) for first, names in groupby(sorted(gazetteer().names), key=lambda n: n[:1])}
+
 @functools.lru_cache(maxsize=100_000)
 def _misspelt_country(name: str) -> str:
     "Code of the one country with a name nearest to a folded name, '' if that is not one."
-    names = gazetteer().names
-    spellings = list(names)
+    names, spellings = gazetteer().names, _countries_by_letter().get(name[:1], [])
     close = {names[spellings[i]] for i in _close(name, spellings, shortest=7)}
     return close.pop() if len(close) == 1 else ""
 
@@ -482,18 +486,20 @@ def _variants(city: str, code: str):
 # %% ../nbs/00_places.ipynb #72a3881b
 @functools.lru_cache(maxsize=None)
 def _spellings(code: str):
-    "Names and city rows in which to look for a typing error."
+    "First letter -> names and city rows in which to look for a typing error."
     g = gazetteer()
     if not code: keep = np.flatnonzero(g.population[g.spelling_city] >= 100_000)
     else: keep = np.arange(*np.searchsorted(g.code[g.spelling_city], [g.code_row[code], g.code_row[code]+1]))
     if "_spelling" not in g.__dict__: g._spelling = _strings(g.spelling)
-    return [g._spelling[i] for i in keep], g.spelling_city[keep]
+    found = {}
+    for i in keep: found.setdefault(g._spelling[i][:1], []).append(i)
+    return {first: ([g._spelling[i] for i in rows], g.spelling_city[rows]) for first, rows in found.items()}
 
 # %% ../nbs/00_places.ipynb #a97bf728
 @functools.lru_cache(maxsize=100_000)
 def _misspelt(name: str, code: str):
     "Row of the most populous city whose name is nearest to `name`, and whether another city is as near; None if none is."
-    g, (names, rows) = gazetteer(), _spellings(code)
+    g, (names, rows) = gazetteer(), _spellings(code).get(name[:1], ([], np.array([], int)))
     if (elsewhere := g.find(name)) and g.population[elsewhere[0]] >= 100_000: return None
     rows = np.unique(rows[_close(name, names, shortest=6 if code else 7)])
     if not len(rows): return None

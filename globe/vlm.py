@@ -50,12 +50,20 @@ class Answer:
 _KEY = r"""(?:^|[\s,;{(\[*_"'>|-])(country|nation|city|town|localizability)["'*_\s]*[:：=]"""
 _NOTHING = {"", "unknown", "none", "n/a", "na", "null", "unclear", "not sure", "unspecified", "cannot be determined", "country name", "city name"}
 
+def _share(text): # of a number: "0.9", "0,9", "90 %", "9/10", "90 out of 100"
+    "The number as a share 0..1, None where there is none or it is beyond 1."
+    found = re.search(r"(\d*[.,]?\d+)\s*(%|(?:/|out of)\s*(\d+))?", text)
+    if not found: return None
+    value = float(found[1].replace(",", ".")) / (100 if found[2] == "%" else float(found[3] or 1) or 1)
+    return value if value <= 1 else None
+
 def _fields(text): # part of an answer that holds the lines
     "Values by key, each key with all distinct values given for it."
     hits, found = list(re.finditer(_KEY, text, re.I | re.M)), {}
     for hit, nxt in zip(hits, hits[1:] + [None]):
         value = text[hit.end():nxt.start() if nxt else len(text)].strip().split("\n")[0]
         value = re.sub(r"<[^>]*>", "", value).strip(" \t[](){}\"'`*_.,;|")
+        value = re.sub(r"(?i)^(?:(?:most )?(?:probably|likely)|possibly|perhaps|maybe) ", "", value)
         key = {"nation": "country", "town": "city"}.get(hit[1].lower(), hit[1].lower())
         if value.casefold() not in _NOTHING and value.casefold() not in map(str.casefold, found.setdefault(key, [])): found[key].append(value)
     return found
@@ -103,13 +111,13 @@ def read_answer(
     text = "".join(c for c in unicodedata.normalize("NFC", str(text or "")) if unicodedata.category(c) != "Cf")
     head, tag, tail = text.partition("<answer>")
     if not tag: head, tag, tail = text.rpartition("</think>")  # no answer tag: all that follows the thinking
+    tail = re.sub(r"(?s)</answer>.*?(?=<answer>|$)", "\n", tail).strip() or tail # what stands behind the block is no part of it
     found = _fields(tail) or _sentence(tail)
     thought = re.search(r"<think>(.*?)(?:</think>|<answer>|$)", text, re.S)
     reasoning = re.sub(r"</?(?:think|answer)>", " ", thought[1] if thought else (head or "")).strip()
-    number = re.search(r"[01](?:\.\d+)?|\.\d+", " ".join(found.get("localizability", [])))
     country, city = found.get("country", []), found.get("city", [])
     parsed = len(country) == 1 and len(city) <= 1
-    return Answer(country[0] if parsed else "", city[0] if parsed and city else "", reasoning, parsed, min(1., float(number[0])) if number else None)
+    return Answer(country[0] if parsed else "", city[0] if parsed and city else "", reasoning, parsed, _share(" ".join(found.get("localizability", []))))
 
 # %% ../nbs/03_vlm.ipynb #73eb7ff3
 @lru_cache
@@ -338,20 +346,20 @@ def telling_words(tokenizer, n=2000): # of the student; number of pictures
     return sorted(i for i, k in count.items() if 5 <= k <= .7 * n)
 
 # %% ../nbs/03_vlm.ipynb #bf0e6116
-def look(vlm, images): # pictures of one size
-    "Features of the vision tower [pictures, tokens, width]."
-    import torch
+def look(vlm, images): # PIL images
+    "Of each picture its visual tokens [tokens, width]."
     pixels = vlm.processor.image_processor(images=list(images), return_tensors="pt").to(vlm.device)
-    return torch.stack([*vlm.model.model.get_image_features(pixels["pixel_values"], **({"image_grid_thw": pixels["image_grid_thw"]} if "image_grid_thw" in pixels else {})).pooler_output])
+    return [*vlm.model.model.get_image_features(**{k: pixels[k] for k in ("pixel_values", "image_grid_thw") if k in pixels}).pooler_output]
 
 def vision(model): # vision-language model; of another kind, there are none
     "Its modules between the pixels and the language model, by name."
     body = getattr(model, "model", None)
     return {name: getattr(body, name) for name in ("visual", "vision_tower", "multi_modal_projector") if hasattr(body, name)}
 
-def see(vlm, images, words): # pictures, token ids
+def see(vlm, images, words): # pictures of one size, token ids
     "Logits [pictures, words] without bias: the mean of a picture's normalised tokens against the word embeddings."
-    tokens = look(vlm, images)
+    import torch
+    tokens = torch.stack(look(vlm, images))
     tokens = tokens / tokens.pow(2).mean(-1, keepdim=True).add(1e-6).sqrt()
     return 2 * tokens.mean(1) @ vlm.model.get_input_embeddings().weight[words].T
 
@@ -387,7 +395,7 @@ def _rescale(vlm, images): # some pictures
     import torch
     with torch.no_grad():
         *_, last = (m for part in vision(vlm.model).values() for m in part.modules() if isinstance(m, torch.nn.Linear))
-        factor = vlm.model.get_input_embeddings().weight.std() / look(vlm, images).std()
+        factor = vlm.model.get_input_embeddings().weight.std() / torch.cat(look(vlm, images)).std()
         last.weight *= factor; last.bias *= factor
 
 # %% ../nbs/03_vlm.ipynb #8d756376

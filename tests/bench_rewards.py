@@ -1,6 +1,6 @@
 """Speed of the rewards beside the released plugin's functions, written again from their description, on the same answers, in one run. `make bench` calls it.
 
-    python tests/bench_rewards.py [--answers 200] [--repeats 5] [--out data/bench_rewards.csv]
+    python tests/bench_rewards.py [--answers 200] [--repeats 5] [--out figures/bench_rewards.csv]
 
 The released functions do less: they compare strings where ours look places up, and look for stored words where ours read the reasoning. The ratio says what exactness costs."""
 import argparse, random, re, statistics, time
@@ -48,12 +48,13 @@ class Silent:
 
 
 def answers(n, length, rng):
-    "Answers with about `length` characters of reasoning that names things."
+    "Answers with about `length` characters of reasoning that names things; the city of every fourth, on average, is one that nobody has heard of."
     things, frames = [c for c in CLASSES if c != "background"], ["The {} near the {} suggests a coastal town.", "A {} and a {} stand in the distance.", "There is no {}, but the {} tells of the climate.", "Buildings of this kind are common where the {} meets the {}."]
+    invented = lambda: "".join(rng.choices("aeioklmnrst", k=9)).capitalize()
     def one():
         text = ""
         while len(text) < length: text += " " + rng.choice(frames).format(*rng.sample(things, 2))
-        return f"<think>{text[1:]}</think>\n<answer>\ncountry: [Finland]\ncity: [{rng.choice(['Helsinki', 'Turku', 'Stockholm'])}]\n</answer>"
+        return f"<think>{text[1:]}</think>\n<answer>\ncountry: [Finland]\ncity: [{rng.choice(['Helsinki', 'Turku', 'Stockholm', invented()])}]\n</answer>"
     return [one() for _ in range(n)]
 
 
@@ -66,7 +67,7 @@ def seconds(work, repeats):
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--answers", type=int, default=200); p.add_argument("--repeats", type=int, default=5); p.add_argument("--out", default="data/bench_rewards.csv")
+    p.add_argument("--answers", type=int, default=200); p.add_argument("--repeats", type=int, default=5); p.add_argument("--out", default="figures/bench_rewards.csv")
     a = p.parse_args()
     rng, n, table = random.Random(0), a.answers, []
     columns = dict(country=["Finland"] * n, city=["Helsinki"] * n, entities=[SHOWN] * n, lat=[60.17] * n, lon=[24.94] * n, image=[None] * n, prompts=["Where was this picture taken?"] * n)

@@ -1,5 +1,5 @@
 """Answers are asked for once, survive whatever happens, and a bad endpoint costs nothing but time."""
-import base64, io, json, os, signal, socket, subprocess, sys, threading, time, urllib.request
+import base64, io, json, os, shutil, signal, socket, struct, subprocess, sys, threading, time, urllib.request, zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -7,10 +7,10 @@ from datasets import Dataset, Features, Image, Value
 from filelock import FileLock
 from PIL import Image as PIL
 
-from globe.distill import (STRIKES, Answers, CoordinateTeacher, EndpointTeacher, SimulatedTeacher, VLMTeacher, answer_files, distill, from_text, judgement, judgements, key, mend,
+from globe.distill import (LARGEST, STRIKES, Answers, CoordinateTeacher, EndpointTeacher, SimulatedTeacher, VLMTeacher, answer_files, distill, from_text, judgement, judgements, key, mend,
                            ray_distill, records, reply_text)
 from globe.postcards import postcards
-from globe.vlm import load
+from globe.vlm import load, student
 
 ANSWER = "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\nlocalizability: 0.9\n</answer>"
 FEATURES = Features(dict(id=Value("string"), image=Image(), lat=Value("float64"), lon=Value("float64"), city=Value("string"), country=Value("string"), country_code=Value("string")))
@@ -109,9 +109,42 @@ def test_a_broken_picture_is_a_record_with_an_error(tmp_path):
         assert len(got) == 3 and got["p1"].startswith("picture:") and not got["p0"] + got["p2"]
 
 
+def png(side):
+    "A picture that says it is `side` pixels wide and high, and is not."
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("image, why", [(dict(bytes=png(60_000), path=None), "decompression bomb"), (None, "there is none")])
+def test_a_bomb_and_a_missing_picture_are_records_with_an_error(tmp_path, image, why):
+    rows = [photo(i) for i in range(3)]
+    rows[1]["image"] = image
+    with Server() as s: counts = distill(Dataset.from_list(rows, features=FEATURES), [s.teacher(), SimulatedTeacher()], tmp_path, progress=False)
+    assert counts.failed.tolist() == [1, 1] and len(s.seen) == 2
+    assert all(r["error"].startswith("picture:") == (why in r["error"]) == (r["id"] == "p1") for r in records(tmp_path))
+
+
 def test_two_runs_on_one_file_do_not_mix(tmp_path):
     with FileLock(tmp_path/"simulated-a.jsonl.lock"), pytest.raises(RuntimeError, match="another run"):
         distill(photos(1), [SimulatedTeacher()], tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("first, second, fits", [(None, (1, 2), False), ((1, 2), None, False), ((1, 2), (2, 12), False), ((1, 2), (2, 2), True)])
+def test_runs_of_another_division_are_refused_and_other_shards_of_the_same_are_not(tmp_path, first, second, fits):
+    go, here = threading.Event(), threading.Event()
+    class Waiting(SimulatedTeacher):
+        def answer(self, row): here.set(); go.wait(60); return super().answer(row)
+    run = threading.Thread(target=distill, args=(photos(20), [Waiting()], tmp_path, False, first)); run.start()
+    try:
+        assert here.wait(60)
+        if fits: distill(photos(20), [SimulatedTeacher()], tmp_path, False, second)
+        else:
+            with pytest.raises(RuntimeError, match="another division of the same photos"): distill(photos(20), [SimulatedTeacher()], tmp_path, False, second)
+        distill(photos(20), [SimulatedTeacher("simulated-b")], tmp_path, False, second)  # another teacher is nobody's business
+    finally: go.set(); run.join()
+    distill(photos(20), [SimulatedTeacher()], tmp_path, False, second)  # free again
+    found = [r["id"] for p in answer_files(tmp_path)["simulated-a"] for r in lines(p)]
+    assert len(found) == len(set(found))
 
 
 FULL = """
@@ -134,6 +167,19 @@ def test_a_full_disk_is_one_clear_line_and_no_torn_answer(tmp_path):
     assert 0 < path.stat().st_size <= 4000 and path.read_bytes().endswith(b"\n")
     distill(photos(40), [SimulatedTeacher("simulated-a")], tmp_path, progress=False)
     assert sorted(ids(path)) == sorted(f"p{i}" for i in range(40))
+
+
+def test_mending_on_a_full_disk_says_so_and_keeps_all(tmp_path, monkeypatch):
+    path = tmp_path/"simulated-a.jsonl"
+    distill(photos(4), [SimulatedTeacher()], tmp_path, progress=False)
+    path.write_bytes(torn := path.read_bytes()[:-5])
+    def full(fd): raise OSError(28, "No space left on device")
+    with monkeypatch.context() as m:
+        m.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="no space left for .*simulated-a.jsonl: free some and run the same command again; what was there is safe"): mend(path)
+    assert path.read_bytes() == torn and not [p for p in tmp_path.iterdir() if p.name.startswith("simulated-a.jsonl") and p.suffix not in (".jsonl", ".lock")]
+    path.chmod(0o640)
+    assert len(mend(path)) == 3 and path.stat().st_mode & 0o777 == 0o640
 
 
 def test_doubled_ids_and_names_are_refused(tmp_path):
@@ -196,6 +242,37 @@ def test_a_torn_line_is_no_answer_and_hides_none(tmp_path):
     assert len(list(records(tmp_path))) == len(Answers(tmp_path)) == 4 and "p4" not in Answers(tmp_path)
 
 
+@pytest.mark.parametrize("odd", [b"null\n", b"{}\n", b'{"id": "p9"}\n', b'{"id": ["p9"], "error": ""}\n', b"[" * 100_000 + b"\n", b"\xff\n", b"7\n"])
+def test_all_readers_pass_over_the_same_lines(tmp_path, odd):
+    distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False)
+    path = tmp_path/"simulated-a.jsonl"
+    path.write_bytes(odd + path.read_bytes() + odd)
+    assert len(list(records(tmp_path))) == len(Answers(tmp_path)) == len(list(Answers(tmp_path))) == 3 and Answers(tmp_path)["p2"]["simulated-a"]["id"] == "p2"
+    assert distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False).asked.tolist() == [0] and len(lines(path)) == 3
+
+
+def test_answers_that_were_mended_meanwhile_are_not_mixed_up(tmp_path):
+    path = tmp_path/"m.jsonl"
+    said = [json.dumps(judgement("p0", "m", error="HTTP 500")), *(json.dumps(judgement(f"p{i}", "m", text="t")) for i in (1, 2))]
+    path.write_text("\n".join([said[0].ljust(len(said[1])), *said[1:]]) + "\n")
+    answers = Answers(tmp_path); mend(path)
+    for i in ("p1", "p2"):
+        with pytest.raises(RuntimeError, match="has changed since it was read"): answers[i]
+    assert Answers(tmp_path)["p1"]["m"]["id"] == "p1"
+
+
+def test_an_answer_to_an_older_prompt_is_asked_for_again_and_kept_aside(tmp_path):
+    said = [from_text("p0", "org_Model-7B", ANSWER, prompt="teacher-0"), from_text("p1", "org_Model-7B", ANSWER, prompt="teacher-1"), from_text("p2", "org_Model-7B", ANSWER)]
+    del said[2]["prompt"]
+    path = tmp_path/"org_Model-7B.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in said))
+    shutil.copy(path, tmp_path/"org_Model-7B.shard-1-of-1.jsonl")  # of another division
+    with Server() as s:
+        for asked in (1, 0): assert distill(photos(3), [s.teacher()], tmp_path, progress=False).asked.tolist() == [asked]
+    assert len(s.seen) == 1 and ids(tmp_path/"org_Model-7B.jsonl.older") == ["p0"]
+    assert {r["id"]: r.get("prompt") for r in records(tmp_path)} == dict(p0="teacher-1", p1="teacher-1", p2=None) and Answers(tmp_path)["p0"]["org_Model-7B"]["prompt"] == "teacher-1"
+
+
 def test_a_shard_that_is_not_there_is_refused(tmp_path):
     for shard in [(0, 4), (5, 4)]:
         with pytest.raises(ValueError, match="counted from 1"): distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False, shard=shard)
@@ -251,7 +328,8 @@ class Server:
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
 
     def behave(self, h, what):
-        good = json.dumps(dict(choices=[dict(message=dict(content=ANSWER))], usage=dict(prompt_tokens=900, completion_tokens=40))).encode()
+        reply = lambda **choice: json.dumps(dict(choices=[dict(message=dict(content=ANSWER)) | choice], usage=dict(prompt_tokens=900, completion_tokens=40))).encode()
+        good = reply(finish_reason="stop")
         code, body, kind, length, head = 200, good, "application/json", None, {}
         if isinstance(what, int): code, body = what, b'{"error": "no, sk-secret-1234"}'
         if what == "429 wait": code, body, head = 429, b"slow down", {"Retry-After": "0.3"}
@@ -261,12 +339,20 @@ class Server:
         if isinstance(what, threading.Barrier): what.wait(30)
         if what == "html": body, kind = b"<html>login</html>", "text/html"
         if what == "empty": body = json.dumps(dict(choices=[])).encode()
+        if what == "gzip": head = {"Content-Encoding": "gzip"}  # which it is not
+        if what == "deep": body = b"[" * 100_000
+        if what == "huge": body = b'{"x": "' + b"a" * LARGEST + b'"}'
+        if what == "charset": kind = "text/html; charset=hex"
+        if what in ("length", "content_filter"): body = reply(message=dict(content=ANSWER[:30]), finish_reason=what)
         if what == "null": body = json.dumps(dict(choices=[dict(message=dict(content=None))])).encode()
         if what == "hang": time.sleep(1.2)
         if what == "slow": time.sleep(.05)
         h.send_response(code)
         for k, v in (head | {"Content-Type": kind, "Content-Length": str(length or len(body))}).items(): h.send_header(k, v)
-        h.end_headers(); h.wfile.write(body)
+        h.end_headers()
+        for i in range(0, len(body), step := 20 if what in ("drip", "slowly") else len(body)):
+            h.wfile.write(body[i:i + step])
+            if step == 20: time.sleep(.15)
         if what == "cut": h.close_connection = True
 
     def __enter__(self): threading.Thread(target=self.http.serve_forever, daemon=True).start(); return self
@@ -275,12 +361,31 @@ class Server:
     def teacher(self, **kw): return EndpointTeacher(self.url, "org/Model-7B", **(dict(backoff=.01, timeout=.5, concurrency=1) | kw))
 
 
-@pytest.mark.parametrize("trouble", [500, 503, 429, "half", "cut", "html", "empty", "null", "hang"])
+@pytest.mark.parametrize("trouble", [500, 503, 429, "half", "cut", "html", "empty", "null", "hang", "gzip", "deep", "huge", "drip"])
 def test_passing_trouble_is_tried_again(tmp_path, trouble):
     with Server(trouble, trouble) as s:
         counts = distill(photos(2), [s.teacher()], tmp_path, progress=False)
     assert counts.failed.tolist() == [0] and len(s.seen) == 4
     assert [r["city"] for r in lines(tmp_path/"org_Model-7B.jsonl")] == ["Helsinki"] * 2
+
+
+@pytest.mark.parametrize("trouble", ["gzip", "deep"])
+def test_odd_responses_that_last_are_recorded(tmp_path, trouble):
+    with Server(*[trouble] * 2) as s: counts = distill(photos(3), [s.teacher(tries=2)], tmp_path, progress=False)
+    assert counts.failed.tolist() == [1] and len(s.seen) == 4 and sorted(ids(tmp_path/"org_Model-7B.jsonl")) == ["p0", "p1", "p2"]
+
+
+def test_a_rubbish_charset_hides_no_answer(tmp_path):
+    with Server("charset") as s: assert distill(photos(1), [s.teacher()], tmp_path, progress=False).failed.tolist() == [0]
+    assert len(s.seen) == 1
+
+
+@pytest.mark.parametrize("reason, why", [("length", "raise"), ("content_filter", "content filter")])
+def test_a_cut_or_filtered_answer_is_recorded_as_such_and_asked_for_again(tmp_path, reason, why):
+    with Server(reason) as s:
+        assert distill(photos(2), [s.teacher(max_tokens=7)], tmp_path, progress=False).failed.tolist() == [1]
+        assert len(s.seen) == 2 and s.seen[0]["max_tokens"] == 7 and why in next(r["error"] for r in records(tmp_path) if r["error"])
+        assert distill(photos(2), [s.teacher()], tmp_path, progress=False)[["asked", "failed"]].values.tolist() == [[1, 0]]
 
 
 def test_the_pause_that_the_server_asks_for_is_kept(tmp_path):
@@ -320,6 +425,33 @@ def test_the_key_is_sent_but_never_told(tmp_path, monkeypatch, capfd):
 def test_a_wrong_address_stops_at_once(tmp_path):
     with Server(404) as s, pytest.raises(PermissionError, match="404"): distill(photos(50), [s.teacher()], tmp_path, progress=False)
     assert len(s.seen) == 1
+
+
+def test_an_endpoint_that_refuses_every_photo_is_not_called_dead(tmp_path):
+    with Server(*[400] * 50) as s, pytest.raises(ConnectionError, match="3 photos in a row .*HTTP 400: .*the endpoint is up: mend what it complains of and run the same command again"):
+        distill(photos(50), [s.teacher(give_up=3)], tmp_path, progress=False)
+
+
+def test_giving_up_keeps_the_answers_that_are_under_way(tmp_path):
+    with Server("hang", "hang", "hang", *[400] * 50) as s, pytest.raises(ConnectionError, match="5 photos in a row"):
+        distill(photos(50), [s.teacher(give_up=5, concurrency=4, timeout=5)], tmp_path, progress=False)
+    assert len(found := list(records(tmp_path))) == len(s.seen) and sum(not r["error"] for r in found) == 3
+
+
+def test_a_picture_that_the_model_refuses_costs_itself_alone(tmp_path):
+    class Narrow:
+        def answer(self, images, **how):
+            if any(im.width > 200 * im.height for im in images): raise ValueError("absolute aspect ratio must be smaller than 200")
+            return [ANSWER] * len(images)
+    rows = Dataset.from_list([photo(0), photo(1) | dict(image=PIL.new("RGB", (1600, 4))), photo(2)], features=FEATURES)
+    counts = distill(rows, [VLMTeacher(Narrow())], tmp_path, progress=False)
+    assert counts.failed.tolist() == [1] and {r["id"]: r["error"] for r in records(tmp_path)} == dict(p0="", p1="picture: absolute aspect ratio must be smaller than 200", p2="")
+
+
+@pytest.mark.parametrize("url, how, why", [("ftp://h/v1", {}, "begins with http"), ("h:8000/v1", {}, "begins with http"), ("http://h/v1|", {}, "begins with http"),
+                                           ("http://h/v1", dict(concurrency=0), "at least 1"), ("http://h/v1", dict(tries=0), "at least 1")])
+def test_arguments_that_cannot_be_are_refused_at_once(url, how, why):
+    with pytest.raises(ValueError, match=why): EndpointTeacher(url, "m", **how)
 
 
 def test_a_dead_endpoint_ends_the_run_with_one_line(tmp_path):
@@ -494,6 +626,29 @@ def test_ctrl_c_ends_the_run_soon_and_what_came_is_whole(tmp_path):
     assert run.returncode and 20 <= len(lines(path)) < 2000 and path.read_bytes().endswith(b"\n")
 
 
+def interrupted(tmp_path, server, ready):
+    "Send Ctrl-C to a run against `server` as soon as `ready()`; the answers on disk."
+    code = HALTED.format(tests=os.path.dirname(__file__), url=server.url, out=str(tmp_path))
+    run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    try:
+        until = time.time() + 120
+        while run.poll() is None and not ready() and time.time() < until: time.sleep(.02)
+        run.send_signal(signal.SIGINT); run.communicate(timeout=60)  # far less than the 300 seconds of the pause
+    finally: run.kill()
+    assert run.returncode
+    return lines(tmp_path/"m.jsonl")
+
+
+def test_ctrl_c_does_not_wait_for_the_pause_of_a_server(tmp_path):
+    with Server(*["429 long"] * 5000) as s: assert all(r["error"] for r in interrupted(tmp_path, s, lambda: s.seen and not s.open))
+    assert len(s.seen) < 20
+
+
+def test_ctrl_c_keeps_the_answers_that_are_under_way(tmp_path):
+    with Server(*["slowly"] * 5000) as s: found = interrupted(tmp_path, s, lambda: len(s.seen) >= 6)
+    assert len(s.seen) == len(found) and not any(r["error"] for r in found)
+
+
 # --- the command line ---
 
 def command(*arguments): return subprocess.run([sys.executable, "-m", "globe", "distill", *map(str, arguments)], capture_output=True, text=True, timeout=300)
@@ -523,11 +678,19 @@ def test_the_command_takes_a_folder_of_pictures_and_lists_what_it_left_out(tmp_p
     assert [r["city"] for r in records(tmp_path/"out")] == ["Helsinki"] and "b.jpg" in (tmp_path/"out"/"left_out.csv").read_text()
 
 
+def test_the_command_asks_a_model_in_this_process(tmp_path):
+    photos(3).save_to_disk(tmp_path/"saved"); student(0).save(tmp_path/"tiny")
+    ask = lambda: command(tmp_path/"saved", "--out", tmp_path/"out", "--model", tmp_path/"tiny", "--max-tokens", "4", "--json")
+    first, again = ask(), ask()
+    assert first.returncode == again.returncode == 0, first.stderr
+    assert [json.loads(d.stdout)[0]["asked"] for d in (first, again)] == [3, 0] and len(list(records(tmp_path/"out"))) == 3
+
+
 @pytest.mark.parametrize("arguments, code, text", [
     (["nowhere", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 2, "there is no nowhere"),
     ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"], 2, "it takes an address and a model"),
     ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m", "--shard", "3/2"], 2, "is no shard"),
-    ([".", "--out", "out"], 2, "--endpoint")])
+    ([".", "--out", "out"], 2, "give --endpoint, --model or --geoclip")])
 def test_wrong_commands_are_one_line(tmp_path, monkeypatch, arguments, code, text):
     monkeypatch.chdir(tmp_path)
     done = command(*arguments)

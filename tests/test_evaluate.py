@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from globe.evaluate import (RADII, accuracy, bootstrap, compare, degrees, geoscore, interval, oracle, paired_bootstrap, predictions, results, score, score_files,
-                            truth_file, wide, wilson)
+from globe.evaluate import (RADII, accuracy, bootstrap, compare, degrees, geoscore, interval, near_ratio, oracle, paired_bootstrap, predictions, reliability, results, risk_coverage, score, score_files,
+                            share_intervals, truth_file, wide, wilson)
 
 REAL = Path(os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2]/"shared"/"real") # see tests/README.md
 
@@ -169,6 +169,51 @@ def test_interval_over_seeds_and_pictures_covers():
         inside = lambda samples: interval(samples)[0] <= .5 <= interval(samples)[1]
         both, pictures = both + inside(bootstrap(hits, draws=300)), pictures + inside(bootstrap(hits.mean(0), draws=300))
     assert both / 150 > .8 and both > pictures + 20
+
+def coverage(seed_sd, place_sd, trials=150, seeds=3, draws=200):
+    "How often the interval of the true share .5 holds it, (without, with) the stretch of seeds: 80 places of six pictures, seeds and places differ by so much."
+    rng, place, held = np.random.default_rng(5), np.arange(80).repeat(6), np.zeros(2)
+    for trial in range(trials):
+        hits = rng.random((seeds, 480)) < np.clip(.5 + rng.normal(0, seed_sd, (seeds, 1)) + rng.normal(0, place_sd, 80)[place], 0, 1)
+        narrow = hits.mean(0) + (hits - hits.mean(0)) * math.sqrt((seeds - 1) / seeds)  # undoes the stretch
+        for i, values in enumerate((narrow, hits)):
+            low, high = interval(bootstrap(values, place, draws, seed=trial))
+            held[i] += low <= .5 <= high
+    return held / trials
+
+def test_stretched_seeds_hold_the_truth_more_often():
+    (narrow, stretched), (_, places) = coverage(.08, 0), coverage(0, .15)
+    assert .75 < narrow < stretched < .95           # three seeds, and little else that varies: the room says so
+    assert places >= .95
+
+def test_resampled_seeds_vary_as_their_mean_does():
+    seeds = np.random.default_rng(0).normal(size=3)
+    got = bootstrap(seeds[:, None].repeat(4, 1), draws=20_000)
+    assert got.var() == pytest.approx(seeds.var(ddof=1) / 3, rel=.03) and got.mean() == pytest.approx(seeds.mean(), abs=.01)
+    paired = bootstrap(np.stack([seeds, seeds + .1]).T @ [[-1], [1]], draws=50)           # pairs that all differ by .1
+    assert paired == pytest.approx(.1)
+
+def test_shares_stay_shares():
+    truth = made(40, 0, 0)
+    runs = [score(made(40, 0, 1), truth), score(made(40, 0, 2), truth), score(truth.assign(lat=50.), truth)]
+    row = results({"m": runs}, [25, "geoscore"])
+    assert (row.low >= 0).all() and row.high[0] <= 1 and row.high[1] <= 5000
+
+def test_curves_draw_places_together():
+    rng, place = np.random.default_rng(2), np.arange(40).repeat(10)
+    held, wilsons = 0, 0
+    for trial in range(100):
+        hits = (rng.random(40) < .6).repeat(10)[:, None]
+        (low,), (high,) = share_intervals(hits, cluster=place, draws=200)
+        held, wilsons = held + (low <= .6 <= high), wilsons + (wilson(hits.sum(), 400)[0] <= .6 <= wilson(hits.sum(), 400)[1])
+    assert held >= 90 > 70 > wilsons
+    p, right = rng.random(400), hits[:, 0]
+    for curve in (reliability(p, right, 5, place), risk_coverage(p, right, place)):
+        value = curve.frequency if "frequency" in curve else curve.risk
+        assert ((curve.low <= value) & (value <= curve.high)).all()
+    assert len(risk_coverage(p, right)) == 200 and risk_coverage(p, right).kept.max() == 400 and len(reliability([], [])) == len(reliability([np.nan], [1])) == 0
+    near = near_ratio(made(5, .1, 0), made(200, .3, 1).assign(lat=0., lon=np.arange(20).repeat(10) / 30), (5,)).iloc[0]
+    assert near.high - near.low > 2 * np.diff(wilson(near.share * 200, 200))[0]
 
 def made(n, scale, seed):
     r = np.random.default_rng(seed)

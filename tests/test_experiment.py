@@ -6,7 +6,9 @@ import psutil, pytest
 from PIL import Image
 
 from globe import experiment, photos, vlm
+from globe.distill import records
 from globe.experiment import Run
+from test_distill import Server
 
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory): return {backbone: vlm.student(0, backbone).save(tmp_path_factory.mktemp(backbone)) for backbone in experiment.BACKBONES}
@@ -30,6 +32,15 @@ def test_two_runs_give_the_same_bytes(run, tmp_path):
     a, b = files(tmp_path/"a"), files(tmp_path/"b")
     assert a.keys() == b.keys() and len(a) > 15
     assert [str(p) for p in a if a[p] != b[p] and p.suffix != ".jsonl"] == []  # answers of teachers carry their seconds
+
+def test_answers_that_an_endpoint_owes_are_asked_for_by_the_same_command(run, tmp_path, monkeypatch):
+    "What fails for now stops the run and is asked for again, what is refused for good does not."
+    with Server(*[500] * 4, 400) as s:
+        r = run(tmp_path, photos=dict(train=8, test=2), teachers=dict(endpoints=f"{s.url} m"))
+        monkeypatch.setattr(r, "teachers", lambda: [s.teacher(tries=2)])
+        with pytest.raises(ConnectionError, match="2 answers could not be had; the same command asks for them again"): r.judgements()
+        asked = len(s.seen)
+        assert sorted(bool(a["error"]) for a in records(r.judgements())) == [False] * 8 and len(s.seen) == asked + 3, "two that failed and the one that was refused"
 
 def test_photographs_of_one_name_in_two_folders_are_not_mixed_up(run, tmp_path):
     places = {"A": "29.98,31.13", "B": "48.86,2.35"}

@@ -80,6 +80,19 @@ def test_the_model_never_sees_exif_and_large_pictures_are_reduced(photos):
     assert held.size == (2400, 300), "the caller's picture is left alone"
 
 
+@pytest.mark.parametrize("size, refused", [((5000, 10), True), ((3, 600), True), ((5000, 40), True), ((5000, 60), False), ((10, 10), False)])
+def test_a_picture_that_is_too_narrow_for_a_model_is_a_row_and_costs_no_others(photos, size, refused):
+    Image.new("RGB", size).save(photos/"3.png")
+    class Picky(Recorded):
+        def ask(self, rows, temperature):
+            for row in super().ask(rows, temperature):
+                if max(self.seen[-1].size) / min(self.seen[-1].size) >= 200: raise ValueError("absolute aspect ratio must be smaller than 200")
+                yield row
+    found = Geolocator(Picky(said("Paris", "France")))(photos)
+    assert [p.city for p in found] == ["Paris"] * 4 + [""] * refused + ["Paris"] * (not refused)
+    assert not refused or found[4].error == Geolocator(Picky(said("Paris", "France")))(Image.new("RGB", size)).error == f"{size[0]} x {size[1]} pixels: too narrow for a model"
+
+
 # --- the stream ---
 
 def test_predictions_leave_in_order_and_pictures_are_opened_only_as_answers_come(photos):
@@ -110,6 +123,9 @@ def test_one_answer_is_asked_at_temperature_zero_and_several_at_one(photos):
     assert geo(photos/"0.jpg").agreement is None and geo(photos/"0.jpg", samples=3).agreement == 1
     assert model.temperatures == [0, 1, 1, 1]
     with pytest.raises(ValueError, match="samples must be at least 1"): geo(photos/"0.jpg", samples=0)
+    for wrong in (7, -.1, float("nan")):
+        with pytest.raises(ValueError, match="threshold must be from 0 to 1"): geo(photos/"0.jpg", threshold=wrong)
+    assert len(model.temperatures) == 4
 
 
 # --- what is concluded ---
@@ -158,6 +174,24 @@ def test_the_radius_holds_nine_tenths_of_the_answers_and_unread_ones_count():
     answers = [from_text(i, "t", said(*c)) for i, c in enumerate(cities)]
     assert 140 < concluded("a", answers).radius_km < 160
     assert concluded("a", answers[:8] + [from_text(8, "t", "?")] * 2).radius_km is None
+
+
+PLACE, ODD = ("Helsinki", "Finland"), ("Sydney", "Australia")
+
+@pytest.mark.parametrize("n, odd, at_home, inside", [ # answers, of them elsewhere; whether the radius is that of a city, answers within it
+    (2, 0, True, 2), (2, 1, False, 2), (3, 0, True, 3), (3, 1, True, 2), (5, 1, True, 4), (5, 2, False, 5), (8, 1, True, 7), (8, 2, False, 8), (10, 1, True, 9), (10, 2, False, 10), (20, 2, True, 18), (20, 3, False, 20)])
+def test_the_radius_holds_the_largest_share_that_is_at_most_nine_tenths(n, odd, at_home, inside):
+    p = concluded("a", [from_text(i, "t", said(*(ODD if i >= n - odd else PLACE))) for i in range(n)])
+    assert p.city == "Helsinki" and (p.radius_km == 25) is at_home and (at_home or p.radius_km > 15000)
+    assert p.radius_from == f"{'what a city can mean' if at_home else 'the spread'}; {inside} of {n} answers inside" and p.radius_from in p._repr_html_()
+    unread = concluded("a", [from_text(i, "t", "?" if i >= n - odd else said(*PLACE)) for i in range(n)])
+    assert (unread.radius_km, unread.radius_from) == ((25, f"what a city can mean; {n - odd} of {n} answers inside") if at_home else (None, f"{n - odd} of {n} answers name a place"))
+    assert at_home or f"unknown: {n - odd} of {n} answers name a place" in unread._repr_html_()
+
+
+def test_one_answer_has_the_radius_of_its_words():
+    p = concluded("a", [from_text(0, "t", said(*PLACE))])
+    assert (p.radius_km, p.radius_from) == (25, "what a city can mean; one answer tells no more")
 
 
 def test_geojson_is_what_the_standard_says():
@@ -234,6 +268,8 @@ def test_an_endpoint_is_asked_at_the_wanted_temperature_with_the_key_and_without
     assert isinstance(geo.model, EndpointModel) and geo.model.name == "the-model" and "secret-key" not in repr(geo)
     found = geo(photos, samples=2)
     assert [p.city for p in found] == ["Paris"] * 4 and {b["temperature"] for b in server.bodies} == {1.} and len(server.bodies) == 8
+    Geolocator.from_pretrained(f"{server.url} a name of words")(photos/"0.jpg")
+    assert server.bodies[-1]["model"] == "a name of words"
     geo(photos/"0.jpg")
     assert server.bodies[-1]["temperature"] == 0 and server.bodies[-1]["model"] == "the-model" and set(server.keys) == {"Bearer secret-key"}
     sent = base64.b64decode(server.bodies[-1]["messages"][0]["content"][0]["image_url"]["url"].partition(",")[2])
@@ -266,7 +302,7 @@ def test_import_is_light_and_geolocator_is_loaded_when_asked_for():
 
 
 def test_the_newest_student_with_all_rewards_is_the_default(tmp_path):
-    for age, name in enumerate(["grpo-all-readme-1", "grpo-all-readme-0", "grpo-accuracy-0", "start", "ceiling"]):
+    for age, name in enumerate(["grpo-all-readme@single-2", "internvl-grpo-all-readme-0", "grpo-all-readme-1", "grpo-all-readme-0", "grpo-accuracy-0", "start", "ceiling"]):
         (tmp_path/"data"/"mini"/"models"/name).mkdir(parents=True)
         for file in ("config.json", "manifest.json"): (tmp_path/"data"/"mini"/"models"/name/file).write_text("{}"); os.utime(tmp_path/"data"/"mini"/"models"/name/file, (9e8 - 99 * age,) * 2)
     for expected in ("grpo-all-readme-1", "grpo-all-readme-0", "grpo-accuracy-0", "start"):
@@ -301,8 +337,10 @@ def test_locate_says_in_one_line_what_is_wrong(photos, capsys, monkeypatch):
     assert main(["locate", str(_empty(photos))]) == 2
     assert "no pictures in" in capsys.readouterr().err
     assert main(["locate", str(photos), "--model", "http://127.0.0.1:9"]) == 1
-    with pytest.raises(SystemExit) as called: main(["locate", "a.jpg", "--samples", "0"])
-    assert called.value.code == 2
+    for wrong in (["--samples", "0"], ["--threshold", "7"], ["--threshold", "nan"]):
+        with pytest.raises(SystemExit) as called: main(["locate", "a.jpg", *wrong])
+        assert called.value.code == 2
+    assert "--threshold: must be from 0 to 1" in capsys.readouterr().err
     server.shutdown()
 
 

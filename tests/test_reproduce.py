@@ -262,7 +262,7 @@ def test_a_dry_run_lists_what_the_paper_needs_and_fetches_nothing(monkeypatch, c
     monkeypatch.setattr(socket, "create_connection", lambda *a, **k: pytest.fail("reaches for the network"))
     assert main(["reproduce", "--profile", "paper", "--seeds", "3", "--dry-run"]) == 1
     out = capsys.readouterr().out
-    for what in ["Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-72B-Instruct", "OpenGVLab/InternVL3-78B", "geoclip", "nvidia/segformer", "mp16-reason-train", "im2gps3k", "grpo-all-readme, 3 seeds", "GPU hours", "disk: about"]: assert what in out
+    for what in ["Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-72B-Instruct", "OpenGVLab/InternVL3-78B", "geoclip", "nvidia/segformer", "sentence-transformers/all-mpnet-base-v2", "judge, 3000 steps", "every model, all test photographs", "mp16-reason-train", "im2gps3k", "grpo-all-readme, 3 seeds", "GPU hours", "disk: about"]: assert what in out
     assert main(["reproduce", "--dry-run"]) == 0 and "needs nothing but this machine" in capsys.readouterr().out
 
 

@@ -42,7 +42,7 @@ def variety(completions, **columns):
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_language_moves_and_vision_stays(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([variety], [1.]))
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
     more = dict(group=4, rewards="recommended", max_new_tokens=12) if kind == "grpo" else {}
     lines = []
     out = getattr(train, kind)(start, data, tmp_path / kind, seed=1, watch=lines.append, **SMALL, **more)
@@ -53,9 +53,22 @@ def test_language_moves_and_vision_stays(kind, start, data, tmp_path, monkeypatc
     assert any(line.startswith("step 2/2") for line in lines)
 
 
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_a_step_in_passes_is_the_same_step(kind, start, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
+    more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
+    whole, parted = (pd.read_csv(getattr(train, kind)(start, data, tmp_path / str(micro), micro=micro, seed=1, **SMALL, **more) / "log.csv") for micro in (None, 4))
+    assert len(whole) == len(parted) == 2 and parted.num_tokens.tolist() == whole.num_tokens.tolist()
+    if kind == "sft": assert parted.loss.tolist() == pytest.approx(whole.loss.tolist(), rel=1e-5)
+    else: assert parted.reward[0] == pytest.approx(whole.reward[0], rel=1e-6)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert train.passes(8, 2) == dict(per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="cannot be parted"): train.passes(8, 3)
+
+
 def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
     "The second backbone: lessons, SFT, GRPO with a shared prompt and one tower, and an answer; only the language model moves."
-    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([variety], [1.]))
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
     monkeypatch.setattr(prefix, "once", lambda warned, reason: pytest.fail(f"not shared: {reason}"))
     student = vlm.student(0, "internvl", hidden=96, layers=2, vision=80, depth=2)
     vlm.warm_up(student, steps=2, batch=4, watch=str); vlm.pretrain(student, steps=2, batch=2, pool=200, watch=str)
@@ -71,7 +84,7 @@ def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_lora_gives_a_whole_model(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([variety], [1.]))
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
     more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
     out = getattr(train, kind)(start, data, tmp_path / "lora", lora=True, seed=1, **SMALL, **more)
     assert not (out / "adapter_config.json").exists()
@@ -140,7 +153,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from globe import postcards, train
 from test_train import variety
-train.weighted = lambda name, judge=None: ([variety], [1.])
+train.weighted = lambda name, *more: ([variety], [1.])
 rows = postcards.postcards(16, seed=1, localizable_share=1.)
 rows = rows.remove_columns(["entities"]).add_column("entities", [[dict(text=e, share=.1) for e in r] for r in rows["entities"]]).add_column("reasoning", [" ".join(s) for s in rows["sentences"]])
 train.grpo({start!r}, rows, Path({out!r}), rewards="accuracy", group=4, max_new_tokens=8, steps=6, batch=8, lr=1e-3, save_steps=2, seed=1, watch=lambda line: print(line, flush=True))
@@ -174,7 +187,7 @@ class Enough(Exception): "Stops a run."
 
 @pytest.mark.parametrize("kind,lora", [("sft", False), ("sft", True), ("grpo", True)])
 def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([variety], [1.]))
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
     more = dict(SMALL, steps=6, save_steps=2, seed=1, lora=lora) | (dict(group=4, max_new_tokens=8) if kind == "grpo" else {})
     def stop(line):
         if line.startswith("step 5/"): raise Enough
@@ -189,7 +202,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_pat
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([variety], [1.]))
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
     more = dict(group=4, max_new_tokens=8) if kind == "grpo" else {}
     with pytest.raises(train.Diverged, match="step 2: .*no finite number.*checkpoint-1"):
         getattr(train, kind)(start, data, tmp_path, seed=1, **(SMALL | dict(steps=4, lr=1e30)), **more)
@@ -205,7 +218,7 @@ def test_kl_may_be_high_once_but_not_for_long(tmp_path):
 
 
 def test_groups_without_spread_are_told(start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, judge=None: ([lambda completions, **_: [1.] * len(completions)], [1.]))
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([lambda completions, **_: [1.] * len(completions)], [1.]))
     lines = []
     train.grpo(start, data, tmp_path, seed=1, group=4, max_new_tokens=8, watch=lines.append, **SMALL)
     assert "groups without spread 1" in lines[0]

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from datasets import Dataset, load_dataset, load_from_disk
+from datasets import Dataset, Image, load_dataset, load_from_disk
 from hypothesis import given, settings, strategies as st
 from PIL import Image as PIL
 
-from globe.distill import CoordinateTeacher, SimulatedTeacher, VLMTeacher, distill, from_text
+from globe.distill import CoordinateTeacher, SimulatedTeacher, VLMTeacher, distill, from_text, judgement
 from globe.photos import from_folder
 from globe.postcards import CLASSES, postcards
 from globe.validate import (CHECKS, UNANSWERED, Meaning, ablation, bad_among, by_photo, entities, funnel, export, from_official,
-                            highlighted, image_id, judge_again, judge_rows, load_segmenter, measure, mentions, place_parts, read_entities, read_ledger, read_solution, sensitivities,
+                            highlighted, image_id, judge_again, judge_rows, load_segmenter, measure, mentions, mp16_reason, place_parts, read_entities, read_ledger, read_solution, sensitivities,
                             settings as thresholds_in_use, similar_words, split, tiny_segmenter, to_official, validate, validate_in_parts, visible)
 from globe.vlm import student
 
@@ -63,9 +63,21 @@ def result(photos, answers, meaning): return validate(photos, answers, Masks(pho
     ("Signs of age; the town lies at sea level.", []),
     ("instead of a flag there is a sign", ["sign"]),
     ("scarce flagship carpets", []),
+    ("Hardly any palm trees.", []), ("Few if any palm trees; a flag.", ["flag"]), ("Palm trees: none. Flag: red.", ["flag"]), ("Palm trees do not appear.", []),
+    ("If it were tropical, there would be palm trees.", []), ("Windmills would be expected.", []), ("No cars, trucks, palm trees, or signs.", []), ("No cars, trucks, vans or palm trees.", []),
+    ("No cars, but trucks, palm trees and signs.", ["palm tree", "sign"]),
     ("", []),
 ])
 def test_entities_are_those_that_are_named_and_not_denied(text, named): assert entities(text) == named
+
+
+ADE = ("background", "building", "sky", "tree", "road", "sidewalk", "person", "earth", "plant", "field", "signboard", "base", "case", "palm", "light", "tower", "stage", "step", "hill", "plate", "minibike")
+
+@pytest.mark.parametrize("text, named", [
+    ("Step by step, and in light of the field of view.", []), ("At this stage of the analysis; a stage in my reasoning.", []), ("The licence plate is yellow; a case in point, given the base rate.", []),
+    ("Pine trees and a lighthouse, street signs, a cathedral and scooters.", ["tree", "tower", "signboard", "building", "minibike"]), ("Palm trees beside a stage, a step and a light.", ["palm", "stage", "step", "light"]),
+])
+def test_the_names_of_ade20k_are_things_and_not_idioms(text, named): assert entities(text, ADE) == named
 
 
 @settings(max_examples=200, deadline=None)
@@ -127,8 +139,8 @@ def test_words_that_no_list_knows_stand_for_the_class_that_they_mean(meaning):
     assert dict(more) == {"mountaintop": "mountain"}, "a car goes by a listed name, and part of a listed name is none"
     assert entities(text, CLASSES, more) == ["mountain", "car"] and entities("No mountaintop.", CLASSES, more) == []
     ade = ("wall", "building", "tree", "grass", "boat", "sculpture", "hill")
-    assert dict(similar_words(["A statue on the lawn, yachts and a sailboat; the lens is wide."], ade, meaning)) == {"lawn": "grass", "sailboat": "boat", "statue": "sculpture"} | \
-        {w: c for w, c in similar_words(["yachts"], ade, meaning)}
+    text = "A statue on the lawn and a sailboat; the lens is wide."
+    assert (more := similar_words([text], ade, meaning)) == (("sailboat", "boat"), ("statue", "sculpture")) and entities(text, ade, more) == ["sculpture", "grass", "boat"]
     assert similar_words(["mountaintop"], CLASSES, meaning, 1.1) == similar_words([""], CLASSES, meaning) == ()
 
 
@@ -163,6 +175,49 @@ def test_batches_change_nothing(photos, answers, meaning, result):
     assert validate(photos, answers, Masks(photos), meaning, batch_size=7, progress=False)[1].rejected_by.tolist() == result[1].rejected_by.tolist()
 
 
+def test_one_broken_picture_costs_one_row(photos, answers, meaning):
+    few, spoilt = photos.select(range(4)), postcards(4, seed=7).cast_column("image", Image(decode=False))
+    bytes_of = [r["image"] for r in spoilt]
+    bytes_of[1], bytes_of[2] = dict(bytes=b"\xff\xd8 not a picture", path=None), None
+    spoilt = Dataset.from_list([r | dict(image=b) for r, b in zip(spoilt, bytes_of)], features=few.features)
+    some = [a | dict(error="picture: broken") if a["id"] == few[1]["id"] and a["teacher"] == "simulated-a" else a for a in answers]
+    for said, why in ((answers, "picture: cannot identify"), (some, "simulated-a (picture: broken)")):
+        dataset, ledger = validate(spoilt, said, Masks(photos), meaning, progress=False)
+        assert ledger.rejected_by.tolist()[1:3] == [UNANSWERED] * 2 and ledger.unanswered[1].startswith(why) and ledger.unanswered[2] == "picture: there is none"
+        whole = validate(few, answers, Masks(photos), meaning, progress=False)[1]
+        assert ledger.rejected_by.tolist()[::3] == whole.rejected_by.tolist()[::3]
+
+
+def test_no_photos_give_an_empty_dataset_and_ledger(photos, answers, meaning, result, tmp_path):
+    dataset, ledger = validate(photos.select([]), answers, Masks(photos), meaning, progress=False)
+    assert len(dataset) == len(ledger) == 0 and dataset.features == result[0].features and funnel(ledger).reached.sum() == 0
+    assert len(in_parts(photos.select([]), answers, meaning, tmp_path, Masks(photos))) == 0
+
+
+def test_a_teacher_that_said_nothing_is_named_and_a_single_one_is_no_agreement(photos, answers, meaning):
+    one = [a for a in answers if a["teacher"] == "simulated-a"]
+    with pytest.raises(ValueError, match="no answers of simulated-bb; there are those of simulated-a"): by_photo(one, ["simulated-a", "simulated-bb"])
+    with pytest.warns(UserWarning, match="only one teacher gives reasons"): by_photo(one)
+
+
+def test_rows_find_their_photos_by_id(photos, result):
+    dataset, ledger = result
+    turned = ledger[::-1].reset_index(drop=True)
+    assert {r["id"]: r["image"].tobytes() for r in judge_rows(turned, photos)}.items() <= {r["id"]: r["image"].tobytes() for r in photos}.items()
+    assert mp16_reason(photos, turned)["id"][:] == dataset["id"][:][::-1]
+    with pytest.raises(ValueError, match="other photos"): mp16_reason(photos.select(range(3)), ledger)
+    with pytest.raises(ValueError, match="doubled"): mp16_reason(photos.select([0, 0]), ledger)
+
+
+def test_what_a_loose_check_lets_through_is_stored(photos, answers, meaning, result):
+    class Faint(Masks):
+        "A thing that is named covers a thousandth of each picture."
+        def masks(self, images): return np.where(np.arange(10_000) < 10, CLASSES.index("flag"), 0).reshape(1, 100, 100).repeat(len(images), 0)
+    said = [a | dict(reasoning="A flag.") if a["text"] else a for a in answers]
+    loose, ledger = validate(photos, said, Faint(photos), meaning, progress=False, grounded=dict(share=.0005))
+    assert len(loose) > 30 and all(e == [dict(text="flag", share=.001)] for e in loose["entities"]) and all(ablation(ledger, photos, grounded=dict(share=.0005))["multi"][0]["entities"])
+
+
 def test_the_folder_the_table_and_the_list_say_the_same(photos, teachers, answers, tmp_path):
     distill(photos, teachers, tmp_path, progress=False)
     names = [t.name for t in teachers]
@@ -192,7 +247,8 @@ def test_answers_that_cannot_be_read_are_rejected(photos, meaning):
     few = photos.select(range(2))
     odd = [from_text(i, "m", t) for i, t in zip(few["id"], ["I would rather not say.", "\ud83d" * 10 + "<think>\ude00</think>"])]
     _, ledger = validate(few, odd, Masks(photos), meaning, progress=False)
-    assert ledger.rejected_by.tolist() == ["localizable_enough"] * 2
+    assert ledger.rejected_by.tolist() == funnel(ledger).check.tolist()[:1] * 2 == ["unreadable"] * 2
+    assert ledger.localizability.isna().all() and not len(judge_rows(ledger, few)) and set(measure(ledger.assign(injected=[[], []])).reached) == {0}
 
 
 def test_coordinates_alone_cannot_be_validated(photos):
@@ -265,6 +321,50 @@ def test_a_part_in_which_answers_were_missing_is_looked_at_again(photos, answers
     segmenter = Counted(photos)
     in_parts(photos, answers, meaning, tmp_path/"few", segmenter)
     assert segmenter.seen == 70, "photos were added"
+
+
+def test_a_part_with_a_broken_picture_is_looked_at_once(photos, answers, meaning, tmp_path):
+    broken = [judgement(a["id"], a["teacher"], error="picture: cannot be read") if a["id"] == photos[3]["id"] else a for a in answers]
+    segmenter = Counted(photos)
+    for n in (119, 119): in_parts(photos, broken, meaning, tmp_path, segmenter); assert segmenter.seen == n
+
+
+def test_parts_know_the_labels_that_they_were_checked_against(photos, answers, meaning, tmp_path):
+    assert len(in_parts(photos, answers, meaning, tmp_path, Masks(photos)))
+    wrong = photos.remove_columns(["city", "country"]).add_column("city", ["Tokyo"] * len(photos)).add_column("country", ["Japan"] * len(photos))
+    assert not any(c != "Japan" for c in in_parts(wrong, answers, meaning, tmp_path, Masks(photos))["country"])
+
+
+def test_an_export_needs_the_ledger_of_its_rows(result, teachers, tmp_path):
+    dataset, ledger = result
+    with pytest.raises(ValueError, match="other photos"): export(dataset, ledger[ledger.id != dataset[0]["id"]], tmp_path, [t.name for t in teachers])
+
+
+def test_one_city_in_two_spellings_is_in_one_part():
+    for one, other in [("Québec", "Quebec"), ("Málaga", "Malaga"), ("SÃO PAULO".title(), "Sao Paulo")]: assert len(set(place_parts(["XX"] * 2, [one, other], unseen=0))) == 1
+    assert len(place_parts(["FR", "DE", "IT", None], ["Paris", None, "Rome", ""])) == 4
+
+
+@pytest.mark.parametrize("text, named", [
+    ("The sea isn't visible.", []), ("Palm trees aren't present.", []), ("Palm trees cannot be seen.", []), ("A flag could not be found.", []), ("Flags are entirely absent.", []), ("No snow-capped mountains.", []),
+    ("There is no mountain road.", []), ("Zero palm trees.", []), ("Without people, the palm trees dominate.", ["palm tree"]), ("The sea is visible; palm trees are present.", ["sea", "palm tree"])])
+def test_what_is_denied_in_other_words(text, named): assert entities(text) == named
+
+
+def test_talk_of_steps_and_daylight_names_no_thing():
+    ade = ("wall", "sky", "step", "light")
+    for text in ("Step 1: Look at the sky.", "First step: the sky.", "In the next step I weigh the sky.", "The light blue sky.", "Natural light fills the sky."): assert entities(text, ade) == ["sky"]
+    assert entities("A light hangs over the steps.", ade) == ["light", "step"]
+
+
+def test_a_folder_is_for_one_way_of_making_its_parts(photos, answers, meaning, tmp_path):
+    few, see = photos.select(range(30)), Masks(photos)
+    kept = validate_in_parts(few, answers, see, tmp_path, meaning, part=10, progress=False)
+    for how, what in ((dict(part=7), "part"), (dict(part=10, words=.8), "words"), (dict(part=10, teachers=["simulated-b", "simulated-a"]), "teachers"), (dict(part=10, localizable_enough=dict(score=2.)), "thresholds")):
+        with pytest.raises(ValueError, match=f"other {what}; use another folder"): validate_in_parts(few, answers, see, tmp_path, meaning, progress=False, **how)
+    with pytest.raises(ValueError, match="segmenter"): validate_in_parts(few, answers, tiny_segmenter(), tmp_path, meaning, part=10, progress=False)
+    less = validate_in_parts(few.select(range(15)), answers, see, tmp_path, meaning, part=10, progress=False)
+    assert read_ledger(tmp_path).id.tolist() == few["id"][:15] and less["id"][:] == [i for i in kept["id"] if i in few["id"][:15]]
 
 
 def test_parts_of_which_nothing_is_kept_are_no_rows(photos, answers, meaning, result, tmp_path):
@@ -381,6 +481,13 @@ def test_an_export_loads_without_a_script_and_its_card_tells_all(result, teacher
     export(dataset, ledger, tmp_path/"out", names)
     assert len(list((tmp_path/"out"/"data").glob("train-*.parquet"))) == 1, "files of an earlier export are gone"
     assert "teacher" not in dataset.column_names
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_parts_without_rows_are_exported(result, n, tmp_path):
+    dataset, ledger = result
+    parts = export(dataset.select(range(n)), ledger, tmp_path, ["simulated-a"])
+    assert sum(map(len, parts.values())) == n and all(d.features == parts["train"].features for d in parts.values()) and len(list((tmp_path/"data").iterdir())) == n
 
 
 def test_nothing_leaves_the_machine_unless_a_repository_is_named(result, tmp_path, monkeypatch):
