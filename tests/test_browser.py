@@ -1,6 +1,6 @@
 """What a person sees, in a real headless browser. Needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver) and `pip install selenium`; without them these tests are skipped.
 
-GLOBE_LAB=1 also opens the notebooks in JupyterLab and runs those of the library there, and GLOBE_SCREENSHOTS=folder keeps pictures of what was seen."""
+GLOBE_LAB=1 also opens the notebooks in JupyterLab and runs them there, those of the paper in the profile smoke, and GLOBE_SCREENSHOTS=folder keeps pictures of what was seen."""
 import json
 import os
 import re
@@ -144,14 +144,14 @@ def test_the_examples_are_postcards(page):
 # --- JupyterLab ---
 
 IN_LAB = sorted(p for p in (ROOT/"nbs").rglob("*.ipynb") if not any(part.startswith((".", "_")) for part in p.relative_to(ROOT).parts))
-RUN = [p.stem for p in IN_LAB if p.parent == ROOT/"nbs"] # those of the paper need a run of an hour, and are opened as they are committed
 ERRORS = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'], .jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], .jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']"
-in_lab = pytest.mark.skipif(not os.environ.get("GLOBE_LAB"), reason="GLOBE_LAB=1 opens the notebooks in JupyterLab and runs those of the library, about 15 minutes")
+in_lab = pytest.mark.skipif(not os.environ.get("GLOBE_LAB"), reason="GLOBE_LAB=1 opens the notebooks in JupyterLab and runs them, about half an hour")
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    "A JupyterLab on a copy of the checkout, as `make lab` starts it."
+    "A JupyterLab on a copy of the checkout, as `make lab` starts it. Notebooks of the paper are opened as they are committed and run in the profile smoke, whose stages are made first."
+    subprocess.run([sys.executable, "-m", "globe", "reproduce", "--profile", "smoke", "--only", "paper"], cwd=ROOT, check=True, capture_output=True)
     copy, port = tmp_path_factory.mktemp("checkout"), free_port()
     for name in ("nbs", "figures"): shutil.copytree(ROOT/name, copy/name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     environment = os.environ | dict(PYTHONPATH=str(ROOT), JUPYTER_PREFER_ENV_PATH="1", PYTHONWARNINGS="ignore:IProgress not found", JUPYTER_CONFIG_DIR=str(copy/"config"), HF_HUB_OFFLINE="1")
@@ -163,6 +163,14 @@ def lab(tmp_path_factory):
     yield f"http://127.0.0.1:{port}"
     server.terminate()
     server.wait(30)
+
+
+def in_copy(lab, notebook, old, new):
+    "Replace `old` in the copy of a notebook that JupyterLab has."
+    address = f"{lab}/api/contents/{notebook.relative_to(ROOT).as_posix()}?token=t"
+    with urllib.request.urlopen(address) as answer: model = json.load(answer)
+    for c in model["content"]["cells"]: c["source"] = "".join(c["source"]).replace(old, new)
+    urllib.request.urlopen(urllib.request.Request(address, json.dumps(dict(type="notebook", format="json", content=model["content"])).encode(), {"Content-Type": "application/json"}, method="PUT")).close()
 
 
 def opened(browser, lab, notebook):
@@ -207,9 +215,9 @@ def test_every_notebook_opens_in_jupyterlab_without_errors_and_with_its_pictures
 
 
 @in_lab
-@pytest.mark.parametrize("name", RUN)
-def test_every_notebook_of_the_library_runs_in_jupyterlab(browser, lab, name):
-    notebook = ROOT/"nbs"/f"{name}.ipynb"
+@pytest.mark.parametrize("notebook", IN_LAB, ids=lambda p: p.stem)
+def test_every_notebook_runs_in_jupyterlab(browser, lab, notebook):
+    in_copy(lab, notebook, 'profile = "mini"', 'profile = "smoke"')
     opened(browser, lab, notebook)
     WebDriverWait(browser, 60).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".jp-NotebookPanel [data-status='idle'], .jp-Notebook-ExecutionIndicator[data-status='idle']"))
     browser.find_element(By.CSS_SELECTOR, ".jp-NotebookPanel [data-command='notebook:restart-run-all'], .jp-NotebookPanel [data-jp-item-name='restart-and-run']").click()
@@ -218,7 +226,7 @@ def test_every_notebook_of_the_library_runs_in_jupyterlab(browser, lab, name):
     outputs = [o for c in saved["cells"] for o in c.get("outputs", [])]
     assert outputs and not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr" and said("".join(o["text"]))]
     assert not problems(browser)
-    seen(browser, f"lab_ran_{name}")
+    seen(browser, f"lab_ran_{notebook.stem}")
 
 
 def _ran(browser, lab, notebook, seconds=240):

@@ -606,7 +606,8 @@ def test_answers_say_their_prompt_and_their_cost_and_progress_tells_rates(tmp_pa
 
 
 HALTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would pass Ctrl-C over
 sys.path.insert(0, {tests!r})
 from test_distill import *
 distill(photos(5000), [EndpointTeacher({url!r}, "m", concurrency=4)], {out!r}, progress=False)
