@@ -1,4 +1,4 @@
-# The commands of this project. Each sets up .venv first, once; after that no network is needed (but for two packages that bench compares with).
+# The commands of this project. Each sets up .venv first, once; after that no network is needed (but for three packages that bench compares with).
 #   make reproduce [PROFILE=mini] [SEEDS=1] [PHOTOS=folder]   every table and figure
 #   make test                                                 everything that is checked before a change is accepted
 #   make bench                                                speed beside what people use today; some minutes, never part of a test
@@ -51,7 +51,9 @@ test: .venv/installed
 
 bench: .venv/installed
 	@$(PIP) --quiet reverse_geocoder==1.5.1 geopy==2.4.1
-	@$(PY) tests/bench_places.py && $(PY) tests/bench_rewards.py && $(PY) tests/bench_distill.py && $(PY) tests/bench_grpo.py
+	@$(PIP) --quiet --no-deps prefix-grouper==0.0.1.post1
+	@$(PY) tests/bench_places.py && $(PY) tests/bench_rewards.py && $(PY) tests/bench_distill.py && $(PY) tests/bench_grpo.py && $(PY) tests/bench_prefix_grouper.py
+	@$(PY) tests/bench_reproduce.py
 
 lab: export PYTHONWARNINGS = ignore:IProgress not found
 lab: .venv/installed

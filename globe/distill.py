@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['FIELDS', 'ERRORS', 'OFF_TOPIC', 'FROM_LABEL', 'NOTHING', 'FINAL', 'UNFINISHED', 'STRIKES', 'ASIDE', 'LONGEST', 'FULL',
            'judgement', 'from_text', 'Teacher', 'photo_rng', 'simulated', 'other_city', 'invented', 'noticed',
-           'SimulatedTeacher', 'displaced', 'CoordinateTeacher', 'batches', 'VLMTeacher', 'question', 'Passing',
-           'retry_after', 'accepted', 'reply_text', 'spent', 'pause', 'Endpoint', 'next_endpoint', 'Served',
-           'in_flight', 'EndpointTeacher', 'key', 'photo_keys', 'among', 'answer_file', 'answer_files', 'read_line',
-           'older', 'scan', 'mend', 'no_space', 'AnswerFile', 'Progress', 'ask', 'distill', 'lines', 'named_files',
-           'records', 'judgements', 'Answers', 'ray_distill']
+           'SimulatedTeacher', 'displaced', 'CoordinateTeacher', 'VLMTeacher', 'question', 'Passing', 'retry_after',
+           'accepted', 'reply_text', 'spent', 'pause', 'Endpoint', 'next_endpoint', 'Served', 'in_flight',
+           'EndpointTeacher', 'key', 'photo_keys', 'among', 'answer_file', 'answer_files', 'read_line', 'older', 'scan',
+           'mend', 'no_space', 'AnswerFile', 'Progress', 'ask', 'distill', 'lines', 'named_files', 'records',
+           'judgements', 'Answers', 'ray_distill']
 
 # %% ../nbs/04_distill.ipynb #80dcba5f
 import errno, hashlib, io, json, math, os, random, re, shutil, tempfile, threading, time
@@ -29,6 +29,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from .photos import batches
 from .places import EARTH_KM
 from .postcards import CLASSES, cities
 from .vlm import PROMPT_FILES, PROMPTS, answer_text, read_answer
@@ -182,16 +183,6 @@ class CoordinateTeacher:
         lat, lon = displaced(row["lat"], row["lon"], km, rng.uniform(0, 2 * math.pi))
         sure = 1 / (1 + (km / 200) * math.exp(.5 * rng.normal()))
         return judgement(row["id"], self.name, lat=round(lat, 5), lon=round(lon, 5), confidence=round(sure, 4), injected=["far"] if km > 200 else [])
-
-# %% ../nbs/04_distill.ipynb #efe96602
-def batches(items,  # any iterable
-            n):     # items in a batch
-    "Lists of `n` items, the last one shorter."
-    batch = []
-    for x in items:
-        batch.append(x)
-        if len(batch) == n: yield batch; batch = []
-    if batch: yield batch
 
 # %% ../nbs/04_distill.ipynb #ad0b1429
 class VLMTeacher:

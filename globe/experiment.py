@@ -56,6 +56,10 @@ def _watch(title): # of the stage
     "Passes a trainer's lines on as passing progress lines."
     return lambda line: say(f"  {title}: {line}", passing=True)
 
+def _given(settings): # of a profile
+    "Those that have a value: one that is added without a value makes no finished stage another."
+    return {k: v for k, v in settings.items() if v is not None}
+
 def stage(out, make, params, code, inputs=(), title=""): # as `stages.stage`, but an input may be a hub id
     "A stage of the run. A hub id has no files: it counts as a parameter."
     ids = [str(i) for i in inputs if not Path(i).exists()]
@@ -190,7 +194,7 @@ def _mp16_reason(self:Run):
         ledger.to_parquet(folder / "ledger.parquet"); counts = _save(kept, folder)
         shutil.rmtree(folder / "parts")
         return counts | dict(photos=len(photos))
-    checks = {k: v for k, v in self.profile.checks.items() if v is not None}
+    checks = _given(self.profile.checks)
     stage(out, make, checks, ["globe.validate"], [self.photos_at("train"), judgements, segmenter], "validation: MP16-Reason")
     return _read(out), pd.read_parquet(out / "ledger.parquet")
 
@@ -242,7 +246,7 @@ def _trained(self:Run, name, # "sft" or "grpo-…", a configuration of `globe.re
     start, out = self.start(backbone), self.folder / "models" / f"{name}-{seed}"
     data, rows_at = self.rows_of(variant)
     kind, _, rewards = how.partition("-")
-    settings, inputs, more = {k: v for k, v in self.profile[kind].items() if v is not None}, [start, rows_at], {}
+    settings, inputs, more = _given(self.profile[kind]), [start, rows_at], {}
     if kind == "grpo": settings["rewards"] = rewards
     if kind == "grpo" and self.profile.segmenter.source: more["classes"] = tuple(self.segmenter().classes)
     if _judged(name): more["judge"] = self.judge_at(); inputs.append(more["judge"])

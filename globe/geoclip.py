@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
-from .distill import batches, judgement
+from .distill import judgement
 from .evaluate import copied, frame
+from .photos import batches
 from .places import distance_km
 
 # %% ../nbs/11_geoclip.ipynb #aa2be5bd
@@ -124,11 +125,12 @@ class GeoCLIPTeacher:
             except ImportError: raise ImportError("GeoCLIP is not installed: pip install --no-deps geoclip") from None
             self.model = GeoCLIP()
         m = self.model.eval()
+        gallery = m.gps_gallery.cpu().numpy()
         if self.places is None: self.places = torch.cat([normalize(m.location_encoder(p), dim=1) for p in m.gps_gallery.split(4096)])
         for batch in batches(rows, self.batch_size):
             pixels = torch.cat([m.image_encoder.preprocess_image(r["image"].convert("RGB")) for r in batch])
             chances = (m.logit_scale.exp() * normalize(m.image_encoder(pixels), dim=1) @ self.places.T).softmax(1).cpu().numpy()
             for row, p in zip(batch, chances):
-                lat, lon = m.gps_gallery[p.argmax()].tolist()
-                there = distance_km(lat, lon, *m.gps_gallery.cpu().numpy().T) <= self.near
+                lat, lon = gallery[p.argmax()].tolist()
+                there = distance_km(lat, lon, *gallery.T) <= self.near
                 yield judgement(row["id"], self.name, lat=round(lat, 5), lon=round(lon, 5), confidence=round(float(p[there].sum()), 4))

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .distill import EndpointTeacher, batches, displaced, from_text
-from .photos import MAX_BYTES, MAX_SIDE, PhotoError, _pictures, open_photo, strip
+from .distill import EndpointTeacher, displaced, from_text
+from .photos import MAX_BYTES, MAX_SIDE, PhotoError, _check_size, _pictures, batches, open_photo, strip
 from .places import distance_km, gazetteer, locate
 from .postcards import CLASSES
 from .stages import checkout, run_folder
@@ -342,7 +342,7 @@ def _picture(source, number): # path, bytes or PIL picture; of the picture
         name = getattr(source, "filename", "") or f"picture {number + 1}"
         try: image = strip(source)
         except Exception as e: raise PhotoError(f"not a picture ({type(e).__name__}: {e})") from None
-        if max(image.size) > 100 * min(image.size): raise PhotoError(f"{image.size[0]} x {image.size[1]} pixels: too narrow for a model")
+        _check_size(image)
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     return name, image
 

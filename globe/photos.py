@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_SIDE', 'HEADERS', 'BENCHMARKS', 'PhotoError', 'strip', 'open_photo',
-           'exif_gps', 'encode', 'features', 'from_csv', 'from_folder', 'load_benchmark']
+           'exif_gps', 'encode', 'features', 'batches', 'from_csv', 'from_folder', 'load_benchmark']
 
 # %% ../nbs/01_photos.ipynb #85f173c5
 import csv, io, math, os, re, shutil, warnings, zipfile
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from .places import cache_dir, country_code, degrees, gazetteer, nearest, write_atomic
 
@@ -68,7 +69,14 @@ def strip(im):   # PIL image
     clean.paste(im)
     return clean
 
-# %% ../nbs/01_photos.ipynb #4038bb03
+# %% ../nbs/01_photos.ipynb #21753458
+def _check_size(im):  # PIL image
+    "`PhotoError` for a picture too large for memory or too narrow for a model."
+    size = f"{im.size[0]} x {im.size[1]} pixels"
+    if math.prod(im.size) > MAX_PIXELS: raise PhotoError(f"{size} are more than {MAX_PIXELS/1e6:.0f} million")
+    if max(im.size) > 100 * min(im.size): raise PhotoError(f"{size}: too narrow for a model")
+
+# %% ../nbs/01_photos.ipynb #4346ed3e
 def open_photo(source    # path, or the bytes of the file
               ):         # PIL image
     "The picture upright, as 8-bit RGB without metadata. `PhotoError` says why a file cannot be used."
@@ -78,8 +86,7 @@ def open_photo(source    # path, or the bytes of the file
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with _open(content) as im:
-                if math.prod(im.size) > MAX_PIXELS: raise PhotoError(f"{im.size[0]} x {im.size[1]} pixels are more than {MAX_PIXELS/1e6:.0f} million")
-                if max(im.size) > 100 * min(im.size): raise PhotoError(f"{im.size[0]} x {im.size[1]} pixels: too narrow for a model")
+                _check_size(im)
                 return strip(_rgb(im))
     except PhotoError: raise
     except FileNotFoundError: raise PhotoError("the file does not exist") from None
@@ -163,16 +170,14 @@ def _records(listings, ledger: list):
             yield _record(item)
         except PhotoError as e: ledger.append(dict(file=item["id"], reason=str(e)))
 
-# %% ../nbs/01_photos.ipynb #59a3ce68
-def _batches(records, size=64):
-    "Lists of up to `size` records."
-    batch = []
-    for r in records:
-        batch.append(r)
-        if len(batch) == size: yield batch; batch = []
-    yield batch
+# %% ../nbs/01_photos.ipynb #1ac8b2a7
+def batches(items,  # any iterable
+            n):     # items in a batch
+    "Lists of `n` items, the last one shorter."
+    items = iter(items)
+    while batch := list(islice(items, n)): yield batch
 
-# %% ../nbs/01_photos.ipynb #b2bde4a2
+# %% ../nbs/01_photos.ipynb #0b9000c4
 def _dataset(listings, name: str, ledger: list):
     "A `Dataset` of the listings on disk, in `cache_dir()`."
     import pyarrow as pa
@@ -183,7 +188,7 @@ def _dataset(listings, name: str, ledger: list):
     part, schema = path.with_suffix(f".{os.getpid()}.part"), features().arrow_schema
     try:
         with pa.OSFile(str(part), "wb") as f, pa.ipc.new_stream(f, schema) as out:
-            for batch in _batches(_records(listings, ledger)): out.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+            for batch in batches(_records(listings, ledger), 64): out.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
         os.replace(part, path)
     except OSError as e: raise OSError(f"photos cannot be kept in {folder} ({e}); free some space or set GLOBE_CACHE to another folder") from e
     finally: part.unlink(missing_ok=True)

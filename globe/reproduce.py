@@ -20,14 +20,17 @@ class Usage(ValueError): "Called wrongly; nothing has run."
 
 def notebooks(
     root:Path=None,  # checkout
-    only:str=None,   # part of a name, or a pattern such as "*table*"
+    only:list=None,  # parts of names, or patterns such as "*table*"; one may be given as a string
 ) -> list:           # paths in the order of execution
-    "The notebooks of a run. Raises `Usage` if `only` fits none."
+    "The notebooks of a run. Raises `Usage` if one of `only` fits none."
     nbs = Path(root or checkout())/"nbs"
     found = [*sorted(nbs.glob("[0-9]*.ipynb")), *sorted((nbs/"paper").glob("*.ipynb")), *nbs.glob("index.ipynb")]
-    fits = [p for p in found if not only or fnmatch.fnmatch(p.relative_to(nbs).with_suffix("").as_posix(), f"*{only}*")]
-    if not fits: raise Usage(f"no notebook fits {only!r}; there are {', '.join(p.stem for p in found)}" if only else f"no notebooks in {nbs}")
-    return fits
+    if not found: raise Usage(f"no notebooks in {nbs}")
+    names = {p.relative_to(nbs).with_suffix("").as_posix(): p for p in found}
+    fits = {wanted: fnmatch.filter(names, f"*{wanted}*") for wanted in ([only] if isinstance(only, str) else only or [""])}
+    for wanted, some in fits.items():
+        if not some: raise Usage(f"no notebook fits {wanted!r}; there are {', '.join(p.stem for p in found)}")
+    return [p for name, p in names.items() if name in sum(fits.values(), [])]
 
 # %% ../nbs/16_reproduce.ipynb #dd8937ca
 def declared(
@@ -297,7 +300,7 @@ def reproduce(
     profile:str="mini",  # file in nbs/profiles
     seeds:int=1,         # training seeds per configuration
     photos:str=None,     # folder of photographs of your own
-    only:str=None,       # part of the name of the notebooks to run
+    only:list=None,      # parts of the names of the notebooks to run
     fresh:bool=False,    # forget all stages of this profile first?
     root:Path=None,      # checkout
 ) -> Report:
@@ -599,7 +602,7 @@ def _dry_run(a):
 
 def _reproduce_command(a):
     if a.dry_run: return _dry_run(a)
-    report = reproduce(a.profile, a.seeds, a.photos or None, a.only or None, a.fresh)
+    report = reproduce(a.profile, a.seeds, a.photos or None, a.only, a.fresh)
     print("\n" + report._repr_markdown_())
 
 def _doctor_command(a):
@@ -767,7 +770,7 @@ def _reproduce_options(p):
     p.add_argument("--seeds", type=int, default=1, metavar="N",
                    help="training seeds per configuration (default: %(default)s; the committed figures have 3)")
     p.add_argument("--photos", metavar="FOLDER", help="photographs of your own: with GPS in their EXIF, or with a CSV of coordinates")
-    p.add_argument("--only", metavar="PATTERN", help="run only notebooks with this in their name, such as table3")
+    p.add_argument("--only", action="append", metavar="PATTERN", help="run only notebooks with this in their name, such as table3 (may be repeated)")
     p.add_argument("--dry-run", action="store_true", help="only list the models, photographs, disk and time that a run needs, and what of it is there")
     p.add_argument("--fresh", action="store_true", help="delete data/PROFILE/ first: everything is computed anew")
 

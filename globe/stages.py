@@ -72,10 +72,8 @@ def flat(
 def _check(path, value, reference):
     "Raise `KeyError` for an unknown setting and `TypeError` for a value of the wrong type, both naming `path`."
     if path not in reference: raise KeyError(f"unknown setting {path!r}; there are {', '.join(reference)}")
-    if reference[path] is None and type(value) is int: return # such as `micro`: none here, a number elsewhere
-    wanted = type(reference[path]) if reference[path] is not None else str
-    fits = type(value) is wanted or (wanted is float and type(value) is int) or (reference[path] is None and value is None)
-    if not fits: raise TypeError(f"setting {path!r} must be {wanted.__name__}, not {type(value).__name__} ({value!r})")
+    allowed = {type(None): (str, int, type(None)), float: (float, int)}.get(wanted := type(reference[path]), (wanted,))
+    if type(value) not in allowed: raise TypeError(f"setting {path!r} must be {allowed[0].__name__}, not {type(value).__name__} ({value!r})")
 
 # %% ../nbs/13_stages.ipynb #bdb80af6
 def _read(name, folder):

@@ -28,7 +28,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from . import photos as photographs
-from .distill import FINAL, Answers, batches, key, photo_keys
+from .distill import FINAL, Answers, key, photo_keys
+from .photos import batches
 from .places import country_code, distance_km, fold, locate, same_city, same_country, write_atomic
 from .postcards import CLASSES
 from .vlm import PROMPT_FILES, PROMPTS, conversation
@@ -535,7 +536,7 @@ def _looked(path, photos, answers, names):
     "Is this part's ledger there, for these photos with these labels, with every answer that there is?"
     if not path.exists(): return False
     d = pd.read_parquet(path, columns=["id", "true_city", "true_country", UNANSWERED])
-    return all(d[c].tolist() == list(photos[p]) for c, p in dict(id="id", true_city="city", true_country="country").items()) and all(w.startswith("picture: ") or w == unanswered(answers.get(i, {}), names) for i, w in zip(d.id, d[UNANSWERED]) if w)
+    return all(d[c].tolist() == list(photos[p]) for c, p in dict(id="id", true_city="city", true_country="country").items()) and all(w.startswith(FINAL[0]) or w == unanswered(answers.get(i, {}), names) for i, w in zip(d.id, d[UNANSWERED]) if w)
 
 def _on_disk(photos, folder):
     "The kept rows of all parts, in order, mapped into memory and not read into it."

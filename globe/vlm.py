@@ -465,17 +465,23 @@ def freeze_vision(model): # vision-language model
 
 def remember_pictures(model,     # its vision tower must be frozen
                       most=2**30): # bytes of features kept, the oldest are dropped
-    "Let the model look the features of a picture (of a tile, for InternVL) up where it has seen it before. Returns `model`."
+    "Let the model look the features of a picture (of a tile, for InternVL) up where it has seen it before, unless it takes more from its tower than these. Returns `model`."
     import torch
     from transformers.modeling_outputs import BaseModelOutputWithPooling
     compute, known = model.model.get_image_features, {}
     def get_image_features(pixel_values, image_grid_thw=None, **kw):
+        nonlocal known
+        part = lambda rows: {} if image_grid_thw is None else dict(image_grid_thw=image_grid_thw[rows])
+        if known is None: return compute(pixel_values, **part(slice(None)), **kw)
         grids = [()] * len(pixel_values) if image_grid_thw is None else image_grid_thw.tolist()
         parts = pixel_values.split([int(np.prod(g)) for g in grids])
         keys = [(*g, hash(p.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())) for g, p in zip(grids, parts)]
         if new := {k: i for i, k in enumerate(keys) if k not in known}:
-            grid = {} if image_grid_thw is None else dict(image_grid_thw=image_grid_thw[list(new.values())])
-            with torch.no_grad(): known.update(zip(new, compute(torch.cat([parts[i] for i in new.values()]), **grid, **kw).pooler_output))
+            with torch.no_grad(): seen = compute(torch.cat([parts[i] for i in new.values()]), **part(list(new.values())), **kw)
+            if set(seen) - {"pooler_output", "last_hidden_state"}:  # such as the features between layers of Qwen3-VL
+                known = None
+                return compute(pixel_values, **part(slice(None)), **kw)
+            known.update(zip(new, seen.pooler_output))
         features = [known[k] for k in keys]
         while new and sum(f.nbytes for f in known.values()) > most: known.pop(next(iter(known)))
         return BaseModelOutputWithPooling(pooler_output=torch.stack(features) if image_grid_thw is None else features)

@@ -1,9 +1,10 @@
 """What one GRPO step costs: stock TRL against the shared prefix, whole steps of both trainers, alternating in one run, on the same pictures, seeds and weights. `make bench` calls it.
 
-    python tests/bench_grpo.py [--groups 4 8 16 24] [--prompts 300 600] [--answers 64] [--repeats 3] [--out figures/bench_grpo.csv] [--figure figures/bench_grpo.png]
+    python tests/bench_grpo.py [--groups 4 8 16 24] [--prompts 300 600] [--answers 64] [--pictures 1] [--repeats 3] [--model 19m] [--append] [--out figures/bench_grpo.csv]
+    python tests/bench_grpo.py --model 7b --groups 16 --prompts 1300 --answers 256 --pictures 6   # the paper's step, on a GPU; figures/bench_grpo_7b.csv
 
-Time is that of the processor (on a GPU that of the clock), so that a busy machine does not change it; run it with OMP_NUM_THREADS=1. Every answer has its full length; each step sees a new picture. The vision tower
-is frozen, as in the paper. Memory is the peak of the process above its resting size during a step (Linux only; on a GPU what torch allocated)."""
+Time is that of the processor (on a GPU that of the clock), so that a busy machine does not change it; run it with OMP_NUM_THREADS=1. Every answer has its full length; each step sees new pictures, a group of
+answers to each, one group in a pass. The vision tower is frozen, as in the paper. 3b and 7b are Qwen2.5-VL in its published sizes with random weights, in bfloat16, with LoRA and gradient checkpointing. Memory is the peak of the process above its resting size during a step (Linux only; on a GPU what torch allocated)."""
 import argparse, ctypes, gc, sys, tempfile, time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
 
 from globe import vlm
+from globe.judge import lora_config
 from globe.prefix import SharedPrefixGRPOTrainer
 
 GPU, NAMES = torch.cuda.is_available(), ["stock", "shared"]
@@ -44,7 +46,7 @@ class Clock:
         "Time the parts of trainer `it`."
         for owner, name, phase in [(it.model, "generate", "sampling"), (it, "_tokenize_prompts", "preprocessing"), (it.accelerator, "backward", "backward"), (it.optimizer, "step", "optimizer"),
                                    (it, "_get_per_token_logps_and_entropies", lambda: "policy" if torch.is_grad_enabled() else "reference"),
-                                   *[(m.model, "get_image_features", "vision") for m in (it.model, it.ref_model)]]:
+                                   *[(getattr(m, "get_base_model", lambda: m)().model, "get_image_features", "vision") for m in filter(None, (it.model, it.ref_model))]]:
             setattr(owner, name, self.timed(phase, getattr(owner, name)))
         processor = type(it.processing_class)
         it.processing_class.__class__ = type(processor.__name__, (processor,), dict(__call__=self.timed("preprocessing", processor.__call__)))
@@ -67,10 +69,24 @@ def peak():
     return 1024 * int(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
 
 
-def start(side, folder):
-    "A student of 23 M parameters for pictures of `side` pixels, saved in `folder`."
+SIZES = {"3b": dict(hidden_size=2048, intermediate_size=11008, num_hidden_layers=36, num_attention_heads=16, num_key_value_heads=2, vocab_size=151936),  # of the language model; the tower is the same
+         "7b": dict(hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4, vocab_size=152064)}
+TOWER = dict(depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16)
+
+
+def student(size, side):
+    "A model with random weights, the same in each call, and a processor for pictures of `side` pixels."
     tokenizer = vlm.student(0, hidden=96, layers=1, depth=1).processor.tokenizer
-    return vlm.VLM(vlm.tiny_model(tokenizer, hidden=384, layers=8, vision=256, depth=4), vlm.tiny_processor(tokenizer, side)).save(folder)
+    small, processor = vlm.tiny_model(tokenizer, hidden=384, layers=8, vision=256, depth=4), vlm.tiny_processor(tokenizer, side)
+    if size == "19m": return vlm.VLM(small.cuda() if GPU else small, processor)
+    config = type(small.config).from_dict(small.config.to_dict())
+    tied = size == "3b"
+    for part, values in [(config.text_config, dict(SIZES[size], initializer_range=.02, tie_word_embeddings=tied, max_position_embeddings=128000, rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[16, 24, 24]))),
+                         (config.vision_config, dict(TOWER, initializer_range=.02, out_hidden_size=SIZES[size]["hidden_size"], fullatt_block_indexes=[7, 15, 23, 31])), (config, dict(tie_word_embeddings=tied))]:
+        for k, v in values.items(): setattr(part, k, v)
+    torch.manual_seed(0)
+    with torch.device("cuda" if GPU else "cpu"): model = type(small)._from_config(config, dtype=torch.bfloat16)
+    return vlm.VLM(model, processor)
 
 
 def picture(side, seed): return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), np.uint8))
@@ -80,39 +96,42 @@ def rows(side, seed, group): return [dict(prompt=[{"role": "user", "content": vl
 def different(completions, **columns): return [float(len(set(c[0]["content"]))) for c in completions]
 
 
-def make(kind, folder, side, group, length):
+def make(kind, size, folder, side, group, length, pictures):
     "A trainer, ready for steps; KL weight, temperature and learning rate of the paper."
-    model = vlm.load(folder)
-    args = GRPOConfig(output_dir=f"{folder}/run", per_device_train_batch_size=group, num_generations=group, max_completion_length=length, bf16=False, gradient_checkpointing=False, use_cpu=not GPU, seed=0,
+    model, big = student(size, side), size != "19m"
+    if not big: model = vlm.load(model.save(folder))  # TRL loads the reference model from where the policy is from; an adapter needs none
+    unknown = range(len(model.processor.tokenizer), model.model.config.get_text_config().vocab_size)
+    args = GRPOConfig(output_dir=f"{folder}/run", per_device_train_batch_size=group, gradient_accumulation_steps=pictures, num_generations=group, max_completion_length=length, bf16=big, gradient_checkpointing=big, use_cpu=not GPU, seed=0,
                       report_to="none", save_strategy="no", dataloader_pin_memory=False, beta=.001, temperature=1., learning_rate=1e-6,
-                      generation_kwargs=dict(min_new_tokens=length, suppress_tokens=vlm.picture_tokens(model.processor)))
-    it = kind(vlm.freeze_vision(model.model), reward_funcs=[different], args=args, train_dataset=Dataset.from_list(rows(side, 0, 1)), processing_class=model.processor)
+                      generation_kwargs=dict(min_new_tokens=length, suppress_tokens=[*vlm.picture_tokens(model.processor), *unknown]))
+    it = kind(vlm.freeze_vision(model.model), reward_funcs=[different], args=args, train_dataset=Dataset.from_list(rows(side, 0, 1)), processing_class=model.processor, peft_config=lora_config() if big else None)
     it.create_optimizer()
-    it.current_gradient_accumulation_steps = 1
+    it.current_gradient_accumulation_steps = pictures
     it.model.train()
     return it
 
 
 def step(it, batch, seed, learn=True):
-    "One step of the trainer. Returns (tokens sampled, gradients) before the optimizer."
+    "One step of the trainer, in its passes. Returns (tokens sampled, gradients) before the optimizer."
     torch.manual_seed(seed)
-    it.training_step(it.model, batch, None)
+    for _ in range(it.args.gradient_accumulation_steps): it.training_step(it.model, batch, None)
     gradient = torch.cat([p.grad.flatten() for p in it.model.parameters() if p.grad is not None])
     if learn: it.optimizer.step()
     it.optimizer.zero_grad()
-    return it._buffered_inputs[0]["completion_ids"], gradient
+    return torch.cat([b["completion_ids"] for b in it._buffered_inputs]).sort(0).values, gradient
 
 
-def cell(side, group, length, repeats, folder):
+def cell(size, side, group, length, pictures, repeats, folder):
     "Medians for one shape, and how far the numbers of the two trainers are apart in the first step."
-    trainers = dict(zip(NAMES, (make(kind, folder, side, group, length) for kind in (GRPOTrainer, SharedPrefixGRPOTrainer))))
-    step(trainers["shared"], rows(side, 99, group), 99, learn=False)  # compares itself with TRL, once
+    trainers = dict(zip(NAMES, (make(kind, size, folder, side, group, length, pictures) for kind in (GRPOTrainer, SharedPrefixGRPOTrainer))))
+    several = lambda seed: [r for i in range(pictures) for r in rows(side, 1000 * i + seed, group)]
+    step(trainers["shared"], several(99), 99, learn=False)  # compares itself with TRL, once
     clocks, first, found = {}, {}, []
     for name, it in trainers.items():
         clocks[name] = Clock(); clocks[name].watch(it); it._step = 0
     for repeat in range(repeats):
         for name, it in trainers.items():
-            batch, clock, rest, begin = rows(side, repeat, group), clocks[name], resting(), now()
+            batch, clock, rest, begin = several(repeat), clocks[name], resting(), now()
             clock.seconds = dict.fromkeys(PHASES, 0.)
             out = step(it, batch, repeat)
             whole = now() - begin
@@ -122,8 +141,8 @@ def cell(side, group, length, repeats, folder):
     table, (tokens, gradient), (our_tokens, our_gradient) = pd.DataFrame(found).groupby("trainer").median(), *first.values()
     prompt = int(it._buffered_inputs[0]["prompt_ids"].shape[1])
     stock, shared = table.loc["stock"], table.loc["shared"]
-    return dict(prompt=prompt, group=group, answer=length, repeats=repeats, **{f"{part} {name} (s)": table.loc[name, part] for part in ["whole", *PHASES] for name in NAMES},
-                **{f"memory {name} (MiB)": table.loc[name, "memory"] for name in NAMES}, speedup=stock.whole / shared.whole,
+    return dict(model=size, prompt=prompt, group=group, answer=length, pictures=pictures, repeats=repeats, **{f"{part} {name} (s)": table.loc[name, part] for part in ["whole", *PHASES] for name in NAMES},
+                **{f"tokens per second {name}": pictures * group * length / table.loc[name, "whole"] for name in NAMES}, **{f"memory {name} (MiB)": table.loc[name, "memory"] for name in NAMES}, speedup=stock.whole / shared.whole,
                 speedup_without_vision=(stock.whole - stock.vision) / (shared.whole - shared.vision), memory_share=shared.memory / stock.memory,
                 tokens_ratio=group * (prompt + length) / (prompt + group * length), same_tokens=torch.equal(tokens, our_tokens),
                 gradient_apart=((gradient - our_gradient).norm() / gradient.norm()).item(), threads=torch.get_num_threads(), device="cuda" if GPU else "cpu", torch=torch.__version__)
@@ -134,22 +153,25 @@ def draw(table, path):
     import matplotlib.pyplot as plt, seaborn as sns
     from globe import figures
     figures.style()
-    fig, axes = plt.subplots(1, 2, figsize=(figures.WIDE, 3))
-    colours = dict(zip(sorted({(r.prompt, r.answer) for r in table.itertuples()}), sns.color_palette("colorblind")))
-    for shape, c in colours.items():
-        part = table[(table.prompt == shape[0]) & (table.answer == shape[1])].sort_values("group")
-        name = f"prompt {shape[0]}, answer {shape[1]} tokens"
-        axes[0].plot(part.group, part.speedup, "o-", color=c, label=name)
-        axes[0].plot(part.group, part.tokens_ratio, ":", color=c)
-        axes[1].plot(part.group, part["memory stock (MiB)"] / 1024, "s--", color=c)
-        axes[1].plot(part.group, part["memory shared (MiB)"] / 1024, "o-", color=c)
-    axes[0].axhline(5, color=".6", lw=.8, label="goal: 5 times"); axes[0].set(ylabel="speed-up of a whole step (times)", ylim=(0, None))
-    axes[0].plot([], [], ":", color=".3", label="tokens computed, alone"); axes[0].legend(frameon=False, fontsize=7)
-    axes[1].plot([], [], "s--", color=".3", label="stock TRL"); axes[1].plot([], [], "o-", color=".3", label="shared prefix"); axes[1].legend(frameon=False, fontsize=7)
-    axes[1].set(ylabel="peak memory of a step (GiB)", ylim=(0, None))
-    for ax in axes: ax.set(xlabel="answers per picture (group size)", xticks=sorted(table.group.unique())); sns.despine(ax=ax)
+    lengths = sorted(table.answer.unique())
+    palette, near = sns.color_palette("colorblind", 3), lambda p: min(range(3), key=lambda i: abs([300, 600, 1300][i] - p))  # the same number asked for comes out a few tokens apart
+    fig, axes = plt.subplots(2, len(lengths), figsize=(figures.WIDE, 5), sharex=True, sharey="row", squeeze=False)
+    for (speed, memory), length in zip(axes.T, lengths):
+        for prompt, part in table[table.answer == length].sort_values("group").groupby("prompt"):
+            c = palette[near(prompt)]
+            speed.plot(part.group, part.speedup, "o-", color=c, label=f"prompt of {prompt} tokens")
+            speed.plot(part.group, part.tokens_ratio, ":", color=c)
+            memory.plot(part.group, part["memory stock (MiB)"] / 1024, "s--", color=c)
+            memory.plot(part.group, part["memory shared (MiB)"] / 1024, "o-", color=c)
+        speed.axhline(5, color=".6", lw=.8)
+        speed.set(title=f"answers of {length} tokens", ylim=(0, None)); memory.set(xlabel="answers per picture (group size)", ylim=(0, None), xticks=sorted(table.group.unique()))
+    speed, memory = axes[:, -1]
+    speed.plot([], [], ":", color=".3", label="by tokens alone"); speed.plot([], [], color=".6", lw=.8, label="goal: 5 times"); speed.legend(frameon=False, fontsize=7)
+    memory.plot([], [], "s--", color=".3", label="stock TRL"); memory.plot([], [], "o-", color=".3", label="shared prefix"); memory.legend(frameon=False, fontsize=7)
+    axes[0, 0].set_ylabel("speed-up of a step (times)"); axes[1, 0].set_ylabel("peak memory of a step (GiB)")
+    for ax in axes.flat: sns.despine(ax=ax)
     r = table.iloc[0]
-    fig.suptitle(f"One GRPO step, 23 M Qwen2.5-VL, {r.threads} {'thread' if r.threads == 1 else 'threads'}, {r.device}; medians of {r.repeats} steps", fontsize=8)
+    fig.suptitle(f"One GRPO step, Qwen2.5-VL of {r.model.upper()}, one picture, {r.threads} {'thread' if r.threads == 1 else 'threads'}, {r.device}; medians of {r.repeats} steps", fontsize=8)
     fig.tight_layout()
     return figures.save(fig, path)
 
@@ -158,13 +180,18 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--groups", type=int, nargs="+", default=[4, 8, 16, 24]); p.add_argument("--prompts", type=int, nargs="+", default=[300, 600])
     p.add_argument("--answers", type=int, nargs="+", default=[64]); p.add_argument("--repeats", type=int, default=3)
-    p.add_argument("--out", default="figures/bench_grpo.csv"); p.add_argument("--figure", default="figures/bench_grpo.png")
-    a, table, begin = p.parse_args(), [], time.time()
+    p.add_argument("--pictures", type=int, nargs="+", default=[1], help="in a step, each in a pass of its own"); p.add_argument("--model", choices=["19m", *SIZES], default="19m")
+    p.add_argument("--append", action="store_true", help="add these shapes to the table that is there")
+    p.add_argument("--out", help="table; the figure lies beside it (default: figures/bench_grpo.csv, for 3b and 7b figures/bench_grpo_MODEL.csv)")
+    a, begin = p.parse_args(), time.time()
+    a.out = a.out or f"figures/bench_grpo{'' if a.model == '19m' else '_' + a.model}.csv"
+    table = pd.read_csv(a.out).to_dict("records") if a.append else []
     text = 60  # left for the question, which has 30, so that prompts stay below the number asked for; the picture has the rest, 28 x 28 pixels to a token
-    for prompt, group, length in ((p, g, l) for l in a.answers for g in a.groups for p in a.prompts):
+    for prompt, group, length, pictures in ((p, g, l, n) for n in a.pictures for l in a.answers for g in a.groups for p in a.prompts):
         side = 28 * round((prompt - text) ** .5)
-        with tempfile.TemporaryDirectory() as folder: table.append(cell(side, group, length, a.repeats, start(side, folder)))
+        with tempfile.TemporaryDirectory() as folder: table.append(cell(a.model, side, group, length, pictures, a.repeats, folder))
         print("\n".join(f"{k:28} {v:.4g}" if isinstance(v, float) else f"{k:28} {v}" for k, v in table[-1].items()), f"\n{time.time() - begin:.0f} s since the start\n", flush=True)
         pd.DataFrame(table).to_csv(a.out, index=False, float_format="%.4g")
-    draw(pd.DataFrame(table), a.figure)
-    print(f"{a.out}, {a.figure}: {time.time() - begin:.0f} s")
+    one = [r for r in table if r["pictures"] == 1]
+    drawn = [draw(pd.DataFrame(one), Path(a.out).with_suffix(".png"))] if one else []
+    print(*map(str, [a.out, *drawn]), f"{time.time() - begin:.0f} s")

@@ -1,10 +1,11 @@
 "Sharing the prompt changes the work, not the numbers: log-probabilities, entropies, gradients, greedy tokens and whole runs as with TRL's trainer."
-import warnings
+import copy, warnings
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import GenerationConfig
 from trl import GRPOConfig, GRPOTrainer
 
 from globe import postcards, prefix, train, vlm
@@ -133,6 +134,17 @@ def internvl(start):
     return model
 
 
+def deepstack(start):
+    "Qwen3-VL of the smallest size, whose decoder takes features from between the tower's layers."
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+    own = vlm.load(start).model.config
+    text = dict(vocab_size=own.text_config.vocab_size, hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2, head_dim=16, initializer_range=.2,
+                rope_scaling=dict(rope_type="default", mrope_section=[4, 2, 2], mrope_interleaved=True), rope_theta=1e4)
+    tower = dict(depth=3, hidden_size=32, intermediate_size=64, num_heads=2, out_hidden_size=48, patch_size=14, spatial_merge_size=2, temporal_patch_size=2, deepstack_visual_indexes=[0, 1], num_position_embeddings=64)
+    torch.manual_seed(0)
+    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=text, vision_config=tower, **{k: getattr(own, k) for k in ("image_token_id", "vision_start_token_id", "vision_end_token_id")}))
+
+
 def tiled(model, rng, groups=3, size=3, length=6):
     "As `batch`, for InternVL: one to three tiles to a prompt."
     tiles, pixels = rng.integers(1, 4, groups), torch.randn(groups, 3, 3, 56, 56, generator=torch.Generator().manual_seed(0))
@@ -147,9 +159,9 @@ def tiled(model, rng, groups=3, size=3, length=6):
     return torch.cat([ids, answers], 1), torch.cat([mask, torch.ones_like(answers)], 1), length, torch.ones_like(answers), vision
 
 
-@pytest.mark.parametrize("make,rows", [(grouped, lambda model, rng: batch(model, rng, 3, 3, 1, 6)), (internvl, lambda model, rng: tiled(model.model, rng))])
+@pytest.mark.parametrize("make,rows", [(grouped, lambda model, rng: batch(model, rng, 3, 3, 1, 6)), (deepstack, lambda model, rng: batch(model, rng, 3, 3, 1, 6)), (internvl, lambda model, rng: tiled(model.model, rng))])
 def test_other_models_are_shared_too(start, data, tmp_path, make, rows):
-    "Fewer heads of keys than of queries; InternVL, without mrope and with tiles in place of patches."
+    "Fewer heads of keys than of queries; Qwen3-VL, with more than one output of its tower; InternVL, without mrope and with tiles in place of patches."
     found = []
     for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
         it, model = trainer(kind, start, data, tmp_path, model=make(start))
@@ -196,6 +208,10 @@ def test_inputs_that_cannot_be_shared_go_the_old_way(start, data, tmp_path):
     asked = dict(input_ids=given[0][:, :-4], attention_mask=given[1][:, :-4], max_new_tokens=3, do_sample=False, pad_token_id=0)
     with pytest.warns(UserWarning, match="beams"): model.model.generate(**asked, num_beams=2)
     with pytest.warns(UserWarning, match="inputs_embeds"): model.model.generate(inputs_embeds=model.model.get_input_embeddings()(asked["input_ids"]), **{k: v for k, v in asked.items() if k != "input_ids"})
+    with pytest.warns(UserWarning, match="another kind"): model.model.generate(**asked, cache_implementation="static")
+    plain = {k: v for k, v in asked.items() if k != "input_ids"}
+    with pytest.warns(UserWarning, match="no cache"): without = model.model.generate(asked["input_ids"], GenerationConfig(**{k: v for k, v in plain.items() if k != "attention_mask"}), attention_mask=asked["attention_mask"], use_cache=False)
+    assert torch.equal(without, vlm.load(start).model.generate(**asked))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.model.generate(**asked, num_beams=2)
@@ -208,6 +224,29 @@ def test_a_model_whose_numbers_differ_is_found_out(start, data, tmp_path, monkey
     given = batch(model, np.random.default_rng(5), 2, 2, 1, 4)
     with pytest.warns(UserWarning, match="apart"): ours = it._get_per_token_logps_and_entropies(model.model, *given[:3], **given[4])[0]
     torch.testing.assert_close(ours, stock._get_per_token_logps_and_entropies(plain.model, *given[:3], **given[4])[0])
+
+
+@pytest.mark.parametrize("broken", [None, "positions", "picture of another row", "positions of another row"])
+def test_half_precision_hides_no_wrong_numbers(start, data, tmp_path, monkeypatch, broken):
+    "bfloat16 alone is no reason to go TRL's way; the wrong picture or position of a single row is."
+    whole, caught = prefix.prefill, []
+    def prefill(model, ids, mask, counts=None, pixel_values=None, **more):
+        if broken == "picture of another row":
+            pixels = prefix.split_pictures(pixel_values, counts, more["image_grid_thw"])[0]
+            pixel_values = torch.cat([*pixels[:-1], 0 * pixels[-1]])
+        cache, deltas = whole(model, ids, mask, counts, pixel_values, **more)
+        if broken == "positions": deltas = 0 * deltas
+        if broken == "positions of another row": deltas = torch.cat([deltas[:-1], 0 * deltas[-1:]])
+        return cache, deltas
+    for seed in range(3):
+        it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, bf16=True)
+        monkeypatch.setattr(prefix, "prefill", prefill)
+        with warnings.catch_warnings(record=True):
+            warnings.simplefilter("always")
+            ids, attention, keep, mask, vision = batch(model, np.random.default_rng(seed), 2, 2, 1, 12)
+            it._get_per_token_logps_and_entropies(model.model, ids, attention, keep, **vision)
+        caught.append(bool(it.unshared))
+    assert caught == [bool(broken)] * 3
 
 
 def test_chunks_give_the_same(start, data, tmp_path):
@@ -311,6 +350,76 @@ def test_other_devices_expand_the_prompt_to_the_same_numbers(start, data, tmp_pa
     assert torch.equal(a, b)
 
 
+def test_pictures_of_one_colour_but_different_shape_are_two(start, data, tmp_path):
+    "Their tokens and pixels are equal, their positions are not."
+    found, rng = [], np.random.default_rng(0)
+    for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
+        it, model = trainer(kind, start, data, tmp_path)
+        prompt = model.processor.apply_chat_template([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "where is this?"}]}], add_generation_prompt=True, tokenize=False)
+        pictures = [Image.new("RGB", size, "teal") for size in [(168, 56), (56, 168)] * 2]
+        given = model.processor(text=[prompt] * 4, images=pictures, return_tensors="pt")
+        answers = torch.arange(300, 324).view(4, 6)
+        ids, mask = torch.cat([given["input_ids"], answers], 1), torch.ones_like(answers)
+        vision = dict(pixel_values=given["pixel_values"], image_grid_thw=given["image_grid_thw"], num_images=[1] * 4, mm_token_type_ids=torch.cat([given["mm_token_type_ids"], 0 * answers], 1))
+        found.append(scores(it, model, (ids, torch.ones_like(ids), 6, mask, vision)))
+    assert (given["pixel_values"][:12] == given["pixel_values"][12:24]).all() and not it.warned
+    assert_same(*found)
+
+
+def test_a_model_may_be_given_by_name(start, data, tmp_path):
+    "As in most scripts that use TRL."
+    it = prefix.SharedPrefixGRPOTrainer(str(start), reward_funcs=[variety], train_dataset=train.grpo_rows(data), processing_class=vlm.load(start).processor,
+                                        args=GRPOConfig(output_dir=str(tmp_path), per_device_train_batch_size=8, num_generations=4, max_completion_length=8, max_steps=1, report_to="none", save_strategy="no", use_cpu=True, bf16=False,
+                                                        generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(vlm.load(start).processor))))
+    it.train()
+    assert not it.warned and it.checked and it.model.generate.__func__.__module__ == "globe.prefix"
+
+
+def test_a_copy_of_the_model_answers_for_itself(start, data):
+    shared = prefix.share_prompt(vlm.load(start).model)
+    other = copy.deepcopy(shared)
+    with torch.no_grad(): other.lm_head.weight.copy_(other.lm_head.weight.flip(0)); other.model.language_model.layers[0].mlp.down_proj.weight.mul_(3)
+    plain = vlm.load(start)
+    plain.model.load_state_dict(other.state_dict())
+    ids, attention, keep, _, vision = batch(plain, np.random.default_rng(1), 2, 2, 1, 4)
+    asked = dict(input_ids=ids[:, :-keep], attention_mask=attention[:, :-keep], mm_token_type_ids=vision["mm_token_type_ids"][:, :-keep], pixel_values=vision["pixel_values"], image_grid_thw=vision["image_grid_thw"])
+    a, b, before = (m.generate(**asked, max_new_tokens=8, do_sample=False, pad_token_id=0) for m in (plain.model, other, shared))
+    assert torch.equal(a, b) and not torch.equal(a, before)
+
+
+def test_a_group_comes_into_one_pass(start, data, tmp_path, monkeypatch):
+    "TRL's shuffle scatters the groups of a step; each pass of as many rows as a group has computes one prompt."
+    it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, per_device_train_batch_size=4, gradient_accumulation_steps=3, max_steps=2)
+    computed, alike = [], prefix.alike
+    def counted(*given):
+        found = alike(*given)
+        if torch.is_grad_enabled(): computed.append(len(found[0]))
+        return found
+    monkeypatch.setattr(prefix, "alike", counted)
+    it.checked = True
+    it.train()
+    assert computed == [1] * 6
+
+
+def test_rows_that_are_masked_prove_nothing(start, data, tmp_path):
+    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    ids, attention, keep, mask, vision = batch(model, np.random.default_rng(3), 2, 2, 1, 6)
+    hidden = attention.clone(); hidden[:, -keep:] = 0
+    it._get_per_token_logps_and_entropies(model.model, ids, hidden, keep, **vision)
+    assert not it.checked
+    it._get_per_token_logps_and_entropies(model.model, ids, attention, keep, **vision)
+    assert it.checked and not it.warned
+
+
+def test_a_small_spread_is_a_spread(start, data, tmp_path):
+    "Advantages need not be scaled; a middling answer keeps its KL."
+    def faint(completions, **columns): return [.001 * (i % 2) for i in range(len(completions))]
+    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, reward=faint, skip=dict(skip_flat=True), scale_rewards="none", beta=0., max_steps=1)
+    before = {n: p.detach().clone() for n, p in it.model.named_parameters()}
+    it.train()
+    assert not all(torch.equal(p, before[n]) for n, p in it.model.named_parameters())
+
+
 def flat(completions, **columns): return [1.] * len(completions)
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -347,5 +456,8 @@ def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees):
     it.use_vllm, it._last_loaded_step, it.vllm_generation = True, -1, StandIn(vlm.load(start), sees)
     if sees: it.train(); assert it.state.global_step == 2
     else:
+        it.evaluate(train.grpo_rows(data.select(range(2))))  # in evaluation nothing is compared, and nothing disarmed
         with pytest.raises(prefix.Blind, match="TRL issue 6294"): it.train()
         assert it.state.global_step == 0
+        it.args.top_p = .9
+        with pytest.raises(prefix.Blind, match="top_p=1"): prefix._check_samples(it)

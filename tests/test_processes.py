@@ -41,6 +41,7 @@ if it.accelerator.is_main_process:
     state = it.accelerator.unwrap_model(it.model).state_dict()
     torch.save({k: v for k, v in state.items() if "visual" not in k}, out / "weights.pt")
     Path(out / "log.json").write_text(json.dumps(dict(processes=it.accelerator.num_processes, warned=sorted(it.warned), log=[{k: r[k] for k in keys} for r in it.state.log_history if "loss" in r])))
+it.accelerator.wait_for_everyone(); it.accelerator.end_training()  # both leave together: one that is alone aborts
 """
 
 
@@ -65,6 +66,43 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
     before = vlm.load(start).model.state_dict()
     moved, apart = (sum(((a[k] - b[k]) ** 2).sum() for k in weights) ** .5 for a, b in ((weights, before), (weights, both)))
     assert moved > 0 and apart < 1e-3 * moved
+
+
+TRAIN = """
+import os, sys
+import torch
+from globe import postcards, train
+torch.serialization.register_package(9, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None)  # several processes on CPUs load optimizers to "cpu:0", which torch does not know
+rows = postcards.postcards(8, seed=1, localizable_share=1.)
+rows = rows.remove_columns(["entities"]).add_column("entities", [[] for _ in rows])
+calls = []
+def variety(completions, **columns):
+    calls.append(1)
+    if sys.argv[3] == "die" and len(calls) == 3: os._exit(9)
+    return [len(set(c[0]["content"])) / 50 for c in completions]
+train.weighted = lambda name, *more: ([variety], [1.])
+train.grpo(sys.argv[1], rows, sys.argv[2], steps=4, batch=8, micro=2, group=4, max_new_tokens=8, save_steps=2, seed=1)
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_train_save_once_and_survive_a_kill(tmp_path):
+    "`grpo` as a user starts it, killed in the third step and started again: the same log, one model, no checkpoint left."
+    from globe import vlm
+    start = vlm.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
+    (tmp_path / "run.py").write_text(TRAIN)
+    def trained(out, how="live"):
+        env = dict(os.environ, PYTHONPATH=str(RECIPES.parent.parent), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
+        done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(tmp_path / "run.py"), str(start), str(out), how], env=env, capture_output=True, text=True, timeout=300)
+        assert (done.returncode == 0) == (how == "live"), done.stderr[-3000:]
+        return {p.name for p in out.iterdir()}
+    assert "checkpoint-2" in trained(tmp_path / "killed", "die")
+    left = trained(tmp_path / "killed")
+    assert {"model.safetensors", "log.csv", "tokenizer.json"} <= left and left == trained(tmp_path / "whole")
+    logs = [(tmp_path / out / "log.csv").read_text() for out in ("killed", "whole")]
+    assert logs[0] == logs[1] and len(logs[0].splitlines()) == 5
+    after, before = vlm.load(tmp_path / "killed").model.state_dict(), vlm.load(start).model.state_dict()
+    assert any(not torch.equal(after[k], before[k]) for k in before)
 
 
 @pytest.mark.parametrize("name,kind,processes", [("single_gpu", "NO", 1), ("multi_gpu", "MULTI_GPU", 8), ("zero2", "DEEPSPEED", 8), ("zero3", "DEEPSPEED", 8), ("fsdp2", "FSDP", 8)])

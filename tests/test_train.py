@@ -63,7 +63,9 @@ def test_a_step_in_passes_is_the_same_step(kind, start, data, tmp_path, monkeypa
     else: assert parted.reward[0] == pytest.approx(whole.reward[0], rel=1e-6)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert train.passes(8, 2) == dict(per_device_train_batch_size=2, gradient_accumulation_steps=2)
-    with pytest.raises(ValueError, match="cannot be parted"): train.passes(8, 3)
+    assert train.passes(24, 8) == dict(per_device_train_batch_size=6, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match="cannot be parted"): train.passes(9, 3)
+    with pytest.warns(UserWarning, match="passes of 1"): train.passes(62, 16)
 
 
 def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
@@ -204,15 +206,29 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_pat
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(kind, start, data, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
     more = dict(group=4, max_new_tokens=8) if kind == "grpo" else {}
-    with pytest.raises(train.Diverged, match="step 2: .*no finite number.*checkpoint-1"):
+    with pytest.raises(train.Diverged, match="step 2: .*no finite number.*no good checkpoint"):
         getattr(train, kind)(start, data, tmp_path, seed=1, **(SMALL | dict(steps=4, lr=1e30)), **more)
-    assert train.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-1") and not (tmp_path / "log.csv").exists()
+    assert not train.checkpoints(tmp_path) and not (tmp_path / "log.csv").exists()  # what was saved after step 1 are the weights that gave no finite number
+
+
+def test_the_last_good_checkpoint_is_older_than_the_trouble(tmp_path):
+    "Numbers of a step come from the weights of the step before."
+    for n in range(4, 8): (tmp_path / f"checkpoint-{n}").mkdir(); (tmp_path / f"checkpoint-{n}" / "trainer_state.json").write_text("{}")
+    with pytest.raises(train.Diverged, match="step 8: loss no finite number; the last good checkpoint is .*checkpoint-6"):
+        train._guard(tmp_path).on_log(None, SimpleNamespace(global_step=8), None, logs=dict(loss=float("nan")))
+    guard = train._guard(tmp_path)
+    with pytest.raises(train.Diverged, match="step 8: KL above 10.*checkpoint-4"):
+        for step in (6, 7, 8): guard.on_log(None, SimpleNamespace(global_step=step), None, logs=dict(loss=0., kl=50))
+    assert [c.name for c in train.checkpoints(tmp_path)] == ["checkpoint-4"]
+    guard = train._guard(tmp_path)
+    with pytest.raises(train.Diverged, match="step 7: kl no finite number; there is no good checkpoint"):
+        for step, kl in [(4, .1), (5, 50), (6, 50), (7, float("nan"))]: guard.on_log(None, SimpleNamespace(global_step=step), None, logs=dict(loss=0., kl=kl))
 
 
 def test_kl_may_be_high_once_but_not_for_long(tmp_path):
     guard, state = train._guard(tmp_path), SimpleNamespace(global_step=7)
     for kl in (50, 50, .1, 50, 50): guard.on_log(None, state, None, logs=dict(loss=0., kl=kl))
-    with pytest.raises(train.Diverged, match="KL above 10 for 3 steps.*no checkpoint yet"): guard.on_log(None, state, None, logs=dict(loss=0., kl=50))
+    with pytest.raises(train.Diverged, match="KL above 10 for 3 steps.*no good checkpoint"): guard.on_log(None, state, None, logs=dict(loss=0., kl=50))
     with pytest.raises(train.Diverged, match="kl no finite number"): train._guard(tmp_path).on_log(None, state, None, logs=dict(loss=0., kl=None))
     train._guard(tmp_path).on_log(None, state, None, logs=dict(train_runtime=3.))
 
@@ -227,5 +243,6 @@ def test_groups_without_spread_are_told(start, data, tmp_path, monkeypatch):
 def test_half_written_checkpoints_are_dropped(tmp_path):
     for n in (2, 10): (tmp_path / f"checkpoint-{n}").mkdir()
     (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    train.drop_incomplete(tmp_path)
     assert train.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
     assert not (tmp_path / "checkpoint-10").exists()
