@@ -164,12 +164,12 @@ def draw(table, path):
             memory.plot(part.group, part["memory stock (MiB)"] / 1024, "s--", color=c)
             memory.plot(part.group, part["memory shared (MiB)"] / 1024, "o-", color=c)
         speed.axhline(5, color=".6", lw=.8)
-        speed.set(title=f"answers of {length} tokens", ylim=(0, None)); memory.set(xlabel="answers per picture (group size)", ylim=(0, None), xticks=sorted(table.group.unique()))
+        speed.set(title=f"answers of {length} tokens"); memory.set(xlabel="answers per picture (group size)", xticks=sorted(table.group.unique()))
     speed, memory = axes[:, -1]
     speed.plot([], [], ":", color=".3", label="by tokens alone"); speed.plot([], [], color=".6", lw=.8, label="goal: 5 times"); speed.legend(frameon=False, fontsize=7)
     memory.plot([], [], "s--", color=".3", label="stock TRL"); memory.plot([], [], "o-", color=".3", label="shared prefix"); memory.legend(frameon=False, fontsize=7)
     axes[0, 0].set_ylabel("speed-up of a step (times)"); axes[1, 0].set_ylabel("peak memory of a step (GiB)")
-    for ax in axes.flat: sns.despine(ax=ax)
+    for ax in axes.flat: ax.set_ylim(0, None); sns.despine(ax=ax)
     r = table.iloc[0]
     fig.suptitle(f"One GRPO step, Qwen2.5-VL of {r.model.upper()}, one picture, {r.threads} {'thread' if r.threads == 1 else 'threads'}, {r.device}; medians of {r.repeats} steps", fontsize=8)
     fig.tight_layout()
