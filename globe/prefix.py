@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FUSED', 'LIMIT', 'alike', 'pictures_of', 'split_pictures', 'positions', 'prefill', 'unshareable', 'once', 'expanded',
-           'share_prompt', 'plain_picture', 'one_object', 'process_once', 'recomputed', 'rows_of', 'remember_together',
-           'together', 'Blind', 'SharedPrefixGRPOTrainer']
+           'share_prompt', 'plain_picture', 'one_object', 'process_once', 'recomputed', 'shown', 'rows_of',
+           'remember_together', 'together', 'Blind', 'SharedPrefixGRPOTrainer']
 
 # %% ../nbs/08_prefix.ipynb #ccc6a72a
 import warnings
@@ -281,12 +281,17 @@ def recomputed(model): # its layers are computed again in the backward pass, whe
         for m in layers: m.gradient_checkpointing = True; vars(m).pop("forward", None)
 
 # %% ../nbs/08_prefix.ipynb #f1e06ea2
-def rows_of(vision, # pixel_values, num_images and so on, as TRL hands them over
+def shown(vision): # pixel_values, num_images and so on, as TRL hands them over
+    "(pixels of each row, grid of each row or None); (None, None) without pictures."
+    if "pixel_values" not in vision: return None, None
+    return split_pictures(vision["pixel_values"], vision.get("num_tiles", vision.get("num_images")), vision.get("image_grid_thw"))
+
+def rows_of(vision, # as in `shown`
             part):  # indices of rows
     "The same of some rows only."
     found = {k: [v[i] for i in part] if isinstance(v, list) else v[part] for k, v in vision.items() if k not in ("pixel_values", "image_grid_thw")}
-    if "pixel_values" not in vision: return found
-    pixels, grids = split_pictures(vision["pixel_values"], vision.get("num_tiles", vision.get("num_images")), vision.get("image_grid_thw"))
+    pixels, grids = shown(vision)
+    if pixels is None: return found
     if not sum(len(pixels[i]) for i in part): return {k: v for k, v in found.items() if k == "mm_token_type_ids"}  # rows without a picture
     return found | dict(pixel_values=torch.cat([pixels[i] for i in part])) | ({} if grids is None else dict(image_grid_thw=torch.cat([grids[i] for i in part])))
 
@@ -304,8 +309,7 @@ LIMIT = .03 # nats per token, in half precision
 def _check(trainer, asked, vision): # (model, input_ids, attention_mask, logits_to_keep)
     "Compare two rows of one prompt and one of another with TRL's numbers, once. Returns the reason not to share, or None."
     model, input_ids, attention_mask, keep = asked
-    shown = split_pictures(vision["pixel_values"], vision.get("num_tiles", vision.get("num_images")), vision.get("image_grid_thw")) if "pixel_values" in vision else (None, None)
-    index = alike(input_ids[:, :-keep], *shown)[1]
+    index = alike(input_ids[:, :-keep], *shown(vision))[1]
     most = index == index.bincount().argmax()
     some = sorted([*most.nonzero().flatten()[:2].tolist(), *(~most).nonzero().flatten()[:1].tolist()])
     vision, ids, mask = rows_of(vision, some), input_ids[some], attention_mask[some]

@@ -45,12 +45,19 @@ it.accelerator.wait_for_everyone(); it.accelerator.end_training()  # both leave 
 """
 
 
+TWO = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+
+
+def launch(launcher, *command):
+    "A finished process of Python, one thread, no network."
+    env = dict(os.environ, PYTHONPATH=str(RECIPES.parent.parent), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
+    return subprocess.run([sys.executable, *launcher, *map(str, command)], env=env, capture_output=True, text=True, timeout=300)
+
+
 def run(launcher, start, out, batch, *more):
     out.mkdir()
     (out / "run.py").write_text(RUN)
-    root = Path(__file__).resolve().parent.parent
-    env = dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
-    done = subprocess.run([sys.executable, *launcher, str(out / "run.py"), str(start), str(out), str(batch), *more], env=env, capture_output=True, text=True, timeout=300)
+    done = launch(launcher, out / "run.py", start, out, batch, *more)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads((out / "log.json").read_text()), torch.load(out / "weights.pt", weights_only=True)
 
@@ -59,7 +66,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
     from globe import vlm
     start = vlm.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
     one, weights = run([], start, tmp_path / "one", 8)
-    two, both = run(["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"], start, tmp_path / "two", 4)
+    two, both = run(TWO, start, tmp_path / "two", 4)
     assert (one["processes"], two["processes"]) == (1, 2) and not one["warned"] and not two["warned"]
     assert len(one["log"]) == len(two["log"]) == 3
     for a, b in zip(one["log"], two["log"]): assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
@@ -92,8 +99,7 @@ def test_two_processes_train_save_once_and_survive_a_kill(tmp_path):
     start = vlm.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
     (tmp_path / "run.py").write_text(TRAIN)
     def trained(out, how="live"):
-        env = dict(os.environ, PYTHONPATH=str(RECIPES.parent.parent), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
-        done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", str(tmp_path / "run.py"), str(start), str(out), how], env=env, capture_output=True, text=True, timeout=300)
+        done = launch(TWO, tmp_path / "run.py", start, out, how)
         assert (done.returncode == 0) == (how == "live"), done.stderr[-3000:]
         return {p.name for p in out.iterdir()}
     assert "checkpoint-2" in trained(tmp_path / "killed", "die")
