@@ -10,6 +10,7 @@ import datasets, pandas as pd, torch
 from trl import GRPOTrainer
 
 from globe import prefix, train
+from globe.experiment import _given
 from globe.stages import profile, run_folder
 
 
@@ -36,7 +37,7 @@ if __name__ == "__main__":
         print(f"nothing measured: there is no finished run in {folder}; make one: make reproduce")
         sys.exit()
     torch.set_num_threads(1)
-    settings, data = {k: v for k, v in profile("mini").grpo.items() if v is not None}, datasets.Dataset.from_parquet(str(rows))
+    settings, data = _given(profile("mini").grpo), datasets.Dataset.from_parquet(str(rows))
     found = [(name, *steps(kind, start, data, settings, a.steps)) for _ in range(a.repeats) for name, kind in (("stock TRL", Stock), ("shared prefix", ours))]
     medians = {name: statistics.median(s for n, s, _ in found if n == name) for name, *_ in found}
     table = pd.DataFrame([dict(trainer=name, seconds_per_step=s, minutes_per_training=s * settings["steps"] / 60, times_faster=medians["stock TRL"] / s, answers=settings["batch"], group=settings["group"],
