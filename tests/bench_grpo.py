@@ -1,14 +1,16 @@
 """What one GRPO step costs: stock TRL against the shared prefix, whole steps of both trainers, alternating in one run, on the same pictures, seeds and weights. `make bench` calls it.
 
-    python tests/bench_grpo.py [--groups 4 8 16 24] [--prompts 300 600] [--answers 64] [--pictures 1] [--repeats 3] [--model 19m] [--append] [--out figures/bench_grpo.csv]
-    python tests/bench_grpo.py --model 7b --groups 16 --prompts 1300 --answers 256 --pictures 6   # the paper's step, on a GPU; figures/bench_grpo_7b.csv
+    python tests/bench_grpo.py [--groups 4 8 16 24] [--prompts 300 600 1300] [--answers 64 256] [--pictures 1] [--repeats 3] [--model 19m] [--static] [--append] [--out figures/bench_grpo.csv]
+    python tests/bench_grpo.py --model 7b --groups 16 --prompts 1300 --answers 256 --pictures 6 --static   # the paper's step, on a GPU; figures/bench_grpo_7b.csv
 
 Time is that of the processor (on a GPU that of the clock), so that a busy machine does not change it; run it with OMP_NUM_THREADS=1. Every answer has its full length; each step sees new pictures, a group of
-answers to each, one group in a pass. The vision tower is frozen, as in the paper. 3b and 7b are Qwen2.5-VL in its published sizes with random weights, in bfloat16, with LoRA and gradient checkpointing. Memory is the peak of the process above its resting size during a step (Linux only; on a GPU what torch allocated)."""
-import argparse, ctypes, gc, sys, tempfile, time
+answers to each, one group in a pass. The vision tower is frozen, as in the paper. 3b and 7b are Qwen2.5-VL in its published sizes with random weights, in bfloat16, with LoRA and gradient checkpointing. Memory is the peak of the process above its resting size
+during a step, and during each phase (Linux only; on a GPU what torch allocated). All shapes take two hours on one thread; the table is written after each."""
+import argparse, ctypes, functools, gc, platform, sys, tempfile, time
+from datetime import date
 from pathlib import Path
 
-import numpy as np, pandas as pd, torch
+import numpy as np, pandas as pd, torch, transformers, trl
 from datasets import Dataset
 from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
@@ -18,7 +20,7 @@ from globe.judge import lora_config
 from globe.prefix import SharedPrefixGRPOTrainer
 
 GPU, NAMES = torch.cuda.is_available(), ["stock", "shared"]
-PHASES = ["preprocessing", "vision", "sampling", "reference", "policy", "backward", "optimizer", "rest"]
+PHASES = ["preprocessing", "vision", "prefill", "sampling", "rewards", "reference", "policy", "backward", "optimizer", "rest"]
 
 
 def now():
@@ -28,45 +30,67 @@ def now():
 
 
 class Clock:
-    "Seconds of each phase; what is timed within another phase is not counted there."
-    def __init__(self): self.seconds, self.stack = dict.fromkeys(PHASES, 0.), []
+    "Seconds and peak memory (bytes above what rests) of each phase; what belongs to a phase within another is not counted there."
+    def begin(self):
+        "A step."
+        self.seconds, self.memory, self.running, self.rest = dict.fromkeys(PHASES, 0.), dict.fromkeys(PHASES, 0.), ["rest"], resting()
+        self.last = now()
 
-    def timed(self, phase, work):
+    def mark(self):
+        "What has run since the last mark belongs to the running phase."
+        phase, time_ = self.running[-1], now()
+        self.seconds[phase] += time_ - self.last
+        self.memory[phase] = max(self.memory[phase], peak() - self.rest)
+        new_peak()
+        self.last = now()
+
+    def timed(self, phase, work): # name, or function(arguments of `work`) that gives it
+        @functools.wraps(work)
         def run(*args, **kwargs):
-            start, name = now(), phase() if callable(phase) else phase
-            self.stack.append(0.)
+            self.mark()
+            self.running.append(phase(kwargs) if callable(phase) else phase)
             try: return work(*args, **kwargs)
-            finally:
-                took, within = now() - start, self.stack.pop()
-                self.seconds[name] += took - within
-                if self.stack: self.stack[-1] += took
+            finally: self.mark(); self.running.pop()
         return run
 
     def watch(self, it):
         "Time the parts of trainer `it`."
-        for owner, name, phase in [(it.model, "generate", "sampling"), (it, "_tokenize_prompts", "preprocessing"), (it.accelerator, "backward", "backward"), (it.optimizer, "step", "optimizer"),
-                                   (it, "_get_per_token_logps_and_entropies", lambda: "policy" if torch.is_grad_enabled() else "reference"),
-                                   *[(getattr(m, "get_base_model", lambda: m)().model, "get_image_features", "vision") for m in filter(None, (it.model, it.ref_model))]]:
+        policy, *more = [getattr(m, "get_base_model", lambda: m)() for m in filter(None, (it.model, it.ref_model))]
+        prefill = lambda given: "prefill" if self.running[-1] == "sampling" and given["input_ids"].shape[1] > 1 else self.running[-1]
+        for owner, name, phase in [(it.model, "generate", "sampling"), (policy, "forward", prefill), (it, "_tokenize_prompts", "preprocessing"), (it, "_calculate_rewards", "rewards"), (it.accelerator, "backward", "backward"),
+                                   (it.optimizer, "step", "optimizer"), (it, "_get_per_token_logps_and_entropies", lambda given: "policy" if torch.is_grad_enabled() else "reference"),
+                                   *[(m.model, "get_image_features", "vision") for m in (policy, *more)]]:
             setattr(owner, name, self.timed(phase, getattr(owner, name)))
         processor = type(it.processing_class)
         it.processing_class.__class__ = type(processor.__name__, (processor,), dict(__call__=self.timed("preprocessing", processor.__call__)))
 
 
+def new_peak():
+    "From here on."
+    if GPU: torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux": Path("/proc/self/clear_refs").write_text("5")
+
+
 def resting():
     "Give free memory back, start a new peak; bytes in use."
     gc.collect()
-    if GPU: torch.cuda.empty_cache(); torch.cuda.reset_peak_memory_stats(); return torch.cuda.memory_allocated()
-    if sys.platform != "linux": return float("nan")
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
+    if GPU: torch.cuda.empty_cache()
+    elif sys.platform == "linux": ctypes.CDLL("libc.so.6").malloc_trim(0)
+    new_peak()
     return peak()
 
 
 def peak():
-    "Bytes, since `resting`."
+    "Bytes, since `new_peak`."
     if GPU: return torch.cuda.max_memory_allocated()
     if sys.platform != "linux": return float("nan")
     return 1024 * int(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
+
+
+def machine():
+    "What was measured on, with what, when."
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.processor()) if sys.platform == "linux" else platform.processor()
+    return dict(hardware=torch.cuda.get_device_name() if GPU else cpu, threads=torch.get_num_threads(), device="cuda" if GPU else "cpu", torch=torch.__version__, transformers=transformers.__version__, trl=trl.__version__, date=f"{date.today()}")
 
 
 SIZES = {"3b": dict(hidden_size=2048, intermediate_size=11008, num_hidden_layers=36, num_attention_heads=16, num_key_value_heads=2, vocab_size=151936),  # of the language model; the tower is the same
@@ -96,13 +120,13 @@ def rows(side, seed, group): return [dict(prompt=[{"role": "user", "content": vl
 def different(completions, **columns): return [float(len(set(c[0]["content"]))) for c in completions]
 
 
-def make(kind, size, folder, side, group, length, pictures):
+def make(kind, size, folder, side, group, length, pictures, static):
     "A trainer, ready for steps; KL weight, temperature and learning rate of the paper."
     model, big = student(size, side), size != "19m"
     if not big: model = vlm.load(model.save(folder))  # TRL loads the reference model from where the policy is from; an adapter needs none
     unknown = range(len(model.processor.tokenizer), model.model.config.get_text_config().vocab_size)
     args = GRPOConfig(output_dir=f"{folder}/run", per_device_train_batch_size=group, gradient_accumulation_steps=pictures, num_generations=group, max_completion_length=length, bf16=big, gradient_checkpointing=big, use_cpu=not GPU, seed=0,
-                      report_to="none", save_strategy="no", dataloader_pin_memory=False, beta=.001, temperature=1., learning_rate=1e-6,
+                      report_to="none", save_strategy="no", dataloader_pin_memory=False, beta=.001, temperature=1., learning_rate=1e-6, cache_implementation="static" if static else None,
                       generation_kwargs=dict(min_new_tokens=length, suppress_tokens=[*vlm.picture_tokens(model.processor), *unknown]))
     it = kind(vlm.freeze_vision(model.model), reward_funcs=[different], args=args, train_dataset=Dataset.from_list(rows(side, 0, 1)), processing_class=model.processor, peft_config=lora_config() if big else None)
     it.create_optimizer()
@@ -121,9 +145,9 @@ def step(it, batch, seed, learn=True):
     return torch.cat([b["completion_ids"] for b in it._buffered_inputs]).sort(0).values, gradient
 
 
-def cell(size, side, group, length, pictures, repeats, folder):
+def cell(size, side, group, length, pictures, static, repeats, folder):
     "Medians for one shape, and how far the numbers of the two trainers are apart in the first step."
-    trainers = dict(zip(NAMES, (make(kind, size, folder, side, group, length, pictures) for kind in (GRPOTrainer, SharedPrefixGRPOTrainer))))
+    trainers = dict(zip(NAMES, (make(kind, size, folder, side, group, length, pictures, static) for kind in (GRPOTrainer, SharedPrefixGRPOTrainer))))
     several = lambda seed: [r for i in range(pictures) for r in rows(side, 1000 * i + seed, group)]
     step(trainers["shared"], several(99), 99, learn=False)  # compares itself with TRL, once
     clocks, first, found = {}, {}, []
@@ -131,21 +155,20 @@ def cell(size, side, group, length, pictures, repeats, folder):
         clocks[name] = Clock(); clocks[name].watch(it); it._step = 0
     for repeat in range(repeats):
         for name, it in trainers.items():
-            batch, clock, rest, begin = several(repeat), clocks[name], resting(), now()
-            clock.seconds = dict.fromkeys(PHASES, 0.)
+            batch, clock = several(repeat), clocks[name]
+            clock.begin()
             out = step(it, batch, repeat)
-            whole = now() - begin
-            clock.seconds["rest"] = whole - sum(clock.seconds.values())
-            found.append(dict(trainer=name, whole=whole, memory=(peak() - rest) / 2**20, **clock.seconds))
+            clock.mark()
+            found.append(dict(trainer=name, whole=sum(clock.seconds.values()), memory=max(clock.memory.values()) / 2**20, **clock.seconds, **{f"{p} memory": m / 2**20 for p, m in clock.memory.items()}))
             first.setdefault(name, out)
     table, (tokens, gradient), (our_tokens, our_gradient) = pd.DataFrame(found).groupby("trainer").median(), *first.values()
     prompt = int(it._buffered_inputs[0]["prompt_ids"].shape[1])
     stock, shared = table.loc["stock"], table.loc["shared"]
-    return dict(model=size, prompt=prompt, group=group, answer=length, pictures=pictures, repeats=repeats, **{f"{part} {name} (s)": table.loc[name, part] for part in ["whole", *PHASES] for name in NAMES},
-                **{f"tokens per second {name}": pictures * group * length / table.loc[name, "whole"] for name in NAMES}, **{f"memory {name} (MiB)": table.loc[name, "memory"] for name in NAMES}, speedup=stock.whole / shared.whole,
-                speedup_without_vision=(stock.whole - stock.vision) / (shared.whole - shared.vision), memory_share=shared.memory / stock.memory,
-                tokens_ratio=group * (prompt + length) / (prompt + group * length), same_tokens=torch.equal(tokens, our_tokens),
-                gradient_apart=((gradient - our_gradient).norm() / gradient.norm()).item(), threads=torch.get_num_threads(), device="cuda" if GPU else "cpu", torch=torch.__version__)
+    return dict(model=size, prompt=prompt, group=group, answer=length, pictures=pictures, static=static, repeats=repeats, **{f"{part} {name} (s)": table.loc[name, part] for part in ["whole", *PHASES] for name in NAMES},
+                **{f"memory {name} (MiB)": table.loc[name, "memory"] for name in NAMES}, **{f"{part} memory {name} (MiB)": table.loc[name, f"{part} memory"] for part in PHASES for name in NAMES},
+                **{f"examples per second {name}": pictures / table.loc[name, "whole"] for name in NAMES}, **{f"tokens per second {name}": pictures * group * length / table.loc[name, "whole"] for name in NAMES},
+                speedup=stock.whole / shared.whole, speedup_without_vision=(stock.whole - stock.vision) / (shared.whole - shared.vision), memory_share=shared.memory / stock.memory,
+                tokens_ratio=group * (prompt + length) / (prompt + group * length), same_tokens=torch.equal(tokens, our_tokens), gradient_apart=((gradient - our_gradient).norm() / gradient.norm()).item(), **machine())
 
 
 def draw(table, path):
@@ -178,9 +201,10 @@ def draw(table, path):
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--groups", type=int, nargs="+", default=[4, 8, 16, 24]); p.add_argument("--prompts", type=int, nargs="+", default=[300, 600])
-    p.add_argument("--answers", type=int, nargs="+", default=[64]); p.add_argument("--repeats", type=int, default=3)
+    p.add_argument("--groups", type=int, nargs="+", default=[4, 8, 16, 24]); p.add_argument("--prompts", type=int, nargs="+", default=[300, 600, 1300])
+    p.add_argument("--answers", type=int, nargs="+", default=[64, 256]); p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--pictures", type=int, nargs="+", default=[1], help="in a step, each in a pass of its own"); p.add_argument("--model", choices=["19m", *SIZES], default="19m")
+    p.add_argument("--static", action="store_true", help="caches of fixed size for decoding, in both trainers; on CUDA transformers compiles them")
     p.add_argument("--append", action="store_true", help="add these shapes to the table that is there")
     p.add_argument("--out", help="table; the figure lies beside it (default: figures/bench_grpo.csv, for 3b and 7b figures/bench_grpo_MODEL.csv)")
     a, begin = p.parse_args(), time.time()
@@ -189,7 +213,7 @@ if __name__ == "__main__":
     text = 60  # left for the question, which has 30, so that prompts stay below the number asked for; the picture has the rest, 28 x 28 pixels to a token
     for prompt, group, length, pictures in ((p, g, l, n) for n in a.pictures for l in a.answers for g in a.groups for p in a.prompts):
         side = 28 * round((prompt - text) ** .5)
-        with tempfile.TemporaryDirectory() as folder: table.append(cell(a.model, side, group, length, pictures, a.repeats, folder))
+        with tempfile.TemporaryDirectory() as folder: table.append(cell(a.model, side, group, length, pictures, a.static, a.repeats, folder))
         print("\n".join(f"{k:28} {v:.4g}" if isinstance(v, float) else f"{k:28} {v}" for k, v in table[-1].items()), f"\n{time.time() - begin:.0f} s since the start\n", flush=True)
         pd.DataFrame(table).to_csv(a.out, index=False, float_format="%.4g")
     one = [r for r in table if r["pictures"] == 1]

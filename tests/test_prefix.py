@@ -1,11 +1,11 @@
 "Sharing the prompt changes the work, not the numbers: log-probabilities, entropies, gradients, greedy tokens and whole runs as with TRL's trainer."
 import copy, warnings
 
-import numpy as np
+import numpy as np, pandas as pd
 import pytest
 import torch
 from PIL import Image
-from transformers import GenerationConfig
+from transformers import CompileConfig, GenerationConfig
 from trl import GRPOConfig, GRPOTrainer
 
 from globe import postcards, prefix, train, vlm
@@ -208,7 +208,7 @@ def test_inputs_that_cannot_be_shared_go_the_old_way(start, data, tmp_path):
     asked = dict(input_ids=given[0][:, :-4], attention_mask=given[1][:, :-4], max_new_tokens=3, do_sample=False, pad_token_id=0)
     with pytest.warns(UserWarning, match="beams"): model.model.generate(**asked, num_beams=2)
     with pytest.warns(UserWarning, match="inputs_embeds"): model.model.generate(inputs_embeds=model.model.get_input_embeddings()(asked["input_ids"]), **{k: v for k, v in asked.items() if k != "input_ids"})
-    with pytest.warns(UserWarning, match="another kind"): model.model.generate(**asked, cache_implementation="static")
+    with pytest.warns(UserWarning, match="static, without max_new_tokens"): model.model.generate(**{k: v for k, v in asked.items() if k != "max_new_tokens"}, max_length=asked["input_ids"].shape[1] + 3, cache_implementation="static")
     plain = {k: v for k, v in asked.items() if k != "input_ids"}
     with pytest.warns(UserWarning, match="no cache"): without = model.model.generate(asked["input_ids"], GenerationConfig(**{k: v for k, v in plain.items() if k != "attention_mask"}), attention_mask=asked["attention_mask"], use_cache=False)
     assert torch.equal(without, vlm.load(start).model.generate(**asked))
@@ -266,7 +266,33 @@ def test_greedy_answers_are_the_same(start, data, pictures):
     assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("more", [{}, dict(beta=.04), dict(num_iterations=2), dict(gradient_accumulation_steps=2, steps_per_generation=2), dict(gradient_checkpointing=True, beta=.04)])
+def test_static_caches_are_compiled_once(start, data):
+    "Greedy answers as without; prompts of different lengths, the longest first, run through one graph, as a GPU would replay it."
+    plain, shared = vlm.load(start), vlm.load(start)
+    prefix.share_prompt(shared.model)
+    graphs = []
+    def counted(graph, inputs): graphs.append(graph); return graph.forward
+    compiled = CompileConfig(backend=counted, fullgraph=True, mode=None)
+    compiled._compile_all_devices = True  # else transformers compiles on GPUs only
+    batches = sorted((batch(plain, np.random.default_rng(seed), 3, 3, 1, 4) for seed in range(3)), key=lambda b: -b[0].shape[1])
+    assert len({b[0].shape for b in batches}) == 3
+    for ids, attention, keep, _, vision in batches:
+        asked = dict(input_ids=ids[:, :-keep], attention_mask=attention[:, :-keep], **{k: v[:, :-keep] if k == "mm_token_type_ids" else v for k, v in vision.items() if k != "num_images"})
+        how = dict(max_new_tokens=10, do_sample=False, pad_token_id=0)
+        config = GenerationConfig(**how, cache_implementation="static", compile_config=compiled)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            found = [shared.model.generate(**asked, generation_config=config), shared.model.generate(**asked, **how, cache_implementation="static")]
+        for b in found: assert torch.equal(plain.model.generate(**asked, **how), b)
+        assert config.cache_implementation == "static"
+    assert len(graphs) == 1
+    cache = prefix.prefill(plain.model, asked["input_ids"], asked["attention_mask"], [1] * 9, asked["pixel_values"], asked["image_grid_thw"], asked["mm_token_type_ids"])[0]
+    kept = prefix.expanded(cache, None, 128)
+    place = kept.layers[1].keys.data_ptr()
+    assert prefix.expanded(cache, kept, 128) is kept and place == kept.layers[1].keys.data_ptr() and prefix.expanded(cache, kept, 192) is not kept  # a graph holds for one place in memory
+
+
+@pytest.mark.parametrize("more", [{}, dict(beta=.04), dict(num_iterations=2), dict(cache_implementation="static"), dict(gradient_accumulation_steps=2, steps_per_generation=2), dict(gradient_checkpointing=True, beta=.04)])
 def test_a_run_ends_with_the_same_weights(start, data, tmp_path, more):
     "Two steps of each trainer from the same seed: same samples, same rewards, same weights within rounding."
     ends, logs = [], []
@@ -434,30 +460,81 @@ def test_groups_without_spread_can_be_skipped(start, data, tmp_path, skip):
     assert all(torch.equal(p, before[n]) for n, p in it.model.named_parameters()) == skip
 
 
+@pytest.mark.parametrize("micro", [8, 2])
+def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, micro):
+    "The first group earns nothing twice: it is drawn two times more, the other stays; every number belongs to the answer that it stands beside."
+    calls = []
+    def late(completions, **columns):
+        calls.append(len(completions))
+        return [0. if i < 4 and len(calls) < 3 else v for i, v in enumerate(variety(completions))]
+    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, reward=late, skip=dict(resample=5), beta=.04, per_device_train_batch_size=micro, gradient_accumulation_steps=8 // micro, num_iterations=2, max_completion_length=12)
+    it.model.train()
+    it.current_gradient_accumulation_steps = 8 // micro
+    rows = [r for i in range(2) for r in [dict(train.grpo_rows(data)[i])] * 4]
+    first, sample = [], GRPOTrainer._generate_and_score_completions
+    def kept(self, inputs): first.append(sample(self, inputs)); return first[-1]
+    GRPOTrainer._generate_and_score_completions = kept
+    try: out = it._generate_and_score_completions(rows)
+    finally: GRPOTrainer._generate_and_score_completions = sample
+    assert calls == [8, 4, 4] and it._metrics["train"]["resampled"] == it._metrics["train"]["frac_reward_zero_std"] == [.5]
+    text = lambda b: [i[m.bool()].tolist() for i, m in zip(b["completion_ids"], b["completion_mask"])]
+    assert text(out) == text(first[2]) + text(first[0])[4:] != text(first[0])
+    assert out["num_items_in_batch"] == out["completion_mask"].sum() and (out["advantages"].view(2, 4).std(1) > 0).all()
+    whole, mask = (torch.cat([out[f"prompt_{k}"], out[f"completion_{k}"]], 1) for k in ("ids", "mask"))
+    vision = {k: out[k] for k in ("pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images")}
+    for which, m in (("old_", it.model), ("ref_", it.ref_model)):
+        with torch.no_grad(): again = it._get_per_token_logps_and_entropies(m, whole, mask, out["completion_ids"].shape[1], **vision)[0]
+        torch.testing.assert_close(out[which + "per_token_logps"] * out["completion_mask"], again * out["completion_mask"], rtol=1e-5, atol=1e-5)
+
+
+def test_groups_that_stay_without_spread_are_left_in_the_end(start, data, tmp_path):
+    it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, reward=flat, skip=dict(resample=2, skip_flat=True), beta=5., weight_decay=0.)
+    before = {n: p.detach().clone() for n, p in it.model.named_parameters()}
+    it.train()
+    assert all(torch.equal(p, before[n]) for n, p in it.model.named_parameters()) and [r["resampled"] for r in it.state.log_history if "loss" in r] == [1., 1.]
+    with pytest.raises(ValueError, match="scale_rewards"): trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, skip=dict(resample=1), scale_rewards="batch")
+
+
 class StandIn:
-    "A stand-in for vLLM: samples by a model of its own, with or without the pictures."
-    def __init__(self, vlm_, sees): self.vlm, self.sees = vlm_, sees
+    "A stand-in for vLLM: samples by a model of its own. It sees the pictures, or only white ones, or no flat colours, or the picture's tokens twice."
+    def __init__(self, vlm_, sees): self.vlm, self.sees, self.top_p, self.asked = vlm_, sees, .9, []
     def sync_weights(self): pass
     def generate(self, prompts, images, num_generations, profiler=None):
-        ids, logprobs = [], []
-        for prompt, (picture, *_) in zip(prompts, images):
-            shown = picture if self.sees else Image.new("RGB", picture.size, "white")
-            given = dict(input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), mm_token_type_ids=(torch.tensor([prompt]) == self.vlm.processor.image_token_id).long(),
-                         **self.vlm.processor.image_processor(images=[shown], return_tensors="pt"))
+        ids, logprobs, self.asked = [], [], [*self.asked, (self.top_p, len(prompts))]
+        for prompt, pictures in zip(prompts, images):
+            shown = [Image.new("RGB", p.size, "white") if self.sees == "white" or self.sees == "no flat colours" and p.getcolors(1) else p for p in pictures]
+            given = {k: v for k, v in self.vlm.processor.image_processor(images=shown, return_tensors="pt").items() if k in ("pixel_values", "image_grid_thw")}
+            given |= dict(input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long))
+            if "image_grid_thw" in given: given["mm_token_type_ids"] = (given["input_ids"] == self.vlm.processor.image_token_id).long()
             out = self.vlm.model.generate(**given, max_new_tokens=8, do_sample=True, top_k=0, top_p=1., output_logits=True, return_dict_in_generate=True, pad_token_id=0, suppress_tokens=[])
             said = out.sequences[0, len(prompt):]
             ids.append(said.tolist()); logprobs.append([[l[0].log_softmax(-1)[t].item()] for l, t in zip(out.logits, said)])
-        return prompts, ids, logprobs, None
+        logprobs[0][0] = [None]  # one that vLLM could not score
+        return [p + p[-3:] if self.sees == "twice" else p for p in prompts], ids, logprobs, None
 
-@pytest.mark.parametrize("sees", [True, False])
-def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees):
+@pytest.mark.parametrize("sees,says", [("all", None), ("white", "shown the first prompt, .*log-probabilities.*TRL issue 6294"), ("no flat colours", "shown it with black in place"), ("twice", "another prompt")])
+def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says):
     "A simulated vLLM that sees the pictures may sample; one that does not is refused before the first step."
     it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     it.use_vllm, it._last_loaded_step, it.vllm_generation = True, -1, StandIn(vlm.load(start), sees)
-    if sees: it.train(); assert it.state.global_step == 2
+    it.evaluate(train.grpo_rows(data.select(range(2))))  # in evaluation nothing is compared, and nothing disarmed
+    assert not it.sampled
+    if says is None:
+        it.train()
+        assert it.state.global_step == 2 and it.vllm_generation.asked[1:] == [(1., 24), (.9, 8), (.9, 8)]
     else:
-        it.evaluate(train.grpo_rows(data.select(range(2))))  # in evaluation nothing is compared, and nothing disarmed
-        with pytest.raises(prefix.Blind, match="TRL issue 6294"): it.train()
+        with pytest.raises(prefix.Blind, match=says): it.train()
         assert it.state.global_step == 0
-        it.args.top_p = .9
-        with pytest.raises(prefix.Blind, match="top_p=1"): prefix._check_samples(it)
+
+
+@pytest.mark.parametrize("model", ["qwen2_5_vl", "internvl"])
+def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
+    "A simulated vLLM takes the place of TRL's; patches or tiles, gate and steps go through, and what it is told is what vLLM knows."
+    start, told = vlm.student(0, model, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start"), []
+    def engine(**how): told.append(how); return StandIn(vlm.load(start), "all")
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", engine)
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
+    out = train.grpo(start, data, tmp_path / "out", steps=2, batch=8, group=4, max_new_tokens=8, seed=1, vllm="colocate")
+    assert told[0]["mode"] == "colocate" and set(told[0]["generation_kwargs"]["logit_bias"]) == set(vlm.picture_tokens(vlm.load(start).processor))
+    log = pd.read_csv(out / "log.csv")
+    assert len(log) == 2 and all(train.explained(c) for c in log) and "sampling/sampling_logp_difference/mean" in log

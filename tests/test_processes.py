@@ -8,7 +8,7 @@ import torch
 RECIPES = Path(__file__).resolve().parent.parent / "recipes" / "accelerate"
 
 RUN = """
-import sys, json, os
+import sys, json, os, zlib
 import numpy as np, torch
 from pathlib import Path
 from trl import GRPOConfig
@@ -23,21 +23,24 @@ args = GRPOConfig(output_dir=str(out), per_device_train_batch_size=batch, num_ge
                   optim="sgd", generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(model.processor)))
 
 class SameAnswers(prefix.SharedPrefixGRPOTrainer):
-    "Samples, but then takes answers that depend on the step and the row only, not on the process."
-    def _generate_single_turn(self, prompt_ids, *more, **how):
-        super()._generate_single_turn(prompt_ids, *more, **how)
-        first = self.accelerator.process_index * len(prompt_ids)
-        found = []
-        for i in range(len(prompt_ids)):
-            rng = np.random.default_rng([self.state.global_step, first + i])
+    "Samples, but then takes answers that depend on the step, the draw and the picture only, not on the process."
+    draws = {}
+    def _generate_single_turn(self, prompt_ids, images, *more, **how):
+        super()._generate_single_turn(prompt_ids, images, *more, **how)
+        step, found, before = self.state.global_step, [], self.accelerator.process_index * len(prompt_ids)
+        self.draw = self.draws[step] = self.draws.get(step, -1) + 1
+        for i, (picture,) in enumerate(images):
+            rng = np.random.default_rng([step, self.draw, zlib.crc32(picture.tobytes()), (before + i) % 4])
             found.append(rng.integers(300, 400, rng.integers(2, 9)).tolist())
         return found, None
 
-def variety(completions, **columns): return [len(set(c[0]["content"])) / 50 for c in completions]
-it = SameAnswers(vlm.freeze_vision(model.model), reward_funcs=[variety], args=args, train_dataset=train.grpo_rows(rows), processing_class=model.processor)
+def variety(completions, lat, **columns):
+    if "resample" not in sys.argv or it.draw: return [len(set(c[0]["content"])) / 50 for c in completions]
+    return [0. if abs(place) > 25 else len(set(c[0]["content"])) / 50 for c, place in zip(completions, lat)]  # the first answers about some pictures all earn nothing
+it = SameAnswers(vlm.freeze_vision(model.model), reward_funcs=[variety], args=args, train_dataset=train.grpo_rows(rows), processing_class=model.processor, resample=2 * ("resample" in sys.argv))
 it.train()
 if it.accelerator.is_main_process:
-    keys = "loss", "reward", "reward_std", "kl", "entropy", "grad_norm", "completions/mean_length"
+    keys = *(["resampled"] if "resample" in sys.argv else []), "loss", "reward", "reward_std", "kl", "entropy", "grad_norm", "completions/mean_length"
     state = it.accelerator.unwrap_model(it.model).state_dict()
     torch.save({k: v for k, v in state.items() if "visual" not in k}, out / "weights.pt")
     Path(out / "log.json").write_text(json.dumps(dict(processes=it.accelerator.num_processes, warned=sorted(it.warned), log=[{k: r[k] for k in keys} for r in it.state.log_history if "loss" in r])))
@@ -62,14 +65,17 @@ def run(launcher, start, out, batch, *more):
     return json.loads((out / "log.json").read_text()), torch.load(out / "weights.pt", weights_only=True)
 
 
-def test_two_processes_give_the_losses_of_one(tmp_path):
+@pytest.mark.parametrize("batch,more", [(8, []), (8, ["resample"]), (4, ["resample"])])
+def test_two_processes_give_the_losses_of_one(tmp_path, batch, more):
+    "Each with whole groups; when some groups are sampled again; and then with half a group."
     from globe import vlm
     start = vlm.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
-    one, weights = run([], start, tmp_path / "one", 8)
-    two, both = run(TWO, start, tmp_path / "two", 4)
+    one, weights = run([], start, tmp_path / "one", batch, *more)
+    two, both = run(TWO, start, tmp_path / "two", batch // 2, *more)
     assert (one["processes"], two["processes"]) == (1, 2) and not one["warned"] and not two["warned"]
     assert len(one["log"]) == len(two["log"]) == 3
     for a, b in zip(one["log"], two["log"]): assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
+    if more: assert 0 < sum(r["resampled"] for r in one["log"]) < 3
     before = vlm.load(start).model.state_dict()
     moved, apart = (sum(((a[k] - b[k]) ** 2).sum() for k in weights) ** .5 for a, b in ((weights, before), (weights, both)))
     assert moved > 0 and apart < 1e-3 * moved
