@@ -411,43 +411,46 @@ COLOURS = "black", "white", "red", "green", "blue"
 def _pictures(row): # example with `image` or `images`
     return row.get("images") or [p for p in [row.get("image")] if p is not None]
 
-def _whole(trainer, ids, answers, fields): # token ids, answers, what the processor gave besides; of each row
-    "As TRL computes log-probabilities: (token ids, mask, tokens of the longest answer, the fields)."
-    left, right = ([torch.tensor(x) for x in part] for part in (ids, answers))
-    sides = dict(left=left, right=right)
-    whole, mask = (torch.cat([pad(of(x), padding_value=value, padding_side=side) for side, x in sides.items()], 1) for value, of in ((trainer._tokenizer.pad_token_id, list), (0, lambda x: list(map(torch.ones_like, x)))))
-    keep = whole.shape[1] - max(map(len, left))
-    fields = {k: torch.nn.functional.pad(pad([torch.tensor(x) for x in v], padding_value=0, padding_side="left"), (0, keep)) if isinstance(v, list) else v for k, v in fields.items()}
-    place = lambda x: x.to(trainer.accelerator.device)
-    return place(whole), place(mask), keep, {k: place(v) for k, v in fields.items()}
+def _joined(trainer, ids, answers, fields): # token ids of prompts and answers, and what the processor gave besides, of each row
+    "As TRL joins them: (token ids, mask, tokens of the longest answer, the fields)."
+    device = trainer.accelerator.device
+    def both(prompts, answers, fill): return torch.cat([pad(prompts, fill, "left"), pad(answers, fill)], 1).to(device)
+    ids, answers = ([torch.tensor(x) for x in part] for part in (ids, answers))
+    mask = both(*([torch.ones_like(x) for x in part] for part in (ids, answers)), 0)
+    def field(v): # numbers of each token in lists of each row, or pixels
+        if isinstance(v, list) and isinstance(v[0], list): return both([torch.tensor(x) for x in v], [torch.zeros_like(x) for x in answers], 0)
+        return (v if isinstance(v, torch.Tensor) else torch.from_numpy(np.array(v))).to(device)
+    return both(ids, answers, trainer._tokenizer.pad_token_id), mask, max(map(len, answers)), {k: field(v) for k, v in fields.items()}
 
-def _check_samples(trainer, row, # the first example of a process
-                   limit=.1):    # nats per token, mean over the answers to one prompt
-    "Raises `Blind` where vLLM and transformers do not agree about its pictures, or about flat colours."
-    shows, size, engine = _pictures(row), trainer.num_generations, trainer.vllm_generation
-    names = ["the first prompt", *(f"it with {c} in place of its pictures" for c in COLOURS if shows)]
-    looks = [shows, *([Image.new("RGB", p.size, c) for p in shows] for c in COLOURS)][:len(names)]
-    prompts = [prepare_multimodal_messages(row["prompt"], images=look) if shows else row["prompt"] for look in looks for _ in range(size)]
+def _vllm_apart(trainer, prompts): # conversations, each as often as a group has answers
+    "Of each group: (did vLLM read another prompt?, how far its log-probabilities are from the trainer's, in nats per token of its answers)."
+    engine, size = trainer.vllm_generation, trainer.num_generations
     ids, pictures, fields = trainer._tokenize_prompts(prompts)
     neutral = dict(top_p=1., top_k=0, min_p=0., repetition_penalty=1.)  # vLLM's log-probabilities come after these, the trainer's before
     usual = {k: getattr(engine, k, None) for k in neutral}
     engine.sync_weights()
-    try:
-        vars(engine).update(neutral)
-        read, answers, given, _ = engine.generate(prompts=ids, images=pictures, num_generations=size)
+    vars(engine).update(neutral)
+    try: read, answers, given, _ = engine.generate(prompts=ids, images=pictures, num_generations=size)
     finally: vars(engine).update(usual)
-    whole, mask, keep, fields = _whole(trainer, ids, answers, fields)
+    whole, mask, keep, fields = _joined(trainer, ids, answers, fields)
     if pictures is not None: fields["num_images"] = [len(look or []) for look in pictures]
     if "pixel_values" in fields and "image_grid_thw" not in fields: fields["num_tiles"] = pictures_of(trainer.accelerator.unwrap_model(trainer.model).config, whole[:, :-keep])
     with torch.no_grad(): ours = trainer._get_per_token_logps_and_entropies(trainer.model, whole, mask, keep, trainer.args.per_device_train_batch_size, **fields)[0].float()
-    theirs = pad([torch.tensor([float("nan") if x[0] is None else x[0] for x in row]) for row in given], padding_value=float("nan")).to(ours)
-    apart = (ours - theirs).abs().view(len(names), -1).nanmean(1)
-    other = torch.tensor([list(a) != list(b) for a, b in zip(ids, read)], device=ours.device).view(len(names), -1).any(1)
-    apart, other = trainer.accelerator.gather(torch.stack([apart, other.float()])[None]).amax(0)  # all processes go on, or none
-    bad = next((i for i in range(len(names)) if other[i] or not apart[i] < limit), None)
-    if bad is None: return
-    what = f"has read another prompt ({len(read[bad * size])} tokens for {len(ids[bad * size])})" if other[bad] else f"gives its answers log-probabilities that are {apart[bad]:.2g} nats per token away from those of transformers"
-    raise Blind(f"shown {names[bad]}, vLLM {what}: it does not see the same pictures (see TRL issue 6294), or has other weights. Sample with transformers (use_vllm=False), or with a vLLM that agrees")
+    theirs = pad([torch.tensor([float("nan") if top[0] is None else top[0] for top in row]) for row in given], float("nan")).to(ours)
+    other = torch.tensor([list(a) != list(b) for a, b in zip(ids, read)], device=ours.device)
+    return other.view(-1, size).any(1), (ours - theirs).abs().view(len(prompts) // size, -1).nanmean(1)
+
+def _check_samples(trainer, row, # the first example of a process
+                   limit=.1):    # nats per token
+    "Raises `Blind`, on all processes, where vLLM and transformers do not agree about the row's pictures or about flat colours."
+    shows = _pictures(row)
+    looks = [shows, *([Image.new("RGB", p.size, c) for p in shows] for c in COLOURS)]
+    prompts = [prepare_multimodal_messages(row["prompt"], images=look) if look else row["prompt"] for look in looks for _ in range(trainer.num_generations)]
+    other, apart = trainer.accelerator.gather(torch.stack([x.float() for x in _vllm_apart(trainer, prompts)])[None]).amax(0)
+    for shown, read_other, nats in zip(["the first prompt", *(f"{c} in place of its pictures" for c in COLOURS)], other, apart):
+        if not read_other and nats < limit: continue
+        what = "has read another prompt" if read_other else f"gives its answers log-probabilities that are {nats:.2g} nats per token away from those of transformers"
+        raise Blind(f"shown {shown}, vLLM {what}: it does not see the same pictures (see TRL issue 6294), or has other weights. Sample with transformers (use_vllm=False), or with a vLLM that agrees")
 
 # %% ../nbs/08_prefix.ipynb #cca9f1ab
 class SharedPrefixGRPOTrainer(GRPOTrainer):

@@ -512,7 +512,7 @@ class StandIn:
         logprobs[0][0] = [None]  # one that vLLM could not score
         return [p + p[-3:] if self.sees == "twice" else p for p in prompts], ids, logprobs, None
 
-@pytest.mark.parametrize("sees,says", [("all", None), ("white", "shown the first prompt, .*log-probabilities.*TRL issue 6294"), ("no flat colours", "shown it with black in place"), ("twice", "another prompt")])
+@pytest.mark.parametrize("sees,says", [("all", None), ("white", "shown the first prompt, .*log-probabilities.*TRL issue 6294"), ("no flat colours", "shown black in place of its pictures"), ("twice", "another prompt")])
 def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says):
     "A simulated vLLM that sees the pictures may sample; one that does not is refused before the first step."
     it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
@@ -530,7 +530,11 @@ def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says)
 @pytest.mark.parametrize("model", ["qwen2_5_vl", "internvl"])
 def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
     "A simulated vLLM takes the place of TRL's; patches or tiles, gate and steps go through, and what it is told is what vLLM knows."
-    start, told = vlm.student(0, model, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start"), []
+    student, told = vlm.student(0, model, hidden=96, layers=2, vision=80, depth=2), []
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in student.model.parameters(): p += .05 * torch.randn_like(p)  # now pictures matter to what it says
+    start = student.save(tmp_path / "start")
     def engine(**how): told.append(how); return StandIn(vlm.load(start), "all")
     monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", engine)
     monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
