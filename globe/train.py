@@ -54,7 +54,7 @@ LOGGED = {
     "reward": "mean over the answers of the weighted sum of rewards",
     "reward_std": "spread of the reward within a group, mean over the groups: what GRPO learns from",
     "frac_reward_zero_std": "share of groups whose answers all earn the same; they teach nothing but KL",
-    "resampled": "share of groups that were sampled again because their answers all earned the same; what else is logged is that of the first answers",
+    "resampled": "share of groups that were sampled again because their answers all earned the same; answers and rewards are logged as they were before",
     "rewards/*/mean": "mean of one reward before its weight",
     "rewards/*/std": "its spread over all answers",
     "localizability/failed": "calls so far that the judge did not answer; such answers count neither for nor against",
@@ -73,7 +73,7 @@ LOGGED = {
     "clip_ratio/region_mean": "both together",
     "clip_ratio/low_min": "the lowest share of the first kind of any process",
     "clip_ratio/high_max": "the highest share of the second kind of any process",
-    "sampling/sampling_logp_difference/mean": "with vLLM: mean distance of its log-probabilities from the trainer's, in nats; the gate before the first step wants it below 0.1",
+    "sampling/sampling_logp_difference/mean": "with vLLM: mean distance of its log-probabilities, which come after top-p and top-k, from the trainer's, in nats",
     "sampling/sampling_logp_difference/max": "with vLLM: the largest such distance",
     "sampling/importance_sampling_ratio/min": "with vLLM: the smallest weight that corrects for this distance",
     "sampling/importance_sampling_ratio/mean": "with vLLM: the mean weight; 1 where both agree",
@@ -226,7 +226,7 @@ def _sampler(vllm,    # "colocate", the address of a server, or None
     if vllm is None: return dict(generation_kwargs=dict(suppress_tokens=hidden))
     if vllm != "colocate" and not vllm.startswith("http"): raise ValueError(f"vllm={vllm!r}: 'colocate', or the address of a server such as http://localhost:8000")
     where = dict(vllm_mode="colocate") if vllm == "colocate" else dict(vllm_mode="server", vllm_server_base_url=vllm)
-    return dict(use_vllm=True, **where, generation_kwargs=dict(logit_bias={t: -100. for t in hidden}))
+    return dict(use_vllm=True, **where, vllm_importance_sampling_mode="token_truncate", generation_kwargs=dict(logit_bias={t: -100. for t in hidden}))
 
 # %% ../nbs/09_train.ipynb #91146d82
 def judge_beside(reference, # VLM that the trainer keeps, or None
@@ -258,6 +258,7 @@ def grpo(model,             # folder or hub id to start from
          lora=False,        # train an adapter instead of all weights
          skip_flat=False,   # groups without spread add nothing, not even KL
          resample=0,        # times, at most, that groups without spread are sampled again
+         static=False,      # decode with a cache of fixed size, which CUDA compiles; not yet measured there
          vllm=None,         # sample with vLLM: "colocate", or the address of a server; None: with transformers
          bf16=False,        # mixed precision
          save_steps=50,     # checkpoint interval
@@ -269,7 +270,7 @@ def grpo(model,             # folder or hub id to start from
     functions, weights = weighted(rewards, judge, classes)
     steps = steps or len(data) * group // batch
     args = GRPOConfig(**_common(out, steps, batch, micro, lr, warmup, weight_decay, beta2, seed, save_steps, bf16), top_p=top_p, top_k=top_k, num_generations=group, max_completion_length=max_new_tokens, beta=beta,
-                      temperature=1., loss_type="bnpo", reward_weights=weights, **_sampler(vllm, picture_tokens(vlm.processor)))
+                      temperature=1., loss_type="bnpo", reward_weights=weights, cache_implementation="static" if static else None, **_sampler(vllm, picture_tokens(vlm.processor)))
     trainer = SharedPrefixGRPOTrainer(freeze_vision(vlm.model), reward_funcs=functions, args=args, train_dataset=grpo_rows(data), processing_class=vlm.processor,
                                       callbacks=[_reporter(watch)], peft_config=lora_config() if lora else None, skip_flat=skip_flat, resample=resample)
     if isinstance(judge, (str, Path)):

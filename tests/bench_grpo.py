@@ -31,9 +31,10 @@ def now():
 
 class Clock:
     "Seconds and peak memory (bytes above what rests) of each phase; what belongs to a phase within another is not counted there."
+    kept = 0 # bytes that a trainer holds from step to step
     def begin(self):
         "A step."
-        self.seconds, self.memory, self.running, self.rest = dict.fromkeys(PHASES, 0.), dict.fromkeys(PHASES, 0.), ["rest"], resting()
+        self.seconds, self.memory, self.running, self.rest = dict.fromkeys(PHASES, 0.), dict.fromkeys(PHASES, 0.), ["rest"], resting() - self.kept
         self.last = now()
 
     def mark(self):
@@ -98,18 +99,23 @@ SIZES = {"3b": dict(hidden_size=2048, intermediate_size=11008, num_hidden_layers
 TOWER = dict(depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16)
 
 
+def published(size, config):
+    "`config` of a small Qwen2.5-VL, in a published size."
+    config, tied = type(config).from_dict(config.to_dict()), size == "3b"
+    layers = SIZES[size]["num_hidden_layers"]
+    for part, values in [(config.text_config, dict(SIZES[size], layer_types=["full_attention"] * layers, initializer_range=.02, tie_word_embeddings=tied, max_position_embeddings=128000, rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[16, 24, 24]))),
+                         (config.vision_config, dict(TOWER, initializer_range=.02, out_hidden_size=SIZES[size]["hidden_size"], fullatt_block_indexes=[7, 15, 23, 31])), (config, dict(tie_word_embeddings=tied))]:
+        for k, v in values.items(): setattr(part, k, v)
+    return config
+
+
 def student(size, side):
     "A model with random weights, the same in each call, and a processor for pictures of `side` pixels."
     tokenizer = vlm.student(0, hidden=96, layers=1, depth=1).processor.tokenizer
     small, processor = vlm.tiny_model(tokenizer, hidden=384, layers=8, vision=256, depth=4), vlm.tiny_processor(tokenizer, side)
     if size == "19m": return vlm.VLM(small.cuda() if GPU else small, processor)
-    config = type(small.config).from_dict(small.config.to_dict())
-    tied = size == "3b"
-    for part, values in [(config.text_config, dict(SIZES[size], initializer_range=.02, tie_word_embeddings=tied, max_position_embeddings=128000, rope_parameters=dict(rope_type="default", rope_theta=1e6, mrope_section=[16, 24, 24]))),
-                         (config.vision_config, dict(TOWER, initializer_range=.02, out_hidden_size=SIZES[size]["hidden_size"], fullatt_block_indexes=[7, 15, 23, 31])), (config, dict(tie_word_embeddings=tied))]:
-        for k, v in values.items(): setattr(part, k, v)
     torch.manual_seed(0)
-    with torch.device("cuda" if GPU else "cpu"): model = type(small)._from_config(config, dtype=torch.bfloat16)
+    with torch.device("cuda" if GPU else "cpu"): model = type(small)._from_config(published(size, small.config), dtype=torch.bfloat16)
     return vlm.VLM(model, processor)
 
 
@@ -126,7 +132,7 @@ def make(kind, size, folder, side, group, length, pictures, static):
     if not big: model = vlm.load(model.save(folder))  # TRL loads the reference model from where the policy is from; an adapter needs none
     unknown = range(len(model.processor.tokenizer), model.model.config.get_text_config().vocab_size)
     args = GRPOConfig(output_dir=f"{folder}/run", per_device_train_batch_size=group, gradient_accumulation_steps=pictures, num_generations=group, max_completion_length=length, bf16=big, gradient_checkpointing=big, use_cpu=not GPU, seed=0,
-                      report_to="none", save_strategy="no", dataloader_pin_memory=False, beta=.001, temperature=1., learning_rate=1e-6, cache_implementation="static" if static else None,
+                      report_to="none", save_strategy="no", dataloader_pin_memory=False, beta=.001, temperature=1., learning_rate=1e-6, cache_implementation="static" if static and kind is SharedPrefixGRPOTrainer else None,
                       generation_kwargs=dict(min_new_tokens=length, suppress_tokens=[*vlm.picture_tokens(model.processor), *unknown]))
     it = kind(vlm.freeze_vision(model.model), reward_funcs=[different], args=args, train_dataset=Dataset.from_list(rows(side, 0, 1)), processing_class=model.processor, peft_config=lora_config() if big else None)
     it.create_optimizer()
@@ -149,10 +155,10 @@ def cell(size, side, group, length, pictures, static, repeats, folder):
     "Medians for one shape, and how far the numbers of the two trainers are apart in the first step."
     trainers = dict(zip(NAMES, (make(kind, size, folder, side, group, length, pictures, static) for kind in (GRPOTrainer, SharedPrefixGRPOTrainer))))
     several = lambda seed: [r for i in range(pictures) for r in rows(side, 1000 * i + seed, group)]
+    clocks, first, found, before = {name: Clock() for name in trainers}, {}, [], resting()
     step(trainers["shared"], several(99), 99, learn=False)  # compares itself with TRL, once
-    clocks, first, found = {}, {}, []
-    for name, it in trainers.items():
-        clocks[name] = Clock(); clocks[name].watch(it); it._step = 0
+    if static: clocks["shared"].kept = resting() - before  # the cache
+    for name, it in trainers.items(): clocks[name].watch(it); it._step = 0
     for repeat in range(repeats):
         for name, it in trainers.items():
             batch, clock = several(repeat), clocks[name]
@@ -204,7 +210,7 @@ if __name__ == "__main__":
     p.add_argument("--groups", type=int, nargs="+", default=[4, 8, 16, 24]); p.add_argument("--prompts", type=int, nargs="+", default=[300, 600, 1300])
     p.add_argument("--answers", type=int, nargs="+", default=[64, 256]); p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--pictures", type=int, nargs="+", default=[1], help="in a step, each in a pass of its own"); p.add_argument("--model", choices=["19m", *SIZES], default="19m")
-    p.add_argument("--static", action="store_true", help="caches of fixed size for decoding, in both trainers; on CUDA transformers compiles them")
+    p.add_argument("--static", action="store_true", help="ours decodes with a cache of fixed size, which CUDA compiles; TRL, which forbids that, stays as it is")
     p.add_argument("--append", action="store_true", help="add these shapes to the table that is there")
     p.add_argument("--out", help="table; the figure lies beside it (default: figures/bench_grpo.csv, for 3b and 7b figures/bench_grpo_MODEL.csv)")
     a, begin = p.parse_args(), time.time()

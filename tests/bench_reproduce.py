@@ -16,7 +16,7 @@ from globe.stages import profile, run_folder
 
 class Stock(GRPOTrainer):
     "Stock TRL under the arguments of ours."
-    def __init__(self, *args, skip_flat=False, **kwargs): super().__init__(*args, **kwargs)
+    def __init__(self, *args, skip_flat=False, resample=0, **kwargs): super().__init__(*args, **kwargs)
 
 
 def steps(kind, start, data, settings, n):

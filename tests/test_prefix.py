@@ -208,7 +208,7 @@ def test_inputs_that_cannot_be_shared_go_the_old_way(start, data, tmp_path):
     asked = dict(input_ids=given[0][:, :-4], attention_mask=given[1][:, :-4], max_new_tokens=3, do_sample=False, pad_token_id=0)
     with pytest.warns(UserWarning, match="beams"): model.model.generate(**asked, num_beams=2)
     with pytest.warns(UserWarning, match="inputs_embeds"): model.model.generate(inputs_embeds=model.model.get_input_embeddings()(asked["input_ids"]), **{k: v for k, v in asked.items() if k != "input_ids"})
-    with pytest.warns(UserWarning, match="static, without max_new_tokens"): model.model.generate(**{k: v for k, v in asked.items() if k != "max_new_tokens"}, max_length=asked["input_ids"].shape[1] + 3, cache_implementation="static")
+    with pytest.warns(UserWarning, match="static cache without max_new_tokens"): model.model.generate(**{k: v for k, v in asked.items() if k != "max_new_tokens"}, max_length=asked["input_ids"].shape[1] + 3, cache_implementation="static")
     plain = {k: v for k, v in asked.items() if k != "input_ids"}
     with pytest.warns(UserWarning, match="no cache"): without = model.model.generate(asked["input_ids"], GenerationConfig(**{k: v for k, v in plain.items() if k != "attention_mask"}), attention_mask=asked["attention_mask"], use_cache=False)
     assert torch.equal(without, vlm.load(start).model.generate(**asked))
@@ -290,6 +290,18 @@ def test_static_caches_are_compiled_once(start, data):
     kept = prefix.expanded(cache, None, 128)
     place = kept.layers[1].keys.data_ptr()
     assert prefix.expanded(cache, kept, 128) is kept and place == kept.layers[1].keys.data_ptr() and prefix.expanded(cache, kept, 192) is not kept  # a graph holds for one place in memory
+
+
+@pytest.mark.parametrize("more", [{}, dict(bf16=True)])
+def test_a_trainer_may_compile_its_static_cache(start, data, tmp_path, more):
+    "TRL forbids it; here one graph serves all steps, also in mixed precision."
+    graphs = []
+    def counted(graph, inputs): graphs.append(graph); return graph.forward
+    it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, cache_implementation="static", max_steps=3, **more)
+    it.generation_config.compile_config = CompileConfig(backend=counted, fullgraph=True, mode=None)
+    it.generation_config.compile_config._compile_all_devices = True
+    it.train()
+    assert len(graphs) == 1 and it.state.global_step == 3
 
 
 @pytest.mark.parametrize("more", [{}, dict(beta=.04), dict(num_iterations=2), dict(cache_implementation="static"), dict(gradient_accumulation_steps=2, steps_per_generation=2), dict(gradient_checkpointing=True, beta=.04)])
@@ -487,28 +499,36 @@ def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, micro
         torch.testing.assert_close(out[which + "per_token_logps"] * out["completion_mask"], again * out["completion_mask"], rtol=1e-5, atol=1e-5)
 
 
+def test_answers_that_nobody_judged_are_no_spread(start, data, tmp_path):
+    "TRL gives them the advantage 0, and the others of a group that earn the same a hair's breadth beside it."
+    it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    rows = torch.tensor([0., 6e-4, 6e-4, 6e-4, -1., 0., 1., 0., 0., 0., 0., 0.])
+    assert (prefix.spread_of(it, rows) > prefix.FLAT).tolist() == [False] * 4 + [True] * 4 + [False] * 4
+
+
 def test_groups_that_stay_without_spread_are_left_in_the_end(start, data, tmp_path):
     it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, reward=flat, skip=dict(resample=2, skip_flat=True), beta=5., weight_decay=0.)
     before = {n: p.detach().clone() for n, p in it.model.named_parameters()}
     it.train()
     assert all(torch.equal(p, before[n]) for n, p in it.model.named_parameters()) and [r["resampled"] for r in it.state.log_history if "loss" in r] == [1., 1.]
+    with pytest.raises(ValueError, match="sum_then_normalize"): trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, skip=dict(resample=1), multi_objective_aggregation="normalize_then_sum")
     with pytest.raises(ValueError, match="scale_rewards"): trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, skip=dict(resample=1), scale_rewards="batch")
 
 
 class StandIn:
-    "A stand-in for vLLM: samples by a model of its own. It sees the pictures, or only white ones, or no flat colours, or the picture's tokens twice."
-    def __init__(self, vlm_, sees): self.vlm, self.sees, self.top_p, self.asked = vlm_, sees, .9, []
+    "A stand-in for vLLM: samples by a model of its own and gives log-probabilities after top-p. It sees the pictures, or only white ones, or no flat colours, or the picture's tokens twice."
+    def __init__(self, vlm_, sees, top_p=.9, **more): self.vlm, self.sees, self.top_p, self.generation_kwargs, self.asked = vlm_, sees, top_p, dict(top_p=.5), []
     def sync_weights(self): pass
     def generate(self, prompts, images, num_generations, profiler=None):
-        ids, logprobs, self.asked = [], [], [*self.asked, (self.top_p, len(prompts))]
+        ids, logprobs, self.asked = [], [], [*self.asked, (self.top_p, len(prompts), *self.generation_kwargs)]
         for prompt, pictures in zip(prompts, images):
             shown = [Image.new("RGB", p.size, "white") if self.sees == "white" or self.sees == "no flat colours" and p.getcolors(1) else p for p in pictures]
             given = {k: v for k, v in self.vlm.processor.image_processor(images=shown, return_tensors="pt").items() if k in ("pixel_values", "image_grid_thw")}
             given |= dict(input_ids=torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long))
             if "image_grid_thw" in given: given["mm_token_type_ids"] = (given["input_ids"] == self.vlm.processor.image_token_id).long()
-            out = self.vlm.model.generate(**given, max_new_tokens=8, do_sample=True, top_k=0, top_p=1., output_logits=True, return_dict_in_generate=True, pad_token_id=0, suppress_tokens=[])
+            out = self.vlm.model.generate(**given, max_new_tokens=8, do_sample=True, top_k=0, top_p=self.top_p, output_scores=True, return_dict_in_generate=True, pad_token_id=0, suppress_tokens=[])
             said = out.sequences[0, len(prompt):]
-            ids.append(said.tolist()); logprobs.append([[l[0].log_softmax(-1)[t].item()] for l, t in zip(out.logits, said)])
+            ids.append(said.tolist()); logprobs.append([[l[0].log_softmax(-1)[t].item()] for l, t in zip(out.scores, said)])
         logprobs[0][0] = [None]  # one that vLLM could not score
         return [p + p[-3:] if self.sees == "twice" else p for p in prompts], ids, logprobs, None
 
@@ -521,7 +541,7 @@ def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says)
     assert not it.sampled
     if says is None:
         it.train()
-        assert it.state.global_step == 2 and it.vllm_generation.asked[1:] == [(1., 24), (.9, 8), (.9, 8)]
+        assert it.state.global_step == 2 and it.vllm_generation.asked[1:] == [(1., 24), (.9, 8, "top_p"), (.9, 8, "top_p")]
     else:
         with pytest.raises(prefix.Blind, match=says): it.train()
         assert it.state.global_step == 0
@@ -535,10 +555,20 @@ def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
     with torch.no_grad():
         for p in student.model.parameters(): p += .05 * torch.randn_like(p)  # now pictures matter to what it says
     start = student.save(tmp_path / "start")
-    def engine(**how): told.append(how); return StandIn(vlm.load(start), "all")
+    def engine(**how): told.append(how); return StandIn(vlm.load(start), "all", **how)
     monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", engine)
     monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
     out = train.grpo(start, data, tmp_path / "out", steps=2, batch=8, group=4, max_new_tokens=8, seed=1, vllm="colocate")
     assert told[0]["mode"] == "colocate" and set(told[0]["generation_kwargs"]["logit_bias"]) == set(vlm.picture_tokens(vlm.load(start).processor))
     log = pd.read_csv(out / "log.csv")
-    assert len(log) == 2 and all(train.explained(c) for c in log) and "sampling/sampling_logp_difference/mean" in log
+    assert len(log) == 2 and all(train.explained(c) for c in log) and (log["sampling/importance_sampling_ratio/mean"] > .7).all(), "eight tokens cut at top-p .9 would leave .43"
+    assert log["num_tokens"].is_monotonic_increasing and log["num_tokens"][0] < 8 * 100, "the gate's prompts do not count"
+
+
+@pytest.mark.parametrize("size,parameters", [("3b", 3_754_622_976), ("7b", 8_292_166_656)])
+def test_the_benchmark_builds_the_published_sizes(start, size, parameters):
+    "Without memory for their weights; the numbers are those of Qwen's checkpoints."
+    from bench_grpo import published
+    model = vlm.load(start).model
+    with torch.device("meta"): big = type(model)._from_config(published(size, model.config))
+    assert sum(p.numel() for p in big.parameters()) == parameters
