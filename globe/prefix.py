@@ -202,15 +202,15 @@ class _Room(StaticLayer):
 
 def expanded(cache,       # of `prefill`
              kept=None,   # what was returned before, to be filled anew where it fits
-             length=None): # tokens of prompt and answer for which there is room at once; None: it grows
+             tokens=None): # of prompt and answer, for which there is room at once; None: it grows
     "A cache of transformers with the prompt's keys and values for each row."
-    prompt, rows = cache.layers[0].prompt, len(cache.layers[0].group.index)
-    wanted, old = (rows, prompt.keys.shape[1], length, prompt.values.dtype, prompt.values.device), kept and kept.layers[0].keys
-    fits = kept and (*old.shape[:3], old.dtype, old.device) == wanted and (torch.is_inference_mode_enabled() or not old.is_inference())
-    found = kept if fits else Cache(layers=[_Room(length) if length else DynamicLayer() for _ in cache.layers])
-    found.reset()
-    for i, layer in enumerate(cache.layers): found.update(layer.prompt.keys[layer.group.index], layer.prompt.values[layer.group.index], i)
-    return found
+    length = tokens and max(-(-tokens // 64) * 64, kept.layers[0].max_cache_len if kept else 0)
+    prompt, rows, old = cache.layers[0].prompt, len(cache.layers[0].group.index), kept and kept.layers[0].keys
+    fits = kept and (*old.shape[:3], old.dtype, old.device) == (rows, prompt.keys.shape[1], length, prompt.values.dtype, prompt.values.device)
+    if not fits or old.is_inference() and not torch.is_inference_mode_enabled(): kept = Cache(layers=[_Room(length) if length else DynamicLayer() for _ in cache.layers])
+    kept.reset()
+    for i, layer in enumerate(cache.layers): kept.update(layer.prompt.keys[layer.group.index], layer.prompt.values[layer.group.index], i)
+    return kept
 
 @contextmanager
 def _instead(thing, **attributes):
@@ -222,39 +222,40 @@ def _instead(thing, **attributes):
         for k in attributes: vars(thing).pop(k, None)
         vars(thing).update(before)
 
+def _odd_generation(model, how, config, input_ids, attention_mask, pixel_values, image_grid_thw): # `how` goes before `config`
+    "Why the prompts of a call of `generate` cannot be shared, or None."
+    inputs, said = {k for k, v in how.items() if isinstance(v, (torch.Tensor, Cache))}, lambda k: how.get(k) or getattr(config, k, None)
+    if input_ids is None or attention_mask is None or input_ids.shape[1] < 2 or inputs: return f"generate was called with {', '.join(sorted(inputs)) or 'no prompt of two tokens and its mask'}"
+    if any((said(k) or 1) > 1 for k in ("num_beams", "num_return_sequences")): return "beams or several sequences to a row"
+    if said("cache_implementation") not in (None, "dynamic", "static"): return f"a cache of another kind: {said('cache_implementation')}"
+    if said("cache_implementation") == "static" and not said("max_new_tokens"): return "a static cache without max_new_tokens"
+    if how.get("use_cache", config.use_cache) is False: return "no cache"
+    if pixel_values is None: return None
+    if image_grid_thw is None and not hasattr(model.config, "image_seq_length"): return "pictures in a form that is not known here"
+    if sum(pictures_of(model.config, input_ids, image_grid_thw)) != len(pixel_values if image_grid_thw is None else image_grid_thw): return "picture tokens that do not match the pictures"
+
 def share_prompt(model,       # vision-language model of transformers
                  warned=None): # set of the warnings already given
     "Let `model.generate` compute each different prompt once. Returns `model`."
-    original, warned, kept, length = type(model).generate, set() if warned is None else warned, None, 0
+    original, warned, kept = type(model).generate, set() if warned is None else warned, None
     if reason := unshareable(model):
         once(warned, reason)
         return model
     model.config.get_text_config()._attn_implementation = "shared_prefix"
     def generate(model, input_ids=None, generation_config=None, *, attention_mask=None, pixel_values=None, image_grid_thw=None, mm_token_type_ids=None, **how):
-        nonlocal kept, length
+        nonlocal kept
+        config = generation_config or model.generation_config
         if generation_config is not None: how["generation_config"] = generation_config
-        def plain(why):
-            once(warned, why)
+        if reason := _odd_generation(model, how, config, input_ids, attention_mask, pixel_values, image_grid_thw):
+            once(warned, reason)
             given = dict(input_ids=input_ids, attention_mask=attention_mask, pixel_values=pixel_values, image_grid_thw=image_grid_thw, mm_token_type_ids=mm_token_type_ids)
             return original(model, **{k: v for k, v in given.items() if v is not None}, **how)
-        config, inputs = how.get("generation_config") or model.generation_config, {k for k, v in how.items() if isinstance(v, (torch.Tensor, Cache))}
-        if input_ids is None or attention_mask is None or input_ids.shape[1] < 2 or inputs: return plain(f"generate was called with {', '.join(sorted(inputs)) or 'no prompt of two tokens and its mask'}")
-        if any((how.get(k) or getattr(config, k, None) or 1) > 1 for k in ("num_beams", "num_return_sequences")): return plain("beams or several sequences to a row")
-        kind, new = (how.get(k) or getattr(config, k, None) for k in ("cache_implementation", "max_new_tokens"))
-        if kind not in (None, "dynamic", "static"): return plain(f"a cache of another kind: {kind}")
-        if kind == "static" and not new: return plain("a static cache without max_new_tokens")
-        if not how.get("use_cache", config.use_cache if config.use_cache is not None else True): return plain("no cache")
-        if pixel_values is not None and image_grid_thw is None and not hasattr(model.config, "image_seq_length"): return plain("pictures in a form that is not known here")
         counts = None if pixel_values is None else pictures_of(model.config, input_ids, image_grid_thw)
-        if counts is not None and sum(counts) != len(pixel_values if image_grid_thw is None else image_grid_thw): return plain("picture tokens that do not match the pictures")
         with torch.no_grad():
             cache, _ = prefill(model, input_ids[:, :-1], attention_mask[:, :-1], counts, pixel_values, image_grid_thw, mm_token_type_ids)
-            if kind == "static":
-                length = max(length, -(-(input_ids.shape[1] + new) // 64) * 64)
-                cache = kept = expanded(cache, kept, length)
+            if (how.pop("cache_implementation", None) or config.cache_implementation) == "static": cache = kept = expanded(cache, kept, input_ids.shape[1] + (how.get("max_new_tokens") or config.max_new_tokens))
             elif input_ids.device.type not in FUSED: cache = expanded(cache)
-        how.pop("cache_implementation", None)  # transformers refuses a cache and a kind of cache
-        with _instead(config, cache_implementation=None), _instead(model.generation_config, cache_implementation=None):
+        with _instead(config, cache_implementation=None), _instead(model.generation_config, cache_implementation=None):  # transformers refuses a cache and a kind of cache
             return original(model, input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, **how)
     model.generate = MethodType(generate, model)  # a copy of the model gets one of its own
     return model
