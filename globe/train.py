@@ -54,7 +54,7 @@ LOGGED = {
     "reward": "mean over the answers of the weighted sum of rewards",
     "reward_std": "spread of the reward within a group, mean over the groups: what GRPO learns from",
     "frac_reward_zero_std": "share of groups whose answers all earn the same; they teach nothing but KL",
-    "resampled": "share of groups that were sampled again because their answers all earned the same; answers and rewards are logged as they were before",
+    "resampled": "share of groups that were sampled again because their answers all earned the same; answers and rewards are logged as first drawn",
     "rewards/*/mean": "mean of one reward before its weight",
     "rewards/*/std": "its spread over all answers",
     "localizability/failed": "calls so far that the judge did not answer; such answers count neither for nor against",
@@ -221,9 +221,11 @@ def sft(model,          # folder or hub id to start from
 
 # %% ../nbs/09_train.ipynb #41d7301d
 def _sampler(vllm,    # "colocate", the address of a server, or None
+             static,  # with transformers, a cache of fixed size
              hidden): # token ids that are never sampled
     "Who samples, in the trainer's words. Raises ValueError for anything else."
-    if vllm is None: return dict(generation_kwargs=dict(suppress_tokens=hidden))
+    if vllm is None: return dict(generation_kwargs=dict(suppress_tokens=hidden), cache_implementation="static" if static else None)
+    if static: raise ValueError("static is a cache of transformers: leave it out with vllm")
     if vllm != "colocate" and not vllm.startswith("http"): raise ValueError(f"vllm={vllm!r}: 'colocate', or the address of a server such as http://localhost:8000")
     where = dict(vllm_mode="colocate") if vllm == "colocate" else dict(vllm_mode="server", vllm_server_base_url=vllm)
     return dict(use_vllm=True, **where, vllm_importance_sampling_mode="token_truncate", generation_kwargs=dict(logit_bias={t: -100. for t in hidden}))
@@ -270,7 +272,7 @@ def grpo(model,             # folder or hub id to start from
     functions, weights = weighted(rewards, judge, classes)
     steps = steps or len(data) * group // batch
     args = GRPOConfig(**_common(out, steps, batch, micro, lr, warmup, weight_decay, beta2, seed, save_steps, bf16), top_p=top_p, top_k=top_k, num_generations=group, max_completion_length=max_new_tokens, beta=beta,
-                      temperature=1., loss_type="bnpo", reward_weights=weights, cache_implementation="static" if static else None, **_sampler(vllm, picture_tokens(vlm.processor)))
+                      temperature=1., loss_type="bnpo", reward_weights=weights, **_sampler(vllm, static, picture_tokens(vlm.processor)))
     trainer = SharedPrefixGRPOTrainer(freeze_vision(vlm.model), reward_funcs=functions, args=args, train_dataset=grpo_rows(data), processing_class=vlm.processor,
                                       callbacks=[_reporter(watch)], peft_config=lora_config() if lora else None, skip_flat=skip_flat, resample=resample)
     if isinstance(judge, (str, Path)):

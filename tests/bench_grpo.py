@@ -31,7 +31,7 @@ def now():
 
 class Clock:
     "Seconds and peak memory (bytes above what rests) of each phase; what belongs to a phase within another is not counted there."
-    kept = 0 # bytes that a trainer holds from step to step
+    kept = 0 # bytes that a trainer holds from step to step, a static cache foremost
     def begin(self):
         "A step."
         self.seconds, self.memory, self.running, self.rest = dict.fromkeys(PHASES, 0.), dict.fromkeys(PHASES, 0.), ["rest"], resting() - self.kept
@@ -48,6 +48,7 @@ class Clock:
     def timed(self, phase, work): # name, or function(arguments of `work`) that gives it
         @functools.wraps(work)
         def run(*args, **kwargs):
+            if torch.compiler.is_compiling(): return work(*args, **kwargs)  # a graph has no clock
             self.mark()
             self.running.append(phase(kwargs) if callable(phase) else phase)
             try: return work(*args, **kwargs)
@@ -156,9 +157,10 @@ def cell(size, side, group, length, pictures, static, repeats, folder):
     trainers = dict(zip(NAMES, (make(kind, size, folder, side, group, length, pictures, static) for kind in (GRPOTrainer, SharedPrefixGRPOTrainer))))
     several = lambda seed: [r for i in range(pictures) for r in rows(side, 1000 * i + seed, group)]
     clocks, first, found, before = {name: Clock() for name in trainers}, {}, [], resting()
-    step(trainers["shared"], several(99), 99, learn=False)  # compares itself with TRL, once
-    if static: clocks["shared"].kept = resting() - before  # the cache
-    for name, it in trainers.items(): clocks[name].watch(it); it._step = 0
+    for name, it in trainers.items(): clocks[name].watch(it); clocks[name].begin()
+    step(trainers["shared"], several(99), 99, learn=False)  # compares itself with TRL, once, and compiles
+    trainers["shared"]._step = 0
+    if static: clocks["shared"].kept = resting() - before
     for repeat in range(repeats):
         for name, it in trainers.items():
             batch, clock = several(repeat), clocks[name]

@@ -297,7 +297,8 @@ def test_a_trainer_may_compile_its_static_cache(start, data, tmp_path, more):
     "TRL forbids it; here one graph serves all steps, also in mixed precision."
     graphs = []
     def counted(graph, inputs): graphs.append(graph); return graph.forward
-    it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, cache_implementation="static", max_steps=3, **more)
+    tokens = vlm.picture_tokens(vlm.load(start).processor)
+    it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, max_steps=3, generation_kwargs=dict(suppress_tokens=tokens, cache_implementation="static"), **more)
     it.generation_config.compile_config = CompileConfig(backend=counted, fullgraph=True, mode=None)
     it.generation_config.compile_config._compile_all_devices = True
     it.train()
