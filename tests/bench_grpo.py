@@ -5,8 +5,10 @@
 
 Time is that of the processor (on a GPU that of the clock), so that a busy machine does not change it; run it with OMP_NUM_THREADS=1. Every answer has its full length; each step sees new pictures, a group of
 answers to each, one group in a pass. The vision tower is frozen, as in the paper. 3b and 7b are Qwen2.5-VL in its published sizes with random weights, in bfloat16, with LoRA and gradient checkpointing. Memory is the peak of the process above its resting size
-during a step, and during each phase (Linux only; on a GPU what torch allocated). All shapes take two hours on one thread; the table is written after each."""
-import argparse, ctypes, functools, gc, platform, sys, tempfile, time
+during a step, and during each phase (Linux only; on a GPU what torch allocated). Each shape has a process of its own; all take
+two hours on one thread, and the table is written after each."""
+import argparse, ctypes, functools, gc, multiprocessing, platform, sys, tempfile, time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -221,7 +223,8 @@ if __name__ == "__main__":
     text = 60  # left for the question, which has 30, so that prompts stay below the number asked for; the picture has the rest, 28 x 28 pixels to a token
     for prompt, group, length, pictures in ((p, g, l, n) for n in a.pictures for l in a.answers for g in a.groups for p in a.prompts):
         side = 28 * round((prompt - text) ** .5)
-        with tempfile.TemporaryDirectory() as folder: table.append(cell(a.model, side, group, length, pictures, a.static, a.repeats, folder))
+        with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:  # what one shape leaves behind in memory is not counted in the next
+            table.append(fresh.submit(cell, a.model, side, group, length, pictures, a.static, a.repeats, folder).result())
         print("\n".join(f"{k:28} {v:.4g}" if isinstance(v, float) else f"{k:28} {v}" for k, v in table[-1].items()), f"\n{time.time() - begin:.0f} s since the start\n", flush=True)
         pd.DataFrame(table).to_csv(a.out, index=False, float_format="%.4g")
     one = [r for r in table if r["pictures"] == 1]

@@ -1,5 +1,5 @@
 "Sharing the prompt changes the work, not the numbers: log-probabilities, entropies, gradients, greedy tokens and whole runs as with TRL's trainer."
-import copy, warnings
+import copy, gc, warnings, weakref
 
 import numpy as np, pandas as pd
 import pytest
@@ -573,3 +573,19 @@ def test_the_benchmark_builds_the_published_sizes(start, size, parameters):
     model = vlm.load(start).model
     with torch.device("meta"): big = type(model)._from_config(published(size, model.config))
     assert sum(p.numel() for p in big.parameters()) == parameters
+
+
+def test_what_is_done_leaves_memory_at_once(start, data, tmp_path, monkeypatch):
+    "Caches of sampling, reference and policy, without waiting for the garbage collector."
+    layers, made = [], prefix._AnswerLayer.__init__
+    def kept(self, *args): made(self, *args); layers.extend(weakref.ref(x) for x in (self, args[0]))
+    monkeypatch.setattr(prefix._AnswerLayer, "__init__", kept)
+    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    ids, attention, keep, mask, vision = batch(model, np.random.default_rng(0), 2, 3, 1, 6)
+    gc.collect(); gc.disable()
+    try:
+        model.model.generate(input_ids=ids[:, :-keep], attention_mask=attention[:, :-keep], pixel_values=vision["pixel_values"], image_grid_thw=vision["image_grid_thw"], mm_token_type_ids=vision["mm_token_type_ids"][:, :-keep], max_new_tokens=4, pad_token_id=0)
+        with torch.no_grad(): it._get_per_token_logps_and_entropies(model.model, ids, attention, keep, **vision)
+        scores(it, model, (ids, attention, keep, mask, vision))
+        assert len(layers) >= 12 and not any(r() is not None for r in layers)
+    finally: gc.enable()
