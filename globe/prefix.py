@@ -142,7 +142,7 @@ class _AnswerLayer(DynamicLayer):
         self.prompt, self.group = prompt, group
     def update(self, keys, values, *args, **kwargs):
         if not torch.is_grad_enabled(): keys, values = super().update(keys, values)
-        keys = keys.view_as(keys)  # the layer keeps the other, or each would keep the other alive
+        keys = keys.view_as(keys)  # one that the layer does not keep: a circle would stay in memory until the garbage collector comes
         keys.prompt = self
         return keys, values
     def get_seq_length(self): return self.prompt.keys.shape[2] + super().get_seq_length()
