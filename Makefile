@@ -1,7 +1,7 @@
 # The commands of this project. Each sets up .venv first, once; after that no network is needed (but for three packages that bench compares with).
 #   make reproduce [PROFILE=mini] [SEEDS=1] [PHOTOS=folder]   every table and figure
 #   make test                                                 everything that is checked before a change is accepted
-#   make bench                                                speed beside what people use today; about 40 minutes, never part of a test
+#   make bench                                                speed beside what people use today; about two and a half hours, never part of a test
 #   make lab                                                  JupyterLab with the notebooks
 #   make publish                                              for maintainers: outputs of the last mini run into nbs/, README.md
 #   make readme                                               README.md from nbs/index.ipynb

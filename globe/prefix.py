@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['FUSED', 'LIMIT', 'FLAT', 'COLOURS', 'alike', 'pictures_of', 'split_pictures', 'positions', 'prefill', 'unshareable',
-           'once', 'expanded', 'share_prompt', 'plain_picture', 'one_object', 'process_once', 'recomputed', 'shown',
-           'rows_of', 'remember_together', 'together', 'spread_of', 'renewed', 'Blind', 'SharedPrefixGRPOTrainer']
+           'once', 'expanded', 'share_prompt', 'plain_picture', 'each_picture', 'one_object', 'process_once',
+           'recomputed', 'shown', 'rows_of', 'remember_together', 'together', 'spread_of', 'renewed', 'Blind',
+           'SharedPrefixGRPOTrainer']
 
 # %% ../nbs/08_prefix.ipynb #ccc6a72a
 import warnings
@@ -195,7 +196,7 @@ def once(warned,  # set of what was said
     if reason not in warned: warnings.warn(f"each answer computes its own prompt, as in TRL: {reason}", stacklevel=3)
     warned.add(reason)
 
-# %% ../nbs/08_prefix.ipynb #971de967
+# %% ../nbs/08_prefix.ipynb #86812812
 class _Room(StaticLayer):
     "Keys and values in a place of fixed size, all in the precision of the values; under autocast keys have another."
     def update(self, keys, values, *args, **kwargs): return super().update(keys.to(values.dtype), values, *args, **kwargs)
@@ -213,6 +214,7 @@ def expanded(cache,       # of `prefill`
     for i, layer in enumerate(cache.layers): kept.update(layer.prompt.keys[layer.group.index], layer.prompt.values[layer.group.index], i)
     return kept
 
+# %% ../nbs/08_prefix.ipynb #69b2ce47
 @contextmanager
 def _instead(thing, **attributes):
     "Within, `thing` has these attributes."
@@ -223,6 +225,7 @@ def _instead(thing, **attributes):
         for k in attributes: vars(thing).pop(k, None)
         vars(thing).update(before)
 
+# %% ../nbs/08_prefix.ipynb #4470900e
 def _odd_generation(model, how, config, input_ids, attention_mask, pixel_values, image_grid_thw): # `how` goes before `config`
     "Why the prompts of a call of `generate` cannot be shared, or None."
     inputs, said = {k for k, v in how.items() if isinstance(v, (torch.Tensor, Cache))}, lambda k: how.get(k) or getattr(config, k, None)
@@ -266,11 +269,16 @@ def plain_picture(p):
     "Is it a PIL picture that its mode, size and bytes describe wholly: no palette, transparent colour or orientation beside them?"
     return getattr(p, "mode", None) in ("RGB", "L") and hasattr(p, "tobytes") and "transparency" not in p.info and p.getexif().get(274, 1) == 1
 
-def one_object(rows): # examples with `image` or `images`
+def each_picture(row,    # example with `image` or `images`, or with neither
+                 change): # function of a picture
+    "The row, its pictures changed."
+    return row | {k: [change(p) for p in row[k]] if isinstance(row[k], list) else change(row[k]) for k in ("image", "images") if row.get(k) is not None}
+
+def one_object(rows): # examples, as in `each_picture`
     "The rows, equal pictures being the same object."
     known = {}
     def same(p): return known.setdefault((p.mode, p.size, p.tobytes()), p) if plain_picture(p) else p
-    return [r | {k: [same(p) for p in r[k]] if isinstance(r[k], list) else same(r[k]) for k in ("image", "images") if r.get(k) is not None} for r in rows]
+    return [each_picture(r, same) for r in rows]
 
 def _list(x): return x if isinstance(x, (list, tuple)) else [x]
 
@@ -417,7 +425,7 @@ def renewed(old, new, # samples with their numbers, as TRL hands them over: thos
     for k in answers: out[k][rows] = widened(new, k)[source]
     return out
 
-# %% ../nbs/08_prefix.ipynb #d84b7e27
+# %% ../nbs/08_prefix.ipynb #475d59ed
 class Blind(RuntimeError): "Samples come from a model that does not see what the model in training sees."
 
 class _Unheard:
@@ -445,17 +453,14 @@ def _vllm_apart(trainer, rows): # examples, each as often as a group has answers
     groups = len(rows) // trainer.num_generations
     return torch.tensor(other, device=apart.device).view(groups, -1).any(1), apart.view(groups, -1).nanmean(1)
 
+# %% ../nbs/08_prefix.ipynb #8fbaa5a1
 COLOURS = "black", "white", "red", "green", "blue"
-
-def _recoloured(row, colour): # example with `image` or `images`, or with neither
-    def flat(p): return [flat(x) for x in p] if isinstance(p, list) else Image.new("RGB", getattr(p, "size", (224, 224)), colour)
-    return row | {k: flat(row[k]) for k in ("image", "images") if row.get(k) is not None}
 
 def _check_samples(trainer, row, # the first example of a process
                    limit=.1):    # nats per token
     "Raises `Blind`, on all processes, where vLLM and transformers do not agree about the row's pictures or about flat colours."
     if trainer.tools or trainer.environment_factories or trainer.rollout_func: return warnings.warn("with tools, environments or a rollout of your own nobody compares what vLLM and transformers see")
-    looks = {"the first prompt": row} | {f"{c} in place of its pictures": _recoloured(row, c) for c in COLOURS}
+    looks = {"the first prompt": row} | {f"{c} in place of its pictures": each_picture(row, lambda p: Image.new("RGB", getattr(p, "size", (224, 224)), c)) for c in COLOURS}
     found = _vllm_apart(trainer, one_object([r for r in looks.values() for _ in range(trainer.num_generations)]))
     others, distances = trainer.accelerator.gather(torch.stack([x.float() for x in found])[None]).amax(0)
     for look, other, nats in zip(looks, others, distances):

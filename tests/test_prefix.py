@@ -52,6 +52,11 @@ def batch(model, rng, groups, size, pictures, length):
     return ids, attention, length, mask, vision
 
 
+def prompts_of(ids, attention, keep, vision):
+    "What `generate` takes of a `batch`: the prompts and their pictures."
+    return dict(input_ids=ids[:, :-keep], attention_mask=attention[:, :-keep], **{k: v[:, :-keep] if k == "mm_token_type_ids" else v for k, v in vision.items() if k != "num_images"})
+
+
 def scores(it, model, batch):
     "(log-probabilities, entropies, gradients by name), padded tokens zero."
     ids, attention, keep, mask, vision = batch
@@ -261,7 +266,7 @@ def test_greedy_answers_are_the_same(start, data, pictures):
     plain, shared = vlm.load(start), vlm.load(start)
     prefix.share_prompt(shared.model)
     ids, attention, keep, _, vision = batch(plain, np.random.default_rng(1), 3, 3, pictures, 4)
-    asked = dict(input_ids=ids[:, :-keep], attention_mask=attention[:, :-keep], **{k: v[:, :-keep] if k == "mm_token_type_ids" else v for k, v in vision.items() if k != "num_images"})
+    asked = prompts_of(ids, attention, keep, vision)
     a, b = (m.model.generate(**asked, max_new_tokens=10, do_sample=False, pad_token_id=0) for m in (plain, shared))
     assert torch.equal(a, b)
 
@@ -277,7 +282,7 @@ def test_static_caches_are_compiled_once(start, data):
     batches = sorted((batch(plain, np.random.default_rng(seed), 3, 3, 1, 4) for seed in range(3)), key=lambda b: -b[0].shape[1])
     assert len({b[0].shape for b in batches}) == 3
     for ids, attention, keep, _, vision in batches:
-        asked = dict(input_ids=ids[:, :-keep], attention_mask=attention[:, :-keep], **{k: v[:, :-keep] if k == "mm_token_type_ids" else v for k, v in vision.items() if k != "num_images"})
+        asked = prompts_of(ids, attention, keep, vision)
         how = dict(max_new_tokens=10, do_sample=False, pad_token_id=0)
         config = GenerationConfig(**how, cache_implementation="static", compile_config=compiled)
         with warnings.catch_warnings():
@@ -384,7 +389,7 @@ def test_other_devices_expand_the_prompt_to_the_same_numbers(start, data, tmp_pa
     assert not it.warned
     assert_same(*found)
     ids, attention, keep, _, vision = batch(model, np.random.default_rng(1), 2, 3, 1, 4)
-    asked = dict(input_ids=ids[:, :-keep], attention_mask=attention[:, :-keep], mm_token_type_ids=vision["mm_token_type_ids"][:, :-keep], pixel_values=vision["pixel_values"], image_grid_thw=vision["image_grid_thw"])
+    asked = prompts_of(ids, attention, keep, vision)
     a, b = (m.generate(**asked, max_new_tokens=8, do_sample=False, pad_token_id=0) for m in (vlm.load(start).model, prefix.share_prompt(vlm.load(start).model)))
     assert torch.equal(a, b)
 
@@ -421,7 +426,7 @@ def test_a_copy_of_the_model_answers_for_itself(start, data):
     plain = vlm.load(start)
     plain.model.load_state_dict(other.state_dict())
     ids, attention, keep, _, vision = batch(plain, np.random.default_rng(1), 2, 2, 1, 4)
-    asked = dict(input_ids=ids[:, :-keep], attention_mask=attention[:, :-keep], mm_token_type_ids=vision["mm_token_type_ids"][:, :-keep], pixel_values=vision["pixel_values"], image_grid_thw=vision["image_grid_thw"])
+    asked = prompts_of(ids, attention, keep, vision)
     a, b, before = (m.generate(**asked, max_new_tokens=8, do_sample=False, pad_token_id=0) for m in (plain.model, other, shared))
     assert torch.equal(a, b) and not torch.equal(a, before)
 
@@ -474,7 +479,7 @@ def test_groups_without_spread_can_be_skipped(start, data, tmp_path, skip):
 
 
 @pytest.mark.parametrize("micro", [8, 2])
-def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, micro):
+def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, monkeypatch, micro):
     "The first group earns nothing twice: it is drawn two times more, the other stays; every number belongs to the answer that it stands beside."
     calls = []
     def late(completions, **columns):
@@ -484,14 +489,13 @@ def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, micro
     it.model.train()
     it.current_gradient_accumulation_steps = 8 // micro
     rows = [r for i in range(2) for r in [dict(train.grpo_rows(data)[i])] * 4]
-    first, sample = [], GRPOTrainer._generate_and_score_completions
-    def kept(self, inputs): first.append(sample(self, inputs)); return first[-1]
-    GRPOTrainer._generate_and_score_completions = kept
-    try: out = it._generate_and_score_completions(rows)
-    finally: GRPOTrainer._generate_and_score_completions = sample
+    drawn, sample = [], GRPOTrainer._generate_and_score_completions
+    def kept(self, inputs): drawn.append(sample(self, inputs)); return drawn[-1]
+    monkeypatch.setattr(GRPOTrainer, "_generate_and_score_completions", kept)
+    out = it._generate_and_score_completions(rows)
     assert calls == [8, 4, 4] and it._metrics["train"]["resampled"] == it._metrics["train"]["frac_reward_zero_std"] == [.5]
     text = lambda b: [i[m.bool()].tolist() for i, m in zip(b["completion_ids"], b["completion_mask"])]
-    assert text(out) == text(first[2]) + text(first[0])[4:] != text(first[0])
+    assert text(out) == text(drawn[2]) + text(drawn[0])[4:] != text(drawn[0])
     assert out["num_items_in_batch"] == out["completion_mask"].sum() and (out["advantages"].view(2, 4).std(1) > 0).all()
     whole, mask = (torch.cat([out[f"prompt_{k}"], out[f"completion_{k}"]], 1) for k in ("ids", "mask"))
     vision = {k: out[k] for k in ("pixel_values", "image_grid_thw", "mm_token_type_ids", "num_images")}
@@ -584,7 +588,7 @@ def test_what_is_done_leaves_memory_at_once(start, data, tmp_path, monkeypatch):
     ids, attention, keep, mask, vision = batch(model, np.random.default_rng(0), 2, 3, 1, 6)
     gc.collect(); gc.disable()
     try:
-        model.model.generate(input_ids=ids[:, :-keep], attention_mask=attention[:, :-keep], pixel_values=vision["pixel_values"], image_grid_thw=vision["image_grid_thw"], mm_token_type_ids=vision["mm_token_type_ids"][:, :-keep], max_new_tokens=4, pad_token_id=0)
+        model.model.generate(**prompts_of(ids, attention, keep, vision), max_new_tokens=4, pad_token_id=0)
         with torch.no_grad(): it._get_per_token_logps_and_entropies(model.model, ids, attention, keep, **vision)
         scores(it, model, (ids, attention, keep, mask, vision))
         assert len(layers) >= 12 and not any(r() is not None for r in layers)
