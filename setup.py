@@ -1,4 +1,5 @@
 """Reads settings.ini, the one place for name, version and requirements, and puts data/ into the wheel as globe/data."""
+
 from configparser import ConfigParser
 from pathlib import Path
 import shutil
@@ -18,7 +19,13 @@ class BuildWithData(build_py):
         super().run()
         if self.editable_mode:
             return
-        for file in [*(Path("data") / f"{name}.csv" for name in ("cities", "datasets", "oracle", "published", "readings")), *Path("data/naturalearth").iterdir()]:
+        for file in [
+            *(
+                Path("data") / f"{name}.csv"
+                for name in ("cities", "datasets", "oracle", "published", "readings")
+            ),
+            *Path("data/naturalearth").iterdir(),
+        ]:
             target = Path(self.build_lib) / "globe" / file
             target.parent.mkdir(parents=True, exist_ok=True)
             if file.is_file():

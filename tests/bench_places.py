@@ -1,7 +1,8 @@
 """Speed of the gazetteer beside what people use today, in one run: `reverse_geocoder` for labels, geopy for distances. `make bench` calls it.
 
-    pip install reverse_geocoder==1.5.1 geopy==2.4.1
-    python tests/bench_places.py [--points 100000] [--repeats 3] [--out figures/bench_places.csv]"""
+pip install reverse_geocoder==1.5.1 geopy==2.4.1
+python tests/bench_places.py [--points 100000] [--repeats 3] [--out figures/bench_places.csv]"""
+
 import argparse, statistics, time
 
 import numpy as np, pandas as pd
@@ -13,35 +14,74 @@ def median(work, repeats):
     "(last result, median seconds); the first call warms up."
     seconds, out = [], work()
     for _ in range(repeats):
-        start = time.perf_counter(); out = work()
+        start = time.perf_counter()
+        out = work()
         seconds.append(time.perf_counter() - start)
     return out, statistics.median(seconds)
 
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--points", type=int, default=100_000); p.add_argument("--repeats", type=int, default=3); p.add_argument("--out", default="figures/bench_places.csv")
+    p.add_argument("--points", type=int, default=100_000)
+    p.add_argument("--repeats", type=int, default=3)
+    p.add_argument("--out", default="figures/bench_places.csv")
     a = p.parse_args()
     import geopy.distance, reverse_geocoder
-    start = time.perf_counter(); g = places.gazetteer(); loaded = time.perf_counter() - start
+
+    start = time.perf_counter()
+    g = places.gazetteer()
+    loaded = time.perf_counter() - start
     rng = np.random.default_rng(0)
     rows = rng.integers(len(g.lat), size=a.points)  # near cities, as photographs are
-    lat, lon = g.lat[rows] + rng.normal(0, .05, a.points), (g.lon[rows] + rng.normal(0, .05, a.points) + 180) % 360 - 180
+    lat, lon = (
+        g.lat[rows] + rng.normal(0, 0.05, a.points),
+        (g.lon[rows] + rng.normal(0, 0.05, a.points) + 180) % 360 - 180,
+    )
     lat = lat.clip(-90, 90)
     ours, seconds = median(lambda: places.nearest(lat, lon), a.repeats)
     coder = reverse_geocoder.RGeocoder(mode=1, verbose=False)
     theirs, their_seconds = median(lambda: coder.query(list(zip(lat, lon))), a.repeats)
     same = np.mean(ours.country_code == [t["cc"] for t in theirs])
-    table = [dict(what=f"nearest place of {a.points:,} points", ours=seconds, other="reverse_geocoder 1.5.1 (cities of 1,000)", seconds=their_seconds, ratio=their_seconds / seconds, agreement=f"same country {same:.4f}")]
+    table = [
+        dict(
+            what=f"nearest place of {a.points:,} points",
+            ours=seconds,
+            other="reverse_geocoder 1.5.1 (cities of 1,000)",
+            seconds=their_seconds,
+            ratio=their_seconds / seconds,
+            agreement=f"same country {same:.4f}",
+        )
+    ]
     n = min(a.points, 20_000)
     x, y = slice(0, n), slice(a.points - n, a.points)
     for model, theirs_of in (("sphere", geopy.distance.great_circle), ("wgs84", geopy.distance.geodesic)):
         km, seconds = median(lambda: places.distance_km(lat[x], lon[x], lat[y], lon[y], model), a.repeats)
-        their_km, their_seconds = median(lambda: np.array([theirs_of(p, q).km for p, q in zip(zip(lat[x], lon[x]), zip(lat[y], lon[y]))]), 1)
-        table.append(dict(what=f"{n:,} distances, {model}", ours=seconds, other=f"geopy {theirs_of.__name__}", seconds=their_seconds, ratio=their_seconds / seconds, agreement=f"largest relative difference {np.max(abs(km - their_km) / their_km.clip(1e-3)):.1e}"))
+        their_km, their_seconds = median(
+            lambda: np.array([theirs_of(p, q).km for p, q in zip(zip(lat[x], lon[x]), zip(lat[y], lon[y]))]),
+            1,
+        )
+        table.append(
+            dict(
+                what=f"{n:,} distances, {model}",
+                ours=seconds,
+                other=f"geopy {theirs_of.__name__}",
+                seconds=their_seconds,
+                ratio=their_seconds / seconds,
+                agreement=f"largest relative difference {np.max(abs(km - their_km) / their_km.clip(1e-3)):.1e}",
+            )
+        )
     names, codes = [g.name[r] for r in rows[:20_000]], [g.codes[g.code[r]] for r in rows[:20_000]]
     _, seconds = median(lambda: [places.locate(n, c) for n, c in zip(names, codes)], a.repeats)
-    table.append(dict(what="20,000 names looked up", ours=seconds, other="–", seconds=np.nan, ratio=np.nan, agreement=f"{20_000 / seconds:,.0f} look-ups/s; index loaded in {loaded:.2f} s"))
+    table.append(
+        dict(
+            what="20,000 names looked up",
+            ours=seconds,
+            other="–",
+            seconds=np.nan,
+            ratio=np.nan,
+            agreement=f"{20_000 / seconds:,.0f} look-ups/s; index loaded in {loaded:.2f} s",
+        )
+    )
     table = pd.DataFrame(table)
     table.to_csv(a.out, index=False)
     print(table.to_string(index=False, float_format="%.3g"))

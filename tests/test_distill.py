@@ -1,4 +1,5 @@
 """Answers are asked for once, survive whatever happens, and a bad endpoint costs nothing but time."""
+
 import base64, io, json, os, shutil, signal, socket, struct, subprocess, sys, threading, time, urllib.request, zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -7,31 +8,78 @@ from datasets import Dataset, Features, Image, Value
 from filelock import FileLock
 from PIL import Image as PIL
 
-from globe.distill import (LARGEST, STRIKES, Answers, CoordinateTeacher, EndpointTeacher, SimulatedTeacher, VLMTeacher, answer_files, distill, from_text, judgement, judgements, key, mend,
-                           ray_distill, records, reply_text)
+from globe.distill import (
+    LARGEST,
+    STRIKES,
+    Answers,
+    CoordinateTeacher,
+    EndpointTeacher,
+    SimulatedTeacher,
+    VLMTeacher,
+    answer_files,
+    distill,
+    from_text,
+    judgement,
+    judgements,
+    key,
+    mend,
+    ray_distill,
+    records,
+    reply_text,
+)
 from globe.postcards import postcards
 from globe.vlm import load, student
 
-ANSWER = "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\nlocalizability: 0.9\n</answer>"
-FEATURES = Features(dict(id=Value("string"), image=Image(), lat=Value("float64"), lon=Value("float64"), city=Value("string"), country=Value("string"), country_code=Value("string")))
+ANSWER = (
+    "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\nlocalizability: 0.9\n</answer>"
+)
+FEATURES = Features(
+    dict(
+        id=Value("string"),
+        image=Image(),
+        lat=Value("float64"),
+        lon=Value("float64"),
+        city=Value("string"),
+        country=Value("string"),
+        country_code=Value("string"),
+    )
+)
 
 
-def photo(i): return dict(id=f"p{i}", image=PIL.new("RGB", (32, 24), (i % 255, 99, 9)), lat=48.86, lon=2.35, city="Paris", country="France", country_code="FR")
+def photo(i):
+    return dict(
+        id=f"p{i}",
+        image=PIL.new("RGB", (32, 24), (i % 255, 99, 9)),
+        lat=48.86,
+        lon=2.35,
+        city="Paris",
+        country="France",
+        country_code="FR",
+    )
 
 
-def photos(n): return Dataset.from_list([photo(i) for i in range(n)], features=FEATURES)
+def photos(n):
+    return Dataset.from_list([photo(i) for i in range(n)], features=FEATURES)
 
 
-def lines(path): return [json.loads(l) for l in path.read_bytes().split(b"\n") if l]
+def lines(path):
+    return [json.loads(l) for l in path.read_bytes().split(b"\n") if l]
 
 
-def ids(path): return [r["id"] for r in lines(path)]
+def ids(path):
+    return [r["id"] for r in lines(path)]
 
 
 class Counting(SimulatedTeacher):
     "Remembers whom it was asked about."
-    def __init__(self, *a, **k): super().__init__(*a, **k); self.asked = []
-    def answer(self, row): self.asked.append(row["id"]); return super().answer(row)
+
+    def __init__(self, *a, **k):
+        super().__init__(*a, **k)
+        self.asked = []
+
+    def answer(self, row):
+        self.asked.append(row["id"])
+        return super().answer(row)
 
 
 # --- never twice, never lost ---
@@ -47,27 +95,34 @@ distill(photos(120), [Slow("simulated-a")], {out!r}, progress=False)
 
 
 def test_kill_9_in_the_middle_loses_and_doubles_nothing(tmp_path):
-    path = tmp_path/"simulated-a.jsonl"
+    path = tmp_path / "simulated-a.jsonl"
     code = SLOW.format(tests=os.path.dirname(__file__), out=str(tmp_path))
     run = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     try:
         until = time.time() + 120
-        while run.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 20) and time.time() < until: time.sleep(.005)
+        while (
+            run.poll() is None
+            and (not path.exists() or path.read_bytes().count(b"\n") < 20)
+            and time.time() < until
+        ):
+            time.sleep(0.005)
         assert run.poll() is None, "the run ended before it could be killed"
-    finally: os.killpg(run.pid, signal.SIGKILL); run.wait()
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
     before = path.read_bytes()
     assert 20 <= before.count(b"\n") < 120
     teacher = Counting("simulated-a")
     distill(photos(120), [teacher], tmp_path, progress=False)
     assert sorted(ids(path)) == sorted(f"p{i}" for i in range(120))
     assert len(teacher.asked) == 120 - before.count(b"\n")
-    distill(photos(120), [SimulatedTeacher("simulated-a")], tmp_path/"whole", progress=False)
-    assert path.read_bytes() == (tmp_path/"whole"/"simulated-a.jsonl").read_bytes()
+    distill(photos(120), [SimulatedTeacher("simulated-a")], tmp_path / "whole", progress=False)
+    assert path.read_bytes() == (tmp_path / "whole" / "simulated-a.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("cut", [1, 7, 150, 333, 334, 1000])
 def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(tmp_path, cut):
-    path = tmp_path/"simulated-a.jsonl"
+    path = tmp_path / "simulated-a.jsonl"
     distill(photos(6), [SimulatedTeacher()], tmp_path, progress=False)
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
@@ -75,22 +130,29 @@ def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(tmp_path, cut):
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("rubbish", [b"null\n", b"[1]\n", b"{}\n", b"\x00\xff\xfe\n", b'{"id": "p0", "error": ""}', b"\n"])
+@pytest.mark.parametrize(
+    "rubbish", [b"null\n", b"[1]\n", b"{}\n", b"\x00\xff\xfe\n", b'{"id": "p0", "error": ""}', b"\n"]
+)
 def test_rubbish_in_the_file_is_dropped(tmp_path, rubbish):
-    path = tmp_path/"t.jsonl"
-    path.write_bytes(rubbish + json.dumps(dict(id="p1", error="")).encode() + b"\n" if rubbish.endswith(b"\n") else rubbish)
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(
+        rubbish + json.dumps(dict(id="p1", error="")).encode() + b"\n" if rubbish.endswith(b"\n") else rubbish
+    )
     assert list(mend(path)) == ([key("p1")] if rubbish.endswith(b"\n") else [])
     assert path.read_bytes() in (b"", b'{"id": "p1", "error": ""}\n')
 
 
 def test_failed_answers_are_asked_again_and_only_those(tmp_path):
     class Moody(Counting):
-        def answer(self, row): r = super().answer(row); return r | dict(error="HTTP 500") if row["id"] == "p2" else r
+        def answer(self, row):
+            r = super().answer(row)
+            return r | dict(error="HTTP 500") if row["id"] == "p2" else r
+
     assert distill(photos(5), [Moody()], tmp_path, progress=False).failed.tolist() == [1]
     better = Counting()
     distill(photos(5), [better], tmp_path, progress=False)
     assert better.asked == ["p2"]
-    assert sorted(ids(tmp_path/"simulated-a.jsonl")) == [f"p{i}" for i in range(5)]
+    assert sorted(ids(tmp_path / "simulated-a.jsonl")) == [f"p{i}" for i in range(5)]
 
 
 def test_more_photos_later_cost_only_themselves(tmp_path):
@@ -103,45 +165,85 @@ def test_more_photos_later_cost_only_themselves(tmp_path):
 def test_a_broken_picture_is_a_record_with_an_error(tmp_path):
     rows = [photo(i) for i in range(3)]
     rows[1]["image"] = dict(bytes=b"\xff\xd8 not a picture", path=None)
-    distill(Dataset.from_list(rows, features=FEATURES), [SimulatedTeacher(), CoordinateTeacher()], tmp_path, progress=False)
+    distill(
+        Dataset.from_list(rows, features=FEATURES),
+        [SimulatedTeacher(), CoordinateTeacher()],
+        tmp_path,
+        progress=False,
+    )
     for name in ["simulated-a", "simulated-coordinates"]:
-        got = {r["id"]: r["error"] for r in lines(tmp_path/f"{name}.jsonl")}
+        got = {r["id"]: r["error"] for r in lines(tmp_path / f"{name}.jsonl")}
         assert len(got) == 3 and got["p1"].startswith("picture:") and not got["p0"] + got["p2"]
 
 
 def png(side):
     "A picture that says it is `side` pixels wide and high, and is not."
-    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    chunk = lambda kind, data: (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    )
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
-@pytest.mark.parametrize("image, why", [(dict(bytes=png(60_000), path=None), "decompression bomb"), (None, "there is none")])
+@pytest.mark.parametrize(
+    "image, why", [(dict(bytes=png(60_000), path=None), "decompression bomb"), (None, "there is none")]
+)
 def test_a_bomb_and_a_missing_picture_are_records_with_an_error(tmp_path, image, why):
     rows = [photo(i) for i in range(3)]
     rows[1]["image"] = image
-    with Server() as s: counts = distill(Dataset.from_list(rows, features=FEATURES), [s.teacher(), SimulatedTeacher()], tmp_path, progress=False)
+    with Server() as s:
+        counts = distill(
+            Dataset.from_list(rows, features=FEATURES),
+            [s.teacher(), SimulatedTeacher()],
+            tmp_path,
+            progress=False,
+        )
     assert counts.failed.tolist() == [1, 1] and len(s.seen) == 2
-    assert all(r["error"].startswith("picture:") == (why in r["error"]) == (r["id"] == "p1") for r in records(tmp_path))
+    assert all(
+        r["error"].startswith("picture:") == (why in r["error"]) == (r["id"] == "p1")
+        for r in records(tmp_path)
+    )
 
 
 def test_two_runs_on_one_file_do_not_mix(tmp_path):
-    with FileLock(tmp_path/"simulated-a.jsonl.lock"), pytest.raises(RuntimeError, match="another run"):
+    with FileLock(tmp_path / "simulated-a.jsonl.lock"), pytest.raises(RuntimeError, match="another run"):
         distill(photos(1), [SimulatedTeacher()], tmp_path, progress=False)
 
 
-@pytest.mark.parametrize("first, second, fits", [(None, (1, 2), False), ((1, 2), None, False), ((1, 2), (2, 12), False), ((1, 2), (2, 2), True)])
-def test_runs_of_another_division_are_refused_and_other_shards_of_the_same_are_not(tmp_path, first, second, fits):
+@pytest.mark.parametrize(
+    "first, second, fits",
+    [(None, (1, 2), False), ((1, 2), None, False), ((1, 2), (2, 12), False), ((1, 2), (2, 2), True)],
+)
+def test_runs_of_another_division_are_refused_and_other_shards_of_the_same_are_not(
+    tmp_path, first, second, fits
+):
     go, here = threading.Event(), threading.Event()
+
     class Waiting(SimulatedTeacher):
-        def answer(self, row): here.set(); go.wait(60); return super().answer(row)
-    run = threading.Thread(target=distill, args=(photos(20), [Waiting()], tmp_path, False, first)); run.start()
+        def answer(self, row):
+            here.set()
+            go.wait(60)
+            return super().answer(row)
+
+    run = threading.Thread(target=distill, args=(photos(20), [Waiting()], tmp_path, False, first))
+    run.start()
     try:
         assert here.wait(60)
-        if fits: distill(photos(20), [SimulatedTeacher()], tmp_path, False, second)
+        if fits:
+            distill(photos(20), [SimulatedTeacher()], tmp_path, False, second)
         else:
-            with pytest.raises(RuntimeError, match="another division of the same photos"): distill(photos(20), [SimulatedTeacher()], tmp_path, False, second)
-        distill(photos(20), [SimulatedTeacher("simulated-b")], tmp_path, False, second)  # another teacher is nobody's business
-    finally: go.set(); run.join()
+            with pytest.raises(RuntimeError, match="another division of the same photos"):
+                distill(photos(20), [SimulatedTeacher()], tmp_path, False, second)
+        distill(
+            photos(20), [SimulatedTeacher("simulated-b")], tmp_path, False, second
+        )  # another teacher is nobody's business
+    finally:
+        go.set()
+        run.join()
     distill(photos(20), [SimulatedTeacher()], tmp_path, False, second)  # free again
     found = [r["id"] for p in answer_files(tmp_path)["simulated-a"] for r in lines(p)]
     assert len(found) == len(set(found))
@@ -161,222 +263,355 @@ except OSError as e: print(e)
 
 def test_a_full_disk_is_one_clear_line_and_no_torn_answer(tmp_path):
     code = FULL.format(tests=os.path.dirname(__file__), out=str(tmp_path))
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=os.environ | dict(HF_DATASETS_CACHE=str(tmp_path/"hf")))
-    assert "no space left for" in said.stdout and "free some and run the same command again" in said.stdout, said.stderr
-    path = tmp_path/"simulated-a.jsonl"
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | dict(HF_DATASETS_CACHE=str(tmp_path / "hf")),
+    )
+    assert "no space left for" in said.stdout and "free some and run the same command again" in said.stdout, (
+        said.stderr
+    )
+    path = tmp_path / "simulated-a.jsonl"
     assert 0 < path.stat().st_size <= 4000 and path.read_bytes().endswith(b"\n")
     distill(photos(40), [SimulatedTeacher("simulated-a")], tmp_path, progress=False)
     assert sorted(ids(path)) == sorted(f"p{i}" for i in range(40))
 
 
 def test_mending_on_a_full_disk_says_so_and_keeps_all(tmp_path, monkeypatch):
-    path = tmp_path/"simulated-a.jsonl"
+    path = tmp_path / "simulated-a.jsonl"
     distill(photos(4), [SimulatedTeacher()], tmp_path, progress=False)
     path.write_bytes(torn := path.read_bytes()[:-5])
-    def full(fd): raise OSError(28, "No space left on device")
+
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
     with monkeypatch.context() as m:
         m.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="no space left for .*simulated-a.jsonl: free some and run the same command again; what was there is safe"): mend(path)
-    assert path.read_bytes() == torn and not [p for p in tmp_path.iterdir() if p.name.startswith("simulated-a.jsonl") and p.suffix not in (".jsonl", ".lock")]
+        with pytest.raises(
+            OSError,
+            match="no space left for .*simulated-a.jsonl: free some and run the same command again; what was there is safe",
+        ):
+            mend(path)
+    assert path.read_bytes() == torn and not [
+        p
+        for p in tmp_path.iterdir()
+        if p.name.startswith("simulated-a.jsonl") and p.suffix not in (".jsonl", ".lock")
+    ]
     path.chmod(0o640)
     assert len(mend(path)) == 3 and path.stat().st_mode & 0o777 == 0o640
 
 
 def test_doubled_ids_and_names_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="ids are doubled"): distill(Dataset.from_list([photo(1), photo(1)], features=FEATURES), [SimulatedTeacher()], tmp_path)
-    with pytest.raises(ValueError, match="share a name"): distill(photos(1), [SimulatedTeacher(), SimulatedTeacher()], tmp_path)
-    with pytest.raises(FileNotFoundError, match="run `distill` first"): judgements(tmp_path)
+    with pytest.raises(ValueError, match="ids are doubled"):
+        distill(Dataset.from_list([photo(1), photo(1)], features=FEATURES), [SimulatedTeacher()], tmp_path)
+    with pytest.raises(ValueError, match="share a name"):
+        distill(photos(1), [SimulatedTeacher(), SimulatedTeacher()], tmp_path)
+    with pytest.raises(FileNotFoundError, match="run `distill` first"):
+        judgements(tmp_path)
 
 
 def test_simulated_answers_depend_on_teacher_and_photo_only(tmp_path):
-    distill(photos(8), [SimulatedTeacher()], tmp_path/"a", progress=False)
-    distill(photos(8).select([5, 2, 7]), [SimulatedTeacher()], tmp_path/"b", progress=False)
-    a, b = ({r["id"]: r for r in lines(tmp_path/k/"simulated-a.jsonl")} for k in "ab")
+    distill(photos(8), [SimulatedTeacher()], tmp_path / "a", progress=False)
+    distill(photos(8).select([5, 2, 7]), [SimulatedTeacher()], tmp_path / "b", progress=False)
+    a, b = ({r["id"]: r for r in lines(tmp_path / k / "simulated-a.jsonl")} for k in "ab")
     assert b == {i: a[i] for i in ["p5", "p2", "p7"]}
 
 
 # --- shards ---
 
-def by_id(rows): return sorted(rows, key=lambda r: r["id"])
+
+def by_id(rows):
+    return sorted(rows, key=lambda r: r["id"])
 
 
 def test_shards_cover_every_photo_once_in_any_order(tmp_path):
-    distill(photos(60), [SimulatedTeacher()], tmp_path/"whole", progress=False)
-    asked = [distill(photos(60), [SimulatedTeacher()], tmp_path/"parts", progress=False, shard=(i, 4)).asked[0] for i in (3, 1, 4, 2)]
-    assert sum(asked) == 60 and min(asked) > 5 and len(answer_files(tmp_path/"parts")["simulated-a"]) == 4
-    assert by_id(records(tmp_path/"parts")) == by_id(records(tmp_path/"whole"))
-    more = [set(ids(p)) for p in answer_files(tmp_path/"parts")["simulated-a"]]
-    distill(photos(90), [SimulatedTeacher()], tmp_path/"parts", progress=False, shard=(1, 4))
-    assert more[0] <= set(ids(answer_files(tmp_path/"parts")["simulated-a"][0])), "a photo stays in its shard when others are added"
+    distill(photos(60), [SimulatedTeacher()], tmp_path / "whole", progress=False)
+    asked = [
+        distill(photos(60), [SimulatedTeacher()], tmp_path / "parts", progress=False, shard=(i, 4)).asked[0]
+        for i in (3, 1, 4, 2)
+    ]
+    assert sum(asked) == 60 and min(asked) > 5 and len(answer_files(tmp_path / "parts")["simulated-a"]) == 4
+    assert by_id(records(tmp_path / "parts")) == by_id(records(tmp_path / "whole"))
+    more = [set(ids(p)) for p in answer_files(tmp_path / "parts")["simulated-a"]]
+    distill(photos(90), [SimulatedTeacher()], tmp_path / "parts", progress=False, shard=(1, 4))
+    assert more[0] <= set(ids(answer_files(tmp_path / "parts")["simulated-a"][0])), (
+        "a photo stays in its shard when others are added"
+    )
 
 
 def test_another_division_pays_for_nothing_twice(tmp_path):
     distill(photos(40), [SimulatedTeacher()], tmp_path, progress=False, shard=(2, 4))
     first = len(list(records(tmp_path)))
-    asked = [distill(photos(40), [SimulatedTeacher()], tmp_path, progress=False, shard=s).asked[0] for s in [(1, 3), (2, 3), (3, 3), None]]
+    asked = [
+        distill(photos(40), [SimulatedTeacher()], tmp_path, progress=False, shard=s).asked[0]
+        for s in [(1, 3), (2, 3), (3, 3), None]
+    ]
     assert sum(asked) == 40 - first and asked[-1] == 0 and len(list(records(tmp_path))) == 40
 
 
 def test_a_failure_in_one_file_does_not_hide_the_answer_in_another(tmp_path):
     bad = judgement("p0", "simulated-a", error="HTTP 500")
-    (tmp_path/"simulated-a.shard-1-of-2.jsonl").write_text(json.dumps(bad) + "\n")
-    (tmp_path/"simulated-a.shard-1-of-3.jsonl").write_text(json.dumps(from_text("p0", "simulated-a", ANSWER)) + "\n")
+    (tmp_path / "simulated-a.shard-1-of-2.jsonl").write_text(json.dumps(bad) + "\n")
+    (tmp_path / "simulated-a.shard-1-of-3.jsonl").write_text(
+        json.dumps(from_text("p0", "simulated-a", ANSWER)) + "\n"
+    )
     from globe.validate import by_photo
-    for source in (list(records(tmp_path)), list(records(tmp_path))[::-1], tmp_path): assert by_photo(source)[0]["p0"]["simulated-a"]["city"] == "Helsinki"
+
+    for source in (list(records(tmp_path)), list(records(tmp_path))[::-1], tmp_path):
+        assert by_photo(source)[0]["p0"]["simulated-a"]["city"] == "Helsinki"
 
 
 def test_answers_are_found_on_disk_whatever_the_files(tmp_path):
     teachers = [SimulatedTeacher(), CoordinateTeacher()]
-    for i in (1, 2, 3): distill(photos(30), teachers[:1], tmp_path, progress=False, shard=(i, 3))
+    for i in (1, 2, 3):
+        distill(photos(30), teachers[:1], tmp_path, progress=False, shard=(i, 3))
     distill(photos(20), teachers[1:], tmp_path, progress=False)
     answers, wanted = Answers(tmp_path), {}
-    for r in records(tmp_path): wanted.setdefault(r["id"], {})[r["teacher"]] = r
-    assert len(answers) == 30 and set(answers) == set(wanted) and all(answers[i] == wanted[i] for i in wanted) and answers.get("p99", {}) == {}
-    assert list(answers["p25"]) == ["simulated-a"] and set(Answers(tmp_path, ["simulated-coordinates"])["p3"]) == {"simulated-coordinates"}
+    for r in records(tmp_path):
+        wanted.setdefault(r["id"], {})[r["teacher"]] = r
+    assert (
+        len(answers) == 30
+        and set(answers) == set(wanted)
+        and all(answers[i] == wanted[i] for i in wanted)
+        and answers.get("p99", {}) == {}
+    )
+    assert list(answers["p25"]) == ["simulated-a"] and set(
+        Answers(tmp_path, ["simulated-coordinates"])["p3"]
+    ) == {"simulated-coordinates"}
 
 
 def test_a_torn_line_is_no_answer_and_hides_none(tmp_path):
     distill(photos(5), [SimulatedTeacher()], tmp_path, progress=False)
-    path = tmp_path/"simulated-a.jsonl"
+    path = tmp_path / "simulated-a.jsonl"
     path.write_bytes(path.read_bytes()[:-60])
     assert len(list(records(tmp_path))) == len(Answers(tmp_path)) == 4 and "p4" not in Answers(tmp_path)
 
 
-@pytest.mark.parametrize("odd", [b"null\n", b"{}\n", b'{"id": "p9"}\n', b'{"id": ["p9"], "error": ""}\n', b"[" * 100_000 + b"\n", b"\xff\n", b"7\n"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"null\n",
+        b"{}\n",
+        b'{"id": "p9"}\n',
+        b'{"id": ["p9"], "error": ""}\n',
+        b"[" * 100_000 + b"\n",
+        b"\xff\n",
+        b"7\n",
+    ],
+)
 def test_all_readers_pass_over_the_same_lines(tmp_path, odd):
     distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False)
-    path = tmp_path/"simulated-a.jsonl"
+    path = tmp_path / "simulated-a.jsonl"
     path.write_bytes(odd + path.read_bytes() + odd)
-    assert len(list(records(tmp_path))) == len(Answers(tmp_path)) == len(list(Answers(tmp_path))) == 3 and Answers(tmp_path)["p2"]["simulated-a"]["id"] == "p2"
-    assert distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False).asked.tolist() == [0] and len(lines(path)) == 3
+    assert (
+        len(list(records(tmp_path))) == len(Answers(tmp_path)) == len(list(Answers(tmp_path))) == 3
+        and Answers(tmp_path)["p2"]["simulated-a"]["id"] == "p2"
+    )
+    assert (
+        distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False).asked.tolist() == [0]
+        and len(lines(path)) == 3
+    )
 
 
 def test_answers_that_were_mended_meanwhile_are_not_mixed_up(tmp_path):
-    path = tmp_path/"m.jsonl"
-    said = [json.dumps(judgement("p0", "m", error="HTTP 500")), *(json.dumps(judgement(f"p{i}", "m", text="t")) for i in (1, 2))]
+    path = tmp_path / "m.jsonl"
+    said = [
+        json.dumps(judgement("p0", "m", error="HTTP 500")),
+        *(json.dumps(judgement(f"p{i}", "m", text="t")) for i in (1, 2)),
+    ]
     path.write_text("\n".join([said[0].ljust(len(said[1])), *said[1:]]) + "\n")
-    answers = Answers(tmp_path); mend(path)
+    answers = Answers(tmp_path)
+    mend(path)
     for i in ("p1", "p2"):
-        with pytest.raises(RuntimeError, match="has changed since it was read"): answers[i]
+        with pytest.raises(RuntimeError, match="has changed since it was read"):
+            answers[i]
     assert Answers(tmp_path)["p1"]["m"]["id"] == "p1"
 
 
 def test_an_answer_to_an_older_prompt_is_asked_for_again_and_kept_aside(tmp_path):
-    said = [from_text("p0", "org_Model-7B", ANSWER, prompt="teacher-0"), from_text("p1", "org_Model-7B", ANSWER, prompt="teacher-1"), from_text("p2", "org_Model-7B", ANSWER)]
+    said = [
+        from_text("p0", "org_Model-7B", ANSWER, prompt="teacher-0"),
+        from_text("p1", "org_Model-7B", ANSWER, prompt="teacher-1"),
+        from_text("p2", "org_Model-7B", ANSWER),
+    ]
     del said[2]["prompt"]
-    path = tmp_path/"org_Model-7B.jsonl"
+    path = tmp_path / "org_Model-7B.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in said))
-    shutil.copy(path, tmp_path/"org_Model-7B.shard-1-of-1.jsonl")  # of another division
+    shutil.copy(path, tmp_path / "org_Model-7B.shard-1-of-1.jsonl")  # of another division
     with Server() as s:
-        for asked in (1, 0): assert distill(photos(3), [s.teacher()], tmp_path, progress=False).asked.tolist() == [asked]
-    assert len(s.seen) == 1 and ids(tmp_path/"org_Model-7B.jsonl.older") == ["p0"]
-    assert {r["id"]: r.get("prompt") for r in records(tmp_path)} == dict(p0="teacher-1", p1="teacher-1", p2=None) and Answers(tmp_path)["p0"]["org_Model-7B"]["prompt"] == "teacher-1"
+        for asked in (1, 0):
+            assert distill(photos(3), [s.teacher()], tmp_path, progress=False).asked.tolist() == [asked]
+    assert len(s.seen) == 1 and ids(tmp_path / "org_Model-7B.jsonl.older") == ["p0"]
+    assert {r["id"]: r.get("prompt") for r in records(tmp_path)} == dict(
+        p0="teacher-1", p1="teacher-1", p2=None
+    ) and Answers(tmp_path)["p0"]["org_Model-7B"]["prompt"] == "teacher-1"
 
 
 def test_a_shard_that_is_not_there_is_refused(tmp_path):
     for shard in [(0, 4), (5, 4)]:
-        with pytest.raises(ValueError, match="counted from 1"): distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False, shard=shard)
+        with pytest.raises(ValueError, match="counted from 1"):
+            distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False, shard=shard)
 
 
 def test_two_workers_of_a_ray_cluster_answer_every_photo(tmp_path):
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
-    photos(30).save_to_disk(tmp_path/"photos")
-    source, out = str(tmp_path/"photos"), str(tmp_path/"out")
+    photos(30).save_to_disk(tmp_path / "photos")
+    source, out = str(tmp_path / "photos"), str(tmp_path / "out")
 
     def load():
         from datasets import load_from_disk
+
         return load_from_disk(source)
 
     def teachers():
         from globe.distill import SimulatedTeacher
+
         return [SimulatedTeacher()]
 
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)
     try:
         first, again = ray_distill(load, teachers, out, shards=4), ray_distill(load, teachers, out, shards=4)
-    finally: ray.shutdown()
+    finally:
+        ray.shutdown()
     assert first.asked.sum() == 30 and again.asked.sum() == 0 and sorted(first["shard"]) == [1, 2, 3, 4]
-    distill(photos(30), [SimulatedTeacher()], tmp_path/"whole", progress=False)
-    assert by_id(records(out)) == by_id(records(tmp_path/"whole"))
+    distill(photos(30), [SimulatedTeacher()], tmp_path / "whole", progress=False)
+    assert by_id(records(out)) == by_id(records(tmp_path / "whole"))
 
 
 # --- a real server that behaves badly ---
 
+
 class Server:
     "Speaks OpenAI's protocol; `plan` names what each request meets, then all is well."
+
     def __init__(self, *plan):
-        self.plan, self.seen, self.heads, self.open, self.most, self.lock = list(plan), [], [], 0, 0, threading.Lock()
+        self.plan, self.seen, self.heads, self.open, self.most, self.lock = (
+            list(plan),
+            [],
+            [],
+            0,
+            0,
+            threading.Lock(),
+        )
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *a): pass
+            def log_message(self, *a):
+                pass
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with outer.lock:
-                    outer.seen.append(body); outer.heads.append(dict(self.headers)); outer.open += 1
+                    outer.seen.append(body)
+                    outer.heads.append(dict(self.headers))
+                    outer.open += 1
                     outer.most = max(outer.most, outer.open)
                     what = outer.plan.pop(0) if outer.plan else "ok"
-                try: outer.behave(self, what)
-                except OSError: pass
+                try:
+                    outer.behave(self, what)
+                except OSError:
+                    pass
                 finally:
-                    with outer.lock: outer.open -= 1
+                    with outer.lock:
+                        outer.open -= 1
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
 
     def behave(self, h, what):
-        reply = lambda **choice: json.dumps(dict(choices=[dict(message=dict(content=ANSWER)) | choice], usage=dict(prompt_tokens=900, completion_tokens=40))).encode()
+        reply = lambda **choice: json.dumps(
+            dict(
+                choices=[dict(message=dict(content=ANSWER)) | choice],
+                usage=dict(prompt_tokens=900, completion_tokens=40),
+            )
+        ).encode()
         good = reply(finish_reason="stop")
         code, body, kind, length, head = 200, good, "application/json", None, {}
-        if isinstance(what, int): code, body = what, b'{"error": "no, sk-secret-1234"}'
-        if what == "429 wait": code, body, head = 429, b"slow down", {"Retry-After": "0.3"}
-        if what == "half": body = good[:25]
-        if what == "cut": body, length = good[:25], len(good)
-        if what == "429 long": code, body, head = 429, b"slow down", {"Retry-After": "300"}
-        if isinstance(what, threading.Barrier): what.wait(30)
-        if what == "html": body, kind = b"<html>login</html>", "text/html"
-        if what == "empty": body = json.dumps(dict(choices=[])).encode()
-        if what == "gzip": head = {"Content-Encoding": "gzip"}  # which it is not
-        if what == "deep": body = b"[" * 100_000
-        if what == "huge": body = b'{"x": "' + b"a" * LARGEST + b'"}'
-        if what == "charset": kind = "text/html; charset=hex"
-        if what in ("length", "content_filter"): body = reply(message=dict(content=ANSWER[:30]), finish_reason=what)
-        if what == "null": body = json.dumps(dict(choices=[dict(message=dict(content=None))])).encode()
-        if what == "hang": time.sleep(1.2)
-        if what == "slow": time.sleep(.05)
+        if isinstance(what, int):
+            code, body = what, b'{"error": "no, sk-secret-1234"}'
+        if what == "429 wait":
+            code, body, head = 429, b"slow down", {"Retry-After": "0.3"}
+        if what == "half":
+            body = good[:25]
+        if what == "cut":
+            body, length = good[:25], len(good)
+        if what == "429 long":
+            code, body, head = 429, b"slow down", {"Retry-After": "300"}
+        if isinstance(what, threading.Barrier):
+            what.wait(30)
+        if what == "html":
+            body, kind = b"<html>login</html>", "text/html"
+        if what == "empty":
+            body = json.dumps(dict(choices=[])).encode()
+        if what == "gzip":
+            head = {"Content-Encoding": "gzip"}  # which it is not
+        if what == "deep":
+            body = b"[" * 100_000
+        if what == "huge":
+            body = b'{"x": "' + b"a" * LARGEST + b'"}'
+        if what == "charset":
+            kind = "text/html; charset=hex"
+        if what in ("length", "content_filter"):
+            body = reply(message=dict(content=ANSWER[:30]), finish_reason=what)
+        if what == "null":
+            body = json.dumps(dict(choices=[dict(message=dict(content=None))])).encode()
+        if what == "hang":
+            time.sleep(1.2)
+        if what == "slow":
+            time.sleep(0.05)
         h.send_response(code)
-        for k, v in (head | {"Content-Type": kind, "Content-Length": str(length or len(body))}).items(): h.send_header(k, v)
+        for k, v in (head | {"Content-Type": kind, "Content-Length": str(length or len(body))}).items():
+            h.send_header(k, v)
         h.end_headers()
         for i in range(0, len(body), step := 20 if what in ("drip", "slowly") else len(body)):
-            h.wfile.write(body[i:i + step])
-            if step == 20: time.sleep(.15)
-        if what == "cut": h.close_connection = True
+            h.wfile.write(body[i : i + step])
+            if step == 20:
+                time.sleep(0.15)
+        if what == "cut":
+            h.close_connection = True
 
-    def __enter__(self): threading.Thread(target=self.http.serve_forever, daemon=True).start(); return self
-    def __exit__(self, *a): self.http.shutdown(); self.http.server_close()
+    def __enter__(self):
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        return self
 
-    def teacher(self, **kw): return EndpointTeacher(self.url, "org/Model-7B", **(dict(backoff=.01, timeout=.5, concurrency=1) | kw))
+    def __exit__(self, *a):
+        self.http.shutdown()
+        self.http.server_close()
+
+    def teacher(self, **kw):
+        return EndpointTeacher(
+            self.url, "org/Model-7B", **(dict(backoff=0.01, timeout=0.5, concurrency=1) | kw)
+        )
 
 
-@pytest.mark.parametrize("trouble", [500, 503, 429, "half", "cut", "html", "empty", "null", "hang", "gzip", "deep", "huge", "drip"])
+@pytest.mark.parametrize(
+    "trouble", [500, 503, 429, "half", "cut", "html", "empty", "null", "hang", "gzip", "deep", "huge", "drip"]
+)
 def test_passing_trouble_is_tried_again(tmp_path, trouble):
     with Server(trouble, trouble) as s:
         counts = distill(photos(2), [s.teacher()], tmp_path, progress=False)
     assert counts.failed.tolist() == [0] and len(s.seen) == 4
-    assert [r["city"] for r in lines(tmp_path/"org_Model-7B.jsonl")] == ["Helsinki"] * 2
+    assert [r["city"] for r in lines(tmp_path / "org_Model-7B.jsonl")] == ["Helsinki"] * 2
 
 
 @pytest.mark.parametrize("trouble", ["gzip", "deep"])
 def test_odd_responses_that_last_are_recorded(tmp_path, trouble):
-    with Server(*[trouble] * 2) as s: counts = distill(photos(3), [s.teacher(tries=2)], tmp_path, progress=False)
-    assert counts.failed.tolist() == [1] and len(s.seen) == 4 and sorted(ids(tmp_path/"org_Model-7B.jsonl")) == ["p0", "p1", "p2"]
+    with Server(*[trouble] * 2) as s:
+        counts = distill(photos(3), [s.teacher(tries=2)], tmp_path, progress=False)
+    assert (
+        counts.failed.tolist() == [1]
+        and len(s.seen) == 4
+        and sorted(ids(tmp_path / "org_Model-7B.jsonl")) == ["p0", "p1", "p2"]
+    )
 
 
 def test_a_rubbish_charset_hides_no_answer(tmp_path):
-    with Server("charset") as s: assert distill(photos(1), [s.teacher()], tmp_path, progress=False).failed.tolist() == [0]
+    with Server("charset") as s:
+        assert distill(photos(1), [s.teacher()], tmp_path, progress=False).failed.tolist() == [0]
     assert len(s.seen) == 1
 
 
@@ -384,56 +619,81 @@ def test_a_rubbish_charset_hides_no_answer(tmp_path):
 def test_a_cut_or_filtered_answer_is_recorded_as_such_and_asked_for_again(tmp_path, reason, why):
     with Server(reason) as s:
         assert distill(photos(2), [s.teacher(max_tokens=7)], tmp_path, progress=False).failed.tolist() == [1]
-        assert len(s.seen) == 2 and s.seen[0]["max_tokens"] == 7 and why in next(r["error"] for r in records(tmp_path) if r["error"])
-        assert distill(photos(2), [s.teacher()], tmp_path, progress=False)[["asked", "failed"]].values.tolist() == [[1, 0]]
+        assert (
+            len(s.seen) == 2
+            and s.seen[0]["max_tokens"] == 7
+            and why in next(r["error"] for r in records(tmp_path) if r["error"])
+        )
+        assert distill(photos(2), [s.teacher()], tmp_path, progress=False)[
+            ["asked", "failed"]
+        ].values.tolist() == [[1, 0]]
 
 
 def test_the_pause_that_the_server_asks_for_is_kept(tmp_path):
     with Server("429 wait") as s:
         start = time.time()
         distill(photos(1), [s.teacher()], tmp_path, progress=False)
-    assert time.time() - start >= .3
+    assert time.time() - start >= 0.3
 
 
 def test_lasting_trouble_is_recorded_and_asked_again_alone(tmp_path):
     with Server("ok", *[500] * 2, "ok") as s:
         assert distill(photos(3), [s.teacher(tries=2)], tmp_path, progress=False).failed.tolist() == [1]
-        bad = [r for r in lines(tmp_path/"org_Model-7B.jsonl") if r["error"]]
+        bad = [r for r in lines(tmp_path / "org_Model-7B.jsonl") if r["error"]]
         assert len(bad) == 1 and bad[0]["error"].startswith("HTTP 500") and bad[0]["city"] == ""
         before = len(s.seen)
         assert distill(photos(3), [s.teacher()], tmp_path, progress=False).asked.tolist() == [1]
         assert len(s.seen) == before + 1
-    assert sorted(ids(tmp_path/"org_Model-7B.jsonl")) == ["p0", "p1", "p2"]
+    assert sorted(ids(tmp_path / "org_Model-7B.jsonl")) == ["p0", "p1", "p2"]
 
 
 def test_many_at_once_but_not_more(tmp_path):
     with Server(*["slow"] * 40) as s:
         distill(photos(40), [s.teacher(concurrency=5, timeout=5)], tmp_path, progress=False)
-    assert 2 <= s.most <= 5 and sorted(ids(tmp_path/"org_Model-7B.jsonl")) == sorted(f"p{i}" for i in range(40))
+    assert 2 <= s.most <= 5 and sorted(ids(tmp_path / "org_Model-7B.jsonl")) == sorted(
+        f"p{i}" for i in range(40)
+    )
 
 
 def test_the_key_is_sent_but_never_told(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-1234")
     with Server("ok", 500, 500, 401) as s:
         teacher = s.teacher(tries=2)
-        with pytest.raises(PermissionError) as refused: distill(photos(4), [teacher], tmp_path)
+        with pytest.raises(PermissionError) as refused:
+            distill(photos(4), [teacher], tmp_path)
     assert s.heads[0]["Authorization"] == "Bearer sk-secret-1234"
-    told = str(refused.value) + repr(teacher) + str(vars(teacher)) + (tmp_path/"org_Model-7B.jsonl").read_text() + "".join(capfd.readouterr())
+    told = (
+        str(refused.value)
+        + repr(teacher)
+        + str(vars(teacher))
+        + (tmp_path / "org_Model-7B.jsonl").read_text()
+        + "".join(capfd.readouterr())
+    )
     assert "401" in told and "***" in told and "secret" not in told
 
 
 def test_a_wrong_address_stops_at_once(tmp_path):
-    with Server(404) as s, pytest.raises(PermissionError, match="404"): distill(photos(50), [s.teacher()], tmp_path, progress=False)
+    with Server(404) as s, pytest.raises(PermissionError, match="404"):
+        distill(photos(50), [s.teacher()], tmp_path, progress=False)
     assert len(s.seen) == 1
 
 
 def test_an_endpoint_that_refuses_every_photo_is_not_called_dead(tmp_path):
-    with Server(*[400] * 50) as s, pytest.raises(ConnectionError, match="3 photos in a row .*HTTP 400: .*the endpoint is up: mend what it complains of and run the same command again"):
+    with (
+        Server(*[400] * 50) as s,
+        pytest.raises(
+            ConnectionError,
+            match="3 photos in a row .*HTTP 400: .*the endpoint is up: mend what it complains of and run the same command again",
+        ),
+    ):
         distill(photos(50), [s.teacher(give_up=3)], tmp_path, progress=False)
 
 
 def test_giving_up_keeps_the_answers_that_are_under_way(tmp_path):
-    with Server("hang", "hang", "hang", *[400] * 50) as s, pytest.raises(ConnectionError, match="5 photos in a row"):
+    with (
+        Server("hang", "hang", "hang", *[400] * 50) as s,
+        pytest.raises(ConnectionError, match="5 photos in a row"),
+    ):
         distill(photos(50), [s.teacher(give_up=5, concurrency=4, timeout=5)], tmp_path, progress=False)
     assert len(found := list(records(tmp_path))) == len(s.seen) and sum(not r["error"] for r in found) == 3
 
@@ -441,50 +701,84 @@ def test_giving_up_keeps_the_answers_that_are_under_way(tmp_path):
 def test_a_picture_that_the_model_refuses_costs_itself_alone(tmp_path):
     class Narrow:
         def answer(self, images, **how):
-            if any(im.width > 200 * im.height for im in images): raise ValueError("absolute aspect ratio must be smaller than 200")
+            if any(im.width > 200 * im.height for im in images):
+                raise ValueError("absolute aspect ratio must be smaller than 200")
             return [ANSWER] * len(images)
-    rows = Dataset.from_list([photo(0), photo(1) | dict(image=PIL.new("RGB", (1600, 4))), photo(2)], features=FEATURES)
+
+    rows = Dataset.from_list(
+        [photo(0), photo(1) | dict(image=PIL.new("RGB", (1600, 4))), photo(2)], features=FEATURES
+    )
     counts = distill(rows, [VLMTeacher(Narrow())], tmp_path, progress=False)
-    assert counts.failed.tolist() == [1] and {r["id"]: r["error"] for r in records(tmp_path)} == dict(p0="", p1="picture: absolute aspect ratio must be smaller than 200", p2="")
+    assert counts.failed.tolist() == [1] and {r["id"]: r["error"] for r in records(tmp_path)} == dict(
+        p0="", p1="picture: absolute aspect ratio must be smaller than 200", p2=""
+    )
 
 
-@pytest.mark.parametrize("url, how, why", [("ftp://h/v1", {}, "begins with http"), ("h:8000/v1", {}, "begins with http"), ("http://h/v1|", {}, "begins with http"),
-                                           ("http://h/v1", dict(concurrency=0), "at least 1"), ("http://h/v1", dict(tries=0), "at least 1")])
+@pytest.mark.parametrize(
+    "url, how, why",
+    [
+        ("ftp://h/v1", {}, "begins with http"),
+        ("h:8000/v1", {}, "begins with http"),
+        ("http://h/v1|", {}, "begins with http"),
+        ("http://h/v1", dict(concurrency=0), "at least 1"),
+        ("http://h/v1", dict(tries=0), "at least 1"),
+    ],
+)
 def test_arguments_that_cannot_be_are_refused_at_once(url, how, why):
-    with pytest.raises(ValueError, match=why): EndpointTeacher(url, "m", **how)
+    with pytest.raises(ValueError, match=why):
+        EndpointTeacher(url, "m", **how)
 
 
 def test_a_dead_endpoint_ends_the_run_with_one_line(tmp_path):
-    teacher = EndpointTeacher("http://127.0.0.1:9/v1", "m", backoff=.001, tries=2, give_up=3, concurrency=2)
-    with pytest.raises(ConnectionError, match="3 photos in a row .* start the endpoint and run the same command again"):
+    teacher = EndpointTeacher("http://127.0.0.1:9/v1", "m", backoff=0.001, tries=2, give_up=3, concurrency=2)
+    with pytest.raises(
+        ConnectionError, match="3 photos in a row .* start the endpoint and run the same command again"
+    ):
         distill(photos(50), [teacher], tmp_path, progress=False)
 
 
 def test_the_budget_is_kept_and_what_it_bought_is_safe(tmp_path):
     with Server() as s:
-        with pytest.raises(RuntimeError, match="budget of 7 requests"): distill(photos(20), [s.teacher(budget=7, concurrency=4)], tmp_path, progress=False)
-        assert len(s.seen) == 7 and len(ids(tmp_path/"org_Model-7B.jsonl")) == 7
+        with pytest.raises(RuntimeError, match="budget of 7 requests"):
+            distill(photos(20), [s.teacher(budget=7, concurrency=4)], tmp_path, progress=False)
+        assert len(s.seen) == 7 and len(ids(tmp_path / "org_Model-7B.jsonl")) == 7
         distill(photos(20), [s.teacher()], tmp_path, progress=False)
         assert len(s.seen) == 20
 
 
 def test_the_picture_goes_without_its_exif(tmp_path):
-    exif = PIL.Exif(); exif[0x8825] = {1: "N", 2: (48., 51., 0.)}
-    raw = io.BytesIO(); PIL.new("RGB", (3000, 40)).save(raw, "JPEG", exif=exif)
-    rows = Dataset.from_list([photo(0) | dict(image=dict(bytes=raw.getvalue(), path=None))], features=FEATURES)
-    with Server() as s: distill(rows, [s.teacher()], tmp_path, progress=False)
+    exif = PIL.Exif()
+    exif[0x8825] = {1: "N", 2: (48.0, 51.0, 0.0)}
+    raw = io.BytesIO()
+    PIL.new("RGB", (3000, 40)).save(raw, "JPEG", exif=exif)
+    rows = Dataset.from_list(
+        [photo(0) | dict(image=dict(bytes=raw.getvalue(), path=None))], features=FEATURES
+    )
+    with Server() as s:
+        distill(rows, [s.teacher()], tmp_path, progress=False)
     picture, text = s.seen[0]["messages"][0]["content"]
     sent = PIL.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1])))
-    assert sent.format == "JPEG" and max(sent.size) == 1024 and not sent.getexif() and "localizability" in text["text"]
+    assert (
+        sent.format == "JPEG"
+        and max(sent.size) == 1024
+        and not sent.getexif()
+        and "localizability" in text["text"]
+    )
     assert "Paris" not in json.dumps(s.seen) and "48.86" not in json.dumps(s.seen)
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_thoughts_that_a_server_sets_apart_are_not_lost(field):
     import httpx
+
     said = lambda **message: reply_text(httpx.Response(200, json=dict(choices=[dict(message=message)])))
     think, answer = ANSWER.split("\n", 1)
-    assert said(content=answer, **{field: think[7:-8]}) == ANSWER == said(content=ANSWER, **{field: "A flag."}) == said(content=ANSWER, **{field: None})
+    assert (
+        said(content=answer, **{field: think[7:-8]})
+        == ANSWER
+        == said(content=ANSWER, **{field: "A flag."})
+        == said(content=ANSWER, **{field: None})
+    )
     assert from_text("p0", "m", said(content=answer, **{field: think[7:-8]}))["reasoning"] == "A flag."
 
 
@@ -504,65 +798,110 @@ main()
 
 class Serve:
     "`transformers serve` with a student, as a process that can be killed."
+
     def __init__(self, folder):
-        with socket.socket() as s: s.bind(("127.0.0.1", 0)); self.port = s.getsockname()[1]
-        self.code, self.url = SERVE.format(folder=str(folder), port=self.port), f"http://127.0.0.1:{self.port}/v1"
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.code, self.url = (
+            SERVE.format(folder=str(folder), port=self.port),
+            f"http://127.0.0.1:{self.port}/v1",
+        )
 
     def __enter__(self):
-        self.run = subprocess.Popen([sys.executable, "-c", self.code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.run = subprocess.Popen(
+            [sys.executable, "-c", self.code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         for _ in range(240):
-            try: urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health"); return self
-            except OSError: time.sleep(.5)
-            if self.run.poll() is not None: raise RuntimeError("`transformers serve` did not start: pip install 'transformers[serving]'")
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health")
+                return self
+            except OSError:
+                time.sleep(0.5)
+            if self.run.poll() is not None:
+                raise RuntimeError("`transformers serve` did not start: pip install 'transformers[serving]'")
         self.run.kill()
         raise TimeoutError("`transformers serve` was not ready in two minutes")
 
-    def __exit__(self, *a): self.run.kill(); self.run.wait()
+    def __exit__(self, *a):
+        self.run.kill()
+        self.run.wait()
 
 
-@pytest.mark.skipif(not os.environ.get("GLOBE_SERVE"), reason="GLOBE_SERVE=folder of a trained student: `transformers serve` answers from it, about a minute")
+@pytest.mark.skipif(
+    not os.environ.get("GLOBE_SERVE"),
+    reason="GLOBE_SERVE=folder of a trained student: `transformers serve` answers from it, about a minute",
+)
 def test_a_real_server_that_dies_is_asked_for_the_missing_answers_alone(tmp_path):
-    folder, path, few = os.environ["GLOBE_SERVE"], tmp_path/"out"/"student.jsonl", postcards(16, seed=9)
+    folder, path, few = os.environ["GLOBE_SERVE"], tmp_path / "out" / "student.jsonl", postcards(16, seed=9)
     server = Serve(folder)
-    ask = lambda: distill(few, [EndpointTeacher(server.url, folder, "student", concurrency=2, tries=2, backoff=.01, give_up=3)], tmp_path/"out", progress=False)
+    ask = lambda: distill(
+        few,
+        [EndpointTeacher(server.url, folder, "student", concurrency=2, tries=2, backoff=0.01, give_up=3)],
+        tmp_path / "out",
+        progress=False,
+    )
 
     def kill():
-        while not path.exists() or path.read_bytes().count(b"\n") < 4: time.sleep(.005)
+        while not path.exists() or path.read_bytes().count(b"\n") < 4:
+            time.sleep(0.005)
         server.run.kill()
 
     with server:
-        killer = threading.Thread(target=kill, daemon=True); killer.start()
-        with pytest.raises(ConnectionError, match="3 photos in a row"): ask()
+        killer = threading.Thread(target=kill, daemon=True)
+        killer.start()
+        with pytest.raises(ConnectionError, match="3 photos in a row"):
+            ask()
     before = [r for r in lines(path) if not r["error"]]
     assert 4 <= len(before) < 16
-    with server: counts = ask()
+    with server:
+        counts = ask()
     assert counts.asked.tolist() == [16 - len(before)] and counts.failed.tolist() == [0]
-    served, here = ({r["id"]: r for r in rows} for rows in (lines(path), VLMTeacher(load(folder), batch_size=1).judge(few)))
-    assert all(served[i] == r for i, r in ((r["id"], r) for r in before)) and sorted(served) == sorted(few["id"])
+    served, here = (
+        {r["id"]: r for r in rows}
+        for rows in (lines(path), VLMTeacher(load(folder), batch_size=1).judge(few))
+    )
+    assert all(served[i] == r for i, r in ((r["id"], r) for r in before)) and sorted(served) == sorted(
+        few["id"]
+    )
     assert all(served[i]["text"] and r["tokens"] > 0 and r["prompt_tokens"] > 0 for i, r in served.items())
-    same = [i for i in served if served[i]["text"] == here[i]["text"]]  # 13 of 16 when this was written; why the others differ is not known
+    same = [
+        i for i in served if served[i]["text"] == here[i]["text"]
+    ]  # 13 of 16 when this was written; why the others differ is not known
     assert len(same) >= 12 and all(served[i]["reasoning"] == here[i]["reasoning"] != "" for i in same)
 
 
 # --- several endpoints, several teachers ---
 
-def both(a, b, **kw): return EndpointTeacher([a.url, b.url], "org/Model-7B", **(dict(backoff=.01, timeout=5, concurrency=4) | kw))
+
+def both(a, b, **kw):
+    return EndpointTeacher(
+        [a.url, b.url], "org/Model-7B", **(dict(backoff=0.01, timeout=5, concurrency=4) | kw)
+    )
 
 
 def test_the_endpoints_of_a_model_share_the_work(tmp_path):
-    with Server(*["slow"] * 40) as a, Server(*["slow"] * 40) as b: distill(photos(40), [both(a, b)], tmp_path, progress=False)
-    assert len(a.seen) + len(b.seen) == 40 and min(len(a.seen), len(b.seen)) >= 10 and max(a.most, b.most) <= 4
-    assert sorted(ids(tmp_path/"org_Model-7B.jsonl")) == sorted(f"p{i}" for i in range(40))
+    with Server(*["slow"] * 40) as a, Server(*["slow"] * 40) as b:
+        distill(photos(40), [both(a, b)], tmp_path, progress=False)
+    assert (
+        len(a.seen) + len(b.seen) == 40 and min(len(a.seen), len(b.seen)) >= 10 and max(a.most, b.most) <= 4
+    )
+    assert sorted(ids(tmp_path / "org_Model-7B.jsonl")) == sorted(f"p{i}" for i in range(40))
 
 
 @pytest.mark.parametrize("url", [["http://127.0.0.1:9/v1", "{}"], "http://127.0.0.1:9/v1|{}"])
 def test_a_dead_endpoint_is_set_aside_while_another_lives(tmp_path, url):
     with Server() as s:
         urls = url.format(s.url) if isinstance(url, str) else [u.format(s.url) for u in url]
-        teacher = EndpointTeacher(urls, "m", backoff=.001, concurrency=2, give_up=3)
+        teacher = EndpointTeacher(urls, "m", backoff=0.001, concurrency=2, give_up=3)
         assert distill(photos(30), [teacher], tmp_path, progress=False).failed.tolist() == [0]
         dead, live = teacher.endpoints
-    assert len(s.seen) == 30 and live.failed == 0 and STRIKES <= dead.failed < STRIKES + 2 and teacher.sent == 30 + dead.failed
+    assert (
+        len(s.seen) == 30
+        and live.failed == 0
+        and STRIKES <= dead.failed < STRIKES + 2
+        and teacher.sent == 30 + dead.failed
+    )
 
 
 def test_an_endpoint_that_comes_back_is_used_again(tmp_path):
@@ -570,7 +909,7 @@ def test_an_endpoint_that_comes_back_is_used_again(tmp_path):
         teacher = both(a, b, concurrency=1)
         distill(photos(12), [teacher], tmp_path, progress=False)
         assert len(a.seen) == STRIKES
-        teacher.endpoints[0].aside = 0.  # half a minute later
+        teacher.endpoints[0].aside = 0.0  # half a minute later
         distill(photos(24), [teacher], tmp_path, progress=False)
         assert len(a.seen) > STRIKES + 3 and teacher.endpoints[0].failed == 0
 
@@ -584,25 +923,46 @@ def test_who_asks_for_a_pause_gets_it_and_the_others_go_on(tmp_path):
 def test_teachers_behind_endpoints_are_asked_at_the_same_time(tmp_path):
     together = threading.Barrier(2)
     with Server(together) as a, Server(together) as b:
-        teachers = [EndpointTeacher(s.url, name, concurrency=1, tries=1) for s, name in [(a, "first"), (b, "second")]]
+        teachers = [
+            EndpointTeacher(s.url, name, concurrency=1, tries=1) for s, name in [(a, "first"), (b, "second")]
+        ]
         counts = distill(photos(3), [*teachers, SimulatedTeacher()], tmp_path, progress=False)
-    assert counts.teacher.tolist() == ["first", "second", "simulated-a"] and counts.failed.tolist() == [0, 0, 0] and not together.broken
+    assert (
+        counts.teacher.tolist() == ["first", "second", "simulated-a"]
+        and counts.failed.tolist() == [0, 0, 0]
+        and not together.broken
+    )
 
 
 def test_a_teacher_that_is_down_does_not_keep_the_others_from_finishing(tmp_path):
     with Server(*["slow"] * 30) as s:
-        teachers = [EndpointTeacher("http://127.0.0.1:9/v1", "down", backoff=.001, tries=1, give_up=3), s.teacher(timeout=5)]
-        with pytest.raises(ConnectionError, match="down: 3 photos in a row"): distill(photos(30), teachers, tmp_path, progress=False)
-    assert len(ids(tmp_path/"org_Model-7B.jsonl")) == 30
+        teachers = [
+            EndpointTeacher("http://127.0.0.1:9/v1", "down", backoff=0.001, tries=1, give_up=3),
+            s.teacher(timeout=5),
+        ]
+        with pytest.raises(ConnectionError, match="down: 3 photos in a row"):
+            distill(photos(30), teachers, tmp_path, progress=False)
+    assert len(ids(tmp_path / "org_Model-7B.jsonl")) == 30
 
 
 def test_answers_say_their_prompt_and_their_cost_and_progress_tells_rates(tmp_path):
     told = []
-    with Server(*["slow"] * 5) as s: counts = distill(photos(5), [s.teacher()], tmp_path, progress=told.append)
-    assert all((r["prompt"], r["tokens"], r["prompt_tokens"]) == ("teacher-1", 40, 900) for r in lines(tmp_path/"org_Model-7B.jsonl"))
+    with Server(*["slow"] * 5) as s:
+        counts = distill(photos(5), [s.teacher()], tmp_path, progress=told.append)
+    assert all(
+        (r["prompt"], r["tokens"], r["prompt_tokens"]) == ("teacher-1", 40, 900)
+        for r in lines(tmp_path / "org_Model-7B.jsonl")
+    )
     last = told[-1]
-    assert counts.tokens.tolist() == [200] and (last["rows"], last["of"], last["failed"], last["seconds_left"]) == (5, 5, 0, 0)
-    assert last["rows_per_second"] > 0 and last["tokens_per_second"] == pytest.approx(40 * last["rows_per_second"], rel=.05)
+    assert counts.tokens.tolist() == [200] and (
+        last["rows"],
+        last["of"],
+        last["failed"],
+        last["seconds_left"],
+    ) == (5, 5, 0, 0)
+    assert last["rows_per_second"] > 0 and last["tokens_per_second"] == pytest.approx(
+        40 * last["rows_per_second"], rel=0.05
+    )
 
 
 HALTED = """
@@ -615,15 +975,22 @@ distill(photos(5000), [EndpointTeacher({url!r}, "m", concurrency=4)], {out!r}, p
 
 
 def test_ctrl_c_ends_the_run_soon_and_what_came_is_whole(tmp_path):
-    path = tmp_path/"m.jsonl"
+    path = tmp_path / "m.jsonl"
     with Server(*["slow"] * 5000) as s:
         code = HALTED.format(tests=os.path.dirname(__file__), url=s.url, out=str(tmp_path))
         run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
         until = time.time() + 120
-        while run.poll() is None and (not path.exists() or path.read_bytes().count(b"\n") < 20) and time.time() < until: time.sleep(.02)
+        while (
+            run.poll() is None
+            and (not path.exists() or path.read_bytes().count(b"\n") < 20)
+            and time.time() < until
+        ):
+            time.sleep(0.02)
         run.send_signal(signal.SIGINT)
-        try: run.communicate(timeout=30)
-        finally: run.kill()
+        try:
+            run.communicate(timeout=30)
+        finally:
+            run.kill()
     assert run.returncode and 20 <= len(lines(path)) < 2000 and path.read_bytes().endswith(b"\n")
 
 
@@ -633,65 +1000,117 @@ def interrupted(tmp_path, server, ready):
     run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
     try:
         until = time.time() + 120
-        while run.poll() is None and not ready() and time.time() < until: time.sleep(.02)
-        run.send_signal(signal.SIGINT); run.communicate(timeout=60)  # far less than the 300 seconds of the pause
-    finally: run.kill()
+        while run.poll() is None and not ready() and time.time() < until:
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=60)  # far less than the 300 seconds of the pause
+    finally:
+        run.kill()
     assert run.returncode
-    return lines(tmp_path/"m.jsonl")
+    return lines(tmp_path / "m.jsonl")
 
 
 def test_ctrl_c_does_not_wait_for_the_pause_of_a_server(tmp_path):
-    with Server(*["429 long"] * 5000) as s: assert all(r["error"] for r in interrupted(tmp_path, s, lambda: s.seen and not s.open))
+    with Server(*["429 long"] * 5000) as s:
+        assert all(r["error"] for r in interrupted(tmp_path, s, lambda: s.seen and not s.open))
     assert len(s.seen) < 20
 
 
 def test_ctrl_c_keeps_the_answers_that_are_under_way(tmp_path):
-    with Server(*["slowly"] * 5000) as s: found = interrupted(tmp_path, s, lambda: len(s.seen) >= 6)
+    with Server(*["slowly"] * 5000) as s:
+        found = interrupted(tmp_path, s, lambda: len(s.seen) >= 6)
     assert len(s.seen) == len(found) and not any(r["error"] for r in found)
 
 
 # --- the command line ---
 
-def command(*arguments): return subprocess.run([sys.executable, "-m", "globe", "distill", *map(str, arguments)], capture_output=True, text=True, timeout=300)
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "globe", "distill", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def test_the_command_asks_in_shards_and_once(tmp_path):
-    photos(20).save_to_disk(tmp_path/"saved"); photos(20).to_parquet(tmp_path/"photos.parquet")
+    photos(20).save_to_disk(tmp_path / "saved")
+    photos(20).to_parquet(tmp_path / "photos.parquet")
     with Server() as s:
         address = f"{s.url} org/Model-7B"
-        done = [command(tmp_path/"saved", "--out", tmp_path/"out", "--endpoint", address, "--shard", f"{i}/2", "--json") for i in (1, 2)]
+        done = [
+            command(
+                tmp_path / "saved",
+                "--out",
+                tmp_path / "out",
+                "--endpoint",
+                address,
+                "--shard",
+                f"{i}/2",
+                "--json",
+            )
+            for i in (1, 2)
+        ]
         assert [d.returncode for d in done] == [0, 0], done[0].stderr
-        assert sum(json.loads(d.stdout)[0]["asked"] for d in done) == len(s.seen) == 20 and "photo/s" in done[0].stderr
-        again = command(tmp_path/"photos.parquet", "--out", tmp_path/"out", "--endpoint", address)
+        assert (
+            sum(json.loads(d.stdout)[0]["asked"] for d in done) == len(s.seen) == 20
+            and "photo/s" in done[0].stderr
+        )
+        again = command(tmp_path / "photos.parquet", "--out", tmp_path / "out", "--endpoint", address)
         assert again.returncode == 0 and "org_Model-7B" in again.stdout and len(s.seen) == 20, again.stderr
-    assert len(list(records(tmp_path/"out"))) == 20
+    assert len(list(records(tmp_path / "out"))) == 20
 
 
 def test_the_command_takes_a_folder_of_pictures_and_lists_what_it_left_out(tmp_path):
-    (tmp_path/"trip").mkdir()
-    exif = PIL.Exif(); exif[0x8825] = {1: "N", 2: (48., 51., 0.), 3: "E", 4: (2., 21., 0.)}
-    PIL.new("RGB", (60, 40), "red").save(tmp_path/"trip"/"a.jpg", exif=exif)
-    PIL.new("RGB", (60, 40), "blue").save(tmp_path/"trip"/"b.jpg")
+    (tmp_path / "trip").mkdir()
+    exif = PIL.Exif()
+    exif[0x8825] = {1: "N", 2: (48.0, 51.0, 0.0), 3: "E", 4: (2.0, 21.0, 0.0)}
+    PIL.new("RGB", (60, 40), "red").save(tmp_path / "trip" / "a.jpg", exif=exif)
+    PIL.new("RGB", (60, 40), "blue").save(tmp_path / "trip" / "b.jpg")
     with Server(*[500] * 4) as s:
-        failed = command(tmp_path/"trip", "--out", tmp_path/"out", "--endpoint", f"{s.url} m")
-        assert failed.returncode == 1 and "1 answers could not be had; the same command asks for them again" in failed.stderr
-        assert command(tmp_path/"trip", "--out", tmp_path/"out", "--endpoint", f"{s.url} m").returncode == 0
-    assert [r["city"] for r in records(tmp_path/"out")] == ["Helsinki"] and "b.jpg" in (tmp_path/"out"/"left_out.csv").read_text()
+        failed = command(tmp_path / "trip", "--out", tmp_path / "out", "--endpoint", f"{s.url} m")
+        assert (
+            failed.returncode == 1
+            and "1 answers could not be had; the same command asks for them again" in failed.stderr
+        )
+        assert (
+            command(tmp_path / "trip", "--out", tmp_path / "out", "--endpoint", f"{s.url} m").returncode == 0
+        )
+    assert [r["city"] for r in records(tmp_path / "out")] == ["Helsinki"] and "b.jpg" in (
+        tmp_path / "out" / "left_out.csv"
+    ).read_text()
 
 
 def test_the_command_asks_a_model_in_this_process(tmp_path):
-    photos(3).save_to_disk(tmp_path/"saved"); student(0).save(tmp_path/"tiny")
-    ask = lambda: command(tmp_path/"saved", "--out", tmp_path/"out", "--model", tmp_path/"tiny", "--max-tokens", "4", "--json")
+    photos(3).save_to_disk(tmp_path / "saved")
+    student(0).save(tmp_path / "tiny")
+    ask = lambda: command(
+        tmp_path / "saved",
+        "--out",
+        tmp_path / "out",
+        "--model",
+        tmp_path / "tiny",
+        "--max-tokens",
+        "4",
+        "--json",
+    )
     first, again = ask(), ask()
     assert first.returncode == again.returncode == 0, first.stderr
-    assert [json.loads(d.stdout)[0]["asked"] for d in (first, again)] == [3, 0] and len(list(records(tmp_path/"out"))) == 3
+    assert [json.loads(d.stdout)[0]["asked"] for d in (first, again)] == [3, 0] and len(
+        list(records(tmp_path / "out"))
+    ) == 3
 
 
-@pytest.mark.parametrize("arguments, code, text", [
-    (["nowhere", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 2, "there is no nowhere"),
-    ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"], 2, "it takes an address and a model"),
-    ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m", "--shard", "3/2"], 2, "is no shard"),
-    ([".", "--out", "out"], 2, "give --endpoint, --model or --geoclip")])
+@pytest.mark.parametrize(
+    "arguments, code, text",
+    [
+        (["nowhere", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 2, "there is no nowhere"),
+        ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"], 2, "it takes an address and a model"),
+        ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m", "--shard", "3/2"], 2, "is no shard"),
+        ([".", "--out", "out"], 2, "give --endpoint, --model or --geoclip"),
+    ],
+)
 def test_wrong_commands_are_one_line(tmp_path, monkeypatch, arguments, code, text):
     monkeypatch.chdir(tmp_path)
     done = command(*arguments)

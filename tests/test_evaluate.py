@@ -1,4 +1,5 @@
 "What other people's files and hostile answers do to the scores, and the golden numbers of published predictions."
+
 import json, math, os, subprocess, sys
 from pathlib import Path
 
@@ -7,145 +8,271 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from globe.evaluate import (RADII, accuracy, bootstrap, compare, degrees, geoscore, interval, near_ratio, oracle, paired_bootstrap, predictions, reliability, results, risk_coverage, score, score_files,
-                            share_intervals, truth_file, wide, wilson)
+from globe.evaluate import (
+    RADII,
+    accuracy,
+    bootstrap,
+    compare,
+    degrees,
+    geoscore,
+    interval,
+    near_ratio,
+    oracle,
+    paired_bootstrap,
+    predictions,
+    reliability,
+    results,
+    risk_coverage,
+    score,
+    score_files,
+    share_intervals,
+    truth_file,
+    wide,
+    wilson,
+)
 
-REAL = Path(os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2]/"shared"/"real") # see tests/README.md
+REAL = Path(
+    os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2] / "shared" / "real"
+)  # see tests/README.md
+
 
 def real(*parts):
     path = REAL.joinpath(*parts)
-    if not path.exists(): pytest.skip(f"{path} is not there")
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
     return path
 
+
 TRUTH = "IMG_ID,LAT,LON,city,country\na.jpg,60.1699,24.9384,Helsinki,Finland\nb.jpg,35.0116,135.7681,Kyoto,Japan\nc.jpg,-22.5609,17.0658,Windhoek,NA\n"
+
 
 @pytest.fixture
 def scored(tmp_path):
     def run(predicted, truth=TRUTH, name="p.csv"):
-        (tmp_path/name).write_text(predicted, encoding="utf-8")
-        (tmp_path/"truth.csv").write_text(truth, encoding="utf-8")
-        return score_files(tmp_path/name, tmp_path/"truth.csv")
+        (tmp_path / name).write_text(predicted, encoding="utf-8")
+        (tmp_path / "truth.csv").write_text(truth, encoding="utf-8")
+        return score_files(tmp_path / name, tmp_path / "truth.csv")
+
     return run
 
-def shares(e, *keys): return [e.row()[k] for k in keys or [f"acc@{r} km" for r in RADII]]
+
+def shares(e, *keys):
+    return [e.row()[k] for k in keys or [f"acc@{r} km" for r in RADII]]
+
 
 # golden: 50 OSV-5M pictures, two models, distances and shares as published
 
+
 @pytest.mark.parametrize("suffix, percent", [("", [2, 12, 36, 66, 86]), ("_base", [0, 0, 2, 26, 62])])
 def test_published_predictions_give_the_published_numbers(suffix, percent):
-    raw = pd.read_csv(real("osv5m_select_predictions", "select.csv"), dtype={"id": str}, keep_default_na=False)
+    raw = pd.read_csv(
+        real("osv5m_select_predictions", "select.csv"), dtype={"id": str}, keep_default_na=False
+    )
     assert len(raw) == 50
-    said = pd.DataFrame({"id": raw.id, "lat": raw["pred_lat" + suffix], "lon": raw["pred_lon" + suffix], "city": raw["pred_city" + suffix], "country": raw["pred_country" + suffix]})
-    e = score(said, pd.DataFrame({"id": raw.id, "lat": raw.true_lat, "lon": raw.true_lon, "city": raw.city, "country": raw.country}))
+    said = pd.DataFrame(
+        {
+            "id": raw.id,
+            "lat": raw["pred_lat" + suffix],
+            "lon": raw["pred_lon" + suffix],
+            "city": raw["pred_city" + suffix],
+            "country": raw["pred_country" + suffix],
+        }
+    )
+    e = score(
+        said,
+        pd.DataFrame(
+            {"id": raw.id, "lat": raw.true_lat, "lon": raw.true_lon, "city": raw.city, "country": raw.country}
+        ),
+    )
     np.testing.assert_allclose(e.km, raw["distance" + suffix], rtol=1e-12, atol=1e-9)
     np.testing.assert_allclose(geoscore(e.km), raw["score" + suffix], rtol=1e-12, atol=1e-9)
     assert [round(100 * s, 10) for s in shares(e)] == percent
-    assert e.row()["country by name"] == pytest.approx(raw["country_hit" + suffix].astype(str).eq("True").mean())
+    assert e.row()["country by name"] == pytest.approx(
+        raw["country_hit" + suffix].astype(str).eq("True").mean()
+    )
+
 
 def test_one_file_can_hold_truth_and_prediction():
     file = real("osv5m_select_predictions", "select.csv")
     assert [round(100 * s) for s in shares(score_files(file, file))] == [2, 12, 36, 66, 86]
 
-@pytest.mark.parametrize("table, n, at_25", [("im2gps", 237, (.90, .94)), ("im2gps3k", 2997, (.94, .97))])
+
+@pytest.mark.parametrize("table, n, at_25", [("im2gps", 237, (0.90, 0.94)), ("im2gps3k", 2997, (0.94, 0.97))])
 def test_an_oracle_that_names_cities_is_far_from_all_at_1_km(table, n, at_25):
     truth, notes = truth_file(real("gt_im2gps_im2gps3k_yfcc25600", f"{table}_places365.csv"))
     e = oracle(truth)
     assert len(e) == n and not notes
-    assert .1 < e.row()["acc@1 km"] < .4 and at_25[0] < e.row()["acc@25 km"] < at_25[1] and e.row()["country by name"] == 1
+    assert (
+        0.1 < e.row()["acc@1 km"] < 0.4
+        and at_25[0] < e.row()["acc@25 km"] < at_25[1]
+        and e.row()["country by name"] == 1
+    )
     assert (np.array(shares(oracle(truth, by="name"))) <= np.array(shares(e)) + 1e-9).all()
+
 
 def test_recorded_oracles_are_what_the_gazetteer_gives():
     import runpy
-    made = runpy.run_path(str(Path(__file__).parents[1]/"data"/"make_oracle.py"))["record"](real("gt_im2gps_im2gps3k_yfcc25600"))
-    pd.testing.assert_frame_equal(made, pd.read_csv(Path(__file__).parents[1]/"data"/"oracle.csv"))
+
+    made = runpy.run_path(str(Path(__file__).parents[1] / "data" / "make_oracle.py"))["record"](
+        real("gt_im2gps_im2gps3k_yfcc25600")
+    )
+    pd.testing.assert_frame_equal(made, pd.read_csv(Path(__file__).parents[1] / "data" / "oracle.csv"))
+
 
 # answers
 
+
 def test_unread_and_unplaced_answers_stay_in_the_denominator(tmp_path):
-    truth = pd.DataFrame({"id": list("abcd"), "lat": 60.17, "lon": 24.94, "city": "Helsinki", "country": "Finland"})
-    said = predictions(["<answer>country: Finland\ncity: Helsinki</answer>", "", None, "<answer>country: Xyzzyland\ncity: Qwxkzt</answer>"], truth.id)
+    truth = pd.DataFrame(
+        {"id": list("abcd"), "lat": 60.17, "lon": 24.94, "city": "Helsinki", "country": "Finland"}
+    )
+    said = predictions(
+        [
+            "<answer>country: Finland\ncity: Helsinki</answer>",
+            "",
+            None,
+            "<answer>country: Xyzzyland\ncity: Qwxkzt</answer>",
+        ],
+        truth.id,
+    )
     e = score(said, truth)
     assert said.id.tolist() == list("abcd") and said.parsed.tolist() == [True, False, False, True]
-    assert shares(e, "acc@2500 km", "unread", "not geocoded") == [1/4, 2/4, 1/4]
+    assert shares(e, "acc@2500 km", "unread", "not geocoded") == [1 / 4, 2 / 4, 1 / 4]
     assert math.isinf(e.row()["median km"]) and e.to_dict()["median km"] is None
     json.dumps(e.to_dict(), allow_nan=False)
-    said.to_csv(tmp_path/"said.csv", index=False)                     # survives a trip through a file, "False" included
-    again = pd.read_csv(tmp_path/"said.csv", dtype=str, keep_default_na=False)
+    said.to_csv(tmp_path / "said.csv", index=False)  # survives a trip through a file, "False" included
+    again = pd.read_csv(tmp_path / "said.csv", dtype=str, keep_default_na=False)
     again = again.assign(lat=pd.to_numeric(again.lat), lon=pd.to_numeric(again.lon))
     assert score(again, truth).row() == e.row()
 
+
 def test_raw_answers_and_their_predictions_score_alike(scored):
     text = lambda c, t: f'"<think>I see, ""signs"".\n</think><answer>\ncountry: {c}\ncity: {t}\n</answer>"'
-    e = scored(f"id,response\na,{text('Finland', 'Helsinki')}\nb,{text('Japan', 'Tokyo')}\nc,I cannot help with that.\n")
-    assert shares(e, "acc@25 km", "acc@750 km", "country by name", "unread") == pytest.approx([1/3, 2/3, 2/3, 1/3])
+    e = scored(
+        f"id,response\na,{text('Finland', 'Helsinki')}\nb,{text('Japan', 'Tokyo')}\nc,I cannot help with that.\n"
+    )
+    assert shares(e, "acc@25 km", "acc@750 km", "country by name", "unread") == pytest.approx(
+        [1 / 3, 2 / 3, 2 / 3, 1 / 3]
+    )
+
 
 def test_answers_pasted_beside_the_truth_are_not_scored_as_the_truth(scored):
-    e = scored("IMG_ID,LAT,LON,response\na.jpg,60.1699,24.9384,<answer>country: Peru city: Lima</answer>\nb.jpg,35.0116,135.7681,none\nc.jpg,-22.5609,17.0658,none\n")
+    e = scored(
+        "IMG_ID,LAT,LON,response\na.jpg,60.1699,24.9384,<answer>country: Peru city: Lima</answer>\nb.jpg,35.0116,135.7681,none\nc.jpg,-22.5609,17.0658,none\n"
+    )
     assert e.row()["acc@25 km"] == 0
     assert any("truth itself" in n for n in scored(TRUTH).notes)
 
+
 # files
+
 
 def test_names_with_bom_semicolons_and_codes(scored):
     e = scored("\ufeffid;city;country\na;Helsinki;FI\nb;京都市;Japan\nc;Windhoek;NA\n")
     assert shares(e, "acc@25 km", "country by name") == [1, 1]
 
+
 def test_degree_signs_dms_and_jpg_endings(scored):
-    e = scored("image_id,latitude,longitude\na,60.1699° N,24.9384° E\nb.JPG,35°0'42\"N,135°46'5\"E\nfolder/c.png,22.5609° S,17.0658° E\n".replace("folder/", ""))
+    e = scored(
+        "image_id,latitude,longitude\na,60.1699° N,24.9384° E\nb.JPG,35°0'42\"N,135°46'5\"E\nfolder/c.png,22.5609° S,17.0658° E\n".replace(
+            "folder/", ""
+        )
+    )
     assert shares(e, "acc@1 km") == [1]
 
+
 def test_folders_are_dropped_when_ids_do_not_meet_otherwise(scored):
-    assert shares(scored("path,lat,lon\ntest/a.jpg,60.17,24.94\ntest/b.jpg,35,135.77\ntest/c.jpg,-22.56,17.07\n"), "acc@25 km") == [1]
+    assert shares(
+        scored("path,lat,lon\ntest/a.jpg,60.17,24.94\ntest/b.jpg,35,135.77\ntest/c.jpg,-22.56,17.07\n"),
+        "acc@25 km",
+    ) == [1]
+
 
 def test_summary_rows_behind_a_second_header_are_left_out(scored):
-    e = scored("id,lat,lon\na,60.17,24.94\nb,35.01,135.77\nc,-22.56,17.07\n\nid,lat,lon\nmean,0.5,0.7\nacc@25,66.7,\n")
+    e = scored(
+        "id,lat,lon\na,60.17,24.94\nb,35.01,135.77\nc,-22.56,17.07\n\nid,lat,lon\nmean,0.5,0.7\nacc@25,66.7,\n"
+    )
     assert shares(e, "acc@25 km") == [1] and any("second header in row 4" in n for n in e.notes)
+
 
 def test_swapped_columns_are_put_right_or_named(scored):
     e = scored("id,lat,lon\na,24.94,60.17\nb,135.77,35.01\nc,17.07,-22.56\n")
     assert shares(e, "acc@25 km") == [1] and any("swapped" in n for n in e.notes)
-    e = scored("id,lat,lon\na,24.94,60.17\n", TRUTH.replace("b.jpg,35.0116,135.7681,Kyoto,Japan\n", "").replace("c.jpg,-22.5609,17.0658,Windhoek,NA\n", ""))
+    e = scored(
+        "id,lat,lon\na,24.94,60.17\n",
+        TRUTH.replace("b.jpg,35.0116,135.7681,Kyoto,Japan\n", "").replace(
+            "c.jpg,-22.5609,17.0658,Windhoek,NA\n", ""
+        ),
+    )
     assert shares(e, "acc@25 km") == [0] and any("check the columns" in n for n in e.notes)
-    swapped = "IMG_ID,LAT,LON\n" + "\n".join(",".join((r.split(",")[0], r.split(",")[2], r.split(",")[1])) for r in TRUTH.splitlines()[1:])
-    assert any("truth.csv" in n and "swapped" in n for n in scored("id,lat,lon\na,60.17,24.94\n", swapped).notes)
+    swapped = "IMG_ID,LAT,LON\n" + "\n".join(
+        ",".join((r.split(",")[0], r.split(",")[2], r.split(",")[1])) for r in TRUTH.splitlines()[1:]
+    )
+    assert any(
+        "truth.csv" in n and "swapped" in n for n in scored("id,lat,lon\na,60.17,24.94\n", swapped).notes
+    )
+
 
 def test_missing_extra_and_out_of_range_rows_are_counted(scored):
     e = scored("id,lat,lon\na,60.17,24.94\nb,135,200\nzz,1,2\n")
-    assert shares(e, "acc@25 km") == pytest.approx([1/3]) and len(e) == 3
+    assert shares(e, "acc@25 km") == pytest.approx([1 / 3]) and len(e) == 3
     assert [n.split(" ")[0] for n in e.notes if "have no prediction" in n or "left out" in n] == ["1", "1"]
     assert any("out of range" in n for n in e.notes)
 
+
 def test_repeated_rows_count_once_and_contradictions_are_an_error(scored):
     assert len(scored("id,lat,lon\na,60.17,24.94\na,60.17,24.94\nb,0,0\nc,0,0\n")) == 3
-    with pytest.raises(ValueError, match="two different rows"): scored("id,lat,lon\na,60.17,24.94\na,0,0\n")
-    with pytest.raises(ValueError, match="two different rows"): scored("id,lat,lon\na,60.17,24.94\n", TRUTH + "a.jpg,0,0,x,y\n")
+    with pytest.raises(ValueError, match="two different rows"):
+        scored("id,lat,lon\na,60.17,24.94\na,0,0\n")
+    with pytest.raises(ValueError, match="two different rows"):
+        scored("id,lat,lon\na,60.17,24.94\n", TRUTH + "a.jpg,0,0,x,y\n")
 
-@pytest.mark.parametrize("text, message", [("", "is empty"), ("id,colour\na,red\n", "no prediction among"), ("lat,lon\n1,2\n", "no column for id"), ("id,lat,lon\nq,1,2\n", "no id of"),
-                                           ("id,lat,lon\n", "no id of")])
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "is empty"),
+        ("id,colour\na,red\n", "no prediction among"),
+        ("lat,lon\n1,2\n", "no column for id"),
+        ("id,lat,lon\nq,1,2\n", "no id of"),
+        ("id,lat,lon\n", "no id of"),
+    ],
+)
 def test_files_that_cannot_be_scored_say_why(scored, text, message):
-    with pytest.raises(ValueError, match=message) as caught: scored(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        scored(text)
     assert "\n" not in str(caught.value)
+
 
 def test_truth_rows_without_coordinate_are_named(scored):
     e = scored("id,lat,lon\na,60.17,24.94\n", TRUTH + "d.jpg,,,Oslo,Norway\n")
     assert len(e) == 3 and any("1 rows without a coordinate" in n for n in e.notes)
 
+
 def test_json_lines_and_very_long_answers(scored, tmp_path):
-    lines = [{"id": i, "text": "x" * 200_000 + "<answer>country: Finland\ncity: Helsinki</answer>"} for i in "abc"]
+    lines = [
+        {"id": i, "text": "x" * 200_000 + "<answer>country: Finland\ncity: Helsinki</answer>"} for i in "abc"
+    ]
     e = scored("\n".join(map(json.dumps, lines)) + '\n{"id": "torn', name="p.jsonl")
-    assert shares(e, "acc@25 km") == pytest.approx([1/3]) and any("1 lines are not JSON" in n for n in e.notes)
+    assert shares(e, "acc@25 km") == pytest.approx([1 / 3]) and any(
+        "1 lines are not JSON" in n for n in e.notes
+    )
     e = scored("id,text\n" + "\n".join(f'{r["id"]},"{r["text"]}"' for r in lines))
-    assert shares(e, "acc@25 km") == pytest.approx([1/3])
+    assert shares(e, "acc@25 km") == pytest.approx([1 / 3])
+
 
 def test_ids_are_text(scored):
     truth = "id,lat,lon\n00012345678901234567,60.17,24.94\n12345678901234567,35.01,135.77\n"
     assert len(scored("id,lat,lon\n00012345678901234567,60.17,24.94\n12345678901234567,0,0\n", truth)) == 2
 
+
 def test_model_text_cannot_break_the_table(scored):
     (e := scored("id,lat,lon\na,60.17,24.94\n")).name = "<script>|x"
     assert "<script>" not in e._repr_markdown_() and "\\|x" in e._repr_markdown_()
 
+
 # intervals
+
 
 @given(st.integers(0, 400), st.integers(1, 400))
 @settings(max_examples=200, deadline=None)
@@ -154,93 +281,148 @@ def test_wilson_contains_the_share_and_stays_inside(k, n):
     low, high = wilson(k, n)
     assert 0 <= low <= k / n + 1e-12 and k / n - 1e-12 <= high <= 1 and low < high
 
+
 def test_wilson_covers():
     "Of 4,000 experiments with 60 pictures and any true share, about 95 % of the intervals hold it."
     p = np.random.default_rng(0).random(4000)
-    held = [wilson(k, 60)[0] <= q <= wilson(k, 60)[1] for k, q in zip(np.random.default_rng(1).binomial(60, p), p)]
-    assert .94 < np.mean(held) < .965
+    held = [
+        wilson(k, 60)[0] <= q <= wilson(k, 60)[1] for k, q in zip(np.random.default_rng(1).binomial(60, p), p)
+    ]
+    assert 0.94 < np.mean(held) < 0.965
+
 
 def test_interval_over_seeds_and_pictures_covers():
     "Five seeds that differ: the crossed bootstrap holds the true mean far more often than one over pictures alone."
     rng, both, pictures = np.random.default_rng(1), 0, 0
     for trial in range(150):
-        p = np.clip(.5 + rng.normal(0, .08, (5, 1)), 0, 1)
+        p = np.clip(0.5 + rng.normal(0, 0.08, (5, 1)), 0, 1)
         hits = rng.random((5, 200)) < p
-        inside = lambda samples: interval(samples)[0] <= .5 <= interval(samples)[1]
-        both, pictures = both + inside(bootstrap(hits, draws=300)), pictures + inside(bootstrap(hits.mean(0), draws=300))
-    assert both / 150 > .8 and both > pictures + 20
+        inside = lambda samples: interval(samples)[0] <= 0.5 <= interval(samples)[1]
+        both, pictures = (
+            both + inside(bootstrap(hits, draws=300)),
+            pictures + inside(bootstrap(hits.mean(0), draws=300)),
+        )
+    assert both / 150 > 0.8 and both > pictures + 20
+
 
 def coverage(seed_sd, place_sd, trials=150, seeds=3, draws=200):
     "How often the interval of the true share .5 holds it, (without, with) the stretch of seeds: 80 places of six pictures, seeds and places differ by so much."
     rng, place, held = np.random.default_rng(5), np.arange(80).repeat(6), np.zeros(2)
     for trial in range(trials):
-        hits = rng.random((seeds, 480)) < np.clip(.5 + rng.normal(0, seed_sd, (seeds, 1)) + rng.normal(0, place_sd, 80)[place], 0, 1)
+        hits = rng.random((seeds, 480)) < np.clip(
+            0.5 + rng.normal(0, seed_sd, (seeds, 1)) + rng.normal(0, place_sd, 80)[place], 0, 1
+        )
         narrow = hits.mean(0) + (hits - hits.mean(0)) * math.sqrt((seeds - 1) / seeds)  # undoes the stretch
         for i, values in enumerate((narrow, hits)):
             low, high = interval(bootstrap(values, place, draws, seed=trial))
-            held[i] += low <= .5 <= high
+            held[i] += low <= 0.5 <= high
     return held / trials
 
+
 def test_stretched_seeds_hold_the_truth_more_often():
-    (narrow, stretched), (_, places) = coverage(.08, 0), coverage(0, .15)
-    assert .75 < narrow < stretched < .95           # three seeds, and little else that varies: the room says so
-    assert places >= .95
+    (narrow, stretched), (_, places) = coverage(0.08, 0), coverage(0, 0.15)
+    assert 0.75 < narrow < stretched < 0.95  # three seeds, and little else that varies: the room says so
+    assert places >= 0.95
+
 
 def test_resampled_seeds_vary_as_their_mean_does():
     seeds = np.random.default_rng(0).normal(size=3)
     got = bootstrap(seeds[:, None].repeat(4, 1), draws=20_000)
-    assert got.var() == pytest.approx(seeds.var(ddof=1) / 3, rel=.03) and got.mean() == pytest.approx(seeds.mean(), abs=.01)
-    paired = bootstrap(np.stack([seeds, seeds + .1]).T @ [[-1], [1]], draws=50)           # pairs that all differ by .1
-    assert paired == pytest.approx(.1)
+    assert got.var() == pytest.approx(seeds.var(ddof=1) / 3, rel=0.03) and got.mean() == pytest.approx(
+        seeds.mean(), abs=0.01
+    )
+    paired = bootstrap(
+        np.stack([seeds, seeds + 0.1]).T @ [[-1], [1]], draws=50
+    )  # pairs that all differ by .1
+    assert paired == pytest.approx(0.1)
+
 
 def test_shares_stay_shares():
     truth = made(40, 0, 0)
-    runs = [score(made(40, 0, 1), truth), score(made(40, 0, 2), truth), score(truth.assign(lat=50.), truth)]
+    runs = [score(made(40, 0, 1), truth), score(made(40, 0, 2), truth), score(truth.assign(lat=50.0), truth)]
     row = results({"m": runs}, [25, "geoscore"])
     assert (row.low >= 0).all() and row.high[0] <= 1 and row.high[1] <= 5000
+
 
 def test_curves_draw_places_together():
     rng, place = np.random.default_rng(2), np.arange(40).repeat(10)
     held, wilsons = 0, 0
     for trial in range(100):
-        hits = (rng.random(40) < .6).repeat(10)[:, None]
+        hits = (rng.random(40) < 0.6).repeat(10)[:, None]
         (low,), (high,) = share_intervals(hits, cluster=place, draws=200)
-        held, wilsons = held + (low <= .6 <= high), wilsons + (wilson(hits.sum(), 400)[0] <= .6 <= wilson(hits.sum(), 400)[1])
+        held, wilsons = (
+            held + (low <= 0.6 <= high),
+            wilsons + (wilson(hits.sum(), 400)[0] <= 0.6 <= wilson(hits.sum(), 400)[1]),
+        )
     assert held >= 90 > 70 > wilsons
     p, right = rng.random(400), hits[:, 0]
     for curve in (reliability(p, right, 5, place), risk_coverage(p, right, place)):
         value = curve.frequency if "frequency" in curve else curve.risk
         assert ((curve.low <= value) & (value <= curve.high)).all()
-    assert len(risk_coverage(p, right)) == 200 and risk_coverage(p, right).kept.max() == 400 and len(reliability([], [])) == len(reliability([np.nan], [1])) == 0
-    near = near_ratio(made(5, .1, 0), made(200, .3, 1).assign(lat=0., lon=np.arange(20).repeat(10) / 30), (5,)).iloc[0]
+    assert (
+        len(risk_coverage(p, right)) == 200
+        and risk_coverage(p, right).kept.max() == 400
+        and len(reliability([], [])) == len(reliability([np.nan], [1])) == 0
+    )
+    near = near_ratio(
+        made(5, 0.1, 0), made(200, 0.3, 1).assign(lat=0.0, lon=np.arange(20).repeat(10) / 30), (5,)
+    ).iloc[0]
     assert near.high - near.low > 2 * np.diff(wilson(near.share * 200, 200))[0]
+
 
 def made(n, scale, seed):
     r = np.random.default_rng(seed)
-    return pd.DataFrame({"id": [str(i) for i in range(n)], "lat": r.normal(0, scale, n), "lon": r.normal(0, scale, n)})
+    return pd.DataFrame(
+        {"id": [str(i) for i in range(n)], "lat": r.normal(0, scale, n), "lon": r.normal(0, scale, n)}
+    )
+
 
 def test_compare_of_seeds_and_wrong_pairings():
     truth = made(150, 0, 0)
-    a, b = [score(made(150, .4, s), truth) for s in (1, 2, 3)], [score(made(150, .15, s), truth) for s in (4, 5, 6)]
+    a, b = (
+        [score(made(150, 0.4, s), truth) for s in (1, 2, 3)],
+        [score(made(150, 0.15, s), truth) for s in (4, 5, 6)],
+    )
     diff = compare(a, b).set_index("measure").loc["acc@25 km"]
-    assert diff.low > 0 and diff.low < diff.difference < diff.high and diff.difference == pytest.approx(diff.b - diff.a)
+    assert (
+        diff.low > 0
+        and diff.low < diff.difference < diff.high
+        and diff.difference == pytest.approx(diff.b - diff.a)
+    )
     assert compare(a[0], b).set_index("measure").low["acc@25 km"] > 0
-    with pytest.raises(ValueError, match="cannot be paired"): compare(a[:2], b)
-    with pytest.raises(ValueError, match="different pictures"): compare(a[0], score(made(149, .1, 1), truth[:149]))
-    with pytest.raises(ValueError, match="different pictures"): results({"x": [a[0], score(made(149, .1, 1), truth[:149])]})
+    with pytest.raises(ValueError, match="cannot be paired"):
+        compare(a[:2], b)
+    with pytest.raises(ValueError, match="different pictures"):
+        compare(a[0], score(made(149, 0.1, 1), truth[:149]))
+    with pytest.raises(ValueError, match="different pictures"):
+        results({"x": [a[0], score(made(149, 0.1, 1), truth[:149])]})
+
 
 def test_clustering_by_place_widens_the_interval():
     truth = made(200, 0, 0).assign(lat=np.repeat(np.arange(20), 10))
-    good = np.repeat(np.random.default_rng(0).random(20) < .5, 10)
-    a, b = score(truth.assign(lat=50.), truth), score(truth.assign(lat=np.where(good, truth.lat, 50.)), truth)
+    good = np.repeat(np.random.default_rng(0).random(20) < 0.5, 10)
+    a, b = (
+        score(truth.assign(lat=50.0), truth),
+        score(truth.assign(lat=np.where(good, truth.lat, 50.0)), truth),
+    )
     width = lambda **k: (lambda d: d.high - d.low)(compare(a, b, **k).set_index("measure").loc["acc@25 km"])
     assert width(cluster="place") > 2 * width() and width(cluster="lat") == width(cluster="place")
+
 
 def test_one_lucky_outcome_has_no_empty_interval():
     truth = made(30, 0, 0)
     row = results({"m": [score(truth, truth)] * 3}, [25]).iloc[0]
-    assert row.value == 1 and row.low == pytest.approx(wilson(30, 30)[0]) and row.seed_sd == 0 and row.seeds == 3
-    assert wide(results({"m": score(truth, truth)}, [25, "geoscore"])).columns.tolist() == ["model", "n", "seeds", "acc@25 km (%)", "GeoScore"]
+    assert (
+        row.value == 1 and row.low == pytest.approx(wilson(30, 30)[0]) and row.seed_sd == 0 and row.seeds == 3
+    )
+    assert wide(results({"m": score(truth, truth)}, [25, "geoscore"])).columns.tolist() == [
+        "model",
+        "n",
+        "seeds",
+        "acc@25 km (%)",
+        "GeoScore",
+    ]
+
 
 @given(st.lists(st.one_of(st.floats(0, 20037), st.just(math.nan)), min_size=1, max_size=40))
 @settings(max_examples=60, deadline=None)
@@ -249,59 +431,105 @@ def test_accuracy_grows_with_the_radius(km):
     assert got == sorted(got) and accuracy(km, 20040) == pytest.approx(np.mean(~np.isnan(km)))
     assert paired_bootstrap(km, km, draws=50) == (0, 0, 0)
 
+
 @given(st.text(max_size=20))
 @settings(max_examples=300, deadline=None)
-def test_degrees_never_fails(text): assert isinstance(degrees(text), float)
+def test_degrees_never_fails(text):
+    assert isinstance(degrees(text), float)
+
 
 def test_no_torch_is_imported():
     code = "import sys, globe.evaluate as e; e.predictions(['country: Finland'], ['a']); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "False"
+    )
+
 
 # what a reviewer tried
+
 
 def test_one_typo_does_not_turn_a_file_round(scored):
     truth = "id,lat,lon\n" + "\n".join(f"p{i},{40 + i / 10},{5 + i}" for i in range(20))
     good = [f"p{i},{40 + i / 10},{5 + i}" for i in range(20)]
     e = scored("id,lat,lon\n" + "\n".join(["p0,145.7,5", *good[1:]]), truth)
-    assert shares(e, "acc@25 km") == [.95] and any("out of range" in n for n in e.notes)
-    far = lambda i: f"p{i},{100 + i},{40 + i / 10}"                        # east of 90°, so that the swap shows
+    assert shares(e, "acc@25 km") == [0.95] and any("out of range" in n for n in e.notes)
+    far = lambda i: f"p{i},{100 + i},{40 + i / 10}"  # east of 90°, so that the swap shows
     truth = "id,lat,lon\n" + "\n".join(f"p{i},{40 + i / 10},{100 + i}" for i in range(20))
     e = scored("id,lat,lon\n" + "\n".join(["p0,999,40", *(far(i) for i in range(1, 20))]), truth)
-    assert shares(e, "acc@25 km") == [.95] and any("swapped" in n for n in e.notes)
+    assert shares(e, "acc@25 km") == [0.95] and any("swapped" in n for n in e.notes)
+
 
 def test_the_truth_beside_predicted_names_is_not_the_prediction(scored):
     rows = ["a,60.17,24.9384,Lima,Peru", "b,35.0116,135.7681,Lima,Peru", "c,,,Lima,Peru"]
     assert shares(scored("id,lat,lon,pred_city,pred_country\n" + "\n".join(rows)), "acc@2500 km") == [0]
 
+
 def test_names_stand_in_where_a_coordinate_is_missing(scored):
-    e = scored("id,lat,lon,city,country\na,60.17,24.94,Helsinki,Finland\nb,,,Kyoto,Japan\nc,,,Windhoek,Namibia\n")
-    assert shares(e, "acc@25 km", "not geocoded") == [1, 0] and any("2 of 3 places geocoded" in n for n in e.notes)
+    e = scored(
+        "id,lat,lon,city,country\na,60.17,24.94,Helsinki,Finland\nb,,,Kyoto,Japan\nc,,,Windhoek,Namibia\n"
+    )
+    assert shares(e, "acc@25 km", "not geocoded") == [1, 0] and any(
+        "2 of 3 places geocoded" in n for n in e.notes
+    )
+
 
 def test_a_model_that_refuses_every_time_is_unread_not_an_error(scored):
     e = scored("id,response\na,I cannot help with that.\nb,Sorry.\nc,No.\n")
     assert shares(e, "acc@2500 km", "unread") == [0, 1] and any("0 of 3" in n for n in e.notes)
 
+
 @pytest.mark.parametrize("mark", ["\u2028", "\x85", "\f"])
 def test_odd_line_separators_within_an_answer_part_nothing(scored, mark):
-    say = lambda i, c, t: json.dumps({"id": i, "text": f"<think>one{mark}two</think><answer>country: {c}\ncity: {t}</answer>"}, ensure_ascii=False)
-    assert shares(scored("\n".join([say("a", "Finland", "Helsinki"), say("b", "Japan", "Kyoto"), say("c", "Namibia", "Windhoek")]), name="p.jsonl"), "acc@25 km") == [1]
+    say = lambda i, c, t: json.dumps(
+        {"id": i, "text": f"<think>one{mark}two</think><answer>country: {c}\ncity: {t}</answer>"},
+        ensure_ascii=False,
+    )
+    assert shares(
+        scored(
+            "\n".join(
+                [say("a", "Finland", "Helsinki"), say("b", "Japan", "Kyoto"), say("c", "Namibia", "Windhoek")]
+            ),
+            name="p.jsonl",
+        ),
+        "acc@25 km",
+    ) == [1]
+
 
 def test_doubled_headers_utf16_whole_numbers_and_case(scored, tmp_path):
-    assert shares(scored("id,lat,lon,lat\na,60.17,24.94,0\nb,35.01,135.77,0\nc,-22.56,17.07,0\n"), "acc@25 km") == [1]
-    assert shares(scored("id,lat,lon\n1.0,60.17,24.94\n2.0,35.01,135.77\n", "id,lat,lon\n1,60.17,24.94\n2,35.01,135.77\n"), "acc@25 km") == [1]
-    assert shares(scored("id,lat,lon\nA.JPG,60.17,24.94\nB.JPG,35.01,135.77\nC.JPG,-22.56,17.07\n"), "acc@25 km") == [1]
-    (tmp_path/"u.csv").write_bytes("id,lat,lon\na,60.17,24.94\n".encode("utf-16"))
-    assert len(score_files(tmp_path/"u.csv", tmp_path/"u.csv")) == 1
-    with pytest.raises(ValueError, match="a folder"): score_files(tmp_path, tmp_path)
+    assert shares(
+        scored("id,lat,lon,lat\na,60.17,24.94,0\nb,35.01,135.77,0\nc,-22.56,17.07,0\n"), "acc@25 km"
+    ) == [1]
+    assert shares(
+        scored(
+            "id,lat,lon\n1.0,60.17,24.94\n2.0,35.01,135.77\n", "id,lat,lon\n1,60.17,24.94\n2,35.01,135.77\n"
+        ),
+        "acc@25 km",
+    ) == [1]
+    assert shares(
+        scored("id,lat,lon\nA.JPG,60.17,24.94\nB.JPG,35.01,135.77\nC.JPG,-22.56,17.07\n"), "acc@25 km"
+    ) == [1]
+    (tmp_path / "u.csv").write_bytes("id,lat,lon\na,60.17,24.94\n".encode("utf-16"))
+    assert len(score_files(tmp_path / "u.csv", tmp_path / "u.csv")) == 1
+    with pytest.raises(ValueError, match="a folder"):
+        score_files(tmp_path, tmp_path)
+
 
 def test_recorded_readings_are_what_the_reader_reads():
     import runpy
-    made = runpy.run_path(str(Path(__file__).parents[1]/"data"/"make_readings.py"))["record"](real("geocomp_reasoning"))
-    pd.testing.assert_frame_equal(made, pd.read_csv(Path(__file__).parents[1]/"data"/"readings.csv"))
+
+    made = runpy.run_path(str(Path(__file__).parents[1] / "data" / "make_readings.py"))["record"](
+        real("geocomp_reasoning")
+    )
+    pd.testing.assert_frame_equal(made, pd.read_csv(Path(__file__).parents[1] / "data" / "readings.csv"))
 
 
 def test_raw_answers_that_are_coordinates(tmp_path):
-    (tmp_path/"p.csv").write_text('id,prediction\na,"48.9, 2.35"\nb,"(35.7° N, 139.7° E)"\nc,"country: Finland\ncity: Helsinki"\nd,I cannot tell\n')
-    (tmp_path/"t.csv").write_text("id,lat,lon\na,48.86,2.35\nb,35.69,139.69\nc,60.17,24.94\nd,0.3,32.6\n")
-    e = score_files(tmp_path/"p.csv", tmp_path/"t.csv")
-    assert e.row()["acc@25 km"] == .75 and any("2 answers are coordinates" in n for n in e.notes)
+    (tmp_path / "p.csv").write_text(
+        'id,prediction\na,"48.9, 2.35"\nb,"(35.7° N, 139.7° E)"\nc,"country: Finland\ncity: Helsinki"\nd,I cannot tell\n'
+    )
+    (tmp_path / "t.csv").write_text("id,lat,lon\na,48.86,2.35\nb,35.69,139.69\nc,60.17,24.94\nd,0.3,32.6\n")
+    e = score_files(tmp_path / "p.csv", tmp_path / "t.csv")
+    assert e.row()["acc@25 km"] == 0.75 and any("2 answers are coordinates" in n for n in e.notes)

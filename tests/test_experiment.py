@@ -1,4 +1,5 @@
 "What a run promises as a whole: equal seeds give equal bytes, other inputs are never taken for the same."
+
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -10,63 +11,103 @@ from globe.distill import records
 from globe.experiment import Run
 from test_distill import Server
 
+
 @pytest.fixture(scope="module")
-def starts(tmp_path_factory): return {backbone: vlm.student(0, backbone).save(tmp_path_factory.mktemp(backbone)) for backbone in experiment.BACKBONES}
+def starts(tmp_path_factory):
+    return {
+        backbone: vlm.student(0, backbone).save(tmp_path_factory.mktemp(backbone))
+        for backbone in experiment.BACKBONES
+    }
+
 
 @pytest.fixture
 def run(starts, monkeypatch):
     "Runs of the profile smoke below a folder of their own, from untrained students."
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(Run, "start", lambda self, backbone="qwen2_5_vl": starts[backbone])
+
     def make(folder, **overrides):
         monkeypatch.setattr(experiment, "run_folder", lambda name="smoke": Path(folder))
         return Run("smoke", **overrides)
+
     return make
 
-def files(folder): return {p.relative_to(folder): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file() and p.name not in ("manifest.json", "training_args.bin") and "datasets" not in p.parts}
+
+def files(folder):
+    return {
+        p.relative_to(folder): p.read_bytes()
+        for p in sorted(Path(folder).rglob("*"))
+        if p.is_file() and p.name not in ("manifest.json", "training_args.bin") and "datasets" not in p.parts
+    }
+
 
 def test_two_runs_give_the_same_bytes(run, tmp_path):
     for name in "ab":
-        r = run(tmp_path/name, photos=dict(train=60, test=8), sft=dict(steps=2), grpo=dict(steps=2), segmenter=dict(photos=30, steps=20))
-        for model in ("sft", "internvl-sft", "grpo-accuracy"): r.answers(model, "test")
-    a, b = files(tmp_path/"a"), files(tmp_path/"b")
+        r = run(
+            tmp_path / name,
+            photos=dict(train=60, test=8),
+            sft=dict(steps=2),
+            grpo=dict(steps=2),
+            segmenter=dict(photos=30, steps=20),
+        )
+        for model in ("sft", "internvl-sft", "grpo-accuracy"):
+            r.answers(model, "test")
+    a, b = files(tmp_path / "a"), files(tmp_path / "b")
     assert a.keys() == b.keys() and len(a) > 15
-    assert [str(p) for p in a if a[p] != b[p] and p.suffix != ".jsonl"] == []  # answers of teachers carry their seconds
+    assert [
+        str(p) for p in a if a[p] != b[p] and p.suffix != ".jsonl"
+    ] == []  # answers of teachers carry their seconds
+
 
 def test_answers_that_an_endpoint_owes_are_asked_for_by_the_same_command(run, tmp_path, monkeypatch):
     "What fails for now stops the run and is asked for again, what is refused for good does not."
     with Server(*[500] * 4, 400) as s:
         r = run(tmp_path, photos=dict(train=8, test=2), teachers=dict(endpoints=f"{s.url} m"))
         monkeypatch.setattr(r, "teachers", lambda: [s.teacher(tries=2)])
-        with pytest.raises(ConnectionError, match="2 answers could not be had; the same command asks for them again"): r.judgements()
+        with pytest.raises(
+            ConnectionError, match="2 answers could not be had; the same command asks for them again"
+        ):
+            r.judgements()
         asked = len(s.seen)
-        assert sorted(bool(a["error"]) for a in records(r.judgements())) == [False] * 8 and len(s.seen) == asked + 3, "two that failed and the one that was refused"
+        assert (
+            sorted(bool(a["error"]) for a in records(r.judgements())) == [False] * 8
+            and len(s.seen) == asked + 3
+        ), "two that failed and the one that was refused"
+
 
 def test_photographs_of_one_name_in_two_folders_are_not_mixed_up(run, tmp_path):
     places = {"A": "29.98,31.13", "B": "48.86,2.35"}
     answers = {}
     for name, place in places.items():
-        folder = tmp_path/name/"DCIM"; folder.mkdir(parents=True)
-        Image.new("RGB", (112, 112), "red" if name == "A" else "blue").save(folder/"IMG_1.jpg")
-        (folder/"table.csv").write_text(f"file,lat,lon\nIMG_1.jpg,{place}\n")
-        r = run(tmp_path/"run")
+        folder = tmp_path / name / "DCIM"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (112, 112), "red" if name == "A" else "blue").save(folder / "IMG_1.jpg")
+        (folder / "table.csv").write_text(f"file,lat,lon\nIMG_1.jpg,{place}\n")
+        r = run(tmp_path / "run")
         _, out = r.own_judgements(photos.from_folder(folder))
-        answers[name] = json.loads((out/"simulated-coordinates.jsonl").read_text())["lat"]
+        answers[name] = json.loads((out / "simulated-coordinates.jsonl").read_text())["lat"]
     assert abs(answers["A"] - 29.98) < 8 and abs(answers["B"] - 48.86) < 8
+
 
 def test_another_hub_id_is_another_stage(tmp_path):
     made = []
     for model in ("someone/model-a", "someone/model-b", "someone/model-b"):
-        experiment.stage(tmp_path/"stage", lambda folder: made.append(model), {}, [], [model])
+        experiment.stage(tmp_path / "stage", lambda folder: made.append(model), {}, [], [model])
     assert made == ["someone/model-a", "someone/model-b"]
 
+
 def test_the_student_never_practises_on_the_photographs_of_a_run():
-    seeds = {int(r["id"].split("-")[2]) for seed in (0, 1, 77, 78, 10_000) for _, rows in vlm.fresh(1, 3, seed) for r in rows}
+    seeds = {
+        int(r["id"].split("-")[2])
+        for seed in (0, 1, 77, 78, 10_000)
+        for _, rows in vlm.fresh(1, 3, seed)
+        for r in rows
+    }
     p = Run("mini").profile
     assert min(seeds) >= vlm.FIRST_SEED > max(p.photos.seed + 2, p.segmenter.seed) and max(seeds) < 2**32
 
 
-POOL = '''
+POOL = """
 import os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -77,31 +118,55 @@ if __name__ == "__main__":
         while len(pool._processes) < 2: time.sleep(.05)
         print(*pool._processes, flush=True)
         time.sleep(60)
-'''
+"""
+
 
 def test_trainings_end_with_the_run_that_wanted_them(tmp_path):
     "kill -9 of the run: what it trained side by side ends too, so that no stage stays locked."
-    (tmp_path/"pool.py").write_text(POOL)
-    with subprocess.Popen([sys.executable, str(tmp_path/"pool.py")], stdout=subprocess.PIPE, text=True) as p:
+    (tmp_path / "pool.py").write_text(POOL)
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True
+    ) as p:
         workers = [int(w) for w in p.stdout.readline().split()]
         assert len(workers) == 2
-        time.sleep(3) # until they have imported what they need
+        time.sleep(3)  # until they have imported what they need
         os.kill(p.pid, signal.SIGKILL)
     deadline = time.time() + 30
-    while (alive := [w for w in workers if psutil.pid_exists(w) and psutil.Process(w).status() != psutil.STATUS_ZOMBIE]) and time.time() < deadline: time.sleep(.2)
+    while (
+        alive := [
+            w for w in workers if psutil.pid_exists(w) and psutil.Process(w).status() != psutil.STATUS_ZOMBIE
+        ]
+    ) and time.time() < deadline:
+        time.sleep(0.2)
     assert not alive
 
 
 def test_a_model_that_is_asked_for_twice_is_trained_once(run, tmp_path, monkeypatch):
     "With a core for each, two trainings of one model would find each other at work."
     import concurrent.futures
+
     trained = []
+
     class Pool:
-        def __init__(self, *how): pass
-        def __enter__(self): return self
-        def __exit__(self, *error): pass
-        def map(self, work, jobs): return trained.extend(job[2:] for job in jobs) or []
+        def __init__(self, *how):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def map(self, work, jobs):
+            return trained.extend(job[2:] for job in jobs) or []
+
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", Pool)
     r = run(tmp_path, photos=dict(train=60, test=8), segmenter=dict(photos=30, steps=20))
     r.train([*r.models, *r.variants])
-    assert sorted(trained) == [("grpo-accuracy", 0), ("grpo-all-readme", 0), ("sft", 0), ("sft@random", 0), ("sft@single", 0)]
+    assert sorted(trained) == [
+        ("grpo-accuracy", 0),
+        ("grpo-all-readme", 0),
+        ("sft", 0),
+        ("sft@random", 0),
+        ("sft@single", 0),
+    ]

@@ -1,7 +1,9 @@
 "Figures and tables are the same bytes each time, survive odd data, and draw what they say."
+
 import subprocess, sys
 
 import matplotlib
+
 matplotlib.use("Agg")
 import cartopy.crs as ccrs
 import matplotlib.pyplot as plt
@@ -12,16 +14,30 @@ import pytest
 from globe import figures
 from globe.evaluate import results, score
 
+
 @pytest.fixture(autouse=True)
 def closed():
     yield
     plt.close("all")
 
+
 def truth(n=40):
     r = np.random.default_rng(0)
-    return pd.DataFrame({"id": [str(i) for i in range(n)], "lat": r.uniform(-89, 89, n), "lon": r.uniform(-180, 180, n), "city": "Kyoto", "country": "Japan", "country_code": "JP"})
+    return pd.DataFrame(
+        {
+            "id": [str(i) for i in range(n)],
+            "lat": r.uniform(-89, 89, n),
+            "lon": r.uniform(-180, 180, n),
+            "city": "Kyoto",
+            "country": "Japan",
+            "country_code": "JP",
+        }
+    )
 
-def guess(n=40, seed=1): return truth(n).assign(lat=np.random.default_rng(seed).uniform(-89, 89, n))
+
+def guess(n=40, seed=1):
+    return truth(n).assign(lat=np.random.default_rng(seed).uniform(-89, 89, n))
+
 
 BYTES = """
 import sys, hashlib, tempfile, pathlib
@@ -33,60 +49,106 @@ made = figures.save(figures.error_map(guess(), truth()), folder/"map") + figures
 print([hashlib.sha256(p.read_bytes()).hexdigest() for p in made])
 """
 
+
 def test_two_processes_write_the_same_bytes():
     from pathlib import Path
-    run = lambda: subprocess.run([sys.executable, "-c", BYTES, str(Path(__file__).parent)], capture_output=True, text=True, check=True).stdout
+
+    run = lambda: (
+        subprocess.run(
+            [sys.executable, "-c", BYTES, str(Path(__file__).parent)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
     assert run() == run() != ""
+
 
 def test_map_needs_no_network_and_counts_all_pictures(monkeypatch):
     import socket
-    def refuse(*a, **k): raise AssertionError("a map reached for the network")
+
+    def refuse(*a, **k):
+        raise AssertionError("a map reached for the network")
+
     monkeypatch.setattr(socket.socket, "connect", refuse)
     said = guess().assign(lat=lambda d: d.lat.where(d.index != 0), parsed=lambda d: d.index != 0)
     ax = figures.error_map(said, truth(), most=10)
     ax.figure.canvas.draw()
     labels = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert sum(int(t.rsplit("(", 1)[1].rstrip(")")) for t in labels) == 40 and labels[-1] == "no coordinate (1)"
+    assert (
+        sum(int(t.rsplit("(", 1)[1].rstrip(")")) for t in labels) == 40 and labels[-1] == "no coordinate (1)"
+    )
     credit = ax.texts[0].get_text()
     assert "Natural Earth" in credit and "10 of 40 pictures drawn" in credit
 
-@pytest.mark.parametrize("a, b", [((0, 179.9), (0, -179.9)), ((89, 10), (89, -170)), ((0, 0), (0, 180)), ((90, 0), (-90, 0)), ((10, 20), (10, 20)), ((-60, -175), (65, 178))])
+
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ((0, 179.9), (0, -179.9)),
+        ((89, 10), (89, -170)),
+        ((0, 0), (0, 180)),
+        ((90, 0), (-90, 0)),
+        ((10, 20), (10, 20)),
+        ((-60, -175), (65, 178)),
+    ],
+)
 def test_great_circles_survive_dateline_poles_and_antipodes(a, b):
     la, lo = figures.great_circle(*a, *b)
     assert np.isfinite(la).all() and np.isfinite(lo).all()
     edge = abs(ccrs.Robinson().x_limits[1])
-    for p in figures.pieces(la, lo): assert np.abs(np.diff(p[:, 0])).max() < edge / 2 or np.abs(la).max() > 85
+    for p in figures.pieces(la, lo):
+        assert np.abs(np.diff(p[:, 0])).max() < edge / 2 or np.abs(la).max() > 85
 
-def test_dateline_crossing_is_two_pieces(): assert len(figures.pieces(*figures.great_circle(10, 170, 10, -170))) == 2
+
+def test_dateline_crossing_is_two_pieces():
+    assert len(figures.pieces(*figures.great_circle(10, 170, 10, -170))) == 2
+
 
 def test_missing_coasts_name_the_remedy(monkeypatch, tmp_path):
     figures.land.cache_clear()
     monkeypatch.setattr(figures, "data_dir", lambda: tmp_path)
-    with pytest.raises(FileNotFoundError, match="git checkout"): figures.land()
+    with pytest.raises(FileNotFoundError, match="git checkout"):
+        figures.land()
     figures.land.cache_clear()
 
-def test_maps_of_nothing(): figures.error_map(guess(0), truth(0)); figures.place_map(truth(0))
+
+def test_maps_of_nothing():
+    figures.error_map(guess(0), truth(0))
+    figures.place_map(truth(0))
+
 
 def test_bars_carry_their_intervals():
     tidy = results({"a": score(guess(), truth()), "b": score(truth(), truth())}, [25, 2500])
     ax = figures.bars(tidy)
     heights = sorted(p.get_height() for c in ax.containers if hasattr(c, "patches") for p in c.patches)
-    assert heights == pytest.approx(sorted(100 * tidy.value)) and len([c for c in ax.containers if isinstance(c, matplotlib.container.ErrorbarContainer)]) == 2
+    assert (
+        heights == pytest.approx(sorted(100 * tidy.value))
+        and len([c for c in ax.containers if isinstance(c, matplotlib.container.ErrorbarContainer)]) == 2
+    )
     assert "%" in ax.get_ylabel()
 
+
 def test_every_axis_has_a_label():
-    log = pd.DataFrame({"step": [0, 1, 0, 1], "seed": [0, 0, 1, 1], "config": "x", "reward": [0., 1, 0, .5]})
+    log = pd.DataFrame(
+        {"step": [0, 1, 0, 1], "seed": [0, 0, 1, 1], "config": "x", "reward": [0.0, 1, 0, 0.5]}
+    )
     ax = figures.learning_curves(log, "reward")
-    assert ax.get_xlabel() == "training step" and len(ax.collections) == 1                  # a band for two seeds
-    assert len(figures.learning_curves(log[:2], "reward").collections) == 0                 # none for one
+    assert ax.get_xlabel() == "training step" and len(ax.collections) == 1  # a band for two seeds
+    assert len(figures.learning_curves(log[:2], "reward").collections) == 0  # none for one
     ax = figures.threshold_curve({"a": score(guess(), truth())})
     assert "km" in ax.get_xlabel() and "%" in ax.get_ylabel()
     assert ax.lines[0].get_ydata()[-1] <= 100
 
+
 def test_tables_escape_and_are_stable(tmp_path):
-    df = pd.DataFrame({"text": ["a|b", "50 % & <b>", None], "x": [1.23456789, np.nan, 12345.6], "n": [1, 2, 3]})
-    one, two = figures.write_table(df, tmp_path/"t.csv"), figures.write_table(df, tmp_path/"u")
-    assert [p.name for p in one] == ["t.csv", "t.md", "t.tex"] and [p.read_bytes() for p in one] == [p.read_bytes() for p in two]
+    df = pd.DataFrame(
+        {"text": ["a|b", "50 % & <b>", None], "x": [1.23456789, np.nan, 12345.6], "n": [1, 2, 3]}
+    )
+    one, two = figures.write_table(df, tmp_path / "t.csv"), figures.write_table(df, tmp_path / "u")
+    assert [p.name for p in one] == ["t.csv", "t.md", "t.tex"] and [p.read_bytes() for p in one] == [
+        p.read_bytes() for p in two
+    ]
     md, tex = one[1].read_text(), one[2].read_text()
     assert "a\\|b" in md and "&lt;b&gt;" in md and "12,346" in md and r"50 \% \& <b>" in tex
     assert pd.read_csv(one[0]).x.iloc[0] == pytest.approx(1.23456789)

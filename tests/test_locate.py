@@ -1,4 +1,5 @@
 """A photograph gets a place, an abstention or an error; a bad one never costs the others. The page of `globe demo` in a real browser, where there is one."""
+
 import base64
 import io
 import json
@@ -16,89 +17,151 @@ from PIL.ExifTags import GPS, IFD
 
 import globe
 from globe.distill import from_text
-from globe.locate import EndpointModel, Geolocator, LocalModel, Prediction, Predictions, concluded, highlighted, latest_student, locator_map, medoid
+from globe.locate import (
+    EndpointModel,
+    Geolocator,
+    LocalModel,
+    Prediction,
+    Predictions,
+    concluded,
+    highlighted,
+    latest_student,
+    locator_map,
+    medoid,
+)
 from globe.places import distance_km, locate
 from globe.reproduce import main
 
 ROOT = Path(__file__).parent.parent
 
 
-def said(city, country, sure=.9, why="A flag and palm trees."):
+def said(city, country, sure=0.9, why="A flag and palm trees."):
     return f"<think>{why}</think>\n<answer>\ncountry: [{country}]\ncity: [{city}]\nlocalizability: {sure}\n</answer>"
 
 
 class Recorded:
     "Gives recorded answers in turn, and remembers the pictures and temperatures."
+
     name, note = "recorded", ""
-    def __init__(self, *texts): self.texts, self.seen, self.temperatures = texts, [], []
+
+    def __init__(self, *texts):
+        self.texts, self.seen, self.temperatures = texts, [], []
+
     def ask(self, rows, temperature):
         for i, row in enumerate(rows):
-            self.seen.append(row["image"]); self.temperatures.append(temperature)
+            self.seen.append(row["image"])
+            self.temperatures.append(temperature)
             text = self.texts[i % len(self.texts)]
-            if isinstance(text, Exception): raise text
+            if isinstance(text, Exception):
+                raise text
             yield from_text(row["id"], self.name, text)
 
 
 @pytest.fixture
 def photos(tmp_path):
-    for i in range(4): Image.new("RGB", (64, 48), (50 * i, 99, 9)).save(tmp_path/f"{i}.jpg")
+    for i in range(4):
+        Image.new("RGB", (64, 48), (50 * i, 99, 9)).save(tmp_path / f"{i}.jpg")
     return tmp_path
 
 
 # --- reading pictures ---
 
+
 def test_bad_pictures_are_rows_and_cost_no_others(photos):
-    (photos/"0.jpg").write_bytes(b"")
-    (photos/"1.jpg").write_bytes((photos/"2.jpg").read_bytes()[:300])
-    found = Geolocator(Recorded(said("Paris", "France")))([photos/"0.jpg", photos/"1.jpg", photos/"2.jpg", photos/"missing.jpg", b"<html>", Image.new("L", (9, 9)), 17])
+    (photos / "0.jpg").write_bytes(b"")
+    (photos / "1.jpg").write_bytes((photos / "2.jpg").read_bytes()[:300])
+    found = Geolocator(Recorded(said("Paris", "France")))(
+        [
+            photos / "0.jpg",
+            photos / "1.jpg",
+            photos / "2.jpg",
+            photos / "missing.jpg",
+            b"<html>",
+            Image.new("L", (9, 9)),
+            17,
+        ]
+    )
     assert [bool(p.error) for p in found] == [True, True, False, True, True, False, True]
     assert [p.city for p in found if not p.error] == ["Paris", "Paris"]
-    assert found[0].error == "the file is empty" and found[3].error == "the file does not exist" and "HTML" in found[4].error and "not a picture" in found[6].error
+    assert (
+        found[0].error == "the file is empty"
+        and found[3].error == "the file does not exist"
+        and "HTML" in found[4].error
+        and "not a picture" in found[6].error
+    )
     assert found[4].photo == "picture 5"
 
 
 def test_one_picture_gives_one_prediction_and_a_folder_gives_a_list(photos):
     geo = Geolocator(Recorded(said("Paris", "France")))
-    assert isinstance(geo(photos/"0.jpg"), Prediction) and isinstance(geo(str(photos/"0.jpg")), Prediction)
-    assert isinstance(geo((photos/"0.jpg").read_bytes()), Prediction) and isinstance(geo(Image.new("RGB", (8, 8))), Prediction)
-    assert isinstance(geo(photos), Predictions) and len(geo(str(photos))) == 4 and isinstance(geo([photos/"0.jpg"]), Predictions)
+    assert isinstance(geo(photos / "0.jpg"), Prediction) and isinstance(
+        geo(str(photos / "0.jpg")), Prediction
+    )
+    assert isinstance(geo((photos / "0.jpg").read_bytes()), Prediction) and isinstance(
+        geo(Image.new("RGB", (8, 8))), Prediction
+    )
+    assert (
+        isinstance(geo(photos), Predictions)
+        and len(geo(str(photos))) == 4
+        and isinstance(geo([photos / "0.jpg"]), Predictions)
+    )
     assert geo([]) == []
-    with pytest.raises(FileNotFoundError, match="no pictures"): geo(_empty(photos))
+    with pytest.raises(FileNotFoundError, match="no pictures"):
+        geo(_empty(photos))
 
 
-def _empty(folder): (folder/"empty").mkdir(); return folder/"empty"
+def _empty(folder):
+    (folder / "empty").mkdir()
+    return folder / "empty"
 
 
 def test_the_model_never_sees_exif_and_large_pictures_are_reduced(photos):
     exif = Image.Exif()
     exif.get_ifd(IFD.GPSInfo).update({GPS.GPSLatitudeRef: "N", GPS.GPSLatitude: (48, 51, 24)})
-    Image.new("RGB", (2400, 300)).save(photos/"gps.jpg", exif=exif)
-    held = Image.open(photos/"gps.jpg")
+    Image.new("RGB", (2400, 300)).save(photos / "gps.jpg", exif=exif)
+    held = Image.open(photos / "gps.jpg")
     model = Recorded(said("Paris", "France"))
-    Geolocator(model)([photos/"gps.jpg", held])
-    for image in model.seen: assert not dict(image.getexif()) and not image.info and image.size == (1600, 200)
+    Geolocator(model)([photos / "gps.jpg", held])
+    for image in model.seen:
+        assert not dict(image.getexif()) and not image.info and image.size == (1600, 200)
     assert held.size == (2400, 300), "the caller's picture is left alone"
 
 
-@pytest.mark.parametrize("size, refused", [((5000, 10), True), ((3, 600), True), ((5000, 40), True), ((5000, 60), False), ((10, 10), False)])
+@pytest.mark.parametrize(
+    "size, refused",
+    [((5000, 10), True), ((3, 600), True), ((5000, 40), True), ((5000, 60), False), ((10, 10), False)],
+)
 def test_a_picture_that_is_too_narrow_for_a_model_is_a_row_and_costs_no_others(photos, size, refused):
-    Image.new("RGB", size).save(photos/"3.png")
+    Image.new("RGB", size).save(photos / "3.png")
+
     class Picky(Recorded):
         def ask(self, rows, temperature):
             for row in super().ask(rows, temperature):
-                if max(self.seen[-1].size) / min(self.seen[-1].size) >= 200: raise ValueError("absolute aspect ratio must be smaller than 200")
+                if max(self.seen[-1].size) / min(self.seen[-1].size) >= 200:
+                    raise ValueError("absolute aspect ratio must be smaller than 200")
                 yield row
+
     found = Geolocator(Picky(said("Paris", "France")))(photos)
     assert [p.city for p in found] == ["Paris"] * 4 + [""] * refused + ["Paris"] * (not refused)
-    assert not refused or found[4].error == Geolocator(Picky(said("Paris", "France")))(Image.new("RGB", size)).error == f"{size[0]} x {size[1]} pixels: too narrow for a model"
+    assert (
+        not refused
+        or found[4].error
+        == Geolocator(Picky(said("Paris", "France")))(Image.new("RGB", size)).error
+        == f"{size[0]} x {size[1]} pixels: too narrow for a model"
+    )
 
 
 # --- the stream ---
 
+
 def test_predictions_leave_in_order_and_pictures_are_opened_only_as_answers_come(photos):
     opened = []
+
     def lazily():
-        for i in range(4): opened.append(i); yield photos/f"{i}.jpg"
+        for i in range(4):
+            opened.append(i)
+            yield photos / f"{i}.jpg"
+
     stream = Geolocator(Recorded(said("Paris", "France"))).each(lazily())
     assert Path(next(stream).photo).name == "0.jpg" and opened == [0]
     assert [Path(p.photo).name for p in stream] == ["1.jpg", "2.jpg", "3.jpg"]
@@ -106,47 +169,85 @@ def test_predictions_leave_in_order_and_pictures_are_opened_only_as_answers_come
 
 def test_answers_out_of_order_are_put_right(photos):
     class Backwards(Recorded):
-        def ask(self, rows, temperature): return reversed([from_text(r["id"], "b", said(*[("Paris", "France"), ("Rome", "Italy"), ("Oslo", "Norway"), ("Bern", "Switzerland")][r["id"][0]])) for r in rows])
+        def ask(self, rows, temperature):
+            return reversed(
+                [
+                    from_text(
+                        r["id"],
+                        "b",
+                        said(
+                            *[
+                                ("Paris", "France"),
+                                ("Rome", "Italy"),
+                                ("Oslo", "Norway"),
+                                ("Bern", "Switzerland"),
+                            ][r["id"][0]]
+                        ),
+                    )
+                    for r in rows
+                ]
+            )
+
     assert [p.city for p in Geolocator(Backwards())(photos, samples=3)] == ["Paris", "Rome", "Oslo", "Bern"]
 
 
 def test_what_was_answered_is_kept_when_the_model_dies_and_the_rest_has_the_error(photos):
-    found = Geolocator(Recorded(said("Paris", "France"), said("Rome", "Italy"), said("Rome", "Italy"), ConnectionError("gone")))(photos, samples=2)
+    found = Geolocator(
+        Recorded(
+            said("Paris", "France"), said("Rome", "Italy"), said("Rome", "Italy"), ConnectionError("gone")
+        )
+    )(photos, samples=2)
     assert [p.city for p in found] == ["Paris", "", "", ""]
     assert all("stopped answering (gone)" in p.error for p in found[1:])
-    with pytest.raises(ConnectionError, match="gone"): Geolocator(Recorded(ConnectionError("gone")))(photos)
+    with pytest.raises(ConnectionError, match="gone"):
+        Geolocator(Recorded(ConnectionError("gone")))(photos)
 
 
 def test_one_answer_is_asked_at_temperature_zero_and_several_at_one(photos):
     model = Recorded(said("Paris", "France"))
     geo = Geolocator(model)
-    assert geo(photos/"0.jpg").agreement is None and geo(photos/"0.jpg", samples=3).agreement == 1
+    assert geo(photos / "0.jpg").agreement is None and geo(photos / "0.jpg", samples=3).agreement == 1
     assert model.temperatures == [0, 1, 1, 1]
-    with pytest.raises(ValueError, match="samples must be at least 1"): geo(photos/"0.jpg", samples=0)
-    for wrong in (7, -.1, float("nan")):
-        with pytest.raises(ValueError, match="threshold must be from 0 to 1"): geo(photos/"0.jpg", threshold=wrong)
+    with pytest.raises(ValueError, match="samples must be at least 1"):
+        geo(photos / "0.jpg", samples=0)
+    for wrong in (7, -0.1, float("nan")):
+        with pytest.raises(ValueError, match="threshold must be from 0 to 1"):
+            geo(photos / "0.jpg", threshold=wrong)
     assert len(model.temperatures) == 4
 
 
 # --- what is concluded ---
 
+
 def test_abstains_below_the_threshold_and_keeps_the_answers(photos):
-    geo = Geolocator(Recorded(said("Paris", "France", .31)))
-    p = geo(photos/"0.jpg")
-    assert p.abstains and p.why == "not localizable: 0.31 < 0.5" and p.lat is None and p.city == "" and p.answers[0]["city"] == "Paris"
-    assert geo(photos/"0.jpg", threshold=.3).city == "Paris"
+    geo = Geolocator(Recorded(said("Paris", "France", 0.31)))
+    p = geo(photos / "0.jpg")
+    assert (
+        p.abstains
+        and p.why == "not localizable: 0.31 < 0.5"
+        and p.lat is None
+        and p.city == ""
+        and p.answers[0]["city"] == "Paris"
+    )
+    assert geo(photos / "0.jpg", threshold=0.3).city == "Paris"
 
 
 def test_a_judge_has_the_last_word_on_localizability(photos):
     class Strict:
-        def probability(self, images, reasonings): return [.1 if "palm" in r else .8 for r in reasonings]
-    p = Geolocator(Recorded(said("Paris", "France", .99), said("Paris", "France", .99, "A tower.")), Strict())(photos/"0.jpg", samples=2)
-    assert p.localizability == pytest.approx(.45) and p.abstains
+        def probability(self, images, reasonings):
+            return [0.1 if "palm" in r else 0.8 for r in reasonings]
+
+    p = Geolocator(
+        Recorded(said("Paris", "France", 0.99), said("Paris", "France", 0.99, "A tower.")), Strict()
+    )(photos / "0.jpg", samples=2)
+    assert p.localizability == pytest.approx(0.45) and p.abstains
 
 
 def test_a_judge_that_fails_costs_no_row(photos):
     class Broken:
-        def probability(self, images, reasonings): raise ConnectionError("judge is down")
+        def probability(self, images, reasonings):
+            raise ConnectionError("judge is down")
+
     found = Geolocator(Recorded(said("Paris", "France")), Broken())(photos)
     assert len(found) == 4 and all("judge is down" in p.error for p in found)
 
@@ -158,8 +259,14 @@ def test_answers_that_name_no_place_are_no_place(text):
 
 
 def test_the_consensus_is_an_answer_and_no_farther_from_all_than_any_other():
-    places = [locate(*x) for x in [("Suva", "Fiji"), ("Apia", "Samoa"), ("Paris", "France"), ("Auckland", "New Zealand")]] + [None]
-    def mean(p): return sum(distance_km(p.lat, p.lon, q.lat, q.lon) for q in places[:-1])
+    places = [
+        locate(*x)
+        for x in [("Suva", "Fiji"), ("Apia", "Samoa"), ("Paris", "France"), ("Auckland", "New Zealand")]
+    ] + [None]
+
+    def mean(p):
+        return sum(distance_km(p.lat, p.lon, q.lat, q.lon) for q in places[:-1])
+
     assert mean(places[medoid(places)]) == min(map(mean, places[:-1]))
 
 
@@ -178,14 +285,38 @@ def test_the_radius_holds_nine_tenths_of_the_answers_and_unread_ones_count():
 
 PLACE, ODD = ("Helsinki", "Finland"), ("Sydney", "Australia")
 
-@pytest.mark.parametrize("n, odd, at_home, inside", [ # answers, of them elsewhere; whether the radius is that of a city, answers within it
-    (2, 0, True, 2), (2, 1, False, 2), (3, 0, True, 3), (3, 1, True, 2), (5, 1, True, 4), (5, 2, False, 5), (8, 1, True, 7), (8, 2, False, 8), (10, 1, True, 9), (10, 2, False, 10), (20, 2, True, 18), (20, 3, False, 20)])
+
+@pytest.mark.parametrize(
+    "n, odd, at_home, inside",
+    [  # answers, of them elsewhere; whether the radius is that of a city, answers within it
+        (2, 0, True, 2),
+        (2, 1, False, 2),
+        (3, 0, True, 3),
+        (3, 1, True, 2),
+        (5, 1, True, 4),
+        (5, 2, False, 5),
+        (8, 1, True, 7),
+        (8, 2, False, 8),
+        (10, 1, True, 9),
+        (10, 2, False, 10),
+        (20, 2, True, 18),
+        (20, 3, False, 20),
+    ],
+)
 def test_the_radius_holds_the_largest_share_that_is_at_most_nine_tenths(n, odd, at_home, inside):
     p = concluded("a", [from_text(i, "t", said(*(ODD if i >= n - odd else PLACE))) for i in range(n)])
     assert p.city == "Helsinki" and (p.radius_km == 25) is at_home and (at_home or p.radius_km > 15000)
-    assert p.radius_from == f"{'what a city can mean' if at_home else 'the spread'}; {inside} of {n} answers inside" and p.radius_from in p._repr_html_()
+    assert (
+        p.radius_from
+        == f"{'what a city can mean' if at_home else 'the spread'}; {inside} of {n} answers inside"
+        and p.radius_from in p._repr_html_()
+    )
     unread = concluded("a", [from_text(i, "t", "?" if i >= n - odd else said(*PLACE)) for i in range(n)])
-    assert (unread.radius_km, unread.radius_from) == ((25, f"what a city can mean; {n - odd} of {n} answers inside") if at_home else (None, f"{n - odd} of {n} answers name a place"))
+    assert (unread.radius_km, unread.radius_from) == (
+        (25, f"what a city can mean; {n - odd} of {n} answers inside")
+        if at_home
+        else (None, f"{n - odd} of {n} answers name a place")
+    )
     assert at_home or f"unknown: {n - odd} of {n} answers name a place" in unread._repr_html_()
 
 
@@ -195,7 +326,9 @@ def test_one_answer_has_the_radius_of_its_words():
 
 
 def test_geojson_is_what_the_standard_says():
-    found = Predictions([concluded("a", [from_text(0, "t", said("Sydney", "Australia"))]), Prediction("b", error="torn")])
+    found = Predictions(
+        [concluded("a", [from_text(0, "t", said("Sydney", "Australia"))]), Prediction("b", error="torn")]
+    )
     made = json.loads(json.dumps(found.to_geojson(), allow_nan=False))
     assert made["type"] == "FeatureCollection" and [f["type"] for f in made["features"]] == ["Feature"] * 2
     lon, lat = made["features"][0]["geometry"]["coordinates"]
@@ -207,40 +340,67 @@ def test_geojson_is_what_the_standard_says():
 
 EVIL = "<script>alert(1)</script><img src=x onerror='alert(2)'>\" flag"
 
+
 def test_nothing_that_a_model_or_a_file_name_says_is_html():
-    p = concluded(EVIL, [from_text(0, "t", said("Paris", "France", .9, EVIL))], model=EVIL, note=EVIL, thumbnail=b"x")
-    for shown in (p._repr_html_(), Predictions([p, Prediction(EVIL, error=EVIL)])._repr_html_(), highlighted(EVIL)):
+    p = concluded(
+        EVIL, [from_text(0, "t", said("Paris", "France", 0.9, EVIL))], model=EVIL, note=EVIL, thumbnail=b"x"
+    )
+    for shown in (
+        p._repr_html_(),
+        Predictions([p, Prediction(EVIL, error=EVIL)])._repr_html_(),
+        highlighted(EVIL),
+    ):
         assert "<script" not in shown and "<img src=x" not in shown and "onerror='" not in shown
 
 
 def test_maps_hold_at_the_dateline_at_the_poles_and_over_the_whole_world():
-    for lat, lon, radius in [(-16.8, 179.9, 400), (-17, -179.9, 1500), (78.2, 15.6, 25), (-89.9, 0, 25), (89.9, 180, 3000), (0, 0, 15000), (0, 0, None)]:
-        fig = locator_map(Prediction("a", lat=lat, lon=lon, radius_km=radius, answers=[dict(lat=lat, lon=lon)]))
+    for lat, lon, radius in [
+        (-16.8, 179.9, 400),
+        (-17, -179.9, 1500),
+        (78.2, 15.6, 25),
+        (-89.9, 0, 25),
+        (89.9, 180, 3000),
+        (0, 0, 15000),
+        (0, 0, None),
+    ]:
+        fig = locator_map(
+            Prediction("a", lat=lat, lon=lon, radius_km=radius, answers=[dict(lat=lat, lon=lon)])
+        )
         fig.savefig(io.BytesIO(), format="png")
 
 
 # --- models ---
 
+
 def test_the_student_is_asked_and_says_that_it_knows_drawings_only(tmp_path):
     from globe.vlm import student
-    folder = student(0, hidden=48, layers=1, vision=32, depth=1).save(tmp_path/"student")
+
+    folder = student(0, hidden=48, layers=1, vision=32, depth=1).save(tmp_path / "student")
     geo = globe.Geolocator.from_pretrained(folder, max_new_tokens=4)
     assert isinstance(geo.model, LocalModel) and geo.judge is None and geo.model.prompt == "teacher"
     found = geo([Image.new("RGB", (64, 64), c) for c in ("red", "blue")], samples=3)
     assert [len(p.answers) for p in found] == [3, 3] and all("drawn postcards" in p.note for p in found)
-    with pytest.raises(FileNotFoundError, match="no such folder"): globe.Geolocator.from_pretrained(tmp_path/"none")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        globe.Geolocator.from_pretrained(tmp_path / "none")
 
 
 def test_samples_of_one_picture_in_several_batches_differ():
     class Dice:
         model = type("M", (), dict(num_parameters=lambda self: 10**9))()
-        def answer(self, images, prompt, new, temperature, size, seed): return [f"{seed}" for _ in images]
-    texts = [r["text"] for r in LocalModel(Dice(), batch_size=2).ask((dict(id=(0, k), image=None) for k in range(4)), 1.)]
+
+        def answer(self, images, prompt, new, temperature, size, seed):
+            return [f"{seed}" for _ in images]
+
+    texts = [
+        r["text"]
+        for r in LocalModel(Dice(), batch_size=2).ask((dict(id=(0, k), image=None) for k in range(4)), 1.0)
+    ]
     assert texts == ["0", "0", "1", "1"]
 
 
 class Endpoint(ThreadingHTTPServer):
     "An OpenAI-compatible endpoint; `answer(n)` gives (status, text) of the n-th request."
+
     def __init__(self, answer):
         self.answer, self.bodies, self.keys = answer, [], []
         super().__init__(("127.0.0.1", 0), Handler)
@@ -249,11 +409,19 @@ class Endpoint(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *args): pass
+    def log_message(self, *args):
+        pass
+
     def reply(self, code, body):
         data = json.dumps(body).encode()
-        self.send_response(code); self.send_header("Content-Length", str(len(data))); self.end_headers(); self.wfile.write(data)
-    def do_GET(self): self.reply(200, dict(data=[dict(id="the-model")]))
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self):
+        self.reply(200, dict(data=[dict(id="the-model")]))
+
     def do_POST(self):
         self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.server.keys.append(self.headers.get("Authorization"))
@@ -265,14 +433,28 @@ def test_an_endpoint_is_asked_at_the_wanted_temperature_with_the_key_and_without
     monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
     server = Endpoint(lambda n: (200, said("Paris", "France")))
     geo = Geolocator.from_pretrained(server.url, backoff=0)
-    assert isinstance(geo.model, EndpointModel) and geo.model.name == "the-model" and "secret-key" not in repr(geo)
+    assert (
+        isinstance(geo.model, EndpointModel)
+        and geo.model.name == "the-model"
+        and "secret-key" not in repr(geo)
+    )
     found = geo(photos, samples=2)
-    assert [p.city for p in found] == ["Paris"] * 4 and {b["temperature"] for b in server.bodies} == {1.} and len(server.bodies) == 8
-    Geolocator.from_pretrained(f"{server.url} a name of words")(photos/"0.jpg")
+    assert (
+        [p.city for p in found] == ["Paris"] * 4
+        and {b["temperature"] for b in server.bodies} == {1.0}
+        and len(server.bodies) == 8
+    )
+    Geolocator.from_pretrained(f"{server.url} a name of words")(photos / "0.jpg")
     assert server.bodies[-1]["model"] == "a name of words"
-    geo(photos/"0.jpg")
-    assert server.bodies[-1]["temperature"] == 0 and server.bodies[-1]["model"] == "the-model" and set(server.keys) == {"Bearer secret-key"}
-    sent = base64.b64decode(server.bodies[-1]["messages"][0]["content"][0]["image_url"]["url"].partition(",")[2])
+    geo(photos / "0.jpg")
+    assert (
+        server.bodies[-1]["temperature"] == 0
+        and server.bodies[-1]["model"] == "the-model"
+        and set(server.keys) == {"Bearer secret-key"}
+    )
+    sent = base64.b64decode(
+        server.bodies[-1]["messages"][0]["content"][0]["image_url"]["url"].partition(",")[2]
+    )
     assert not dict(Image.open(io.BytesIO(sent)).getexif())
     server.shutdown()
 
@@ -288,35 +470,59 @@ def test_an_endpoint_that_dies_leaves_what_it_answered_and_the_key_nowhere(photo
     monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
     server = Endpoint(lambda n: (200, said("Paris", "France")) if n < 2 else (403, "secret-key is blocked"))
     found = Geolocator.from_endpoint(server.url, "m", concurrency=1)(photos)
-    assert [p.city for p in found] == ["Paris", "Paris", "", ""] and "refused" in found[3].error and "secret-key" not in str(found)
-    with pytest.raises(PermissionError): Geolocator.from_endpoint(server.url, "m", concurrency=1)(photos)
+    assert (
+        [p.city for p in found] == ["Paris", "Paris", "", ""]
+        and "refused" in found[3].error
+        and "secret-key" not in str(found)
+    )
+    with pytest.raises(PermissionError):
+        Geolocator.from_endpoint(server.url, "m", concurrency=1)(photos)
     server.shutdown()
 
 
 # --- globe.Geolocator and the command line ---
 
+
 def test_import_is_light_and_geolocator_is_loaded_when_asked_for():
     code = "import sys, globe; assert not {'torch', 'numpy', 'pandas', 'globe.locate'} & set(sys.modules); globe.Geolocator; assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules; assert 'Geolocator' in dir(globe)"
     subprocess.run([sys.executable, "-c", code], check=True)
-    with pytest.raises(AttributeError, match="nonsense"): globe.nonsense
+    with pytest.raises(AttributeError, match="nonsense"):
+        globe.nonsense
 
 
 def test_the_newest_student_with_all_rewards_is_the_default(tmp_path):
-    for age, name in enumerate(["grpo-all-readme@single-2", "internvl-grpo-all-readme-0", "grpo-all-readme-1", "grpo-all-readme-0", "grpo-accuracy-0", "start", "ceiling"]):
-        (tmp_path/"data"/"mini"/"models"/name).mkdir(parents=True)
-        for file in ("config.json", "manifest.json"): (tmp_path/"data"/"mini"/"models"/name/file).write_text("{}"); os.utime(tmp_path/"data"/"mini"/"models"/name/file, (9e8 - 99 * age,) * 2)
+    for age, name in enumerate(
+        [
+            "grpo-all-readme@single-2",
+            "internvl-grpo-all-readme-0",
+            "grpo-all-readme-1",
+            "grpo-all-readme-0",
+            "grpo-accuracy-0",
+            "start",
+            "ceiling",
+        ]
+    ):
+        (tmp_path / "data" / "mini" / "models" / name).mkdir(parents=True)
+        for file in ("config.json", "manifest.json"):
+            (tmp_path / "data" / "mini" / "models" / name / file).write_text("{}")
+            os.utime(tmp_path / "data" / "mini" / "models" / name / file, (9e8 - 99 * age,) * 2)
     for expected in ("grpo-all-readme-1", "grpo-all-readme-0", "grpo-accuracy-0", "start"):
         assert latest_student(tmp_path).name == expected
         shutil.rmtree(latest_student(tmp_path))
-    with pytest.raises(FileNotFoundError, match="globe reproduce"): latest_student(tmp_path)
+    with pytest.raises(FileNotFoundError, match="globe reproduce"):
+        latest_student(tmp_path)
 
 
 def test_locate_prints_lines_json_and_geojson(photos, capsys):
-    server = Endpoint(lambda n: (200, said("Paris", "France", .9 if n % 4 else .2)))
+    server = Endpoint(lambda n: (200, said("Paris", "France", 0.9 if n % 4 else 0.2)))
     command = ["locate", str(photos), "--model", f"{server.url} m", "--samples"]
     assert main([*command, "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and sum("Paris, France\t48.8534" in l for l in lines) == 3 and sum("not localizable: 0.20 < 0.5" in l for l in lines) == 1
+    assert (
+        len(lines) == 4
+        and sum("Paris, France\t48.8534" in l for l in lines) == 3
+        and sum("not localizable: 0.20 < 0.5" in l for l in lines) == 1
+    )
     assert main([*command, "2", "--json"]) == 0
     rows = [json.loads(l) for l in capsys.readouterr().out.splitlines()]
     assert len(rows) == 4 and all(len(r["answers"]) == 2 for r in rows)
@@ -326,31 +532,38 @@ def test_locate_prints_lines_json_and_geojson(photos, capsys):
 
 
 def test_locate_says_in_one_line_what_is_wrong(photos, capsys, monkeypatch):
-    monkeypatch.setattr("globe.locate.run_folder", lambda name, root=None: photos/"nothing"/name)
+    monkeypatch.setattr("globe.locate.run_folder", lambda name, root=None: photos / "nothing" / name)
     server = Endpoint(lambda n: (200, said("Paris", "France")))
-    (photos/"0.jpg").write_bytes(b"torn")
+    (photos / "0.jpg").write_bytes(b"torn")
     assert main(["locate", str(photos), "--model", f"{server.url} m"]) == 1  # one picture is broken
     out = capsys.readouterr().out
     assert "error: not a picture" in out and out.count("Paris") == 3
-    assert main(["locate", str(photos/"1.jpg")]) == 1
+    assert main(["locate", str(photos / "1.jpg")]) == 1
     assert "globe reproduce" in capsys.readouterr().err.strip().splitlines()[-1]
     assert main(["locate", str(_empty(photos))]) == 2
     assert "no pictures in" in capsys.readouterr().err
     assert main(["locate", str(photos), "--model", "http://127.0.0.1:9"]) == 1
     for wrong in (["--samples", "0"], ["--threshold", "7"], ["--threshold", "nan"]):
-        with pytest.raises(SystemExit) as called: main(["locate", "a.jpg", *wrong])
+        with pytest.raises(SystemExit) as called:
+            main(["locate", "a.jpg", *wrong])
         assert called.value.code == 2
     assert "--threshold: must be from 0 to 1" in capsys.readouterr().err
     server.shutdown()
 
 
 def test_file_names_that_no_terminal_can_show_cost_nothing(tmp_path, capsys):
-    for name in (b"caf\xe9.jpg", b"two\nlines\x1b[31m.jpg"): shutil.copyfile(ROOT/"figures"/"gallery.png", os.path.join(os.fsencode(tmp_path), name))
+    for name in (b"caf\xe9.jpg", b"two\nlines\x1b[31m.jpg"):
+        shutil.copyfile(ROOT / "figures" / "gallery.png", os.path.join(os.fsencode(tmp_path), name))
     server = Endpoint(lambda n: (200, said("Paris", "France")))
     for form in ([], ["--json"], ["--geojson"]):
         assert main(["locate", str(tmp_path), "--model", f"{server.url} m", *form]) == 0
         out = capsys.readouterr().out
-        assert out.count("Paris") and "\x1b" not in out and out.encode() and len(out.splitlines()) == (1 if form == ["--geojson"] else 2)
+        assert (
+            out.count("Paris")
+            and "\x1b" not in out
+            and out.encode()
+            and len(out.splitlines()) == (1 if form == ["--geojson"] else 2)
+        )
     server.shutdown()
 
 

@@ -1,4 +1,5 @@
 """Photographs as people and machines really send them."""
+
 import io, math, os, zipfile
 import pandas as pd, pytest
 from pathlib import Path
@@ -6,7 +7,9 @@ from PIL import Image
 from globe import photos
 from globe.photos import PhotoError, exif_gps, from_csv, from_folder, load_benchmark, open_photo
 
-REAL = Path(os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2]/"shared"/"real") # see tests/README.md
+REAL = Path(
+    os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2] / "shared" / "real"
+)  # see tests/README.md
 SCENE = Image.effect_noise((64, 48), 80).convert("RGB")
 
 
@@ -25,21 +28,44 @@ def encoded(im=SCENE, format="JPEG", **kw):
 def camera(lat, lon, **more):
     "A JPEG as a camera with GPS writes it."
     exif = Image.Exif()
-    exif[0x8825] = {1: "N" if lat >= 0 else "S", 2: (int(abs(lat)), abs(lat) % 1*60, 0), 3: "E" if lon >= 0 else "W", 4: (int(abs(lon)), abs(lon) % 1*60, 0)}
-    for tag, value in more.get("tags", {}).items(): exif[tag] = value
+    exif[0x8825] = {
+        1: "N" if lat >= 0 else "S",
+        2: (int(abs(lat)), abs(lat) % 1 * 60, 0),
+        3: "E" if lon >= 0 else "W",
+        4: (int(abs(lon)), abs(lon) % 1 * 60, 0),
+    }
+    for tag, value in more.get("tags", {}).items():
+        exif[tag] = value
     return encoded(exif=exif, comment=b"Sydney Opera House")
 
 
 def fill(folder, **files):
-    for name, content in files.items(): (folder/name.replace("__", ".")).write_bytes(content if isinstance(content, bytes) else content.encode())
+    for name, content in files.items():
+        (folder / name.replace("__", ".")).write_bytes(
+            content if isinstance(content, bytes) else content.encode()
+        )
     return folder
 
 
 # one picture
 
-@pytest.mark.parametrize("im, format", [(SCENE.convert("CMYK"), "JPEG"), (SCENE.convert("L"), "PNG"), (SCENE.convert("P"), "GIF"), (SCENE.convert("1"), "PNG"),
-    (SCENE.convert("RGBA"), "WEBP"), (SCENE.convert("LA"), "PNG"), (Image.new("I;16", (64, 48), 40000), "TIFF"), (Image.new("I", (64, 48), 40000), "TIFF"),
-    (Image.new("F", (64, 48), .5), "TIFF"), (SCENE.convert("YCbCr"), "TIFF"), (SCENE.convert("LAB"), "TIFF")])
+
+@pytest.mark.parametrize(
+    "im, format",
+    [
+        (SCENE.convert("CMYK"), "JPEG"),
+        (SCENE.convert("L"), "PNG"),
+        (SCENE.convert("P"), "GIF"),
+        (SCENE.convert("1"), "PNG"),
+        (SCENE.convert("RGBA"), "WEBP"),
+        (SCENE.convert("LA"), "PNG"),
+        (Image.new("I;16", (64, 48), 40000), "TIFF"),
+        (Image.new("I", (64, 48), 40000), "TIFF"),
+        (Image.new("F", (64, 48), 0.5), "TIFF"),
+        (SCENE.convert("YCbCr"), "TIFF"),
+        (SCENE.convert("LAB"), "TIFF"),
+    ],
+)
 def test_every_mode_becomes_rgb(im, format):
     out = open_photo(encoded(im, format))
     assert (out.mode, out.size, out.info) == ("RGB", (64, 48), {})
@@ -54,12 +80,13 @@ def test_of_an_animation_the_first_frame(format):
 
 def test_transparent_palette_lies_on_white():
     im = Image.new("P", (4, 4), 0)
-    im.putpalette([255, 0, 0]*256)
+    im.putpalette([255, 0, 0] * 256)
     assert open_photo(encoded(im, "GIF", transparency=0)).getpixel((1, 1)) == (255, 255, 255)
 
 
 def test_sixteen_bits_are_scaled():
-    for value, grey in ((0, 0), (32896, 128), (65535, 255)): assert open_photo(encoded(Image.new("I;16", (2, 2), value), "PNG")).getpixel((0, 0)) == (grey,)*3
+    for value, grey in ((0, 0), (32896, 128), (65535, 255)):
+        assert open_photo(encoded(Image.new("I;16", (2, 2), value), "PNG")).getpixel((0, 0)) == (grey,) * 3
 
 
 def test_upright():
@@ -68,69 +95,123 @@ def test_upright():
     assert open_photo(encoded(exif=exif)).size == (48, 64)
 
 
-@pytest.mark.parametrize("content, reason", [(b"", "empty"), (encoded()[:400], "cut short"), (encoded(format="PNG")[:400], "cut short"), (b"\xff\xd8\xff", "picture|cut short"),
-    (b"<html>", "HTML"), (b"%PDF-1.4", "PDF"), (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"), (b"\0\0\0\x18ftypheic", "pillow-heif"), (b"GIF89a", "cut short|picture"),
-    (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"), (os.urandom(5000), "picture|cut short"), (encoded(Image.new("1", (20_000, 20_000)), "PNG"), "million")])
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"", "empty"),
+        (encoded()[:400], "cut short"),
+        (encoded(format="PNG")[:400], "cut short"),
+        (b"\xff\xd8\xff", "picture|cut short"),
+        (b"<html>", "HTML"),
+        (b"%PDF-1.4", "PDF"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"\0\0\0\x18ftypheic", "pillow-heif"),
+        (b"GIF89a", "cut short|picture"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+        (os.urandom(5000), "picture|cut short"),
+        (encoded(Image.new("1", (20_000, 20_000)), "PNG"), "million"),
+    ],
+)
 def test_reasons(content, reason):
-    with pytest.raises(PhotoError, match=reason): open_photo(content)
+    with pytest.raises(PhotoError, match=reason):
+        open_photo(content)
 
 
 def test_size_cap_and_missing_file(tmp_path, monkeypatch):
     monkeypatch.setattr(photos, "MAX_BYTES", 100)
-    with pytest.raises(PhotoError, match="MB"): open_photo(fill(tmp_path, a__jpg=encoded())/"a.jpg")
-    with pytest.raises(PhotoError, match="does not exist"): open_photo(tmp_path/"b.jpg")
-    with pytest.raises(PhotoError): open_photo(tmp_path)
+    with pytest.raises(PhotoError, match="MB"):
+        open_photo(fill(tmp_path, a__jpg=encoded()) / "a.jpg")
+    with pytest.raises(PhotoError, match="does not exist"):
+        open_photo(tmp_path / "b.jpg")
+    with pytest.raises(PhotoError):
+        open_photo(tmp_path)
 
 
 # EXIF
 
-@pytest.mark.parametrize("lat, lon", [(48.8584, 2.2945), (-33.8568, 151.2153), (-13.1631, -72.545), (64.1466, -21.9426)])
-def test_exif_coordinate(lat, lon): assert exif_gps(camera(lat, lon)) == pytest.approx((lat, lon), abs=1e-4)
+
+@pytest.mark.parametrize(
+    "lat, lon", [(48.8584, 2.2945), (-33.8568, 151.2153), (-13.1631, -72.545), (64.1466, -21.9426)]
+)
+def test_exif_coordinate(lat, lon):
+    assert exif_gps(camera(lat, lon)) == pytest.approx((lat, lon), abs=1e-4)
 
 
 def test_exif_that_is_broken():
     exif = Image.Exif()
     exif[0x8825] = {1: "N", 2: (1,), 3: "E"}
-    assert math.isnan(exif_gps(encoded(exif=exif))[1]) and all(map(math.isnan, exif_gps(b"nothing"))) and all(map(math.isnan, exif_gps(encoded())))
+    assert (
+        math.isnan(exif_gps(encoded(exif=exif))[1])
+        and all(map(math.isnan, exif_gps(b"nothing")))
+        and all(map(math.isnan, exif_gps(encoded())))
+    )
 
 
 def test_nothing_of_exif_is_left(tmp_path):
     content = camera(-33.8568, 151.2153, tags={0x010E: "Sydney Opera House", 0x0131: "Sydney"})
     assert b"Exif" in content and b"Sydney" in content
     row = from_folder(fill(tmp_path, sydney__jpg=content)).with_format("arrow")[0].to_pylist()[0]
-    assert not [w for w in (b"Exif", b"Sydney", b"GPS") if w in row["image"]["bytes"]] and row["image"]["path"] is None
+    assert (
+        not [w for w in (b"Exif", b"Sydney", b"GPS") if w in row["image"]["bytes"]]
+        and row["image"]["path"] is None
+    )
     assert (row["city"], row["country_code"], row["id"]) == ("Sydney", "AU", "sydney.jpg")
 
 
 # folders and tables
 
+
 def test_folder_of_everything(tmp_path):
-    fill(tmp_path, ok__jpg=camera(48.8584, 2.2945), nogps__jpg=encoded(), empty__jpg=b"", cut__jpg=camera(1, 1)[:700], page__png=b"<html>", zero__jpg=camera(0, 0), notes__txt="no")
-    (tmp_path/"sub").mkdir()
-    fill(tmp_path/"sub", ok__jpg=camera(35.68, 139.69))
-    (tmp_path/".hidden").mkdir()
-    fill(tmp_path/".hidden", no__jpg=camera(1, 1))
-    os.symlink(tmp_path, tmp_path/"sub"/"loop")
+    fill(
+        tmp_path,
+        ok__jpg=camera(48.8584, 2.2945),
+        nogps__jpg=encoded(),
+        empty__jpg=b"",
+        cut__jpg=camera(1, 1)[:700],
+        page__png=b"<html>",
+        zero__jpg=camera(0, 0),
+        notes__txt="no",
+    )
+    (tmp_path / "sub").mkdir()
+    fill(tmp_path / "sub", ok__jpg=camera(35.68, 139.69))
+    (tmp_path / ".hidden").mkdir()
+    fill(tmp_path / ".hidden", no__jpg=camera(1, 1))
+    os.symlink(tmp_path, tmp_path / "sub" / "loop")
     got = from_folder(tmp_path, rows := [])
     assert got["id"][:] == ["ok.jpg", "sub/ok.jpg"] and got["country_code"][:] == ["FR", "JP"]
-    assert {r["file"] for r in rows} == {"nogps.jpg", "empty.jpg", "cut.jpg", "page.png", "zero.jpg"} and all(r["reason"] for r in rows)
+    assert {r["file"] for r in rows} == {"nogps.jpg", "empty.jpg", "cut.jpg", "page.png", "zero.jpg"} and all(
+        r["reason"] for r in rows
+    )
     again = from_folder(tmp_path, [])
     assert again["id"][:] == got["id"][:]
 
 
 def test_without_ledger_one_line_of_warning(tmp_path):
-    with pytest.warns(UserWarning, match="1 of 1 photos left out"): assert len(from_folder(fill(tmp_path, empty__jpg=b""))) == 0
+    with pytest.warns(UserWarning, match="1 of 1 photos left out"):
+        assert len(from_folder(fill(tmp_path, empty__jpg=b""))) == 0
 
 
 def test_ledger_as_file(tmp_path):
-    from_folder(fill(tmp_path, empty__jpg=b""), tmp_path/"ledger.csv")
-    assert pd.read_csv(tmp_path/"ledger.csv").values.tolist() == [["empty.jpg", "the file is empty"]]
+    from_folder(fill(tmp_path, empty__jpg=b""), tmp_path / "ledger.csv")
+    assert pd.read_csv(tmp_path / "ledger.csv").values.tolist() == [["empty.jpg", "the file is empty"]]
 
 
-@pytest.mark.parametrize("header", ["file,lat,lon", "filename;latitude;lng", "\ufeffIMG_ID\tLAT\tLON", "Image,Latitude,Longitude", "photo, GPS_Lat, GPS_Long"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "file,lat,lon",
+        "filename;latitude;lng",
+        "\ufeffIMG_ID\tLAT\tLON",
+        "Image,Latitude,Longitude",
+        "photo, GPS_Lat, GPS_Long",
+    ],
+)
 def test_headers(tmp_path, header):
     sep = max(",;\t", key=header.count)
-    table = fill(tmp_path, a__jpg=encoded(), t__csv=header + "\n" + sep.join(["a.jpg", "48.07", "11.6"]) + "\n")/"t.csv"
+    table = (
+        fill(tmp_path, a__jpg=encoded(), t__csv=header + "\n" + sep.join(["a.jpg", "48.07", "11.6"]) + "\n")
+        / "t.csv"
+    )
     assert from_csv(table)["country_code"][:] == ["DE"]
 
 
@@ -149,135 +230,240 @@ file,lat,lon,country
 mean,12.5,20.1,
 """
     names = ("ok", "swapped", "fits", "far", "none", "word")
-    from_csv(fill(tmp_path, t__csv=table, **{n+"__jpg": encoded() for n in names})/"t.csv", ledger=(rows := []))
+    from_csv(
+        fill(tmp_path, t__csv=table, **{n + "__jpg": encoded() for n in names}) / "t.csv", ledger=(rows := [])
+    )
     reasons = {r["file"]: r["reason"] for r in rows}
-    assert set(reasons) == {"ok.jpg", "swapped.jpg", "fits.jpg", "far.jpg", "none.jpg", "word.jpg", "lost.jpg", "file", "mean"}
-    assert all(w in reasons[f] for f, w in {"ok.jpg": "twice", "swapped.jpg": "swapped", "fits.jpg": "swapped", "far.jpg": "range", "none.jpg": "no coordinate", "lost.jpg": "no picture"}.items())
+    assert set(reasons) == {
+        "ok.jpg",
+        "swapped.jpg",
+        "fits.jpg",
+        "far.jpg",
+        "none.jpg",
+        "word.jpg",
+        "lost.jpg",
+        "file",
+        "mean",
+    }
+    assert all(
+        w in reasons[f]
+        for f, w in {
+            "ok.jpg": "twice",
+            "swapped.jpg": "swapped",
+            "fits.jpg": "swapped",
+            "far.jpg": "range",
+            "none.jpg": "no coordinate",
+            "lost.jpg": "no picture",
+        }.items()
+    )
 
 
 def test_long_ids_stay_text(tmp_path):
     table = "id,latitude,longitude\n" + "9007199254740993,48,11\n9007199254740992,48,11\n"
-    got = from_csv(fill(tmp_path, **{"9007199254740993__jpg": encoded(), "9007199254740992__jpg": encoded()}, t__csv=table)/"t.csv")
+    got = from_csv(
+        fill(
+            tmp_path, **{"9007199254740993__jpg": encoded(), "9007199254740992__jpg": encoded()}, t__csv=table
+        )
+        / "t.csv"
+    )
     assert got["id"][:] == ["9007199254740993", "9007199254740992"]
 
 
 @pytest.mark.parametrize("table", ["", "a,b\n1,2\n", "\0\0\0", "file,lat\n"])
 def test_table_without_columns_names_them(tmp_path, table):
-    with pytest.raises(ValueError, match="lon"): from_csv(fill(tmp_path, t__csv=table)/"t.csv")
+    with pytest.raises(ValueError, match="lon"):
+        from_csv(fill(tmp_path, t__csv=table) / "t.csv")
 
 
 def test_two_tables_ask_for_one(tmp_path):
-    with pytest.raises(ValueError, match="from_csv"): from_folder(fill(tmp_path, a__csv="file,lat,lon\n", b__csv="file,lat,lon\n"))
+    with pytest.raises(ValueError, match="from_csv"):
+        from_folder(fill(tmp_path, a__csv="file,lat,lon\n", b__csv="file,lat,lon\n"))
 
 
 def test_no_such_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is not a folder"): from_folder(tmp_path/"nowhere")
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
+        from_folder(tmp_path / "nowhere")
 
 
 def test_full_disk_is_one_clear_line(tmp_path, monkeypatch):
     import pyarrow as pa
-    def full(*args, **kw): raise OSError(28, "No space left on device")
+
+    def full(*args, **kw):
+        raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(pa, "OSFile", full)
-    with pytest.raises(OSError, match="GLOBE_CACHE"): from_folder(fill(tmp_path, a__jpg=camera(1, 1)))
+    with pytest.raises(OSError, match="GLOBE_CACHE"):
+        from_folder(fill(tmp_path, a__jpg=camera(1, 1)))
 
 
 # benchmarks in their official formats
 
+
 def test_im2gps3k_and_yfcc(tmp_path):
     fill(tmp_path, **{"1000_e6_77@N00__jpg": encoded()})
-    (tmp_path/"im2gps3k_places365.csv").write_text("IMG_ID,AUTHOR,LAT,LON,S3_Label\n1000_e6_77@N00.jpg,77@N00,32.325436,-64.764404,2\n")
+    (tmp_path / "im2gps3k_places365.csv").write_text(
+        "IMG_ID,AUTHOR,LAT,LON,S3_Label\n1000_e6_77@N00.jpg,77@N00,32.325436,-64.764404,2\n"
+    )
     assert load_benchmark("im2gps3k", tmp_path)["country"][:] == ["Bermuda"]
-    (tmp_path/"yfcc26k"/"45"/"77").mkdir(parents=True)
-    fill(tmp_path/"yfcc26k"/"45"/"77", **{"3228511372__jpg": encoded()})
-    (tmp_path/"yfcc26k"/"yfcc25600_places365.csv").write_text("IMG_ID,LAT,LON\n45/77/3228511372.jpg,46.778991,23.611207\n")
+    (tmp_path / "yfcc26k" / "45" / "77").mkdir(parents=True)
+    fill(tmp_path / "yfcc26k" / "45" / "77", **{"3228511372__jpg": encoded()})
+    (tmp_path / "yfcc26k" / "yfcc25600_places365.csv").write_text(
+        "IMG_ID,LAT,LON\n45/77/3228511372.jpg,46.778991,23.611207\n"
+    )
     assert load_benchmark("yfcc26k", tmp_path)["country_code"][:] == ["RO"]
 
 
 def test_osv5m(tmp_path):
-    (tmp_path/"images"/"test"/"00").mkdir(parents=True)
-    fill(tmp_path/"images"/"test"/"00", **{"297765091851450__jpg": encoded()})
-    (tmp_path/"test.csv").write_text("id,latitude,longitude,country,region,sub-region,city\n297765091851450,-43.94,170.13,NZ,Canterbury,Timaru District,Pleasant Point\n")
+    (tmp_path / "images" / "test" / "00").mkdir(parents=True)
+    fill(tmp_path / "images" / "test" / "00", **{"297765091851450__jpg": encoded()})
+    (tmp_path / "test.csv").write_text(
+        "id,latitude,longitude,country,region,sub-region,city\n297765091851450,-43.94,170.13,NZ,Canterbury,Timaru District,Pleasant Point\n"
+    )
     row = load_benchmark("osv5m", tmp_path)[0]
-    assert (row["id"], row["city"], row["country"], row["country_code"]) == ("297765091851450", "Pleasant Point", "New Zealand", "NZ")
+    assert (row["id"], row["city"], row["country"], row["country_code"]) == (
+        "297765091851450",
+        "Pleasant Point",
+        "New Zealand",
+        "NZ",
+    )
 
 
 @pytest.mark.parametrize("ending", ["", ".jpg"])
 def test_mp16_reason_test(tmp_path, ending):
-    fill(tmp_path, **{"7e_c3_81__jpg": encoded()}, **{"mp16-reason-test-12k__csv": f"IMG_ID,LAT,LON,city,country\n7e_c3_81{ending},-22.56,17.08,Windhoek,NA\n"})
+    fill(
+        tmp_path,
+        **{"7e_c3_81__jpg": encoded()},
+        **{
+            "mp16-reason-test-12k__csv": f"IMG_ID,LAT,LON,city,country\n7e_c3_81{ending},-22.56,17.08,Windhoek,NA\n"
+        },
+    )
     assert load_benchmark("mp16-reason-test", tmp_path)["country"][:] == ["Namibia"]
 
 
 def test_parquet_with_pictures(tmp_path):
-    rows = [dict(id="1", images=[dict(bytes=encoded(), path="1.jpg")], lat=48.07, lon=11.6), dict(id="2", images=[], lat=1.0, lon=2.0)]
-    pd.DataFrame(rows).to_parquet(tmp_path/"mp16-reason-train.parquet")
+    rows = [
+        dict(id="1", images=[dict(bytes=encoded(), path="1.jpg")], lat=48.07, lon=11.6),
+        dict(id="2", images=[], lat=1.0, lon=2.0),
+    ]
+    pd.DataFrame(rows).to_parquet(tmp_path / "mp16-reason-train.parquet")
     got = load_benchmark("mp16-reason-train", tmp_path, ledger := [])
     assert got["country_code"][:] == ["DE"] and ledger == [dict(file="2", reason="no picture of this name")]
 
 
 @pytest.mark.parametrize("name", photos.BENCHMARKS)
 def test_missing_benchmark_says_what_to_fetch(tmp_path, name):
-    with pytest.raises(FileNotFoundError, match="put .* into that folder"): load_benchmark(name, tmp_path)
+    with pytest.raises(FileNotFoundError, match="put .* into that folder"):
+        load_benchmark(name, tmp_path)
 
 
 def test_missing_benchmark_names_its_dataset_on_the_hub(tmp_path):
-    with pytest.raises(FileNotFoundError, match="globe-project/MP16-Reason@COMMIT"): load_benchmark("mp16-reason-test", tmp_path)
-    with pytest.raises(FileNotFoundError) as error: load_benchmark("im2gps", tmp_path)
+    with pytest.raises(FileNotFoundError, match="globe-project/MP16-Reason@COMMIT"):
+        load_benchmark("mp16-reason-test", tmp_path)
+    with pytest.raises(FileNotFoundError) as error:
+        load_benchmark("im2gps", tmp_path)
     assert "COMMIT" not in str(error.value)
 
 
 def test_dataset_of_the_hub_at_a_commit(tmp_path, monkeypatch):
     "The hub is a stand-in that records what is asked of it, and writes the files that match."
     import fnmatch, huggingface_hub
+
     monkeypatch.setenv("GLOBE_CACHE", str(tmp_path))
     asked = []
+
     def snapshot_download(dataset, repo_type, revision, allow_patterns, local_dir):
         asked.append((dataset, repo_type, revision, allow_patterns))
-        wanted = [f for f in ("README.md", "mp16-reason-test-12k.csv", "eval_images.zip", "mp16-reason-train-images.zip") if any(fnmatch.fnmatch(f, p) for p in allow_patterns)]
+        wanted = [
+            f
+            for f in (
+                "README.md",
+                "mp16-reason-test-12k.csv",
+                "eval_images.zip",
+                "mp16-reason-train-images.zip",
+            )
+            if any(fnmatch.fnmatch(f, p) for p in allow_patterns)
+        ]
         Path(local_dir).mkdir(parents=True, exist_ok=True)
         for name in wanted:
-            if name.endswith(".csv"): (Path(local_dir)/name).write_text("IMG_ID,LAT,LON,city,country\na,-22.56,17.08,Windhoek,NA\n")
+            if name.endswith(".csv"):
+                (Path(local_dir) / name).write_text(
+                    "IMG_ID,LAT,LON,city,country\na,-22.56,17.08,Windhoek,NA\n"
+                )
             else:
-                with zipfile.ZipFile(Path(local_dir)/name, "w") as z: z.writestr("a.jpg", encoded())
+                with zipfile.ZipFile(Path(local_dir) / name, "w") as z:
+                    z.writestr("a.jpg", encoded())
         return str(local_dir)
+
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     commit = "0123456789" * 4
-    for _ in range(2): assert load_benchmark("mp16-reason-test", f"globe-project/MP16-Reason@{commit}")["country_code"][:] == ["NA"]
+    for _ in range(2):
+        assert load_benchmark("mp16-reason-test", f"globe-project/MP16-Reason@{commit}")["country_code"][
+            :
+        ] == ["NA"]
     assert asked[0][:3] == ("globe-project/MP16-Reason", "dataset", commit)
-    folder = tmp_path/"benchmarks"/f"globe-project--MP16-Reason@{commit}"
-    assert sorted(p.name for p in folder.iterdir()) == ["eval_images", "eval_images.zip", "mp16-reason-test-12k.csv"]
-    (folder/"eval_images.part").mkdir(); (folder/"eval_images"/"a.jpg").rename(folder/"a.jpg"); (folder/"eval_images").rmdir(); (folder/"a.jpg").unlink() # cut off while it unpacked
+    folder = tmp_path / "benchmarks" / f"globe-project--MP16-Reason@{commit}"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "eval_images",
+        "eval_images.zip",
+        "mp16-reason-test-12k.csv",
+    ]
+    (folder / "eval_images.part").mkdir()
+    (folder / "eval_images" / "a.jpg").rename(folder / "a.jpg")
+    (folder / "eval_images").rmdir()
+    (folder / "a.jpg").unlink()  # cut off while it unpacked
     assert len(load_benchmark("mp16-reason-test", f"globe-project/MP16-Reason@{commit}")) == 1
-    with pytest.raises(ValueError, match="may change"): load_benchmark("mp16-reason-test", "globe-project/MP16-Reason@main")
+    with pytest.raises(ValueError, match="may change"):
+        load_benchmark("mp16-reason-test", "globe-project/MP16-Reason@main")
 
 
 def test_archives_are_to_be_unpacked(tmp_path):
-    fill(tmp_path, **{"mp16-reason-test-12k__csv": "IMG_ID,LAT,LON,city,country\na,-22.56,17.08,Windhoek,NA\n"})
-    with zipfile.ZipFile(tmp_path/"eval_images.zip", "w") as z: z.writestr("a.jpg", encoded())
-    with pytest.raises(FileNotFoundError, match="unzip '.*eval_images.zip' -d '.*eval_images'"): load_benchmark("mp16-reason-test", tmp_path)
-    with zipfile.ZipFile(tmp_path/"eval_images.zip") as z: z.extractall(tmp_path/"eval_images")
+    fill(
+        tmp_path, **{"mp16-reason-test-12k__csv": "IMG_ID,LAT,LON,city,country\na,-22.56,17.08,Windhoek,NA\n"}
+    )
+    with zipfile.ZipFile(tmp_path / "eval_images.zip", "w") as z:
+        z.writestr("a.jpg", encoded())
+    with pytest.raises(FileNotFoundError, match="unzip '.*eval_images.zip' -d '.*eval_images'"):
+        load_benchmark("mp16-reason-test", tmp_path)
+    with zipfile.ZipFile(tmp_path / "eval_images.zip") as z:
+        z.extractall(tmp_path / "eval_images")
     assert load_benchmark("mp16-reason-test", tmp_path)["country_code"][:] == ["NA"]
 
 
 # the real photographs
 
+
 def test_real_photographs():
-    if not (REAL/"photos_manifest.csv").exists(): pytest.skip("real photographs not at hand (GLOBE_REAL)")
-    manifest = pd.read_csv(REAL/"photos_manifest.csv", keep_default_na=False)
+    if not (REAL / "photos_manifest.csv").exists():
+        pytest.skip("real photographs not at hand (GLOBE_REAL)")
+    manifest = pd.read_csv(REAL / "photos_manifest.csv", keep_default_na=False)
     manifest.index = manifest.dir + "/" + manifest.file
     got = from_folder(REAL, rows := [])
     assert len(got) == 113 and len(rows) == 13 and {r["reason"] for r in rows} == {"no coordinate"}
     agree = [code == manifest.country[i] for i, code in zip(got["id"][:], got["country_code"][:])]
-    assert sum(agree)/len(agree) >= 0.98
+    assert sum(agree) / len(agree) >= 0.98
 
 
 def test_one_picture_under_two_names_is_one_record(tmp_path):
-    fill(tmp_path, a__jpg=encoded(), c__jpg=encoded(), where__csv="file,lat,lon\na.jpg,60.2,24.9\na,60.2,24.9\n./c.jpg,48.9,2.3\nc.jpg,48.9,2.3\n")
-    photos = from_csv(tmp_path/"where.csv", ledger=(ledger := []))
-    assert photos["id"][:] == ["a.jpg", "./c.jpg"] and [r["reason"] for r in ledger] == ["listed twice; the first is kept"] * 2
+    fill(
+        tmp_path,
+        a__jpg=encoded(),
+        c__jpg=encoded(),
+        where__csv="file,lat,lon\na.jpg,60.2,24.9\na,60.2,24.9\n./c.jpg,48.9,2.3\nc.jpg,48.9,2.3\n",
+    )
+    photos = from_csv(tmp_path / "where.csv", ledger=(ledger := []))
+    assert (
+        photos["id"][:] == ["a.jpg", "./c.jpg"]
+        and [r["reason"] for r in ledger] == ["listed twice; the first is kept"] * 2
+    )
 
 
 def test_a_quotation_mark_left_open_is_named_with_its_line(tmp_path):
-    fill(tmp_path, a__jpg=encoded(), where__csv='file,lat,lon,city\na.jpg,60.2,24.9,"Helsinki\nb.jpg,1,2,Rome\nc.jpg,3,4,Oslo\n')
-    with pytest.raises(ValueError, match="where.csv, line .*quotation mark"): from_csv(tmp_path/"where.csv")
-    (tmp_path/"where.csv").write_text('file,lat,lon,city\na.jpg,60.2,24.9,"' + "x" * 200_000 + '"\n')
-    assert len(from_csv(tmp_path/"where.csv")) == 1
+    fill(
+        tmp_path,
+        a__jpg=encoded(),
+        where__csv='file,lat,lon,city\na.jpg,60.2,24.9,"Helsinki\nb.jpg,1,2,Rome\nc.jpg,3,4,Oslo\n',
+    )
+    with pytest.raises(ValueError, match="where.csv, line .*quotation mark"):
+        from_csv(tmp_path / "where.csv")
+    (tmp_path / "where.csv").write_text('file,lat,lon,city\na.jpg,60.2,24.9,"' + "x" * 200_000 + '"\n')
+    assert len(from_csv(tmp_path / "where.csv")) == 1

@@ -1,35 +1,89 @@
 """Places as other rooms and strangers use them: golden names, hostile names, a damaged or contested index."""
+
 import math, os, subprocess, sys, textwrap
 import numpy as np, pandas as pd, pytest
 from pathlib import Path
 from hypothesis import given, settings, strategies as st
 from globe import places
-from globe.places import (country_code, data_dir, degrees, distance_km, fold, gazetteer, locate, locate_why, nearest, same_city, same_country, write_atomic)
+from globe.places import (
+    country_code,
+    data_dir,
+    degrees,
+    distance_km,
+    fold,
+    gazetteer,
+    locate,
+    locate_why,
+    nearest,
+    same_city,
+    same_country,
+    write_atomic,
+)
 
 ROOT = Path(__file__).parent.parent
-REAL = Path(os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2]/"shared"/"real") # see tests/README.md
+REAL = Path(
+    os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2] / "shared" / "real"
+)  # see tests/README.md
 
 
 def python(code, **env):
     "Run code in a fresh interpreter."
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
 
 
 # names
 
 GOLDEN = [  # city, country, name in GeoNames, code
-    ("Köln", "Deutschland", "Köln", "DE"), ("Cologne", "Germany", "Köln", "DE"), ("KOELN", "DE", "Köln", "DE"), ("München", "Germany", "Munich", "DE"),
-    ("Den Haag", "Holland", "The Hague", "NL"), ("St Petersburg", "Russian Federation", "Saint Petersburg", "RU"), ("Санкт-Петербург", "Россия", "Saint Petersburg", "RU"),
-    ("Saint Louis", "USA", "St. Louis", "US"), ("New York", "U.S.", "New York City", "US"), ("New York City", "Estados Unidos", "New York City", "US"),
-    ("Washington, D.C.", "USA", "Washington", "US"), ("Washington DC", "United States", "Washington", "US"), ("Portland, Maine", "USA", "Portland", "US"),
-    ("Bombay", "India", "Mumbai", "IN"), ("Saigon", "Viet Nam", "Ho Chi Minh City", "VN"), ("Peking", "China", "Beijing", "CN"), ("東京", "日本", "Tokyo", "JP"),
-    ("القاهرة", "مصر", "Cairo", "EG"), ("Abidjan", "Ivory Coast", "Abidjan", "CI"), ("Abidjan", "Côte d'Ivoire", "Abidjan", "CI"), ("İstanbul", "Türkiye", "Istanbul", "TR"),
-    ("Prague", "Czech Republic", "Prague", "CZ"), ("Praha", "Czechia", "Prague", "CZ"), ("Edinburgh", "Scotland", "Edinburgh", "GB"), ("Kraków", "Poland", "Kraków", "PL"),
-    ("Sao Paulo", "Brazil", "São Paulo", "BR"), ("Niamey", "Niger", "Niamey", "NE"), ("Lagos", "Nigeria", "Lagos", "NG"), ("Windhoek", "NA", "Windhoek", "NA"),
-    ("Shinjuku", "Japan", "Shinjuku", "JP"), ("Brooklyn", "USA", "Brooklyn", "US"), ("Helsinky", "Finland", "Helsinki", "FI"), ("Reykjavk", "Iceland", "Reykjavík", "IS"),
-    ("Hong Kong", "China", "Hong Kong", "HK"), ("Ponce", "USA", "Ponce", "PR"), ("Paris", "Texas", "Paris", "US"), ("Comune di Roma", "Italy", "Rome", "IT"),
-    ("Seoul Special City", "Korea", "Seoul", "KR"), ("Nice or Cannes", "France", "Nice", "FR"),
-    ("Paris", "", "Paris", "FR"), ("Paris, Texas", "", "Paris", "US"), ("Lyon, France", "", "Lyon", "FR"), ("Paris", "Atlantis", "Paris", "FR")]
+    ("Köln", "Deutschland", "Köln", "DE"),
+    ("Cologne", "Germany", "Köln", "DE"),
+    ("KOELN", "DE", "Köln", "DE"),
+    ("München", "Germany", "Munich", "DE"),
+    ("Den Haag", "Holland", "The Hague", "NL"),
+    ("St Petersburg", "Russian Federation", "Saint Petersburg", "RU"),
+    ("Санкт-Петербург", "Россия", "Saint Petersburg", "RU"),
+    ("Saint Louis", "USA", "St. Louis", "US"),
+    ("New York", "U.S.", "New York City", "US"),
+    ("New York City", "Estados Unidos", "New York City", "US"),
+    ("Washington, D.C.", "USA", "Washington", "US"),
+    ("Washington DC", "United States", "Washington", "US"),
+    ("Portland, Maine", "USA", "Portland", "US"),
+    ("Bombay", "India", "Mumbai", "IN"),
+    ("Saigon", "Viet Nam", "Ho Chi Minh City", "VN"),
+    ("Peking", "China", "Beijing", "CN"),
+    ("東京", "日本", "Tokyo", "JP"),
+    ("القاهرة", "مصر", "Cairo", "EG"),
+    ("Abidjan", "Ivory Coast", "Abidjan", "CI"),
+    ("Abidjan", "Côte d'Ivoire", "Abidjan", "CI"),
+    ("İstanbul", "Türkiye", "Istanbul", "TR"),
+    ("Prague", "Czech Republic", "Prague", "CZ"),
+    ("Praha", "Czechia", "Prague", "CZ"),
+    ("Edinburgh", "Scotland", "Edinburgh", "GB"),
+    ("Kraków", "Poland", "Kraków", "PL"),
+    ("Sao Paulo", "Brazil", "São Paulo", "BR"),
+    ("Niamey", "Niger", "Niamey", "NE"),
+    ("Lagos", "Nigeria", "Lagos", "NG"),
+    ("Windhoek", "NA", "Windhoek", "NA"),
+    ("Shinjuku", "Japan", "Shinjuku", "JP"),
+    ("Brooklyn", "USA", "Brooklyn", "US"),
+    ("Helsinky", "Finland", "Helsinki", "FI"),
+    ("Reykjavk", "Iceland", "Reykjavík", "IS"),
+    ("Hong Kong", "China", "Hong Kong", "HK"),
+    ("Ponce", "USA", "Ponce", "PR"),
+    ("Paris", "Texas", "Paris", "US"),
+    ("Comune di Roma", "Italy", "Rome", "IT"),
+    ("Seoul Special City", "Korea", "Seoul", "KR"),
+    ("Nice or Cannes", "France", "Nice", "FR"),
+    ("Paris", "", "Paris", "FR"),
+    ("Paris, Texas", "", "Paris", "US"),
+    ("Lyon, France", "", "Lyon", "FR"),
+    ("Paris", "Atlantis", "Paris", "FR"),
+]
 
 
 @pytest.mark.parametrize("city, country, name, code", GOLDEN)
@@ -38,72 +92,195 @@ def test_golden_names(city, country, name, code):
     assert (place.city, place.country_code, place.kind) == (name, code, "city")
 
 
-@pytest.mark.parametrize("written, code", [
-    ("England, UK", "GB"), ("United Kingdom (England)", "GB"), ("UK (Wales)", "GB"), ("Korea, Republic of", "KR"), ("Korea, Rep.", "KR"), ("Korea, Dem. People's Rep.", "KP"),
-    ("Korea, Democratic People's Republic of", "KP"), ("Korea (North)", "KP"), ("Congo, Democratic Republic of the", "CD"), ("Congo, Dem. Rep.", "CD"), ("Congo, Rep.", "CG"),
-    ("Dem. Rep. Congo", "CD"), ("Bahamas, The", "BS"), ("Gambia, The", "GM"), ("U S A", "US"), ("U. S.", "US"), ("U.S.A.", "US"), ("France \U0001f1eb\U0001f1f7", "FR"),
-    ("\U0001f1eb\U0001f1f7 France", "FR"), ("Georgia, USA", "US"), ("Georgia (USA)", "US"), ("Georgia", "GE"), ("Republic of Georgia", "GE"), ("Dominican Rep.", "DO"), ("S. Sudan", "SS"),
-    ("Central African Rep.", "CF"), ("Bosnia and Herz.", "BA"), ("Bolivia, Plurinational State of", "BO"), ("Venezuela (Bolivarian Republic of)", "VE"), ("Iran, Islamic Rep.", "IR"),
-    ("Egypt, Arab Rep.", "EG"), ("Tanzania, United Republic of", "TZ"), ("Micronesia (Federated States of)", "FM"), ("Moldova, Republic of", "MD"), ("Taiwan, Province of China", "TW"),
-    ("Rep. of Ireland", "IE"), ("Virgin Islands, British", "VG"), ("Puerto Rico, USA", "PR"), ("Hong Kong, China", "HK"), ("Trinidad & Tobago", "TT"), ("Paris, France", "FR"), ("St. Vincent & the Grenadines", "VC"),
-    ("Former Yugoslav Republic of Macedonia", "MK"), ("Phillipines", "PH"), ("Niger", "NE"), ("Nigeria", "NG"), ("IN", "IN"), ("NO", "NO"), ("BE", "BE"),
-    ("Indiana", ""), ("Texas", ""), ("Ontario", ""), ("Ontario, CA", ""), ("Niger, Nigeria", ""), ("Finland, Sweden", ""), ("Spain/France", ""), ("rural area", ""), ("...", ""), ("()", "")])
-def test_forms_of_a_country(written, code): assert country_code(written) == code
+@pytest.mark.parametrize(
+    "written, code",
+    [
+        ("England, UK", "GB"),
+        ("United Kingdom (England)", "GB"),
+        ("UK (Wales)", "GB"),
+        ("Korea, Republic of", "KR"),
+        ("Korea, Rep.", "KR"),
+        ("Korea, Dem. People's Rep.", "KP"),
+        ("Korea, Democratic People's Republic of", "KP"),
+        ("Korea (North)", "KP"),
+        ("Congo, Democratic Republic of the", "CD"),
+        ("Congo, Dem. Rep.", "CD"),
+        ("Congo, Rep.", "CG"),
+        ("Dem. Rep. Congo", "CD"),
+        ("Bahamas, The", "BS"),
+        ("Gambia, The", "GM"),
+        ("U S A", "US"),
+        ("U. S.", "US"),
+        ("U.S.A.", "US"),
+        ("France \U0001f1eb\U0001f1f7", "FR"),
+        ("\U0001f1eb\U0001f1f7 France", "FR"),
+        ("Georgia, USA", "US"),
+        ("Georgia (USA)", "US"),
+        ("Georgia", "GE"),
+        ("Republic of Georgia", "GE"),
+        ("Dominican Rep.", "DO"),
+        ("S. Sudan", "SS"),
+        ("Central African Rep.", "CF"),
+        ("Bosnia and Herz.", "BA"),
+        ("Bolivia, Plurinational State of", "BO"),
+        ("Venezuela (Bolivarian Republic of)", "VE"),
+        ("Iran, Islamic Rep.", "IR"),
+        ("Egypt, Arab Rep.", "EG"),
+        ("Tanzania, United Republic of", "TZ"),
+        ("Micronesia (Federated States of)", "FM"),
+        ("Moldova, Republic of", "MD"),
+        ("Taiwan, Province of China", "TW"),
+        ("Rep. of Ireland", "IE"),
+        ("Virgin Islands, British", "VG"),
+        ("Puerto Rico, USA", "PR"),
+        ("Hong Kong, China", "HK"),
+        ("Trinidad & Tobago", "TT"),
+        ("Paris, France", "FR"),
+        ("St. Vincent & the Grenadines", "VC"),
+        ("Former Yugoslav Republic of Macedonia", "MK"),
+        ("Phillipines", "PH"),
+        ("Niger", "NE"),
+        ("Nigeria", "NG"),
+        ("IN", "IN"),
+        ("NO", "NO"),
+        ("BE", "BE"),
+        ("Indiana", ""),
+        ("Texas", ""),
+        ("Ontario", ""),
+        ("Ontario, CA", ""),
+        ("Niger, Nigeria", ""),
+        ("Finland, Sweden", ""),
+        ("Spain/France", ""),
+        ("rural area", ""),
+        ("...", ""),
+        ("()", ""),
+    ],
+)
+def test_forms_of_a_country(written, code):
+    assert country_code(written) == code
 
 
 def test_a_country_that_cannot_be_read_is_said():
     for country in ("Ontario", "Atlantis", "Ontario, CA"):
         place, reason = locate_why("London", country)
-        assert place.ambiguous and place.city == "London" and f"{country!r} was not read as a country" in reason
+        assert (
+            place.ambiguous and place.city == "London" and f"{country!r} was not read as a country" in reason
+        )
     place, reason = locate_why("London, Ontario")
     assert place.ambiguous and "the rest means another place" in reason
     place, reason = locate_why("Germany", "Atlantis")
     assert place.kind == "country" and place.ambiguous and "not read" in reason
-    assert locate("Boston", "Arizona").ambiguous and not locate("Boston", "Massachusetts").ambiguous and not locate("Greater Boston", "Massachusetts").ambiguous
-    assert not locate("Kreuzberg, Berlin").ambiguous and not locate("Bombay (Mumbai)").ambiguous and not locate("Lyon, France").ambiguous
+    assert (
+        locate("Boston", "Arizona").ambiguous
+        and not locate("Boston", "Massachusetts").ambiguous
+        and not locate("Greater Boston", "Massachusetts").ambiguous
+    )
+    assert (
+        not locate("Kreuzberg, Berlin").ambiguous
+        and not locate("Bombay (Mumbai)").ambiguous
+        and not locate("Lyon, France").ambiguous
+    )
 
 
-@pytest.mark.parametrize("city, country, lat, lon", [("Springfield", "Illinois", 39.8, -89.64), ("Springfield", "Illinois, USA", 39.8, -89.64), ("Springfield, Illinois, USA", "", 39.8, -89.64),
-                                                     ("Atlanta", "Georgia", 33.75, -84.39), ("Atlanta, Georgia", "", 33.75, -84.39), ("Atlanta", "Georgia, USA", 33.75, -84.39),
-                                                     ("Atlanta, Georgia", "USA", 33.75, -84.39), ("Tbilisi, Georgia", "", 41.69, 44.83), ("Tbilisi", "Georgia", 41.69, 44.83)])
+@pytest.mark.parametrize(
+    "city, country, lat, lon",
+    [
+        ("Springfield", "Illinois", 39.8, -89.64),
+        ("Springfield", "Illinois, USA", 39.8, -89.64),
+        ("Springfield, Illinois, USA", "", 39.8, -89.64),
+        ("Atlanta", "Georgia", 33.75, -84.39),
+        ("Atlanta, Georgia", "", 33.75, -84.39),
+        ("Atlanta", "Georgia, USA", 33.75, -84.39),
+        ("Atlanta, Georgia", "USA", 33.75, -84.39),
+        ("Tbilisi, Georgia", "", 41.69, 44.83),
+        ("Tbilisi", "Georgia", 41.69, 44.83),
+    ],
+)
 def test_states_of_the_usa_and_georgia(city, country, lat, lon):
     place = locate(city, country)
-    assert (place.lat, place.lon) == pytest.approx((lat, lon), abs=.05)
+    assert (place.lat, place.lon) == pytest.approx((lat, lon), abs=0.05)
 
 
-@pytest.mark.parametrize("city, country, code", [("Wales", "", "GB"), ("England", "UK", "GB"), ("Scotland", "United Kingdom", "GB"), ("England, UK", "", "GB"), ("Phillipines", "", "PH"),
-                                                 ("", "Phillipines", "PH"), ("France", "France", "FR"), ("USA", "USA", "US"), ("Georgia, USA", "", "US"), ("California", "USA", "US"),
-                                                 ("Texas", "", "US"), ("", "Texas", "US"), ("Colombia", "", "CO"), ("Colombia, South America", "", "CO"), ("rural area", "France", "FR"), ("Xyzzy, France", "", "FR"), ("Xyzzyville", "Washington", "US")])
+@pytest.mark.parametrize(
+    "city, country, code",
+    [
+        ("Wales", "", "GB"),
+        ("England", "UK", "GB"),
+        ("Scotland", "United Kingdom", "GB"),
+        ("England, UK", "", "GB"),
+        ("Phillipines", "", "PH"),
+        ("", "Phillipines", "PH"),
+        ("France", "France", "FR"),
+        ("USA", "USA", "US"),
+        ("Georgia, USA", "", "US"),
+        ("California", "USA", "US"),
+        ("Texas", "", "US"),
+        ("", "Texas", "US"),
+        ("Colombia", "", "CO"),
+        ("Colombia, South America", "", "CO"),
+        ("rural area", "France", "FR"),
+        ("Xyzzy, France", "", "FR"),
+        ("Xyzzyville", "Washington", "US"),
+    ],
+)
 def test_no_city_is_invented_for_a_country_or_a_region(city, country, code):
     place, reason = locate_why(city, country)
-    assert (place.kind, place.country_code) == ("country", code) and ("country only" in reason or "its own point" in reason)
+    assert (place.kind, place.country_code) == ("country", code) and (
+        "country only" in reason or "its own point" in reason
+    )
 
 
-@pytest.mark.parametrize("city, country, name", [("Mexico", "Mexico", "Mexico City"), ("Singapore", "Singapore", "Singapore"), ("Luxembourg", "Luxembourg", "Luxembourg"), ("New York", "", "New York City"),
-                                                 ("New York, USA", "", "New York City"), ("Washington", "USA", "Washington"), ("Leeds, UK", "", "Leeds"), ("Ponce", "Puerto Rico, USA", "Ponce")])
-def test_cities_called_like_their_country_or_state(city, country, name): assert locate(city, country).city == name
+@pytest.mark.parametrize(
+    "city, country, name",
+    [
+        ("Mexico", "Mexico", "Mexico City"),
+        ("Singapore", "Singapore", "Singapore"),
+        ("Luxembourg", "Luxembourg", "Luxembourg"),
+        ("New York", "", "New York City"),
+        ("New York, USA", "", "New York City"),
+        ("Washington", "USA", "Washington"),
+        ("Leeds, UK", "", "Leeds"),
+        ("Ponce", "Puerto Rico, USA", "Ponce"),
+    ],
+)
+def test_cities_called_like_their_country_or_state(city, country, name):
+    assert locate(city, country).city == name
 
 
 def test_a_country_without_cities_says_so():
-    for city in ("McMurdo Station", ""): assert locate_why(city, "Antarctica") == (None, "the gazetteer has no city in Antarctica, so it has no point")
+    for city in ("McMurdo Station", ""):
+        assert locate_why(city, "Antarctica") == (
+            None,
+            "the gazetteer has no city in Antarctica, so it has no point",
+        )
 
 
-@pytest.mark.parametrize("thing", [["Rome"], ("Rome",), {"city": "Rome"}, 5, 5.5, b"Rome", True, np.array(["Rome", "Oslo"])])
+@pytest.mark.parametrize(
+    "thing", [["Rome"], ("Rome",), {"city": "Rome"}, 5, 5.5, b"Rome", True, np.array(["Rome", "Oslo"])]
+)
 def test_what_is_no_text_is_refused_with_a_reason(thing):
     for asked in ((thing, "Italy"), ("Rome", thing)):
         place, reason = locate_why(*asked)
         assert place is None and f"not {type(thing).__name__}" in reason
     assert country_code(thing) == "" and not same_country(thing, thing) and not same_city(thing, thing)
-    assert not same_city(thing, thing, match="released") and not same_country(thing, "Italy", match="released")
+    assert not same_city(thing, thing, match="released") and not same_country(
+        thing, "Italy", match="released"
+    )
 
 
 @pytest.mark.parametrize("missing", [None, math.nan, np.float32("nan"), pd.NA])
 def test_what_is_missing_is_not_given(missing):
-    assert locate_why(missing, missing) == (None, "nothing that could be located was given") and locate("Rome", missing) == locate("Rome") and locate(missing, "Italy") == locate("", "Italy")
+    assert (
+        locate_why(missing, missing) == (None, "nothing that could be located was given")
+        and locate("Rome", missing) == locate("Rome")
+        and locate(missing, "Italy") == locate("", "Italy")
+    )
 
 
 def test_state_after_the_comma_narrows():
-    assert locate("Portland, Maine", "USA").lat == pytest.approx(43.66, abs=.05) and locate("Portland, Oregon", "USA").lat == pytest.approx(45.52, abs=.05)
+    assert locate("Portland, Maine", "USA").lat == pytest.approx(43.66, abs=0.05) and locate(
+        "Portland, Oregon", "USA"
+    ).lat == pytest.approx(45.52, abs=0.05)
 
 
 def test_city_of_another_country_falls_back_to_the_country():
@@ -114,25 +291,79 @@ def test_city_of_another_country_falls_back_to_the_country():
 def test_country_points_lie_among_the_people():
     for code in ("US", "FR", "BR", "AU", "JP", "EG", "NZ"):
         place = locate("", code)
-        assert distance_km(place.lat, place.lon, *(lambda n: (n.lat, n.lon))(nearest(place.lat, place.lon))) < 500
+        assert (
+            distance_km(place.lat, place.lon, *(lambda n: (n.lat, n.lon))(nearest(place.lat, place.lon)))
+            < 500
+        )
 
 
-@pytest.mark.parametrize("a, b", [("Niger", "Nigeria"), ("India", "Indiana"), ("Guinea", "Guinea-Bissau"), ("Congo", "DR Congo"), ("Austria", "Australia"),
-                                  ("North Korea", "South Korea"), ("Dominica", "Dominican Republic"), ("Slovakia", "Slovenia"), ("", ""), ("unknown", "unknown")])
-def test_different_countries(a, b): assert not same_country(a, b)
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ("Niger", "Nigeria"),
+        ("India", "Indiana"),
+        ("Guinea", "Guinea-Bissau"),
+        ("Congo", "DR Congo"),
+        ("Austria", "Australia"),
+        ("North Korea", "South Korea"),
+        ("Dominica", "Dominican Republic"),
+        ("Slovakia", "Slovenia"),
+        ("", ""),
+        ("unknown", "unknown"),
+    ],
+)
+def test_different_countries(a, b):
+    assert not same_country(a, b)
 
 
-@pytest.mark.parametrize("a, b", [("USA", "United States"), ("England", "Scotland"), ("Holland", "The Netherlands"), ("Burma", "Myanmar"), ("Republic of Korea", "South Korea"),
-                                  ("Deutschland", "DE"), ("Atlantis", "atlantis"), ("NA", "Namibia")])
-def test_same_countries(a, b): assert same_country(a, b)
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ("USA", "United States"),
+        ("England", "Scotland"),
+        ("Holland", "The Netherlands"),
+        ("Burma", "Myanmar"),
+        ("Republic of Korea", "South Korea"),
+        ("Deutschland", "DE"),
+        ("Atlantis", "atlantis"),
+        ("NA", "Namibia"),
+    ],
+)
+def test_same_countries(a, b):
+    assert same_country(a, b)
 
 
 def test_same_city_knows_aliases_and_districts():
-    assert same_city("Köln", "Cologne", "Germany") and same_city("Manhattan", "New York City", "USA") and same_city("Xyzzy", "xyzzy")
-    assert not same_city("York", "New York") and not same_city("", "") and not same_city("Brooklyn", "Manhattan, New York", "USA") and not same_city("Lyon", "Nice", "France")
+    assert (
+        same_city("Köln", "Cologne", "Germany")
+        and same_city("Manhattan", "New York City", "USA")
+        and same_city("Xyzzy", "xyzzy")
+    )
+    assert (
+        not same_city("York", "New York")
+        and not same_city("", "")
+        and not same_city("Brooklyn", "Manhattan, New York", "USA")
+        and not same_city("Lyon", "Nice", "France")
+    )
 
 
-@pytest.mark.parametrize("word", ["rural area", "unknown", "Unknown city", "n/a", "countryside", "a small coastal town", "village in the countryside", "not specified", "None", "England", "UK", ""])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "rural area",
+        "unknown",
+        "Unknown city",
+        "n/a",
+        "countryside",
+        "a small coastal town",
+        "village in the countryside",
+        "not specified",
+        "None",
+        "England",
+        "UK",
+        "",
+    ],
+)
 def test_what_names_no_city_is_the_same_as_nothing(word):
     assert not same_city(word, word, "UK") and not same_city(word, "London", "UK")
 
@@ -146,14 +377,21 @@ def test_ambiguous_bare_names_agree_with_fuller_ones():
 
 def test_every_country_is_found_by_its_code_and_its_name():
     g = gazetteer()
-    for code in g.codes: assert country_code(code) == country_code(g.english[code]) == code
+    for code in g.codes:
+        assert country_code(code) == country_code(g.english[code]) == code
 
 
 def test_cities_are_found_by_their_own_name():
     g = gazetteer()
     big = np.flatnonzero(g.population > 100_000)
-    km = [distance_km(p.lat, p.lon, g.lat[i], g.lon[i]) for i in big if (p := locate(g.name[i], g.codes[g.code[i]])).kind == "city"]
-    assert len(km) == len(big) and np.mean(np.array(km) < 25) > 0.98      # the rest share their name with a larger city of their country
+    km = [
+        distance_km(p.lat, p.lon, g.lat[i], g.lon[i])
+        for i in big
+        if (p := locate(g.name[i], g.codes[g.code[i]])).kind == "city"
+    ]
+    assert (
+        len(km) == len(big) and np.mean(np.array(km) < 25) > 0.98
+    )  # the rest share their name with a larger city of their country
 
 
 @given(st.text(max_size=300), st.text(max_size=60))
@@ -164,58 +402,102 @@ def test_any_text_is_answered(city, country):
     assert fold(fold(city)) == fold(city) or not city.isascii()
 
 
-@pytest.mark.parametrize("text", ["," * 100_000, "a" * 1_000_000, "\0", "\ud800", "((((", "the " * 40, "=HYPERLINK(1)", None, math.nan, 5])
-def test_hostile_names(text): assert locate(text, text) is None
+@pytest.mark.parametrize(
+    "text",
+    ["," * 100_000, "a" * 1_000_000, "\0", "\ud800", "((((", "the " * 40, "=HYPERLINK(1)", None, math.nan, 5],
+)
+def test_hostile_names(text):
+    assert locate(text, text) is None
 
 
 # points
 
+
 def test_nearest_keeps_the_shape_and_passes_nan():
     table = nearest(np.array([48.86, np.nan, 0, -90]), np.array([2.35, 5, np.nan, 0]))
-    assert table.city.tolist()[:3] == ["Paris", "", ""] and table.km.isna().tolist() == [False, True, True, False]
-    assert nearest([], []).columns.tolist() == ["city", "country", "country_code", "lat", "lon", "km"] and len(nearest([], [])) == 0
+    assert table.city.tolist()[:3] == ["Paris", "", ""] and table.km.isna().tolist() == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert (
+        nearest([], []).columns.tolist() == ["city", "country", "country_code", "lat", "lon", "km"]
+        and len(nearest([], [])) == 0
+    )
 
 
 @pytest.mark.parametrize("point", [(math.nan, 0), (91, 0), (math.inf, 0)])
 def test_nearest_refuses_what_is_no_point(point):
-    with pytest.raises(ValueError): nearest(*point)
+    with pytest.raises(ValueError):
+        nearest(*point)
 
 
 def test_nearest_names_the_city_not_the_district():
-    asked = {(52.53, 13.38): "Berlin", (40.67, -73.94): "New York City", (35.69, 139.70): "Tokyo", (1.29, 103.82): "Singapore", (48.93, 2.36): "Paris", (40.73, -74.17): "Newark"}
+    asked = {
+        (52.53, 13.38): "Berlin",
+        (40.67, -73.94): "New York City",
+        (35.69, 139.70): "Tokyo",
+        (1.29, 103.82): "Singapore",
+        (48.93, 2.36): "Paris",
+        (40.73, -74.17): "Newark",
+    }
     assert nearest(*zip(*asked)).city.tolist() == list(asked.values())
 
 
 def test_nearest_agrees_with_locate():
     g, rng = gazetteer(), np.random.default_rng(1)
     rows = rng.choice(len(g.lat), 2000, replace=False)
-    assert (nearest(g.lat[rows], g.lon[rows]).country_code.to_numpy() == np.array(g.codes)[g.code[rows]]).mean() > 0.995
+    assert (
+        nearest(g.lat[rows], g.lon[rows]).country_code.to_numpy() == np.array(g.codes)[g.code[rows]]
+    ).mean() > 0.995
 
 
-@given(*[st.floats(-90, 90), st.floats(-180, 180)]*2)
+@given(*[st.floats(-90, 90), st.floats(-180, 180)] * 2)
 @settings(max_examples=200, deadline=None)
 def test_distance_is_a_distance(lat1, lon1, lat2, lon2):
     there, back = distance_km(lat1, lon1, lat2, lon2), distance_km(lat2, lon2, lat1, lon1)
-    assert 0 <= there <= math.pi*6371.0 + 1e-6 and there == pytest.approx(back, abs=1e-6) and distance_km(lat1, lon1, lat1, lon1 + 360) < 1e-3
+    assert (
+        0 <= there <= math.pi * 6371.0 + 1e-6
+        and there == pytest.approx(back, abs=1e-6)
+        and distance_km(lat1, lon1, lat1, lon1 + 360) < 1e-3
+    )
 
 
 def test_distances_of_a_published_table():
-    if not (REAL/"osv5m_select_predictions"/"select.csv").exists(): pytest.skip("real data not at hand (GLOBE_REAL)")
-    t = pd.read_csv(REAL/"osv5m_select_predictions"/"select.csv", keep_default_na=False)
+    if not (REAL / "osv5m_select_predictions" / "select.csv").exists():
+        pytest.skip("real data not at hand (GLOBE_REAL)")
+    t = pd.read_csv(REAL / "osv5m_select_predictions" / "select.csv", keep_default_na=False)
     for pred, published in (("pred_{}", t.distance), ("pred_{}_base", t.distance_base)):
         km = distance_km(t[pred.format("lat")], t[pred.format("lon")], t.true_lat, t.true_lon)
         assert np.abs(km - published).max() < 1e-6
 
 
-@pytest.mark.parametrize("text, value", [("48.07° N", 48.07), ("48°4'12\"N", 48.07), ("0.13 W", -0.13), ("W 0.13", -0.13), ("-33,86", -33.86), ("1e1", 10.0), (5, 5.0)])
-def test_degrees(text, value): assert degrees(text) == pytest.approx(value)
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("48.07° N", 48.07),
+        ("48°4'12\"N", 48.07),
+        ("0.13 W", -0.13),
+        ("W 0.13", -0.13),
+        ("-33,86", -33.86),
+        ("1e1", 10.0),
+        (5, 5.0),
+    ],
+)
+def test_degrees(text, value):
+    assert degrees(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["", "N", "12 34 56 78", "48.1, 11.5", "N48S", "inf", "nan", None, "٤٨°x", "12°34°"])
-def test_not_degrees(text): assert not math.isfinite(degrees(text))
+@pytest.mark.parametrize(
+    "text", ["", "N", "12 34 56 78", "48.1, 11.5", "N48S", "inf", "nan", None, "٤٨°x", "12°34°"]
+)
+def test_not_degrees(text):
+    assert not math.isfinite(degrees(text))
 
 
 # the index
+
 
 def test_import_is_light():
     run = python("""
@@ -237,7 +519,12 @@ FAKE = """
 
 def test_two_processes_build_at_once(tmp_path):
     code = textwrap.dedent(FAKE) + "assert p._load_or_build()['keys'].sum() == 1999999000000"
-    runs = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "GLOBE_CACHE": str(tmp_path)}) for _ in range(3)]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "GLOBE_CACHE": str(tmp_path)}
+        )
+        for _ in range(3)
+    ]
     assert [r.wait() for r in runs] == [0, 0, 0]
     assert [f.suffix for f in tmp_path.iterdir()] == [".npz"]
 
@@ -246,32 +533,51 @@ def test_damaged_index_is_built_again(tmp_path, monkeypatch):
     monkeypatch.setenv("GLOBE_CACHE", str(tmp_path))
     monkeypatch.setattr(places, "_build", lambda: dict(keys=np.arange(3)))
     places._index_file().write_bytes(b"PK\x03\x04 cut short")
-    with pytest.warns(UserWarning, match="building it again"): assert len(places._load_or_build()["keys"]) == 3
+    with pytest.warns(UserWarning, match="building it again"):
+        assert len(places._load_or_build()["keys"]) == 3
     monkeypatch.setattr(places, "_build", lambda: pytest.fail("built although it is there"))
     assert len(places._load_or_build()["keys"]) == 3
 
 
 def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    (tmp_path/"file").write_text("")
-    monkeypatch.setenv("GLOBE_CACHE", str(tmp_path/"file"/"folder"))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GLOBE_CACHE", str(tmp_path / "file" / "folder"))
     monkeypatch.setattr(places, "_build", lambda: dict(keys=np.arange(3)))
-    with pytest.warns(UserWarning, match="GLOBE_CACHE"): assert len(places._load_or_build()["keys"]) == 3
+    with pytest.warns(UserWarning, match="GLOBE_CACHE"):
+        assert len(places._load_or_build()["keys"]) == 3
 
 
 def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch):
-    (tmp_path/"a").write_text("old")
-    def full(*args): raise OSError(28, "No space left on device")
+    (tmp_path / "a").write_text("old")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError): write_atomic(tmp_path/"a", b"new")
-    assert (tmp_path/"a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(OSError):
+        write_atomic(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_map_data_are_there():
     import json
+
     for name, count in (("countries", 177), ("coastline", 1)):
-        features = json.loads((data_dir()/"naturalearth"/f"{name}.geojson").read_text(encoding="utf-8"))["features"]
+        features = json.loads((data_dir() / "naturalearth" / f"{name}.geojson").read_text(encoding="utf-8"))[
+            "features"
+        ]
         assert len(features) == count
 
 
-@pytest.mark.parametrize("city, country", [("Hong Kong", "Japan"), ("Apulia", "Italy"), ("Kutch", "India"), ("Taipei", "China"), ("Île-de-France", "France")])
-def test_a_typing_error_is_not_invented(city, country): assert locate(city, country).kind == "country"
+@pytest.mark.parametrize(
+    "city, country",
+    [
+        ("Hong Kong", "Japan"),
+        ("Apulia", "Italy"),
+        ("Kutch", "India"),
+        ("Taipei", "China"),
+        ("Île-de-France", "France"),
+    ],
+)
+def test_a_typing_error_is_not_invented(city, country):
+    assert locate(city, country).kind == "country"

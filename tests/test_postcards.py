@@ -1,8 +1,20 @@
 """Postcards: that every cue is a fact, that masks and cues agree, that seeds hold, and what bad input does."""
+
 import subprocess, sys
 import numpy as np, pytest
 from globe.places import distance_km, locate
-from globe.postcards import CLASSES, SCENES, VISIBLE, batch, cities, describe, draw, facts, postcards, vegetation
+from globe.postcards import (
+    CLASSES,
+    SCENES,
+    VISIBLE,
+    batch,
+    cities,
+    describe,
+    draw,
+    facts,
+    postcards,
+    vegetation,
+)
 
 TOWNS = cities()
 PLACES = list(TOWNS.itertuples(index=False))
@@ -26,14 +38,20 @@ def test_cities_of_a_country_are_apart():
 def test_the_gazetteer_finds_every_city_where_the_postcard_says():
     for p in PLACES:
         found = locate(p.city, p.country)
-        assert found and found.kind == "city" and distance_km(found.lat, found.lon, p.lat, p.lon) < 25, (p.city, found)
+        assert found and found.kind == "city" and distance_km(found.lat, found.lon, p.lat, p.lon) < 25, (
+            p.city,
+            found,
+        )
 
 
 @pytest.mark.parametrize("style", ["summer", "winter", "any"])
 def test_cues_are_what_the_mask_shows(style):
     for seed, place in enumerate(PLACES):
         card = draw(place, seed, style)
-        seen = {CLASSES[i] for i in np.flatnonzero(np.bincount(card.mask.ravel(), minlength=len(CLASSES)) >= VISIBLE)}
+        seen = {
+            CLASSES[i]
+            for i in np.flatnonzero(np.bincount(card.mask.ravel(), minlength=len(CLASSES)) >= VISIBLE)
+        }
         assert {c.class_name for c in card.cues} == seen - EVERYWHERE
         assert set(card.cues) <= set(facts(place).values())
 
@@ -73,7 +91,9 @@ def test_batch_and_dataset_are_the_same_pictures():
     ds = postcards(5, 2, "winter", None)
     for i, row in enumerate(ds):
         assert np.array_equal(row["image"], pictures[i]) and np.array_equal(row["mask"], rows[i]["mask"])
-        assert {k: rows[i][k] for k in ("id", "city", "cues", "sentences", "localizable")} == {k: row[k] for k in ("id", "city", "cues", "sentences", "localizable")}
+        assert {k: rows[i][k] for k in ("id", "city", "cues", "sentences", "localizable")} == {
+            k: row[k] for k in ("id", "city", "cues", "sentences", "localizable")
+        }
 
 
 @pytest.mark.parametrize("held_out", [False, True])
@@ -82,10 +102,10 @@ def test_held_out_countries_stay_apart(held_out):
     assert {r["country"] for r in batch(120, 1, held_out=held_out)[1]} <= allowed
 
 
-@pytest.mark.parametrize("share", [0., .5, 1.])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_share_of_streets(share):
     streets = np.mean([r["scene"] == "street" for r in batch(200, 7, localizable_share=share)[1]])
-    assert abs(streets - share) <= (.12 if share == .5 else 0)
+    assert abs(streets - share) <= (0.12 if share == 0.5 else 0)
 
 
 def test_pictures_come_in_other_sizes():
@@ -105,11 +125,19 @@ def test_none_asked_none_given():
 
 @pytest.mark.parametrize("bad", [dict(style="autumn"), dict(scene="beach")])
 def test_an_unknown_name_is_refused_and_the_choice_named(bad):
-    with pytest.raises(ValueError, match="choose one of"): draw(PLACES[0], 0, **bad)
+    with pytest.raises(ValueError, match="choose one of"):
+        draw(PLACES[0], 0, **bad)
 
 
 def test_every_climate_grows_something():
-    assert {vegetation(k) for k in TOWNS.koppen} == {"palm tree", "cactus", "shrub", "broadleaf tree", "conifer", "rock"}
+    assert {vegetation(k) for k in TOWNS.koppen} == {
+        "palm tree",
+        "cactus",
+        "shrub",
+        "broadleaf tree",
+        "conifer",
+        "rock",
+    }
 
 
 def test_postcards_import_without_torch():

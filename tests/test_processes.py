@@ -1,4 +1,5 @@
 "Several processes: the losses and weights of one, and accelerate configurations that accelerate itself accepts."
+
 import json, os, subprocess, sys
 from pathlib import Path
 
@@ -54,7 +55,9 @@ TWO = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
 def launch(launcher, *command):
     "A finished process of Python, one thread, no network."
     env = dict(os.environ, PYTHONPATH=str(RECIPES.parent.parent), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
-    return subprocess.run([sys.executable, *launcher, *map(str, command)], env=env, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [sys.executable, *launcher, *map(str, command)], env=env, capture_output=True, text=True, timeout=300
+    )
 
 
 def run(launcher, start, out, batch, *more):
@@ -69,15 +72,21 @@ def run(launcher, start, out, batch, *more):
 def test_two_processes_give_the_losses_of_one(tmp_path, batch, more):
     "Each with whole groups; when some groups are sampled again; and then with half a group."
     from globe import vlm
+
     start = vlm.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
     one, weights = run([], start, tmp_path / "one", batch, *more)
     two, both = run(TWO, start, tmp_path / "two", batch // 2, *more)
     assert (one["processes"], two["processes"]) == (1, 2) and not one["warned"] and not two["warned"]
     assert len(one["log"]) == len(two["log"]) == 3
-    for a, b in zip(one["log"], two["log"]): assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
-    if more: assert 0 < sum(r["resampled"] for r in one["log"]) < 3
+    for a, b in zip(one["log"], two["log"]):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
+    if more:
+        assert 0 < sum(r["resampled"] for r in one["log"]) < 3
     before = vlm.load(start).model.state_dict()
-    moved, apart = (sum(((a[k] - b[k]) ** 2).sum() for k in weights) ** .5 for a, b in ((weights, before), (weights, both)))
+    moved, apart = (
+        sum(((a[k] - b[k]) ** 2).sum() for k in weights) ** 0.5
+        for a, b in ((weights, before), (weights, both))
+    )
     assert moved > 0 and apart < 1e-3 * moved
 
 
@@ -102,12 +111,15 @@ torch.distributed.destroy_process_group()
 def test_two_processes_train_save_once_and_survive_a_kill(tmp_path):
     "`grpo` as a user starts it, killed in the third step and started again: the same log, one model, no checkpoint left."
     from globe import vlm
+
     start = vlm.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
     (tmp_path / "run.py").write_text(TRAIN)
+
     def trained(out, how="live"):
         done = launch(TWO, tmp_path / "run.py", start, out, how)
         assert (done.returncode == 0) == (how == "live"), done.stderr[-3000:]
         return {p.name for p in out.iterdir()}
+
     assert "checkpoint-2" in trained(tmp_path / "killed", "die")
     left = trained(tmp_path / "killed")
     assert {"model.safetensors", "log.csv", "tokenizer.json"} <= left and left == trained(tmp_path / "whole")
@@ -117,14 +129,32 @@ def test_two_processes_train_save_once_and_survive_a_kill(tmp_path):
     assert any(not torch.equal(after[k], before[k]) for k in before)
 
 
-@pytest.mark.parametrize("name,kind,processes", [("single_gpu", "NO", 1), ("multi_gpu", "MULTI_GPU", 8), ("zero2", "DEEPSPEED", 8), ("zero3", "DEEPSPEED", 8), ("fsdp2", "FSDP", 8)])
+@pytest.mark.parametrize(
+    "name,kind,processes",
+    [
+        ("single_gpu", "NO", 1),
+        ("multi_gpu", "MULTI_GPU", 8),
+        ("zero2", "DEEPSPEED", 8),
+        ("zero3", "DEEPSPEED", 8),
+        ("fsdp2", "FSDP", 8),
+    ],
+)
 def test_accelerate_configurations_load(name, kind, processes):
     "accelerate's own loader raises on keys that it does not know."
     from accelerate.commands.config.config_args import load_config_from_file
+
     config = load_config_from_file(str(RECIPES / f"{name}.yaml"))
-    assert (config.distributed_type.value if hasattr(config.distributed_type, "value") else config.distributed_type, config.num_processes, config.mixed_precision) == (kind, processes, "bf16")
-    if kind == "DEEPSPEED": assert config.deepspeed_config["zero_stage"] == int(name[-1])
-    if kind == "FSDP": assert config.fsdp_config["fsdp_version"] == 2
+    assert (
+        config.distributed_type.value
+        if hasattr(config.distributed_type, "value")
+        else config.distributed_type,
+        config.num_processes,
+        config.mixed_precision,
+    ) == (kind, processes, "bf16")
+    if kind == "DEEPSPEED":
+        assert config.deepspeed_config["zero_stage"] == int(name[-1])
+    if kind == "FSDP":
+        assert config.fsdp_config["fsdp_version"] == 2
 
 
 def test_every_accelerate_configuration_is_tested():

@@ -1,4 +1,5 @@
 "What README.md promises: its examples run and give what it shows, its commands are understood, and what `pip install .` installs works away from the checkout."
+
 import ast, re, shutil, subprocess, sys
 from pathlib import Path
 
@@ -11,54 +12,120 @@ from globe.locate import Geolocator
 from globe.reproduce import _parser
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT/"README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-def blocks(language): return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
 
-def value(block, names): # variables, changed
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def value(block, names):  # variables, changed
     "Run a block as a notebook does; the value of its last expression."
     *first, last = ast.parse(block).body
     exec(compile(ast.Module(first, []), "README.md", "exec"), names)
-    if isinstance(last, ast.Expr): return eval(compile(ast.Expression(last.value), "README.md", "eval"), names)
+    if isinstance(last, ast.Expr):
+        return eval(compile(ast.Expression(last.value), "README.md", "eval"), names)
     exec(compile(ast.Module([last], []), "README.md", "exec"), names)
+
 
 class Recorded:
     "A model that always gives the same answer."
+
     name, note = "recorded", ""
-    def ask(self, rows, temperature): return (from_text(r["id"], self.name, "<think>The sea.</think>\n<answer>\ncountry: Finland\ncity: Turku\nlocalizability: 0.9\n</answer>") for r in rows)
+
+    def ask(self, rows, temperature):
+        return (
+            from_text(
+                r["id"],
+                self.name,
+                "<think>The sea.</think>\n<answer>\ncountry: Finland\ncity: Turku\nlocalizability: 0.9\n</answer>",
+            )
+            for r in rows
+        )
+
 
 def test_the_examples_run_and_give_what_is_shown(tmp_path, monkeypatch):
-    (tmp_path/"nbs").mkdir(); (tmp_path/"figures").symlink_to(ROOT/"figures")
-    Image.new("RGB", (60, 40), "red").save(tmp_path/"nbs"/"a.jpg")
-    monkeypatch.chdir(tmp_path/"nbs")  # the index is a notebook there
+    (tmp_path / "nbs").mkdir()
+    (tmp_path / "figures").symlink_to(ROOT / "figures")
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "nbs" / "a.jpg")
+    monkeypatch.chdir(tmp_path / "nbs")  # the index is a notebook there
     asked = []
-    monkeypatch.setattr(Geolocator, "from_pretrained", lambda source: asked.append(source) or Geolocator(Recorded()))
+    monkeypatch.setattr(
+        Geolocator, "from_pretrained", lambda source: asked.append(source) or Geolocator(Recorded())
+    )
     names, values = {}, []
-    for block in blocks("python"): values.append(value(block, names))
+    for block in blocks("python"):
+        values.append(value(block, names))
     shown = [s.strip() for s in re.findall(r"^```\n\n((?:    .*\n)+)", README, re.M)]
-    assert len(shown) >= 3 and [repr(v) for v in values[:len(shown)]] == shown
+    assert len(shown) >= 3 and [repr(v) for v in values[: len(shown)]] == shown
     assert any(getattr(v, "city", "") == "Turku" for v in values)
-    assert asked and all(Path(s).name.rpartition("-")[0] in MODELS and Path(s).parent == Path("data/mini/models") for s in asked)
+    assert asked and all(
+        Path(s).name.rpartition("-")[0] in MODELS and Path(s).parent == Path("data/mini/models")
+        for s in asked
+    )
 
-def commands(): return [line.partition("#")[0].strip() for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+def commands():
+    return [
+        line.partition("#")[0].strip()
+        for block in blocks("sh")
+        for line in block.splitlines()
+        if line.strip()
+    ]
+
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("globe ")])
 def test_commands_are_understood(command):
     import shlex
+
     assert callable(_parser().parse_args(shlex.split(command)[1:]).run)
+
 
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith("make ")])
 def test_make_knows_its_targets(command):
     done = subprocess.run([*command.split(), "-n"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
+
 def test_what_pip_installs_works_elsewhere(tmp_path):
-    copy, site = tmp_path/"copy", tmp_path/"site"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".git", "figures", "mini", "smoke", "paper", "build", "__pycache__"))
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", site, copy], check=True, capture_output=True)
+    copy, site = tmp_path / "copy", tmp_path / "site"
+    shutil.copytree(
+        ROOT,
+        copy,
+        ignore=shutil.ignore_patterns(
+            ".venv", ".git", "figures", "mini", "smoke", "paper", "build", "__pycache__"
+        ),
+    )
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "--target",
+            site,
+            copy,
+        ],
+        check=True,
+        capture_output=True,
+    )
     shutil.rmtree(copy)
-    code = "\n".join([*[b for b in blocks("python") if "globe.places" in b or "globe.rewards" in b or "helsinki" in b], "import globe; print(globe.__file__, koeln.country_code, globe.Geolocator.__name__)"])
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(site), "PATH": "", "HOME": str(tmp_path)}, capture_output=True, text=True)
+    code = "\n".join(
+        [
+            *[b for b in blocks("python") if "globe.places" in b or "globe.rewards" in b or "helsinki" in b],
+            "import globe; print(globe.__file__, koeln.country_code, globe.Geolocator.__name__)",
+        ]
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(site), "PATH": "", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     file, *rest = done.stdout.split()
     assert Path(file).is_relative_to(site) and rest == ["DE", "Geolocator"]

@@ -1,4 +1,5 @@
 """The runner and the command line, on small projects that the tests write themselves."""
+
 import json
 import signal
 import subprocess
@@ -18,87 +19,134 @@ GLOBE = [sys.executable, "-m", "globe"]
 
 def notebook(path, *cells, parameters=None):
     made = [nbformat.v4.new_markdown_cell(f"# {path.stem}: a test\n> For a test.")]
-    if parameters: made.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    if parameters:
+        made.append(nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
     made += [nbformat.v4.new_code_cell(c) for c in cells]
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}), path)
+    nbformat.write(
+        nbformat.v4.new_notebook(
+            cells=made,
+            metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}},
+        ),
+        path,
+    )
     return path
 
 
 @pytest.fixture
 def project(tmp_path):
-    (tmp_path/"nbs"/"profiles").mkdir(parents=True)
-    (tmp_path/"nbs"/"profiles"/"mini.yaml").write_text("steps: 1")
-    (tmp_path/"nbs"/"profiles"/"smoke.yaml").write_text("")
+    (tmp_path / "nbs" / "profiles").mkdir(parents=True)
+    (tmp_path / "nbs" / "profiles" / "mini.yaml").write_text("steps: 1")
+    (tmp_path / "nbs" / "profiles" / "smoke.yaml").write_text("")
     return tmp_path
 
 
 def executed(project, name, profile="mini"):
-    cells = nbformat.read(project/"data"/profile/"executed"/"paper"/f"{name}.ipynb", 4).cells
+    cells = nbformat.read(project / "data" / profile / "executed" / "paper" / f"{name}.ipynb", 4).cells
     return "".join(o.get("text", "") for c in cells for o in c.get("outputs", []))
 
 
 def test_parameters_reach_the_notebook(project):
-    notebook(project/"nbs"/"paper"/"01_a.ipynb", "print(profile, seeds, photos)", parameters="profile = 'mini'\nseeds = 1\nphotos = ''")
-    (project/"trip").mkdir()
-    reproduce("smoke", seeds=3, photos=project/"trip", root=project)
-    assert executed(project, "01_a", "smoke") == f"smoke 3 {project/'trip'}\n"
-    assert not (project/"figures").exists() and (project/"data"/"smoke"/"figures"/"run_report.md").exists()
+    notebook(
+        project / "nbs" / "paper" / "01_a.ipynb",
+        "print(profile, seeds, photos)",
+        parameters="profile = 'mini'\nseeds = 1\nphotos = ''",
+    )
+    (project / "trip").mkdir()
+    reproduce("smoke", seeds=3, photos=project / "trip", root=project)
+    assert executed(project, "01_a", "smoke") == f"smoke 3 {project / 'trip'}\n"
+    assert (
+        not (project / "figures").exists()
+        and (project / "data" / "smoke" / "figures" / "run_report.md").exists()
+    )
 
 
 def test_an_unknown_parameter_is_an_error(project):
-    path = notebook(project/"nbs"/"01_a.ipynb", "print(steps)", parameters="steps = 1")
-    with pytest.raises(ValueError, match="unknown parameter 'stepz', it declares steps"): execute(path, project/"out.ipynb", {"stepz": 5})
-    with pytest.raises(ValueError, match="unknown parameter 'steps', it declares none"): execute(notebook(project/"nbs"/"02_b.ipynb", "1"), project/"out.ipynb", {"steps": 5})
-    assert not (project/"out.ipynb").exists()
+    path = notebook(project / "nbs" / "01_a.ipynb", "print(steps)", parameters="steps = 1")
+    with pytest.raises(ValueError, match="unknown parameter 'stepz', it declares steps"):
+        execute(path, project / "out.ipynb", {"stepz": 5})
+    with pytest.raises(ValueError, match="unknown parameter 'steps', it declares none"):
+        execute(notebook(project / "nbs" / "02_b.ipynb", "1"), project / "out.ipynb", {"steps": 5})
+    assert not (project / "out.ipynb").exists()
 
 
 def test_a_parameters_cell_without_profile_is_found_before_anything_runs(project):
-    notebook(project/"nbs"/"00_first.ipynb", "open('ran', 'w')")
-    notebook(project/"nbs"/"paper"/"01_a.ipynb", "1", parameters="profil = 'mini'")
-    with pytest.raises(ValueError, match="does not declare `profile`"): reproduce(root=project)
-    assert not (project/"nbs"/"ran").exists()
+    notebook(project / "nbs" / "00_first.ipynb", "open('ran', 'w')")
+    notebook(project / "nbs" / "paper" / "01_a.ipynb", "1", parameters="profil = 'mini'")
+    with pytest.raises(ValueError, match="does not declare `profile`"):
+        reproduce(root=project)
+    assert not (project / "nbs" / "ran").exists()
 
 
 def test_kernels_are_this_interpreter_in_the_folder_of_the_notebook_and_offline(project, monkeypatch):
-    decoy = project/"home"/".local"/"share"/"jupyter"/"kernels"/"python3"
+    decoy = project / "home" / ".local" / "share" / "jupyter" / "kernels" / "python3"
     decoy.mkdir(parents=True)
-    (decoy/"kernel.json").write_text(json.dumps({"argv": ["/nowhere/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"], "display_name": "decoy", "language": "python"}))
-    monkeypatch.setenv("HOME", str(project/"home"))
+    (decoy / "kernel.json").write_text(
+        json.dumps(
+            {
+                "argv": ["/nowhere/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                "display_name": "decoy",
+                "language": "python",
+            }
+        )
+    )
+    monkeypatch.setenv("HOME", str(project / "home"))
     monkeypatch.delenv("JUPYTER_PREFER_ENV_PATH", raising=False)
-    notebook(project/"nbs"/"paper"/"01_a.ipynb", "import sys, os; print(sys.executable, os.getcwd(), os.environ['HF_HUB_OFFLINE'])")
+    notebook(
+        project / "nbs" / "paper" / "01_a.ipynb",
+        "import sys, os; print(sys.executable, os.getcwd(), os.environ['HF_HUB_OFFLINE'])",
+    )
     reproduce(root=project)
-    assert executed(project, "01_a").split() == [sys.executable, str(project/"nbs"/"paper"), "1"]
+    assert executed(project, "01_a").split() == [sys.executable, str(project / "nbs" / "paper"), "1"]
 
 
 def test_a_failing_notebook_is_one_line_that_says_where(project, capsys):
-    notebook(project/"nbs"/"paper"/"01_a.ipynb", "1", "{}['country']")
-    notebook(project/"nbs"/"paper"/"02_b.ipynb", "open('ran', 'w')")
-    with pytest.raises(NotebookFailed) as failed: reproduce(root=project)
-    assert "nbs/paper/01_a.ipynb, cell 2: KeyError: 'country'" in str(failed.value) and "data/mini/executed/paper/01_a.ipynb" in str(failed.value)
-    assert (project/"data"/"mini"/"executed"/"paper"/"01_a.ipynb").exists() and not (project/"nbs"/"paper"/"ran").exists()
+    notebook(project / "nbs" / "paper" / "01_a.ipynb", "1", "{}['country']")
+    notebook(project / "nbs" / "paper" / "02_b.ipynb", "open('ran', 'w')")
+    with pytest.raises(NotebookFailed) as failed:
+        reproduce(root=project)
+    assert "nbs/paper/01_a.ipynb, cell 2: KeyError: 'country'" in str(
+        failed.value
+    ) and "data/mini/executed/paper/01_a.ipynb" in str(failed.value)
+    assert (project / "data" / "mini" / "executed" / "paper" / "01_a.ipynb").exists() and not (
+        project / "nbs" / "paper" / "ran"
+    ).exists()
 
 
 def test_a_kernel_that_dies_is_said_to_have_died(project):
-    notebook(project/"nbs"/"paper"/"01_a.ipynb", "import os; os.kill(os.getpid(), 9)")
-    with pytest.raises(NotebookFailed, match="its kernel died"): reproduce(root=project)
+    notebook(project / "nbs" / "paper" / "01_a.ipynb", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(NotebookFailed, match="its kernel died"):
+        reproduce(root=project)
 
 
 def test_a_second_run_of_the_same_profile_is_refused(project):
-    notebook(project/"nbs"/"paper"/"01_a.ipynb", "1")
-    with alone(project/"data"/"mini"), pytest.raises(Busy, match="another run is at work"): reproduce(root=project)
+    notebook(project / "nbs" / "paper" / "01_a.ipynb", "1")
+    with alone(project / "data" / "mini"), pytest.raises(Busy, match="another run is at work"):
+        reproduce(root=project)
 
 
 def test_only_replaces_its_own_rows_of_the_report(project):
-    for name in ("01_a", "02_b"): notebook(project/"nbs"/"paper"/f"{name}.ipynb", f"open('../../figures/{name}.csv', 'w').write('1')")
+    for name in ("01_a", "02_b"):
+        notebook(
+            project / "nbs" / "paper" / f"{name}.ipynb", f"open('../../figures/{name}.csv', 'w').write('1')"
+        )
     reproduce(root=project)
     report = reproduce(only="02_b", root=project)
-    assert [(r.item, r.files) for r in report.rows] == [("01_a", ["figures/01_a.csv"]), ("02_b", ["figures/02_b.csv"])]
-    assert ["02_b", "nbs/paper/02_b.ipynb", "figures/02_b.csv"] in [[c.strip() for c in line.split("|")[1:4]] for line in (project/"figures"/"run_report.md").read_text().splitlines()]
+    assert [(r.item, r.files) for r in report.rows] == [
+        ("01_a", ["figures/01_a.csv"]),
+        ("02_b", ["figures/02_b.csv"]),
+    ]
+    assert ["02_b", "nbs/paper/02_b.ipynb", "figures/02_b.csv"] in [
+        [c.strip() for c in line.split("|")[1:4]]
+        for line in (project / "figures" / "run_report.md").read_text().splitlines()
+    ]
 
 
 def test_fresh_forgets_what_was_made(project):
-    notebook(project/"nbs"/"paper"/"01_a.ipynb", f"from globe.stages import stage\ns = stage({str(project/'data'/'mini'/'s')!r}, lambda f: None, {{}})\nprint(s.run['started'])")
+    notebook(
+        project / "nbs" / "paper" / "01_a.ipynb",
+        f"from globe.stages import stage\ns = stage({str(project / 'data' / 'mini' / 's')!r}, lambda f: None, {{}})\nprint(s.run['started'])",
+    )
     reproduce(root=project)
     before = executed(project, "01_a")
     time.sleep(1.1)
@@ -109,13 +157,20 @@ def test_fresh_forgets_what_was_made(project):
 
 
 def test_publish_keeps_outputs_without_the_injected_cell(project):
-    path = notebook(project/"nbs"/"paper"/"01_a.ipynb", "import warnings; warnings.warn('no'); steps = 1", "profile", parameters="profile = 'mini'")
-    notebook(project/"nbs"/"index.ipynb", "1")  # becomes README.md
-    (project/"settings.ini").write_text((ROOT/"settings.ini").read_text())
+    path = notebook(
+        project / "nbs" / "paper" / "01_a.ipynb",
+        "import warnings; warnings.warn('no'); steps = 1",
+        "profile",
+        parameters="profile = 'mini'",
+    )
+    notebook(project / "nbs" / "index.ipynb", "1")  # becomes README.md
+    (project / "settings.ini").write_text((ROOT / "settings.ini").read_text())
     reproduce(root=project)
     publish(root=project)
     published, first = nbformat.read(path, 4), path.read_bytes()
-    assert [c.cell_type for c in published.cells] == ["markdown", "code", "code", "code"] and published.cells[1].metadata.tags == ["parameters"]
+    assert [c.cell_type for c in published.cells] == ["markdown", "code", "code", "code"] and published.cells[
+        1
+    ].metadata.tags == ["parameters"]
     assert published.cells[2].outputs == [] and published.cells[3].outputs[0].data["text/plain"] == "'mini'"
     publish(root=project)
     assert path.read_bytes() == first
@@ -138,30 +193,37 @@ stage(Path('../../data/mini/slow').resolve(), make, {})
 @pytest.fixture
 def slow(project):
     "A run of a slow notebook in a process of its own: (project, function that starts it)."
-    notebook(project/"nbs"/"paper"/"01_slow.ipynb", SLOW)
-    script = project/"run.py"
-    script.write_text(f"import sys, globe.reproduce as r\nr.checkout = lambda: {str(project)!r}\nsys.exit(r.main(['reproduce']))")
-    listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a background job of a shell inherits an ignored Ctrl-C
-    return project, lambda: subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
+    notebook(project / "nbs" / "paper" / "01_slow.ipynb", SLOW)
+    script = project / "run.py"
+    script.write_text(
+        f"import sys, globe.reproduce as r\nr.checkout = lambda: {str(project)!r}\nsys.exit(r.main(['reproduce']))"
+    )
+    listen = lambda: signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # a background job of a shell inherits an ignored Ctrl-C
+    return project, lambda: subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen
+    )
 
 
 def wait_for(log, rows, limit=60):
     until = time.time() + limit
     while not (log.exists() and len(log.read_text().split()) >= rows):
         assert time.time() < until, "the stage did not start"
-        time.sleep(.05)
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("how, code", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_run_that_was_stopped_goes_on_where_it_was(slow, how, code):
     project, start = slow
-    log = project/"data"/"mini"/"log"
+    log = project / "data" / "mini" / "log"
     running = start()
     wait_for(log, 5)
     running.send_signal(how)
     out, err = running.communicate(timeout=30)
     assert running.returncode == code and "Traceback" not in err
-    if how == signal.SIGINT: assert "interrupted; finished stages are kept" in err
+    if how == signal.SIGINT:
+        assert "interrupted; finished stages are kept" in err
     again = start()
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
@@ -170,18 +232,27 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(slow, how, code):
     assert set(rows) == {str(i) for i in range(50)} and len(rows) <= 51, "more than the unit in hand was lost"
 
 
-def globe(*arguments): return subprocess.run([*GLOBE, *arguments], capture_output=True, text=True)
+def globe(*arguments):
+    return subprocess.run([*GLOBE, *arguments], capture_output=True, text=True)
 
 
 def test_importing_globe_is_light():
     code = "import time; t = time.perf_counter(); import globe; s = time.perf_counter() - t; import sys; print(s, 'torch' in sys.modules)"
-    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() for _ in range(3)]
-    assert min(float(s) for s, _ in runs) < .5 and {t for _, t in runs} == {"False"}
+    runs = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split()
+        for _ in range(3)
+    ]
+    assert min(float(s) for s, _ in runs) < 0.5 and {t for _, t in runs} == {"False"}
 
 
 @pytest.mark.parametrize("module", ["places", "photos", "evaluate", "stages", "reproduce"])
 def test_the_ground_floor_does_not_import_torch(module):
-    assert subprocess.run([sys.executable, "-c", f"import globe.{module}, sys; sys.exit('torch' in sys.modules)"]).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", f"import globe.{module}, sys; sys.exit('torch' in sys.modules)"]
+        ).returncode
+        == 0
+    )
 
 
 def test_help_comes_at_once_and_names_every_command():
@@ -190,33 +261,47 @@ def test_help_comes_at_once_and_names_every_command():
         start = time.perf_counter()
         helped = globe("--help")
         times.append(time.perf_counter() - start)
-    assert helped.returncode == 0 and min(times) < .5
+    assert helped.returncode == 0 and min(times) < 0.5
     for command in ("reproduce", "doctor", "score", "distill", "publish"):
         assert command in helped.stdout
         assert globe(command, "--help").returncode == 0
 
 
-@pytest.mark.parametrize("arguments, code, text", [
-    ([], 2, "required: COMMAND"),
-    (["reproduse"], 2, "invalid choice"),
-    (["reproduce", "--profile", "huge"], 2, "no profile 'huge'; there are mini, paper, smoke"),
-    (["reproduce", "--seeds", "0"], 2, "at least one seed"),
-    (["reproduce", "--photos", "nowhere"], 2, "nowhere is not a folder"),
-    (["reproduce", "--only", "no such notebook"], 2, "no notebook fits"),
-    (["score", "nowhere.csv", "--truth", "nowhere.csv"], 1, "nowhere.csv")])
+@pytest.mark.parametrize(
+    "arguments, code, text",
+    [
+        ([], 2, "required: COMMAND"),
+        (["reproduse"], 2, "invalid choice"),
+        (["reproduce", "--profile", "huge"], 2, "no profile 'huge'; there are mini, paper, smoke"),
+        (["reproduce", "--seeds", "0"], 2, "at least one seed"),
+        (["reproduce", "--photos", "nowhere"], 2, "nowhere is not a folder"),
+        (["reproduce", "--only", "no such notebook"], 2, "no notebook fits"),
+        (["score", "nowhere.csv", "--truth", "nowhere.csv"], 1, "nowhere.csv"),
+    ],
+)
 def test_exit_codes_and_one_line_errors(arguments, code, text):
     done = globe(*arguments)
     assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr
 
 
 def test_score_reads_two_files_and_speaks_json(tmp_path):
-    (tmp_path/"truth.csv").write_text("id,lat,lon\na,60.17,24.94\nb,48.86,2.35\n")
-    (tmp_path/"said.csv").write_text("id,lat,lon\na,60.17,24.94\nb,-33.87,151.21\n")
-    done = globe("score", str(tmp_path/"said.csv"), "--truth", str(tmp_path/"truth.csv"), "--json")
+    (tmp_path / "truth.csv").write_text("id,lat,lon\na,60.17,24.94\nb,48.86,2.35\n")
+    (tmp_path / "said.csv").write_text("id,lat,lon\na,60.17,24.94\nb,-33.87,151.21\n")
+    done = globe("score", str(tmp_path / "said.csv"), "--truth", str(tmp_path / "truth.csv"), "--json")
     assert done.returncode == 0, done.stderr
-    assert .5 in json.loads(done.stdout).values()
-    assert globe("score", str(tmp_path/"said.csv"), "--truth", str(tmp_path/"truth.csv"), "--figure", str(tmp_path/"map.png")).stdout.count("|") > 4
-    assert (tmp_path/"map.png").stat().st_size > 10_000 and (tmp_path/"map.svg").exists()
+    assert 0.5 in json.loads(done.stdout).values()
+    assert (
+        globe(
+            "score",
+            str(tmp_path / "said.csv"),
+            "--truth",
+            str(tmp_path / "truth.csv"),
+            "--figure",
+            str(tmp_path / "map.png"),
+        ).stdout.count("|")
+        > 4
+    )
+    assert (tmp_path / "map.png").stat().st_size > 10_000 and (tmp_path / "map.svg").exists()
 
 
 def test_doctor_says_what_is_there_and_how_to_get_what_is_not(monkeypatch, capsys):
@@ -229,46 +314,85 @@ def test_doctor_says_what_is_there_and_how_to_get_what_is_not(monkeypatch, capsy
 
 
 def test_usage_errors_come_before_any_work(project):
-    notebook(project/"nbs"/"01_a.ipynb", "1")
+    notebook(project / "nbs" / "01_a.ipynb", "1")
     for wrong in (dict(profile="huge"), dict(seeds=0), dict(photos="nowhere"), dict(only="zebra")):
-        with pytest.raises(Usage): reproduce(root=project, **wrong)
-    assert not (project/"data").exists()
+        with pytest.raises(Usage):
+            reproduce(root=project, **wrong)
+    assert not (project / "data").exists()
 
 
 def test_a_checkpoint_is_evaluated_on_a_benchmark(tmp_path, capsys):
     from globe import vlm
     from PIL import Image
-    vlm.student(0, hidden=96, layers=1, depth=1).save(tmp_path/"model")
-    folder = tmp_path/"benchmarks"/"mp16-reason-test"
+
+    vlm.student(0, hidden=96, layers=1, depth=1).save(tmp_path / "model")
+    folder = tmp_path / "benchmarks" / "mp16-reason-test"
     folder.mkdir(parents=True)
-    for name in "abc": Image.new("RGB", (80, 60), "red").save(folder/f"{name}.jpg")
-    (folder/"mp16-reason-test-12k.csv").write_text("IMG_ID,LAT,LON,city,country\na,60.17,24.94,Helsinki,Finland\nb,48.86,2.35,Paris,France\nc,35.69,139.69,Tokyo,Japan\nlost,1,2,,\n")
-    command = ["evaluate", "--model", str(tmp_path/"model"), "--benchmark", "mp16-reason-test", "--from", str(tmp_path/"benchmarks"), "--out", str(tmp_path/"answers"), "--max-new-tokens", "4"]
+    for name in "abc":
+        Image.new("RGB", (80, 60), "red").save(folder / f"{name}.jpg")
+    (folder / "mp16-reason-test-12k.csv").write_text(
+        "IMG_ID,LAT,LON,city,country\na,60.17,24.94,Helsinki,Finland\nb,48.86,2.35,Paris,France\nc,35.69,139.69,Tokyo,Japan\nlost,1,2,,\n"
+    )
+    command = [
+        "evaluate",
+        "--model",
+        str(tmp_path / "model"),
+        "--benchmark",
+        "mp16-reason-test",
+        "--from",
+        str(tmp_path / "benchmarks"),
+        "--out",
+        str(tmp_path / "answers"),
+        "--max-new-tokens",
+        "4",
+    ]
     assert main([*command, "--limit", "2"]) == 0
-    answers = next((tmp_path/"answers").rglob("answers.jsonl"))
+    answers = next((tmp_path / "answers").rglob("answers.jsonl"))
     first = answers.read_text().splitlines()
     assert len(first) == 2
-    assert main(command) == 0 # goes on with the third
+    assert main(command) == 0  # goes on with the third
     assert answers.read_text().splitlines()[:2] == first and len(answers.read_text().splitlines()) == 3
     out = capsys.readouterr().out
-    assert "right city, named" in out and "acc@25 km" in out and "could not be used: 1, the first: lost" in out
-    assert (answers.parent/"predictions.csv").exists()
+    assert (
+        "right city, named" in out and "acc@25 km" in out and "could not be used: 1, the first: lost" in out
+    )
+    assert (answers.parent / "predictions.csv").exists()
     assert main([*command[:4], "nowhere", *command[5:]]) == 1 and "known: " in capsys.readouterr().err
 
 
 def test_a_dry_run_lists_what_the_paper_needs_and_fetches_nothing(monkeypatch, capsys):
     import httpx, socket
+
     monkeypatch.setattr(httpx, "get", lambda *a, **k: (_ for _ in ()).throw(httpx.ConnectError("no")))
     monkeypatch.setattr(socket, "create_connection", lambda *a, **k: pytest.fail("reaches for the network"))
     assert main(["reproduce", "--profile", "paper", "--seeds", "3", "--dry-run"]) == 1
     out = capsys.readouterr().out
-    for what in ["Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-72B-Instruct", "OpenGVLab/InternVL3-78B", "geoclip", "nvidia/segformer", "sentence-transformers/all-mpnet-base-v2", "judge, 3000 steps", "every model, all test photographs", "mp16-reason-train", "im2gps3k", "grpo-all-readme, 3 seeds", "GPU hours", "disk: about"]: assert what in out
-    assert main(["reproduce", "--dry-run"]) == 0 and "needs nothing but this machine" in capsys.readouterr().out
+    for what in [
+        "Qwen/Qwen2.5-VL-7B-Instruct",
+        "Qwen/Qwen2.5-VL-72B-Instruct",
+        "OpenGVLab/InternVL3-78B",
+        "geoclip",
+        "nvidia/segformer",
+        "sentence-transformers/all-mpnet-base-v2",
+        "judge, 3000 steps",
+        "every model, all test photographs",
+        "mp16-reason-train",
+        "im2gps3k",
+        "grpo-all-readme, 3 seeds",
+        "GPU hours",
+        "disk: about",
+    ]:
+        assert what in out
+    assert (
+        main(["reproduce", "--dry-run"]) == 0 and "needs nothing but this machine" in capsys.readouterr().out
+    )
 
 
 def test_the_profile_paper_goes_as_far_as_its_first_download(monkeypatch):
     from globe.experiment import Run
+
     run = Run("paper")
     assert run.start() == "Qwen/Qwen2.5-VL-7B-Instruct" and [t.name for t in run.teachers()][2] == "geoclip"
     for split in ("train", "test", "shifted"):
-        with pytest.raises(FileNotFoundError, match="put .* into that folder"): run.photos(split)
+        with pytest.raises(FileNotFoundError, match="put .* into that folder"):
+            run.photos(split)

@@ -1,4 +1,5 @@
 "Training: what should move moves, what should not does not, and a run that is killed goes on."
+
 import os, signal, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,12 +20,17 @@ def start(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data():
     "Sixteen MP16-Reason rows without the road that leads to them."
-    rows = postcards.postcards(16, seed=1, localizable_share=1.)
-    entities = [[dict(text=e, share=.1) for e in row] for row in rows["entities"]]
-    return rows.remove_columns(["entities"]).add_column("entities", entities).add_column("reasoning", [" ".join(s) for s in rows["sentences"]])
+    rows = postcards.postcards(16, seed=1, localizable_share=1.0)
+    entities = [[dict(text=e, share=0.1) for e in row] for row in rows["entities"]]
+    return (
+        rows.remove_columns(["entities"])
+        .add_column("entities", entities)
+        .add_column("reasoning", [" ".join(s) for s in rows["sentences"]])
+    )
 
 
-def weights(folder): return {k: v.clone() for k, v in vlm.load(folder).model.state_dict().items()}
+def weights(folder):
+    return {k: v.clone() for k, v in vlm.load(folder).model.state_dict().items()}
 
 
 def moved(before, after):
@@ -32,7 +38,7 @@ def moved(before, after):
     return {k for k in before if not torch.equal(before[k], after[k])}
 
 
-SMALL = dict(steps=2, batch=8, lr=1e-3, save_steps=1, warmup=0.)
+SMALL = dict(steps=2, batch=8, lr=1e-3, save_steps=1, warmup=0.0)
 
 
 def variety(completions, **columns):
@@ -42,42 +48,56 @@ def variety(completions, **columns):
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_language_moves_and_vision_stays(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, rewards="recommended", max_new_tokens=12) if kind == "grpo" else {}
     lines = []
     out = getattr(train, kind)(start, data, tmp_path / kind, seed=1, watch=lines.append, **SMALL, **more)
     changed = moved(weights(start), weights(out))
     assert changed and not [k for k in changed if "visual" in k]
-    if kind == "sft": assert len([k for k in changed if "language_model.layers" in k]) > 10
+    if kind == "sft":
+        assert len([k for k in changed if "language_model.layers" in k]) > 10
     assert (out / "log.csv").exists() and not list(out.glob("checkpoint-*")), "the log stays, checkpoints go"
     assert any(line.startswith("step 2/2") for line in lines)
 
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_a_step_in_passes_is_the_same_step(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
-    whole, parted = (pd.read_csv(getattr(train, kind)(start, data, tmp_path / str(micro), micro=micro, seed=1, **SMALL, **more) / "log.csv") for micro in (None, 4))
+    whole, parted = (
+        pd.read_csv(
+            getattr(train, kind)(start, data, tmp_path / str(micro), micro=micro, seed=1, **SMALL, **more)
+            / "log.csv"
+        )
+        for micro in (None, 4)
+    )
     assert len(whole) == len(parted) == 2 and parted.num_tokens.tolist() == whole.num_tokens.tolist()
-    if kind == "sft": assert parted.loss.tolist() == pytest.approx(whole.loss.tolist(), rel=1e-5)
-    else: assert parted.reward[0] == pytest.approx(whole.reward[0], rel=1e-6)
+    if kind == "sft":
+        assert parted.loss.tolist() == pytest.approx(whole.loss.tolist(), rel=1e-5)
+    else:
+        assert parted.reward[0] == pytest.approx(whole.reward[0], rel=1e-6)
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert train.passes(8, 2) == dict(per_device_train_batch_size=2, gradient_accumulation_steps=2)
     assert train.passes(24, 8) == dict(per_device_train_batch_size=6, gradient_accumulation_steps=2)
-    with pytest.raises(ValueError, match="cannot be parted"): train.passes(9, 3)
-    with pytest.warns(UserWarning, match="passes of 1"): train.passes(62, 16)
+    with pytest.raises(ValueError, match="cannot be parted"):
+        train.passes(9, 3)
+    with pytest.warns(UserWarning, match="passes of 1"):
+        train.passes(62, 16)
 
 
 def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
     "The second backbone: lessons, SFT, GRPO with a shared prompt and one tower, and an answer; only the language model moves."
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
     monkeypatch.setattr(prefix, "once", lambda warned, reason: pytest.fail(f"not shared: {reason}"))
     student = vlm.student(0, "internvl", hidden=96, layers=2, vision=80, depth=2)
-    vlm.warm_up(student, steps=2, batch=4, watch=str); vlm.pretrain(student, steps=2, batch=2, pool=200, watch=str)
+    vlm.warm_up(student, steps=2, batch=4, watch=str)
+    vlm.pretrain(student, steps=2, batch=2, pool=200, watch=str)
     assert "get_image_features" not in vars(student.model.model), "what it remembers ends with the lesson"
     start = student.save(tmp_path / "start")
     tuned = train.sft(start, data, tmp_path / "sft", seed=1, **SMALL)
-    out = train.grpo(tuned, data, tmp_path / "grpo", seed=1, group=4, max_new_tokens=12, rewards="recommended", **SMALL)
+    out = train.grpo(
+        tuned, data, tmp_path / "grpo", seed=1, group=4, max_new_tokens=12, rewards="recommended", **SMALL
+    )
     for before, after in [(start, tuned), (tuned, out)]:
         changed = moved(weights(before), weights(after))
         assert changed and all(k.startswith(("model.language_model", "lm_head")) for k in changed)
@@ -86,7 +106,7 @@ def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_lora_gives_a_whole_model(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
     out = getattr(train, kind)(start, data, tmp_path / "lora", lora=True, seed=1, **SMALL, **more)
     assert not (out / "adapter_config.json").exists()
@@ -103,15 +123,23 @@ def sft_trainer(monkeypatch, start, data, out, **kw):
 def test_the_loss_is_on_the_completion_only(start, data, tmp_path, monkeypatch):
     "Labels are the tokens of `<think>…</answer>` and the end of the turn; prompt, picture and padding are masked."
     trainer = sft_trainer(monkeypatch, start, data, tmp_path)
-    batch = next(iter(trainer.get_train_dataloader())); tok = trainer.processing_class.tokenizer
+    batch = next(iter(trainer.get_train_dataloader()))
+    tok = trainer.processing_class.tokenizer
     said = {row["completion"][0]["content"] for row in train.sft_rows(data)}
     for ids, labels, seen in zip(batch["input_ids"], batch["labels"], batch["attention_mask"]):
         learned, masked = labels != -100, labels == -100
         assert torch.equal(ids[learned], labels[learned]) and not (learned & (seen == 0)).any()
         text = tok.decode(labels[learned])
-        assert text.startswith("<think>") and text.rstrip("\n").endswith("<|im_end|>") and text.rstrip("\n").removesuffix("<|im_end|>") in said
-        assert "geolocation expert" in tok.decode(ids[masked]) and (ids[masked] == trainer.processing_class.image_token_id).any()
-        assert masked[:int(learned.nonzero()[0])].all(), "nothing before the completion is learned"
+        assert (
+            text.startswith("<think>")
+            and text.rstrip("\n").endswith("<|im_end|>")
+            and text.rstrip("\n").removesuffix("<|im_end|>") in said
+        )
+        assert (
+            "geolocation expert" in tok.decode(ids[masked])
+            and (ids[masked] == trainer.processing_class.image_token_id).any()
+        )
+        assert masked[: int(learned.nonzero()[0])].all(), "nothing before the completion is learned"
 
 
 def test_batches_by_length_pad_less_and_learn(start, data, tmp_path, monkeypatch):
@@ -119,7 +147,9 @@ def test_batches_by_length_pad_less_and_learn(start, data, tmp_path, monkeypatch
     long = data.map(lambda row, i: dict(reasoning=row["reasoning"] * (1 + 3 * (i % 2))), with_indices=True)
     padding = {}
     for by_length in (False, True):
-        loader = sft_trainer(monkeypatch, start, long, tmp_path, batch=2, by_length=by_length).get_train_dataloader()
+        loader = sft_trainer(
+            monkeypatch, start, long, tmp_path, batch=2, by_length=by_length
+        ).get_train_dataloader()
         batches = list(loader)
         padding[by_length] = sum(int((b["attention_mask"] == 0).sum()) for b in batches)
         assert sum(len(b["input_ids"]) for b in batches) == len(long)
@@ -134,19 +164,38 @@ def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path):
     pairs = data.select_columns(["id", "image", "reasoning"]).add_column("label", [0, 1] * 8)
     folder = judge.train_judge(start, pairs, tmp_path / "judge", steps=1, batch=2, watch=lambda line: None)
     shared = []
+
     class Watched(judge.SharedJudge):
-        def probability(self, *pairs): shared.append(len(pairs[0])); return super().probability(*pairs)
+        def probability(self, *pairs):
+            shared.append(len(pairs[0]))
+            return super().probability(*pairs)
+
     train.SharedJudge, kept = Watched, train.SharedJudge
-    try: out = train.grpo(str(start), data, tmp_path / "run", rewards="all-readme", judge=folder, group=4, max_new_tokens=12, seed=1, **SMALL)
-    finally: train.SharedJudge = kept
+    try:
+        out = train.grpo(
+            str(start),
+            data,
+            tmp_path / "run",
+            rewards="all-readme",
+            judge=folder,
+            group=4,
+            max_new_tokens=12,
+            seed=1,
+            **SMALL,
+        )
+    finally:
+        train.SharedJudge = kept
     log = train.pd.read_csv(out / "log.csv")
     assert shared and log["rewards/localizability/mean"].notna().all()
     assert isinstance(train.judge_beside(vlm.load(start), folder), judge.SharedJudge)
-    assert not isinstance(train.judge_beside(None, folder), judge.SharedJudge) and not isinstance(train.judge_beside(vlm.load(out), folder), judge.SharedJudge), "trained weights are not the reference"
+    assert not isinstance(train.judge_beside(None, folder), judge.SharedJudge) and not isinstance(
+        train.judge_beside(vlm.load(out), folder), judge.SharedJudge
+    ), "trained weights are not the reference"
 
 
 def test_an_unknown_configuration_is_named(start, data, tmp_path):
-    with pytest.raises(ValueError, match="choose one of"): train.grpo(start, data, tmp_path, rewards="everything", **SMALL)
+    with pytest.raises(ValueError, match="choose one of"):
+        train.grpo(start, data, tmp_path, rewards="everything", **SMALL)
 
 
 RUN = """
@@ -164,15 +213,22 @@ train.grpo({start!r}, rows, Path({out!r}), rewards="accuracy", group=4, max_new_
 
 def test_grpo_survives_a_kill(start, tmp_path):
     "Killed after step 4 of 6, the same call goes on from a checkpoint and ends as if nothing had been: same log, same weights."
+
     def run(out, kill_after=None):
         code = RUN.format(tests=str(Path(__file__).parent), start=str(start), out=str(out))
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as p:
+        with subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as p:
             steps = []
             for line in p.stdout:
-                if line.startswith("step "): steps.append(int(line.split()[1].split("/")[0]))
-                if kill_after and steps and steps[-1] >= kill_after: os.kill(p.pid, signal.SIGKILL); break
+                if line.startswith("step "):
+                    steps.append(int(line.split()[1].split("/")[0]))
+                if kill_after and steps and steps[-1] >= kill_after:
+                    os.kill(p.pid, signal.SIGKILL)
+                    break
             p.wait()
         return steps
+
     assert run(tmp_path / "killed", kill_after=4)[-1] == 4
     assert train.last_checkpoint(tmp_path / "killed"), "a checkpoint survives"
     again = run(tmp_path / "killed")
@@ -180,23 +236,35 @@ def test_grpo_survives_a_kill(start, tmp_path):
     assert again[-1] == 6
     assert run(tmp_path / "whole") == [1, 2, 3, 4, 5, 6]
     assert (tmp_path / "killed" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
-    assert not moved(weights(tmp_path / "whole"), weights(tmp_path / "killed")) and moved(weights(start), weights(tmp_path / "killed"))
+    assert not moved(weights(tmp_path / "whole"), weights(tmp_path / "killed")) and moved(
+        weights(start), weights(tmp_path / "killed")
+    )
     assert not list((tmp_path / "killed").glob("checkpoint-*"))
 
 
-class Enough(Exception): "Stops a run."
+class Enough(Exception):
+    "Stops a run."
 
 
 @pytest.mark.parametrize("kind,lora", [("sft", False), ("sft", True), ("grpo", True)])
 def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
-    more = dict(SMALL, steps=6, save_steps=2, seed=1, lora=lora) | (dict(group=4, max_new_tokens=8) if kind == "grpo" else {})
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
+    more = dict(SMALL, steps=6, save_steps=2, seed=1, lora=lora) | (
+        dict(group=4, max_new_tokens=8) if kind == "grpo" else {}
+    )
+
     def stop(line):
-        if line.startswith("step 5/"): raise Enough
+        if line.startswith("step 5/"):
+            raise Enough
+
     whole = getattr(train, kind)(start, data, tmp_path / "whole", **more)
-    with pytest.raises(Enough): getattr(train, kind)(start, data, tmp_path / "parts", watch=stop, **more)
+    with pytest.raises(Enough):
+        getattr(train, kind)(start, data, tmp_path / "parts", watch=stop, **more)
     parts = getattr(train, kind)(start, data, tmp_path / "parts", **more)
-    logs = [pd.read_csv(out / "log.csv").drop(columns="num_tokens" if kind == "sft" else []) for out in (whole, parts)]
+    logs = [
+        pd.read_csv(out / "log.csv").drop(columns="num_tokens" if kind == "sft" else [])
+        for out in (whole, parts)
+    ]
     pd.testing.assert_frame_equal(*logs, check_exact=True)
     assert not moved(weights(whole), weights(parts))
     assert all(train.explained(c) for c in logs[0]), "each logged number is explained"
@@ -204,44 +272,60 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_pat
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.]))
+    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, max_new_tokens=8) if kind == "grpo" else {}
     with pytest.raises(train.Diverged, match="step 2: .*no finite number.*no good checkpoint"):
         getattr(train, kind)(start, data, tmp_path, seed=1, **(SMALL | dict(steps=4, lr=1e30)), **more)
-    assert not train.checkpoints(tmp_path) and not (tmp_path / "log.csv").exists()  # what was saved after step 1 are the weights that gave no finite number
+    assert (
+        not train.checkpoints(tmp_path) and not (tmp_path / "log.csv").exists()
+    )  # what was saved after step 1 are the weights that gave no finite number
 
 
 def test_the_last_good_checkpoint_is_older_than_the_trouble(tmp_path):
     "Numbers of a step come from the weights of the step before."
-    for n in range(4, 8): (tmp_path / f"checkpoint-{n}").mkdir(); (tmp_path / f"checkpoint-{n}" / "trainer_state.json").write_text("{}")
-    with pytest.raises(train.Diverged, match="step 8: loss no finite number; the last good checkpoint is .*checkpoint-6"):
-        train._guard(tmp_path).on_log(None, SimpleNamespace(global_step=8), None, logs=dict(loss=float("nan")))
+    for n in range(4, 8):
+        (tmp_path / f"checkpoint-{n}").mkdir()
+        (tmp_path / f"checkpoint-{n}" / "trainer_state.json").write_text("{}")
+    with pytest.raises(
+        train.Diverged, match="step 8: loss no finite number; the last good checkpoint is .*checkpoint-6"
+    ):
+        train._guard(tmp_path).on_log(
+            None, SimpleNamespace(global_step=8), None, logs=dict(loss=float("nan"))
+        )
     guard = train._guard(tmp_path)
     with pytest.raises(train.Diverged, match="step 8: KL above 10.*checkpoint-4"):
-        for step in (6, 7, 8): guard.on_log(None, SimpleNamespace(global_step=step), None, logs=dict(loss=0., kl=50))
+        for step in (6, 7, 8):
+            guard.on_log(None, SimpleNamespace(global_step=step), None, logs=dict(loss=0.0, kl=50))
     assert [c.name for c in train.checkpoints(tmp_path)] == ["checkpoint-4"]
     guard = train._guard(tmp_path)
     with pytest.raises(train.Diverged, match="step 7: kl no finite number; there is no good checkpoint"):
-        for step, kl in [(4, .1), (5, 50), (6, 50), (7, float("nan"))]: guard.on_log(None, SimpleNamespace(global_step=step), None, logs=dict(loss=0., kl=kl))
+        for step, kl in [(4, 0.1), (5, 50), (6, 50), (7, float("nan"))]:
+            guard.on_log(None, SimpleNamespace(global_step=step), None, logs=dict(loss=0.0, kl=kl))
 
 
 def test_kl_may_be_high_once_but_not_for_long(tmp_path):
     guard, state = train._guard(tmp_path), SimpleNamespace(global_step=7)
-    for kl in (50, 50, .1, 50, 50): guard.on_log(None, state, None, logs=dict(loss=0., kl=kl))
-    with pytest.raises(train.Diverged, match="KL above 10 for 3 steps.*no good checkpoint"): guard.on_log(None, state, None, logs=dict(loss=0., kl=50))
-    with pytest.raises(train.Diverged, match="kl no finite number"): train._guard(tmp_path).on_log(None, state, None, logs=dict(loss=0., kl=None))
-    train._guard(tmp_path).on_log(None, state, None, logs=dict(train_runtime=3.))
+    for kl in (50, 50, 0.1, 50, 50):
+        guard.on_log(None, state, None, logs=dict(loss=0.0, kl=kl))
+    with pytest.raises(train.Diverged, match="KL above 10 for 3 steps.*no good checkpoint"):
+        guard.on_log(None, state, None, logs=dict(loss=0.0, kl=50))
+    with pytest.raises(train.Diverged, match="kl no finite number"):
+        train._guard(tmp_path).on_log(None, state, None, logs=dict(loss=0.0, kl=None))
+    train._guard(tmp_path).on_log(None, state, None, logs=dict(train_runtime=3.0))
 
 
 def test_groups_without_spread_are_told(start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([lambda completions, **_: [1.] * len(completions)], [1.]))
+    monkeypatch.setattr(
+        train, "weighted", lambda name, *more: ([lambda completions, **_: [1.0] * len(completions)], [1.0])
+    )
     lines = []
     train.grpo(start, data, tmp_path, seed=1, group=4, max_new_tokens=8, watch=lines.append, **SMALL)
     assert "groups without spread 1" in lines[0]
 
 
 def test_half_written_checkpoints_are_dropped(tmp_path):
-    for n in (2, 10): (tmp_path / f"checkpoint-{n}").mkdir()
+    for n in (2, 10):
+        (tmp_path / f"checkpoint-{n}").mkdir()
     (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
     train.drop_incomplete(tmp_path)
     assert train.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")

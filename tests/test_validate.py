@@ -1,4 +1,5 @@
 """The checks look at what was said and seen, at nothing else, and every photo gets exactly one row in the ledger."""
+
 import os, time
 from pathlib import Path
 
@@ -13,71 +14,157 @@ from PIL import Image as PIL
 from globe.distill import CoordinateTeacher, SimulatedTeacher, VLMTeacher, distill, from_text, judgement
 from globe.photos import from_folder
 from globe.postcards import CLASSES, postcards
-from globe.validate import (CHECKS, UNANSWERED, Meaning, ablation, bad_among, by_photo, entities, funnel, export, from_official,
-                            highlighted, image_id, judge_again, judge_rows, load_segmenter, measure, mentions, mp16_reason, place_parts, read_entities, read_ledger, read_solution, sensitivities,
-                            settings as thresholds_in_use, similar_words, split, tiny_segmenter, to_official, validate, validate_in_parts, visible)
+from globe.validate import (
+    CHECKS,
+    UNANSWERED,
+    Meaning,
+    ablation,
+    bad_among,
+    by_photo,
+    entities,
+    funnel,
+    export,
+    from_official,
+    highlighted,
+    image_id,
+    judge_again,
+    judge_rows,
+    load_segmenter,
+    measure,
+    mentions,
+    mp16_reason,
+    place_parts,
+    read_entities,
+    read_ledger,
+    read_solution,
+    sensitivities,
+    settings as thresholds_in_use,
+    similar_words,
+    split,
+    tiny_segmenter,
+    to_official,
+    validate,
+    validate_in_parts,
+    visible,
+)
 from globe.vlm import student
 
-REAL = Path(os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2]/"shared"/"real") # see tests/README.md
+REAL = Path(
+    os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2] / "shared" / "real"
+)  # see tests/README.md
 
 
 class Masks:
     "A segmenter that is never wrong: it knows the masks of some postcards."
+
     classes = CLASSES
-    def __init__(self, photos): self.known = {i.tobytes(): np.asarray(m) for i, m in zip(photos["image"], photos["mask"])}
-    def masks(self, images): return np.stack([self.known[i.tobytes()] for i in images])
+
+    def __init__(self, photos):
+        self.known = {i.tobytes(): np.asarray(m) for i, m in zip(photos["image"], photos["mask"])}
+
+    def masks(self, images):
+        return np.stack([self.known[i.tobytes()] for i in images])
 
 
 @pytest.fixture(scope="module")
-def photos(): return postcards(120, seed=7)
+def photos():
+    return postcards(120, seed=7)
 
 
 @pytest.fixture(scope="module")
-def teachers(): return [SimulatedTeacher("simulated-a"), SimulatedTeacher("simulated-b", seed=1), CoordinateTeacher()]
+def teachers():
+    return [SimulatedTeacher("simulated-a"), SimulatedTeacher("simulated-b", seed=1), CoordinateTeacher()]
 
 
 @pytest.fixture(scope="module")
-def answers(photos, teachers): return [a for t in teachers for a in t.judge(photos)]
+def answers(photos, teachers):
+    return [a for t in teachers for a in t.judge(photos)]
 
 
 @pytest.fixture(scope="module")
-def meaning(): return Meaning()
+def meaning():
+    return Meaning()
 
 
 @pytest.fixture(scope="module")
-def result(photos, answers, meaning): return validate(photos, answers, Masks(photos), meaning, progress=False)
+def result(photos, answers, meaning):
+    return validate(photos, answers, Masks(photos), meaning, progress=False)
 
 
 # --- entities ---
 
-@pytest.mark.parametrize("text, named", [
-    ("A palm tree, two CARS and Cacti.", ["palm tree", "car", "cactus"]),
-    ("There are no palm trees or cacti here, but a flag is.", ["flag"]),
-    ("No clouds in the sky.", ["sky"]),
-    ("Without any mountains the sea reaches far.", ["sea"]),
-    ("I don't see a flag. The sign is red.", ["sign"]),
-    ("Neither palms nor conifers; only rocks.", ["rock"]),
-    ("Mountains are not visible and the lighthouse is absent.", []),
-    ("Not only palm trees but also a dome.", ["palm tree", "dome"]),
-    ("No doubt the windmill is old.", ["windmill"]),
-    ("Signs of age; the town lies at sea level.", []),
-    ("instead of a flag there is a sign", ["sign"]),
-    ("scarce flagship carpets", []),
-    ("Hardly any palm trees.", []), ("Few if any palm trees; a flag.", ["flag"]), ("Palm trees: none. Flag: red.", ["flag"]), ("Palm trees do not appear.", []),
-    ("If it were tropical, there would be palm trees.", []), ("Windmills would be expected.", []), ("No cars, trucks, palm trees, or signs.", []), ("No cars, trucks, vans or palm trees.", []),
-    ("No cars, but trucks, palm trees and signs.", ["palm tree", "sign"]),
-    ("", []),
-])
-def test_entities_are_those_that_are_named_and_not_denied(text, named): assert entities(text) == named
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("A palm tree, two CARS and Cacti.", ["palm tree", "car", "cactus"]),
+        ("There are no palm trees or cacti here, but a flag is.", ["flag"]),
+        ("No clouds in the sky.", ["sky"]),
+        ("Without any mountains the sea reaches far.", ["sea"]),
+        ("I don't see a flag. The sign is red.", ["sign"]),
+        ("Neither palms nor conifers; only rocks.", ["rock"]),
+        ("Mountains are not visible and the lighthouse is absent.", []),
+        ("Not only palm trees but also a dome.", ["palm tree", "dome"]),
+        ("No doubt the windmill is old.", ["windmill"]),
+        ("Signs of age; the town lies at sea level.", []),
+        ("instead of a flag there is a sign", ["sign"]),
+        ("scarce flagship carpets", []),
+        ("Hardly any palm trees.", []),
+        ("Few if any palm trees; a flag.", ["flag"]),
+        ("Palm trees: none. Flag: red.", ["flag"]),
+        ("Palm trees do not appear.", []),
+        ("If it were tropical, there would be palm trees.", []),
+        ("Windmills would be expected.", []),
+        ("No cars, trucks, palm trees, or signs.", []),
+        ("No cars, trucks, vans or palm trees.", []),
+        ("No cars, but trucks, palm trees and signs.", ["palm tree", "sign"]),
+        ("", []),
+    ],
+)
+def test_entities_are_those_that_are_named_and_not_denied(text, named):
+    assert entities(text) == named
 
 
-ADE = ("background", "building", "sky", "tree", "road", "sidewalk", "person", "earth", "plant", "field", "signboard", "base", "case", "palm", "light", "tower", "stage", "step", "hill", "plate", "minibike")
+ADE = (
+    "background",
+    "building",
+    "sky",
+    "tree",
+    "road",
+    "sidewalk",
+    "person",
+    "earth",
+    "plant",
+    "field",
+    "signboard",
+    "base",
+    "case",
+    "palm",
+    "light",
+    "tower",
+    "stage",
+    "step",
+    "hill",
+    "plate",
+    "minibike",
+)
 
-@pytest.mark.parametrize("text, named", [
-    ("Step by step, and in light of the field of view.", []), ("At this stage of the analysis; a stage in my reasoning.", []), ("The licence plate is yellow; a case in point, given the base rate.", []),
-    ("Pine trees and a lighthouse, street signs, a cathedral and scooters.", ["tree", "tower", "signboard", "building", "minibike"]), ("Palm trees beside a stage, a step and a light.", ["palm", "stage", "step", "light"]),
-])
-def test_the_names_of_ade20k_are_things_and_not_idioms(text, named): assert entities(text, ADE) == named
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("Step by step, and in light of the field of view.", []),
+        ("At this stage of the analysis; a stage in my reasoning.", []),
+        ("The licence plate is yellow; a case in point, given the base rate.", []),
+        (
+            "Pine trees and a lighthouse, street signs, a cathedral and scooters.",
+            ["tree", "tower", "signboard", "building", "minibike"],
+        ),
+        ("Palm trees beside a stage, a step and a light.", ["palm", "stage", "step", "light"]),
+    ],
+)
+def test_the_names_of_ade20k_are_things_and_not_idioms(text, named):
+    assert entities(text, ADE) == named
 
 
 @settings(max_examples=200, deadline=None)
@@ -87,7 +174,17 @@ def test_any_text_gives_known_classes_once(text):
     assert set(got) <= set(CLASSES) and len(got) == len(set(got))
 
 
-@pytest.mark.parametrize("text", ["no " * 20_000, "palm tree " * 10_000, "is not " * 10_000, "a" * 100_000, "mountain" + " " * 100_000, "n't " * 20_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no " * 20_000,
+        "palm tree " * 10_000,
+        "is not " * 10_000,
+        "a" * 100_000,
+        "mountain" + " " * 100_000,
+        "n't " * 20_000,
+    ],
+)
 def test_hostile_text_costs_linear_time(text):
     start = time.process_time()
     entities(text)
@@ -98,32 +195,56 @@ def test_hostile_text_costs_linear_time(text):
 @given(st.text())
 def test_marks_lie_on_words_and_no_text_becomes_html(text):
     text += " <i>palm trees</i> İ <mark>"
-    for start, end, c in mentions(text): assert text[start:end].strip() == text[start:end] and entities(text[start:end]) == [c]
+    for start, end, c in mentions(text):
+        assert text[start:end].strip() == text[start:end] and entities(text[start:end]) == [c]
     import html, re
+
     assert html.unescape(re.sub(r'<mark title="[^"]*">|</mark>', "", highlighted(text))) == text
 
 
 # --- segmenter ---
 
+
 def test_a_segmenter_survives_its_folder_and_takes_any_picture(tmp_path):
     s = tiny_segmenter()
     s.save(tmp_path)
-    pictures = [PIL.new("RGB", (112, 112), "red"), PIL.new("L", (31, 200)), PIL.new("RGBA", (640, 5), (1, 2, 3, 4)), PIL.new("P", (50, 50))]
+    pictures = [
+        PIL.new("RGB", (112, 112), "red"),
+        PIL.new("L", (31, 200)),
+        PIL.new("RGBA", (640, 5), (1, 2, 3, 4)),
+        PIL.new("P", (50, 50)),
+    ]
     again = load_segmenter(tmp_path)
     assert again.classes == list(CLASSES) and np.array_equal(s.masks(pictures), again.masks(pictures))
-    for seen in visible(pictures, again): assert "background" not in seen and sum(seen.values()) <= 1.001 and list(seen.values()) == sorted(seen.values(), reverse=True)
+    for seen in visible(pictures, again):
+        assert (
+            "background" not in seen
+            and sum(seen.values()) <= 1.001
+            and list(seen.values()) == sorted(seen.values(), reverse=True)
+        )
 
 
 def test_masks_are_read_as_they_are(photos):
     mask = np.asarray(photos[0]["mask"])
-    assert visible([photos[0]["mask"]], None)[0] == {CLASSES[c]: round(float((mask == c).mean()), 5) for c in sorted(set(mask.ravel()) - {0}, key=lambda c: -(mask == c).sum())}
+    assert visible([photos[0]["mask"]], None)[0] == {
+        CLASSES[c]: round(float((mask == c).mean()), 5)
+        for c in sorted(set(mask.ravel()) - {0}, key=lambda c: -(mask == c).sum())
+    }
 
 
 # --- meaning ---
 
+
 def test_alike_reasonings_are_nearer_than_strange_ones(meaning):
-    v = meaning(["The flag is blue with a white cross. Conifers grow by the road.", "I see fir trees along the street and a flag with a cross.", "A calm mood and soft colours.", ""])
-    assert v[0] @ v[1] > .5 > v[0] @ v[2] and np.linalg.norm(v[3]) == 0 and np.isfinite(v).all()
+    v = meaning(
+        [
+            "The flag is blue with a white cross. Conifers grow by the road.",
+            "I see fir trees along the street and a flag with a cross.",
+            "A calm mood and soft colours.",
+            "",
+        ]
+    )
+    assert v[0] @ v[1] > 0.5 > v[0] @ v[2] and np.linalg.norm(v[3]) == 0 and np.isfinite(v).all()
     assert np.linalg.norm(v[:3], axis=1) == pytest.approx(1, abs=1e-5)
 
 
@@ -136,20 +257,34 @@ def test_a_sentence_is_embedded_once(meaning, monkeypatch):
 def test_words_that_no_list_knows_stand_for_the_class_that_they_mean(meaning):
     text = "A mountaintop and an automobile, no sailboats in this calm composition with a tower."
     more = similar_words([text], CLASSES, meaning)
-    assert dict(more) == {"mountaintop": "mountain"}, "a car goes by a listed name, and part of a listed name is none"
-    assert entities(text, CLASSES, more) == ["mountain", "car"] and entities("No mountaintop.", CLASSES, more) == []
+    assert dict(more) == {"mountaintop": "mountain"}, (
+        "a car goes by a listed name, and part of a listed name is none"
+    )
+    assert (
+        entities(text, CLASSES, more) == ["mountain", "car"]
+        and entities("No mountaintop.", CLASSES, more) == []
+    )
     ade = ("wall", "building", "tree", "grass", "boat", "sculpture", "hill")
     text = "A statue on the lawn and a sailboat; the lens is wide."
-    assert (more := similar_words([text], ade, meaning)) == (("sailboat", "boat"), ("statue", "sculpture")) and entities(text, ade, more) == ["sculpture", "grass", "boat"]
-    assert similar_words(["mountaintop"], CLASSES, meaning, 1.1) == similar_words([""], CLASSES, meaning) == ()
+    assert (more := similar_words([text], ade, meaning)) == (
+        ("sailboat", "boat"),
+        ("statue", "sculpture"),
+    ) and entities(text, ade, more) == ["sculpture", "grass", "boat"]
+    assert (
+        similar_words(["mountaintop"], CLASSES, meaning, 1.1) == similar_words([""], CLASSES, meaning) == ()
+    )
 
 
 # --- ledger ---
 
+
 def test_every_photo_has_one_row_in_order(photos, result):
     dataset, ledger = result
     assert ledger.id.tolist() == photos["id"] and dataset["id"] == ledger.id[ledger.kept].tolist()
-    assert (ledger.kept == (ledger.rejected_by == "")).all() and set(ledger.rejected_by) <= {"", *(c.__name__ for c in CHECKS)}
+    assert (ledger.kept == (ledger.rejected_by == "")).all() and set(ledger.rejected_by) <= {
+        "",
+        *(c.__name__ for c in CHECKS),
+    }
     f = funnel(ledger)
     assert f.rejected.sum() + len(dataset) == len(photos) and f.reached.iloc[0] == len(photos)
 
@@ -160,19 +295,37 @@ def test_kept_rows_are_right_grounded_and_ready_for_training(photos, result):
     assert len(dataset) > 30
     for row in dataset:
         seen = {e["text"]: e["share"] for e in row["entities"]}
-        assert true[row["id"]]["localizable"] and set(entities(row["reasoning"])) <= set(seen) and min(seen.values()) >= .002
-        assert [p["type"] for p in row["prompt"][0]["content"]] == ["image", "text"] and row["image"].tobytes() == true[row["id"]]["image"].tobytes()
+        assert (
+            true[row["id"]]["localizable"]
+            and set(entities(row["reasoning"])) <= set(seen)
+            and min(seen.values()) >= 0.002
+        )
+        assert [p["type"] for p in row["prompt"][0]["content"]] == ["image", "text"] and row[
+            "image"
+        ].tobytes() == true[row["id"]]["image"].tobytes()
 
 
 def test_nothing_but_measuring_reads_the_truth_about_errors(photos, answers, meaning, result):
     blind = [{k: v for k, v in a.items() if k != "injected"} for a in answers]
-    _, ledger = validate(photos.remove_columns(["localizable", "sentences", "cues"]), blind, Masks(photos), meaning, progress=False)
+    _, ledger = validate(
+        photos.remove_columns(["localizable", "sentences", "cues"]),
+        blind,
+        Masks(photos),
+        meaning,
+        progress=False,
+    )
     assert ledger.rejected_by.tolist() == result[1].rejected_by.tolist()
-    with pytest.raises(ValueError, match="only simulated teachers"): measure(ledger)
+    with pytest.raises(ValueError, match="only simulated teachers"):
+        measure(ledger)
 
 
 def test_batches_change_nothing(photos, answers, meaning, result):
-    assert validate(photos, answers, Masks(photos), meaning, batch_size=7, progress=False)[1].rejected_by.tolist() == result[1].rejected_by.tolist()
+    assert (
+        validate(photos, answers, Masks(photos), meaning, batch_size=7, progress=False)[
+            1
+        ].rejected_by.tolist()
+        == result[1].rejected_by.tolist()
+    )
 
 
 def test_one_broken_picture_costs_one_row(photos, answers, meaning):
@@ -180,48 +333,82 @@ def test_one_broken_picture_costs_one_row(photos, answers, meaning):
     bytes_of = [r["image"] for r in spoilt]
     bytes_of[1], bytes_of[2] = dict(bytes=b"\xff\xd8 not a picture", path=None), None
     spoilt = Dataset.from_list([r | dict(image=b) for r, b in zip(spoilt, bytes_of)], features=few.features)
-    some = [a | dict(error="picture: broken") if a["id"] == few[1]["id"] and a["teacher"] == "simulated-a" else a for a in answers]
+    some = [
+        a | dict(error="picture: broken") if a["id"] == few[1]["id"] and a["teacher"] == "simulated-a" else a
+        for a in answers
+    ]
     for said, why in ((answers, "picture: cannot identify"), (some, "simulated-a (picture: broken)")):
         dataset, ledger = validate(spoilt, said, Masks(photos), meaning, progress=False)
-        assert ledger.rejected_by.tolist()[1:3] == [UNANSWERED] * 2 and ledger.unanswered[1].startswith(why) and ledger.unanswered[2] == "picture: there is none"
+        assert (
+            ledger.rejected_by.tolist()[1:3] == [UNANSWERED] * 2
+            and ledger.unanswered[1].startswith(why)
+            and ledger.unanswered[2] == "picture: there is none"
+        )
         whole = validate(few, answers, Masks(photos), meaning, progress=False)[1]
         assert ledger.rejected_by.tolist()[::3] == whole.rejected_by.tolist()[::3]
 
 
 def test_no_photos_give_an_empty_dataset_and_ledger(photos, answers, meaning, result, tmp_path):
     dataset, ledger = validate(photos.select([]), answers, Masks(photos), meaning, progress=False)
-    assert len(dataset) == len(ledger) == 0 and dataset.features == result[0].features and funnel(ledger).reached.sum() == 0
+    assert (
+        len(dataset) == len(ledger) == 0
+        and dataset.features == result[0].features
+        and funnel(ledger).reached.sum() == 0
+    )
     assert len(in_parts(photos.select([]), answers, meaning, tmp_path, Masks(photos))) == 0
 
 
 def test_a_teacher_that_said_nothing_is_named_and_a_single_one_is_no_agreement(photos, answers, meaning):
     one = [a for a in answers if a["teacher"] == "simulated-a"]
-    with pytest.raises(ValueError, match="no answers of simulated-bb; there are those of simulated-a"): by_photo(one, ["simulated-a", "simulated-bb"])
-    with pytest.warns(UserWarning, match="only one teacher gives reasons"): by_photo(one)
+    with pytest.raises(ValueError, match="no answers of simulated-bb; there are those of simulated-a"):
+        by_photo(one, ["simulated-a", "simulated-bb"])
+    with pytest.warns(UserWarning, match="only one teacher gives reasons"):
+        by_photo(one)
 
 
 def test_rows_find_their_photos_by_id(photos, result):
     dataset, ledger = result
     turned = ledger[::-1].reset_index(drop=True)
-    assert {r["id"]: r["image"].tobytes() for r in judge_rows(turned, photos)}.items() <= {r["id"]: r["image"].tobytes() for r in photos}.items()
+    assert {r["id"]: r["image"].tobytes() for r in judge_rows(turned, photos)}.items() <= {
+        r["id"]: r["image"].tobytes() for r in photos
+    }.items()
     assert mp16_reason(photos, turned)["id"][:] == dataset["id"][:][::-1]
-    with pytest.raises(ValueError, match="other photos"): mp16_reason(photos.select(range(3)), ledger)
-    with pytest.raises(ValueError, match="doubled"): mp16_reason(photos.select([0, 0]), ledger)
+    with pytest.raises(ValueError, match="other photos"):
+        mp16_reason(photos.select(range(3)), ledger)
+    with pytest.raises(ValueError, match="doubled"):
+        mp16_reason(photos.select([0, 0]), ledger)
 
 
 def test_what_a_loose_check_lets_through_is_stored(photos, answers, meaning, result):
     class Faint(Masks):
         "A thing that is named covers a thousandth of each picture."
-        def masks(self, images): return np.where(np.arange(10_000) < 10, CLASSES.index("flag"), 0).reshape(1, 100, 100).repeat(len(images), 0)
+
+        def masks(self, images):
+            return (
+                np.where(np.arange(10_000) < 10, CLASSES.index("flag"), 0)
+                .reshape(1, 100, 100)
+                .repeat(len(images), 0)
+            )
+
     said = [a | dict(reasoning="A flag.") if a["text"] else a for a in answers]
-    loose, ledger = validate(photos, said, Faint(photos), meaning, progress=False, grounded=dict(share=.0005))
-    assert len(loose) > 30 and all(e == [dict(text="flag", share=.001)] for e in loose["entities"]) and all(ablation(ledger, photos, grounded=dict(share=.0005))["multi"][0]["entities"])
+    loose, ledger = validate(
+        photos, said, Faint(photos), meaning, progress=False, grounded=dict(share=0.0005)
+    )
+    assert (
+        len(loose) > 30
+        and all(e == [dict(text="flag", share=0.001)] for e in loose["entities"])
+        and all(ablation(ledger, photos, grounded=dict(share=0.0005))["multi"][0]["entities"])
+    )
 
 
 def test_the_folder_the_table_and_the_list_say_the_same(photos, teachers, answers, tmp_path):
     distill(photos, teachers, tmp_path, progress=False)
     names = [t.name for t in teachers]
-    from_list, from_folder, from_table = by_photo(answers, names), by_photo(tmp_path, names), by_photo(pd.DataFrame(answers), names)
+    from_list, from_folder, from_table = (
+        by_photo(answers, names),
+        by_photo(tmp_path, names),
+        by_photo(pd.DataFrame(answers), names),
+    )
     assert from_list == from_folder and from_list[1] == from_table[1] == names
     a, b = from_list[0][photos[0]["id"]], from_table[0][photos[0]["id"]]
     assert all(a[t][k] == b[t][k] for t in names for k in ["city", "lat", "confidence", "text"])
@@ -230,9 +417,15 @@ def test_the_folder_the_table_and_the_list_say_the_same(photos, teachers, answer
 def test_a_missing_answer_is_neither_kept_nor_held_against_the_photo(photos, answers, meaning):
     few = photos.select(range(4))
     some = [a for a in answers if not (a["id"] == few[0]["id"] and a["teacher"] == "simulated-b")]
-    some = [a | dict(error="HTTP 500") if a["id"] == few[1]["id"] and a["teacher"] == "simulated-a" else a for a in some]
+    some = [
+        a | dict(error="HTTP 500") if a["id"] == few[1]["id"] and a["teacher"] == "simulated-a" else a
+        for a in some
+    ]
     dataset, ledger = validate(few, some, Masks(photos), meaning, progress=False)
-    assert ledger.rejected_by.tolist()[:2] == [UNANSWERED] * 2 and ledger.unanswered.tolist()[:2] == ["simulated-b", "simulated-a"]
+    assert ledger.rejected_by.tolist()[:2] == [UNANSWERED] * 2 and ledger.unanswered.tolist()[:2] == [
+        "simulated-b",
+        "simulated-a",
+    ]
     assert not set(dataset["id"]) & set(few["id"][:2]) and funnel(ledger).rejected.iloc[0] == 2
     assert set(measure(ledger).reached) <= {0, 1, 2}
 
@@ -240,74 +433,105 @@ def test_a_missing_answer_is_neither_kept_nor_held_against_the_photo(photos, ans
 def test_no_answers_at_all_give_an_empty_dataset_with_its_columns(photos, answers, meaning, result):
     other = postcards(3, seed=99)
     dataset, ledger = validate(other, answers, Masks(other), meaning, progress=False)
-    assert len(dataset) == 0 and dataset.column_names == result[0].column_names and (ledger.rejected_by == UNANSWERED).all()
+    assert (
+        len(dataset) == 0
+        and dataset.column_names == result[0].column_names
+        and (ledger.rejected_by == UNANSWERED).all()
+    )
 
 
 def test_answers_that_cannot_be_read_are_rejected(photos, meaning):
     few = photos.select(range(2))
-    odd = [from_text(i, "m", t) for i, t in zip(few["id"], ["I would rather not say.", "\ud83d" * 10 + "<think>\ude00</think>"])]
+    odd = [
+        from_text(i, "m", t)
+        for i, t in zip(few["id"], ["I would rather not say.", "\ud83d" * 10 + "<think>\ude00</think>"])
+    ]
     _, ledger = validate(few, odd, Masks(photos), meaning, progress=False)
     assert ledger.rejected_by.tolist() == funnel(ledger).check.tolist()[:1] * 2 == ["unreadable"] * 2
-    assert ledger.localizability.isna().all() and not len(judge_rows(ledger, few)) and set(measure(ledger.assign(injected=[[], []])).reached) == {0}
+    assert (
+        ledger.localizability.isna().all()
+        and not len(judge_rows(ledger, few))
+        and set(measure(ledger.assign(injected=[[], []])).reached) == {0}
+    )
 
 
 def test_coordinates_alone_cannot_be_validated(photos):
-    with pytest.raises(ValueError, match="at least one language model"): validate(photos, list(CoordinateTeacher().judge(photos)), Masks(photos), progress=False)
+    with pytest.raises(ValueError, match="at least one language model"):
+        validate(photos, list(CoordinateTeacher().judge(photos)), Masks(photos), progress=False)
 
 
 def test_thresholds_are_drawn_again_without_looking(result):
     _, ledger = result
     assert judge_again(ledger).equals(ledger)
-    strict = judge_again(ledger, grounded=dict(share=.9))
+    strict = judge_again(ledger, grounded=dict(share=0.9))
     assert strict.kept.sum() == 0 and not strict[strict.rejected_by == "grounded"].empty
-    loose = judge_again(ledger, localizable_enough=dict(score=0.))
+    loose = judge_again(ledger, localizable_enough=dict(score=0.0))
     assert "localizable_enough" not in set(loose.rejected_by)
 
 
 def test_an_unknown_check_is_an_error(photos, answers):
-    with pytest.raises(ValueError, match="no such check: localisable"): validate(photos, answers, Masks(photos), localisable=dict(score=1.))
+    with pytest.raises(ValueError, match="no such check: localisable"):
+        validate(photos, answers, Masks(photos), localisable=dict(score=1.0))
 
 
 def test_dataset_and_ledger_survive_the_disk(result, tmp_path):
     dataset, ledger = result
-    dataset.save_to_disk(tmp_path/"d")
-    again = load_from_disk(tmp_path/"d")
+    dataset.save_to_disk(tmp_path / "d")
+    again = load_from_disk(tmp_path / "d")
     assert again.features == dataset.features and again[0]["entities"] == dataset[0]["entities"]
-    ledger.to_parquet(tmp_path/"l.parquet")
-    back = pd.read_parquet(tmp_path/"l.parquet")
-    assert judge_again(back).rejected_by.tolist() == ledger.rejected_by.tolist() and measure(back).equals(measure(ledger))
+    ledger.to_parquet(tmp_path / "l.parquet")
+    back = pd.read_parquet(tmp_path / "l.parquet")
+    assert judge_again(back).rejected_by.tolist() == ledger.rejected_by.tolist() and measure(back).equals(
+        measure(ledger)
+    )
 
 
 # --- in parts ---
 
+
 class Counted(Masks):
     "Counts the pictures that it looks at, and dies after `most`."
-    def __init__(self, photos, most=10 ** 9): super().__init__(photos); self.seen, self.most = 0, most
+
+    def __init__(self, photos, most=10**9):
+        super().__init__(photos)
+        self.seen, self.most = 0, most
+
     def masks(self, images):
         self.seen += len(images)
-        if self.seen > self.most: raise KeyboardInterrupt
+        if self.seen > self.most:
+            raise KeyboardInterrupt
         return super().masks(images)
 
 
-def in_parts(photos, answers, meaning, folder, segmenter, **how): return validate_in_parts(photos, answers, segmenter, folder, meaning, part=50, batch_size=16, progress=False, **how)
+def in_parts(photos, answers, meaning, folder, segmenter, **how):
+    return validate_in_parts(
+        photos, answers, segmenter, folder, meaning, part=50, batch_size=16, progress=False, **how
+    )
 
 
 def test_parts_make_what_one_piece_makes(photos, answers, meaning, result, tmp_path):
     dataset, ledger = result
     kept, again = in_parts(photos, answers, meaning, tmp_path, Masks(photos)), read_ledger(tmp_path)
     assert kept.features == dataset.features and list(kept) == list(dataset)
-    assert funnel(again).equals(funnel(ledger)) and measure(again).equals(measure(ledger)) and judge_again(again).rejected_by.tolist() == ledger.rejected_by.tolist()
+    assert (
+        funnel(again).equals(funnel(ledger))
+        and measure(again).equals(measure(ledger))
+        and judge_again(again).rejected_by.tolist() == ledger.rejected_by.tolist()
+    )
     assert again.id.tolist() == ledger.id.tolist() and again.reasoning.tolist() == ledger.reasoning.tolist()
 
 
 def test_a_validation_that_is_interrupted_continues_with_its_next_part(photos, answers, meaning, tmp_path):
     first = Counted(photos, most=70)
-    with pytest.raises(KeyboardInterrupt): in_parts(photos, answers, meaning, tmp_path, first)
-    assert [p.name for p in (tmp_path/"ledger").iterdir()] == ["000000000.parquet"]
+    with pytest.raises(KeyboardInterrupt):
+        in_parts(photos, answers, meaning, tmp_path, first)
+    assert [p.name for p in (tmp_path / "ledger").iterdir()] == ["000000000.parquet"]
     second, third = Counted(photos), Counted(photos)
     kept = in_parts(photos, answers, meaning, tmp_path, second)
     again = in_parts(photos, answers, meaning, tmp_path, third)
-    assert (second.seen, third.seen) == (70, 0) and list(kept) == list(again) == list(in_parts(photos, answers, meaning, tmp_path/"whole", Masks(photos)))
+    assert (second.seen, third.seen) == (70, 0) and list(kept) == list(again) == list(
+        in_parts(photos, answers, meaning, tmp_path / "whole", Masks(photos))
+    )
 
 
 def test_a_part_in_which_answers_were_missing_is_looked_at_again(photos, answers, meaning, result, tmp_path):
@@ -317,80 +541,139 @@ def test_a_part_in_which_answers_were_missing_is_looked_at_again(photos, answers
     segmenter = Counted(photos)
     kept = in_parts(photos, answers, meaning, tmp_path, segmenter)
     assert segmenter.seen == 20 and kept["id"][:] == result[0]["id"][:]
-    in_parts(photos.select(range(60)), answers, meaning, tmp_path/"few", Masks(photos))
+    in_parts(photos.select(range(60)), answers, meaning, tmp_path / "few", Masks(photos))
     segmenter = Counted(photos)
-    in_parts(photos, answers, meaning, tmp_path/"few", segmenter)
+    in_parts(photos, answers, meaning, tmp_path / "few", segmenter)
     assert segmenter.seen == 70, "photos were added"
 
 
 def test_a_part_with_a_broken_picture_is_looked_at_once(photos, answers, meaning, tmp_path):
-    broken = [judgement(a["id"], a["teacher"], error="picture: cannot be read") if a["id"] == photos[3]["id"] else a for a in answers]
+    broken = [
+        judgement(a["id"], a["teacher"], error="picture: cannot be read") if a["id"] == photos[3]["id"] else a
+        for a in answers
+    ]
     segmenter = Counted(photos)
-    for n in (119, 119): in_parts(photos, broken, meaning, tmp_path, segmenter); assert segmenter.seen == n
+    for n in (119, 119):
+        in_parts(photos, broken, meaning, tmp_path, segmenter)
+        assert segmenter.seen == n
 
 
 def test_parts_know_the_labels_that_they_were_checked_against(photos, answers, meaning, tmp_path):
     assert len(in_parts(photos, answers, meaning, tmp_path, Masks(photos)))
-    wrong = photos.remove_columns(["city", "country"]).add_column("city", ["Tokyo"] * len(photos)).add_column("country", ["Japan"] * len(photos))
-    assert not any(c != "Japan" for c in in_parts(wrong, answers, meaning, tmp_path, Masks(photos))["country"])
+    wrong = (
+        photos.remove_columns(["city", "country"])
+        .add_column("city", ["Tokyo"] * len(photos))
+        .add_column("country", ["Japan"] * len(photos))
+    )
+    assert not any(
+        c != "Japan" for c in in_parts(wrong, answers, meaning, tmp_path, Masks(photos))["country"]
+    )
 
 
 def test_an_export_needs_the_ledger_of_its_rows(result, teachers, tmp_path):
     dataset, ledger = result
-    with pytest.raises(ValueError, match="other photos"): export(dataset, ledger[ledger.id != dataset[0]["id"]], tmp_path, [t.name for t in teachers])
+    with pytest.raises(ValueError, match="other photos"):
+        export(dataset, ledger[ledger.id != dataset[0]["id"]], tmp_path, [t.name for t in teachers])
 
 
 def test_one_city_in_two_spellings_is_in_one_part():
-    for one, other in [("Québec", "Quebec"), ("Málaga", "Malaga"), ("SÃO PAULO".title(), "Sao Paulo")]: assert len(set(place_parts(["XX"] * 2, [one, other], unseen=0))) == 1
+    for one, other in [("Québec", "Quebec"), ("Málaga", "Malaga"), ("SÃO PAULO".title(), "Sao Paulo")]:
+        assert len(set(place_parts(["XX"] * 2, [one, other], unseen=0))) == 1
     assert len(place_parts(["FR", "DE", "IT", None], ["Paris", None, "Rome", ""])) == 4
 
 
-@pytest.mark.parametrize("text, named", [
-    ("The sea isn't visible.", []), ("Palm trees aren't present.", []), ("Palm trees cannot be seen.", []), ("A flag could not be found.", []), ("Flags are entirely absent.", []), ("No snow-capped mountains.", []),
-    ("There is no mountain road.", []), ("Zero palm trees.", []), ("Without people, the palm trees dominate.", ["palm tree"]), ("The sea is visible; palm trees are present.", ["sea", "palm tree"])])
-def test_what_is_denied_in_other_words(text, named): assert entities(text) == named
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("The sea isn't visible.", []),
+        ("Palm trees aren't present.", []),
+        ("Palm trees cannot be seen.", []),
+        ("A flag could not be found.", []),
+        ("Flags are entirely absent.", []),
+        ("No snow-capped mountains.", []),
+        ("There is no mountain road.", []),
+        ("Zero palm trees.", []),
+        ("Without people, the palm trees dominate.", ["palm tree"]),
+        ("The sea is visible; palm trees are present.", ["sea", "palm tree"]),
+    ],
+)
+def test_what_is_denied_in_other_words(text, named):
+    assert entities(text) == named
 
 
 def test_talk_of_steps_and_daylight_names_no_thing():
     ade = ("wall", "sky", "step", "light")
-    for text in ("Step 1: Look at the sky.", "First step: the sky.", "In the next step I weigh the sky.", "The light blue sky.", "Natural light fills the sky."): assert entities(text, ade) == ["sky"]
+    for text in (
+        "Step 1: Look at the sky.",
+        "First step: the sky.",
+        "In the next step I weigh the sky.",
+        "The light blue sky.",
+        "Natural light fills the sky.",
+    ):
+        assert entities(text, ade) == ["sky"]
     assert entities("A light hangs over the steps.", ade) == ["light", "step"]
 
 
 def test_a_folder_is_for_one_way_of_making_its_parts(photos, answers, meaning, tmp_path):
     few, see = photos.select(range(30)), Masks(photos)
     kept = validate_in_parts(few, answers, see, tmp_path, meaning, part=10, progress=False)
-    for how, what in ((dict(part=7), "part"), (dict(part=10, words=.8), "words"), (dict(part=10, teachers=["simulated-b", "simulated-a"]), "teachers"), (dict(part=10, localizable_enough=dict(score=2.)), "thresholds")):
-        with pytest.raises(ValueError, match=f"other {what}; use another folder"): validate_in_parts(few, answers, see, tmp_path, meaning, progress=False, **how)
-    with pytest.raises(ValueError, match="segmenter"): validate_in_parts(few, answers, tiny_segmenter(), tmp_path, meaning, part=10, progress=False)
+    for how, what in (
+        (dict(part=7), "part"),
+        (dict(part=10, words=0.8), "words"),
+        (dict(part=10, teachers=["simulated-b", "simulated-a"]), "teachers"),
+        (dict(part=10, localizable_enough=dict(score=2.0)), "thresholds"),
+    ):
+        with pytest.raises(ValueError, match=f"other {what}; use another folder"):
+            validate_in_parts(few, answers, see, tmp_path, meaning, progress=False, **how)
+    with pytest.raises(ValueError, match="segmenter"):
+        validate_in_parts(few, answers, tiny_segmenter(), tmp_path, meaning, part=10, progress=False)
     less = validate_in_parts(few.select(range(15)), answers, see, tmp_path, meaning, part=10, progress=False)
-    assert read_ledger(tmp_path).id.tolist() == few["id"][:15] and less["id"][:] == [i for i in kept["id"] if i in few["id"][:15]]
+    assert read_ledger(tmp_path).id.tolist() == few["id"][:15] and less["id"][:] == [
+        i for i in kept["id"] if i in few["id"][:15]
+    ]
 
 
 def test_parts_of_which_nothing_is_kept_are_no_rows(photos, answers, meaning, result, tmp_path):
     kept = in_parts(photos, answers, meaning, tmp_path, Masks(photos), grounded=dict(named=99))
-    assert len(kept) == 0 and kept.features == result[0].features and len(read_ledger(tmp_path)) == len(photos)
+    assert (
+        len(kept) == 0 and kept.features == result[0].features and len(read_ledger(tmp_path)) == len(photos)
+    )
 
 
 def test_parts_are_exported_as_one_piece_is(photos, answers, meaning, result, teachers, tmp_path):
     names = [t.name for t in teachers]
-    kept = in_parts(photos, answers, meaning, tmp_path/"parts", Masks(photos))
-    one, many = export(*result, tmp_path/"one", names), export(kept, tmp_path/"parts", tmp_path/"many", names)
-    assert (tmp_path/"one"/"README.md").read_text() == (tmp_path/"many"/"README.md").read_text()
-    assert all(list(one[p]) == list(many[p]) for p in one) and len(pd.read_parquet(tmp_path/"many"/"ledger.parquet")) == len(photos)
+    kept = in_parts(photos, answers, meaning, tmp_path / "parts", Masks(photos))
+    one, many = (
+        export(*result, tmp_path / "one", names),
+        export(kept, tmp_path / "parts", tmp_path / "many", names),
+    )
+    assert (tmp_path / "one" / "README.md").read_text() == (tmp_path / "many" / "README.md").read_text()
+    assert all(list(one[p]) == list(many[p]) for p in one) and len(
+        pd.read_parquet(tmp_path / "many" / "ledger.parquet")
+    ) == len(photos)
 
 
 # --- measuring ---
 
+
 def test_the_checks_find_what_was_injected(photos, meaning):
-    liar = [SimulatedTeacher("simulated-a", wrong_country=.3, invented=.3, misjudged=0.), SimulatedTeacher("simulated-b", seed=1, misjudged=0.)]
+    liar = [
+        SimulatedTeacher("simulated-a", wrong_country=0.3, invented=0.3, misjudged=0.0),
+        SimulatedTeacher("simulated-b", seed=1, misjudged=0.0),
+    ]
     answers = [a for t in liar for a in t.judge(photos)]
     _, ledger = validate(photos, answers, Masks(photos), meaning, progress=False)
     marks = measure(ledger).set_index("check")
-    assert marks.recall["localizable_enough"].startswith("1.00") and marks.recall["agrees_with_truth"].startswith("1.00") and marks.recall["grounded"].startswith("1.00")
+    assert (
+        marks.recall["localizable_enough"].startswith("1.00")
+        and marks.recall["agrees_with_truth"].startswith("1.00")
+        and marks.recall["grounded"].startswith("1.00")
+    )
     kept = ledger[ledger.kept]
     assert len(kept) > 5
-    assert not kept.injected.map(lambda e: any("simulated-a: wrong" in x or "simulated-a: invented" in x for x in e)).any()
+    assert not kept.injected.map(
+        lambda e: any("simulated-a: wrong" in x or "simulated-a: invented" in x for x in e)
+    ).any()
 
 
 def test_the_judges_rows_are_balanced_and_no_photo_is_on_both_sides(photos, result):
@@ -398,18 +681,28 @@ def test_the_judges_rows_are_balanced_and_no_photo_is_on_both_sides(photos, resu
     assert len(rows) > 20 and sum(rows["label"]) * 2 == len(rows) and len(set(rows["id"])) == len(rows)
     why = dict(zip(rows["id"], rows["why"]))
     ledger = result[1].set_index("id")
-    assert all((w == "kept") == ledger.kept[i] for i, w in why.items()) and set(why.values()) <= {"kept", "not localizable", "wrong place", "ungrounded"}
+    assert all((w == "kept") == ledger.kept[i] for i, w in why.items()) and set(why.values()) <= {
+        "kept",
+        "not localizable",
+        "wrong place",
+        "ungrounded",
+    }
     other = judge_rows(result[1], photos, seed=5)
     parts = dict(zip(rows["id"], rows["part"]))
-    assert all(parts.get(i, p) == p for i, p in zip(other["id"], other["part"])) and set(parts.values()) == {"train", "test"}
+    assert all(parts.get(i, p) == p for i, p in zip(other["id"], other["part"])) and set(parts.values()) == {
+        "train",
+        "test",
+    }
 
 
 def test_each_threshold_is_swept_with_the_others_as_they_are(result):
     _, ledger = result
-    used = dict(teachers_agree=dict(similarity=.7), grounded=dict(share=.01))
+    used = dict(teachers_agree=dict(similarity=0.7), grounded=dict(share=0.01))
     swept = sensitivities(ledger, **used)
     now = judge_again(ledger, **used)
-    assert swept[swept.value == swept.used].kept.unique().tolist() == [now.kept.sum()] and len(swept[swept.value == swept.used]) == len(thresholds_in_use())
+    assert swept[swept.value == swept.used].kept.unique().tolist() == [now.kept.sum()] and len(
+        swept[swept.value == swept.used]
+    ) == len(thresholds_in_use())
     for (_, name), rows in swept.groupby(["check", "threshold"]):
         grows = name in ("within", "sure", "apart")  # looser as the value grows
         assert rows.kept.is_monotonic_increasing if grows else rows.kept.is_monotonic_decreasing, name
@@ -418,18 +711,37 @@ def test_each_threshold_is_swept_with_the_others_as_they_are(result):
 
 
 def test_the_ablation_sets_are_of_equal_size_and_each_is_cleaner_than_the_one_before(photos, meaning):
-    liar = [SimulatedTeacher("simulated-a", invented=.3, wrong_city=.3), SimulatedTeacher("simulated-b", seed=1)]
-    _, ledger = validate(photos, [a for t in liar for a in t.judge(photos)], Masks(photos), meaning, progress=False)
+    liar = [
+        SimulatedTeacher("simulated-a", invented=0.3, wrong_city=0.3),
+        SimulatedTeacher("simulated-b", seed=1),
+    ]
+    _, ledger = validate(
+        photos, [a for t in liar for a in t.judge(photos)], Masks(photos), meaning, progress=False
+    )
     sets = ablation(ledger, photos)
-    assert list(sets) == ["random", "single", "multi"] and {len(d) for d, _ in sets.values()} == {ledger.kept.sum()}
+    assert list(sets) == ["random", "single", "multi"] and {len(d) for d, _ in sets.values()} == {
+        ledger.kept.sum()
+    }
     shares = [bad_among(rows)["bad_share"] for _, rows in sets.values()]
     assert shares[0] > shares[1] > shares[2] == 0
     for name, (data, rows) in sets.items():
-        assert data["id"] == rows.id.tolist() and data["reasoning"] == rows.reasoning.tolist() and len(set(data["id"])) == len(data)
-        assert {r["id"]: r["city"] for r in data}.items() <= {r["id"]: r["city"] for r in photos}.items(), "labels are the truth"
+        assert (
+            data["id"] == rows.id.tolist()
+            and data["reasoning"] == rows.reasoning.tolist()
+            and len(set(data["id"])) == len(data)
+        )
+        assert {r["id"]: r["city"] for r in data}.items() <= {r["id"]: r["city"] for r in photos}.items(), (
+            "labels are the truth"
+        )
     assert set(sets["multi"][1].id) <= set(ledger.id[ledger.kept])
-    again, other, few = ablation(ledger, photos), ablation(ledger, photos, seed=1), ablation(ledger, photos, size=5)
-    assert again["random"][1].id.tolist() == sets["random"][1].id.tolist() != other["random"][1].id.tolist() and {len(d) for d, _ in few.values()} == {5}
+    again, other, few = (
+        ablation(ledger, photos),
+        ablation(ledger, photos, seed=1),
+        ablation(ledger, photos, size=5),
+    )
+    assert again["random"][1].id.tolist() == sets["random"][1].id.tolist() != other["random"][
+        1
+    ].id.tolist() and {len(d) for d, _ in few.values()} == {5}
 
 
 def test_where_errors_are_not_known_no_share_is_claimed(photos, answers, meaning):
@@ -440,46 +752,89 @@ def test_where_errors_are_not_known_no_share_is_claimed(photos, answers, meaning
 
 # --- the dataset as people expect it ---
 
-def places(d): return set(zip(d["country_code"], d["city"]))
+
+def places(d):
+    return set(zip(d["country_code"], d["city"]))
 
 
 def test_no_city_is_in_two_parts_and_the_test_part_has_countries_of_its_own(result):
     dataset, _ = result
-    parts = split(dataset, unseen=.2)
+    parts = split(dataset, unseen=0.2)
     assert sum(map(len, parts.values())) == len(dataset) and len(parts["train"]) > len(dataset) / 3
-    assert not (places(parts["train"]) & places(parts["validation"]) | places(parts["train"]) & places(parts["test"]) | places(parts["validation"]) & places(parts["test"]))
-    unseen = set(parts["test"]["country_code"]) - set(parts["train"]["country_code"]) - set(parts["validation"]["country_code"])
-    assert len(unseen) >= round(.2 * len(set(dataset["country_code"])))
+    assert not (
+        places(parts["train"]) & places(parts["validation"])
+        | places(parts["train"]) & places(parts["test"])
+        | places(parts["validation"]) & places(parts["test"])
+    )
+    unseen = (
+        set(parts["test"]["country_code"])
+        - set(parts["train"]["country_code"])
+        - set(parts["validation"]["country_code"])
+    )
+    assert len(unseen) >= round(0.2 * len(set(dataset["country_code"])))
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["FR", "DE", "NA", ""]), st.text(max_size=5)), max_size=40), st.randoms())
+@given(
+    st.lists(st.tuples(st.sampled_from(["FR", "DE", "NA", ""]), st.text(max_size=5)), max_size=40),
+    st.randoms(),
+)
 def test_a_place_keeps_its_part_whatever_else_is_there(rows, rng):
-    before = dict(zip(rows, place_parts(*zip(*rows), unseen=0.))) if rows else {}
+    before = dict(zip(rows, place_parts(*zip(*rows), unseen=0.0))) if rows else {}
     more = rows + [(c, city + "x") for c, city in rows]
     rng.shuffle(more)
-    after = dict(zip(more, place_parts(*zip(*more), unseen=0.))) if more else {}
+    after = dict(zip(more, place_parts(*zip(*more), unseen=0.0))) if more else {}
     assert before.items() <= after.items() and set(after.values()) <= {"train", "validation", "test"}
 
 
 def test_an_export_loads_without_a_script_and_its_card_tells_all(result, teachers, tmp_path):
     dataset, ledger = result
     names = [t.name for t in teachers]
-    parts = export(dataset, ledger, tmp_path/"out", names, rows=16, title='Postcards: "a test"', grounded=dict(share=.01))
-    assert len(list((tmp_path/"out"/"data").glob("train-*-of-*.parquet"))) == -(-len(parts["train"]) // 16) > 1
-    again = load_dataset(str(tmp_path/"out"), cache_dir=str(tmp_path/"cache"))
+    parts = export(
+        dataset,
+        ledger,
+        tmp_path / "out",
+        names,
+        rows=16,
+        title='Postcards: "a test"',
+        grounded=dict(share=0.01),
+    )
+    assert (
+        len(list((tmp_path / "out" / "data").glob("train-*-of-*.parquet")))
+        == -(-len(parts["train"]) // 16)
+        > 1
+    )
+    again = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
     for name, d in parts.items():
-        assert again[name].features == d.features and again[name]["id"] == d["id"] and set(d["teacher"]) <= {"simulated-a"}
-        if len(d): assert again[name][0]["image"].tobytes() == d[0]["image"].tobytes()
-    card = (tmp_path/"out"/"README.md").read_text(encoding="utf-8")
+        assert (
+            again[name].features == d.features
+            and again[name]["id"] == d["id"]
+            and set(d["teacher"]) <= {"simulated-a"}
+        )
+        if len(d):
+            assert again[name][0]["image"].tobytes() == d[0]["image"].tobytes()
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     _, front, text = card.split("---\n", 2)
     about = yaml.safe_load(front)
-    assert about["pretty_name"] == 'Postcards: "a test"' and {f["split"] for f in about["configs"][0]["data_files"]} == {n for n, d in parts.items() if len(d)}
-    for said in ("simulated-a, simulated-b, simulated-coordinates: simulations", "| grounded | share | 0.01 |", "teacher-1", "Responsible use", "globe distill", dataset[0]["licence"], "| train |"): assert said in text, said
+    assert about["pretty_name"] == 'Postcards: "a test"' and {
+        f["split"] for f in about["configs"][0]["data_files"]
+    } == {n for n, d in parts.items() if len(d)}
+    for said in (
+        "simulated-a, simulated-b, simulated-coordinates: simulations",
+        "| grounded | share | 0.01 |",
+        "teacher-1",
+        "Responsible use",
+        "globe distill",
+        dataset[0]["licence"],
+        "| train |",
+    ):
+        assert said in text, said
     assert all(f"| {c} |" in text for c in parts["train"].column_names) and "{" not in text.split("```")[0]
-    assert pd.read_parquet(tmp_path/"out"/"ledger.parquet").id.tolist() == ledger.id.tolist()
-    export(dataset, ledger, tmp_path/"out", names)
-    assert len(list((tmp_path/"out"/"data").glob("train-*.parquet"))) == 1, "files of an earlier export are gone"
+    assert pd.read_parquet(tmp_path / "out" / "ledger.parquet").id.tolist() == ledger.id.tolist()
+    export(dataset, ledger, tmp_path / "out", names)
+    assert len(list((tmp_path / "out" / "data").glob("train-*.parquet"))) == 1, (
+        "files of an earlier export are gone"
+    )
     assert "teacher" not in dataset.column_names
 
 
@@ -487,86 +842,196 @@ def test_an_export_loads_without_a_script_and_its_card_tells_all(result, teacher
 def test_parts_without_rows_are_exported(result, n, tmp_path):
     dataset, ledger = result
     parts = export(dataset.select(range(n)), ledger, tmp_path, ["simulated-a"])
-    assert sum(map(len, parts.values())) == n and all(d.features == parts["train"].features for d in parts.values()) and len(list((tmp_path/"data").iterdir())) == n
+    assert (
+        sum(map(len, parts.values())) == n
+        and all(d.features == parts["train"].features for d in parts.values())
+        and len(list((tmp_path / "data").iterdir())) == n
+    )
 
 
 def test_nothing_leaves_the_machine_unless_a_repository_is_named(result, tmp_path, monkeypatch):
     import huggingface_hub
+
     calls = []
 
     class Api:
-        def create_repo(self, name, **k): calls.append((name, k["private"], k["repo_type"]))
-        def upload_folder(self, **k): calls.append((k["repo_id"], sorted(p.name for p in k["folder_path"].iterdir())))
+        def create_repo(self, name, **k):
+            calls.append((name, k["private"], k["repo_type"]))
+
+        def upload_folder(self, **k):
+            calls.append((k["repo_id"], sorted(p.name for p in k["folder_path"].iterdir())))
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    export(*result, tmp_path/"out", ["simulated-a"])
+    export(*result, tmp_path / "out", ["simulated-a"])
     assert not calls
-    export(*result, tmp_path/"out", ["simulated-a"], push_to="me/mp16-reason")
-    assert calls == [("me/mp16-reason", True, "dataset"), ("me/mp16-reason", ["README.md", "data", "ledger.parquet"])]
+    export(*result, tmp_path / "out", ["simulated-a"], push_to="me/mp16-reason")
+    assert calls == [
+        ("me/mp16-reason", True, "dataset"),
+        ("me/mp16-reason", ["README.md", "data", "ledger.parquet"]),
+    ]
 
 
 def test_the_official_files_go_there_and_back(result, tmp_path):
     from globe.photos import load_benchmark
+
     dataset, _ = result
     few = dataset.select(range(12))
-    back = from_official(to_official(few, tmp_path/"train").parent, ledger=[])
-    told = lambda d: [(r["id"], r["lat"], r["lon"], r["city"], r["country"], r["country_code"], r["reasoning"], [e["text"] for e in r["entities"]], r["prompt"], r["image"].size, r["licence"]) for r in d]
+    back = from_official(to_official(few, tmp_path / "train").parent, ledger=[])
+    told = lambda d: [
+        (
+            r["id"],
+            r["lat"],
+            r["lon"],
+            r["city"],
+            r["country"],
+            r["country_code"],
+            r["reasoning"],
+            [e["text"] for e in r["entities"]],
+            r["prompt"],
+            r["image"].size,
+            r["licence"],
+        )
+        for r in d
+    ]
     assert told(back) == told(few) and set(few.column_names) == set(back.column_names)
-    test = load_benchmark("mp16-reason-test", to_official(few, tmp_path/"test", "test").parent)
-    assert [(r["id"], r["city"], r["country"], r["lat"]) for r in test] == [(r["id"], r["city"], r["country"], r["lat"]) for r in few]
+    test = load_benchmark("mp16-reason-test", to_official(few, tmp_path / "test", "test").parent)
+    assert [(r["id"], r["city"], r["country"], r["lat"]) for r in test] == [
+        (r["id"], r["city"], r["country"], r["lat"]) for r in few
+    ]
     import pyarrow.parquet as pq
-    row = pq.read_table(tmp_path/"train"/"mp16-reason-train.parquet").to_pylist()[0]
-    assert row["images"][0]["bytes"].startswith(b"\xff\xd8") and row["__#solution"] == f"<country>{few[0]['country']}</country><city>{few[0]['city']}</city>"
+
+    row = pq.read_table(tmp_path / "train" / "mp16-reason-train.parquet").to_pylist()[0]
+    assert (
+        row["images"][0]["bytes"].startswith(b"\xff\xd8")
+        and row["__#solution"] == f"<country>{few[0]['country']}</country><city>{few[0]['city']}</city>"
+    )
 
 
 def test_an_official_csv_with_pictures_beside_it_is_read(result, tmp_path):
     dataset, _ = result
     few = dataset.select(range(3))
     to_official(few, tmp_path, "test")
-    pd.DataFrame([dict(IMG_ID=image_id(r["id"]), LAT=r["lat"], LON=r["lon"], response=r["reasoning"], entities=str([dict(text=e["text"]) for e in r["entities"]]),
-                       **{"__#solution": f"<country>{r['country']}</country> <city>{r['city']}</city>"}) for r in few]).to_csv(tmp_path/"mp16-reason-train.csv", index=False)
+    pd.DataFrame(
+        [
+            dict(
+                IMG_ID=image_id(r["id"]),
+                LAT=r["lat"],
+                LON=r["lon"],
+                response=r["reasoning"],
+                entities=str([dict(text=e["text"]) for e in r["entities"]]),
+                **{"__#solution": f"<country>{r['country']}</country> <city>{r['city']}</city>"},
+            )
+            for r in few
+        ]
+    ).to_csv(tmp_path / "mp16-reason-train.csv", index=False)
     back = from_official(tmp_path, ledger=[])
-    assert [(r["reasoning"], r["city"], r["country"], len(r["entities"])) for r in back] == [(r["reasoning"], r["city"], r["country"], len(r["entities"])) for r in few]
-    pd.DataFrame([dict(IMG_ID="a", LAT=1, LON=1)]).to_csv(tmp_path/"mp16-reason-train.csv", index=False)
-    with pytest.raises(ValueError, match="lacks .*response"): from_official(tmp_path, ledger=[])
+    assert [(r["reasoning"], r["city"], r["country"], len(r["entities"])) for r in back] == [
+        (r["reasoning"], r["city"], r["country"], len(r["entities"])) for r in few
+    ]
+    pd.DataFrame([dict(IMG_ID="a", LAT=1, LON=1)]).to_csv(tmp_path / "mp16-reason-train.csv", index=False)
+    with pytest.raises(ValueError, match="lacks .*response"):
+        from_official(tmp_path, ledger=[])
 
 
-@pytest.mark.parametrize("id, name", [("7e/c3/8163912402.jpg", "7e_c3_8163912402"), ("a.b.JPEG", "a.b"), ("p1", "p1")])
-def test_ids_become_those_of_the_official_files(id, name): assert image_id(id) == name
+@pytest.mark.parametrize(
+    "id, name", [("7e/c3/8163912402.jpg", "7e_c3_8163912402"), ("a.b.JPEG", "a.b"), ("p1", "p1")]
+)
+def test_ids_become_those_of_the_official_files(id, name):
+    assert image_id(id) == name
 
 
 def test_two_photos_do_not_share_an_official_id(result, tmp_path):
     rows = [dict(r, id=i) for r, i in zip(result[0].select(range(2)), ["a/b.jpg", "a_b.png"])]
-    with pytest.raises(ValueError, match="same IMG_ID"): to_official(Dataset.from_list(rows, features=result[0].features), tmp_path)
+    with pytest.raises(ValueError, match="same IMG_ID"):
+        to_official(Dataset.from_list(rows, features=result[0].features), tmp_path)
 
 
-@pytest.mark.parametrize("value, texts", [("[{'text': 'tree'}, {'text': 'sea'}]", ["tree", "sea"]), ('[{"text": "tree"}]', ["tree"]), (np.array([dict(text="a")], dtype=object), ["a"]),
-                                          ("", []), ("nan", []), (None, []), (3., []), ("[" * 5000, []), ("__import__('os')", []), ("['tree']", ["tree"]), ([dict(name="x")], [])])
-def test_entities_of_any_file_are_read_or_empty(value, texts): assert [e["text"] for e in read_entities(value)] == texts
+@pytest.mark.parametrize(
+    "value, texts",
+    [
+        ("[{'text': 'tree'}, {'text': 'sea'}]", ["tree", "sea"]),
+        ('[{"text": "tree"}]', ["tree"]),
+        (np.array([dict(text="a")], dtype=object), ["a"]),
+        ("", []),
+        ("nan", []),
+        (None, []),
+        (3.0, []),
+        ("[" * 5000, []),
+        ("__import__('os')", []),
+        ("['tree']", ["tree"]),
+        ([dict(name="x")], []),
+    ],
+)
+def test_entities_of_any_file_are_read_or_empty(value, texts):
+    assert [e["text"] for e in read_entities(value)] == texts
 
 
 def test_solutions_are_read_in_any_order():
-    assert read_solution("<city> Köln </city>\n<country>Germany</country>") == ("Köln", "Germany") and read_solution("Köln") == ("", "") and read_solution(float("nan")) == ("", "")
+    assert (
+        read_solution("<city> Köln </city>\n<country>Germany</country>") == ("Köln", "Germany")
+        and read_solution("Köln") == ("", "")
+        and read_solution(float("nan")) == ("", "")
+    )
 
 
 # --- real photographs ---
 
+
 def test_real_photographs_go_the_whole_road(meaning, tmp_path):
-    if not (REAL/"photos_manifest.csv").exists(): pytest.skip("real photographs not at hand (GLOBE_REAL)")
+    if not (REAL / "photos_manifest.csv").exists():
+        pytest.skip("real photographs not at hand (GLOBE_REAL)")
     pictures = from_folder(REAL, [])
-    teachers = [VLMTeacher(student(0, hidden=48, layers=1, vision=32, depth=1), "student", max_new_tokens=8), SimulatedTeacher("simulated-a"), CoordinateTeacher()]
-    counts = distill(pictures, teachers, tmp_path/"answers", progress=False)
-    assert counts.asked.tolist() == [113] * 3 and counts.failed.sum() == 0 and distill(pictures, teachers, tmp_path/"answers", progress=False).asked.sum() == 0
+    teachers = [
+        VLMTeacher(student(0, hidden=48, layers=1, vision=32, depth=1), "student", max_new_tokens=8),
+        SimulatedTeacher("simulated-a"),
+        CoordinateTeacher(),
+    ]
+    counts = distill(pictures, teachers, tmp_path / "answers", progress=False)
+    assert (
+        counts.asked.tolist() == [113] * 3
+        and counts.failed.sum() == 0
+        and distill(pictures, teachers, tmp_path / "answers", progress=False).asked.sum() == 0
+    )
     segmenter, names = tiny_segmenter(), [t.name for t in teachers]
-    _, strict = validate(pictures, tmp_path/"answers", segmenter, meaning, names, progress=False)
-    assert strict.kept.sum() == 0 and (strict.lead == "student").all() and len(strict) == 113, "an untrained student leads nowhere"
+    _, strict = validate(pictures, tmp_path / "answers", segmenter, meaning, names, progress=False)
+    assert strict.kept.sum() == 0 and (strict.lead == "student").all() and len(strict) == 113, (
+        "an untrained student leads nowhere"
+    )
     loose = dict(grounded=dict(named=0))  # the simulation knows labels, no picture: it names nothing
-    kept = validate_in_parts(pictures, tmp_path/"answers", segmenter, tmp_path/"parts", meaning, names[1:], part=40, progress=False, **loose)
-    ledger = read_ledger(tmp_path/"parts")
-    assert ledger.id.tolist() == pictures["id"][:] and len(kept) == ledger.kept.sum() > 50 and ledger.shows_place.isna().all()
-    written = export(kept, tmp_path/"parts", tmp_path/"out", names[1:], **loose)
-    card, again = (tmp_path/"out"/"README.md").read_text(), load_dataset(str(tmp_path/"out"), cache_dir=str(tmp_path/"cache"))
-    assert "**simulated-a, simulated-coordinates: simulations" in card and all(licence in card for licence in set(kept["licence"]) - {None, ""})
-    assert sum(d.num_rows for d in again.values()) == len(kept) and all(not r["image"].getexif() for r in again["train"])
-    empty = export(validate(pictures, tmp_path/"answers", segmenter, meaning, names, progress=False)[0], strict, tmp_path/"none", names)
-    assert not sum(map(len, empty.values())) and "| grounded |" in (tmp_path/"none"/"README.md").read_text()
+    kept = validate_in_parts(
+        pictures,
+        tmp_path / "answers",
+        segmenter,
+        tmp_path / "parts",
+        meaning,
+        names[1:],
+        part=40,
+        progress=False,
+        **loose,
+    )
+    ledger = read_ledger(tmp_path / "parts")
+    assert (
+        ledger.id.tolist() == pictures["id"][:]
+        and len(kept) == ledger.kept.sum() > 50
+        and ledger.shows_place.isna().all()
+    )
+    written = export(kept, tmp_path / "parts", tmp_path / "out", names[1:], **loose)
+    card, again = (
+        (tmp_path / "out" / "README.md").read_text(),
+        load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")),
+    )
+    assert "**simulated-a, simulated-coordinates: simulations" in card and all(
+        licence in card for licence in set(kept["licence"]) - {None, ""}
+    )
+    assert sum(d.num_rows for d in again.values()) == len(kept) and all(
+        not r["image"].getexif() for r in again["train"]
+    )
+    empty = export(
+        validate(pictures, tmp_path / "answers", segmenter, meaning, names, progress=False)[0],
+        strict,
+        tmp_path / "none",
+        names,
+    )
+    assert (
+        not sum(map(len, empty.values())) and "| grounded |" in (tmp_path / "none" / "README.md").read_text()
+    )

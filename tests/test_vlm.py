@@ -1,4 +1,5 @@
 "The student and its answers: any text survives its tokenizer, and answering a dataset can be killed without losing or doubling an answer."
+
 import json, os, signal, subprocess, sys, time
 
 import datasets, pytest
@@ -14,18 +15,22 @@ def start(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tokenizer(start): return vlm.load(start).processor.tokenizer
+def tokenizer(start):
+    return vlm.load(start).processor.tokenizer
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_survives_the_tokenizer(tokenizer, text):
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text or any(s in text for s in vlm.SPECIAL)
+    assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text or any(
+        s in text for s in vlm.SPECIAL
+    )
 
 
 def test_phrases_and_names_are_one_token(tokenizer):
-    for text in (" Palm trees grow by the road.", " [Helsinki]", " [United States]"): assert len(tokenizer(text)["input_ids"]) == 1, text
+    for text in (" Palm trees grow by the road.", " [Helsinki]", " [United States]"):
+        assert len(tokenizer(text)["input_ids"]) == 1, text
     assert len(tokenizer(vlm.answer_text("Finland", "Helsinki", vlm.sentences()[:5]))["input_ids"]) < 24
 
 
@@ -36,12 +41,31 @@ def test_the_reader_never_raises(text):
     assert bool(answer.country) == answer.parsed and (answer.parsed or not answer.city)
 
 
-@pytest.mark.parametrize("text, country, city", [
-    ("Considering all this, the image was most likely taken in Vedène, France, Europe.", "France", "Vedène"),
-    ("This scene is located in Europe, specifically in Sweden, near the city of Vilhelmina.", "Sweden", "Vilhelmina"),
-    ("Palm trees suggest Africa or Southeast Asia, so this is likely from Kampala, Uganda, Africa.", "Uganda", "Kampala"),
-    ("It looks like Southern Thailand, Asia.", "Thailand", ""), ("Most likely North Korea.", "North Korea", ""),
-    ("Likely in North America, in the United States or Canada.", "", ""), ("It is a rural area in Asia.", "", ""), ("A Swedish road, a German car.", "", "")])
+@pytest.mark.parametrize(
+    "text, country, city",
+    [
+        (
+            "Considering all this, the image was most likely taken in Vedène, France, Europe.",
+            "France",
+            "Vedène",
+        ),
+        (
+            "This scene is located in Europe, specifically in Sweden, near the city of Vilhelmina.",
+            "Sweden",
+            "Vilhelmina",
+        ),
+        (
+            "Palm trees suggest Africa or Southeast Asia, so this is likely from Kampala, Uganda, Africa.",
+            "Uganda",
+            "Kampala",
+        ),
+        ("It looks like Southern Thailand, Asia.", "Thailand", ""),
+        ("Most likely North Korea.", "North Korea", ""),
+        ("Likely in North America, in the United States or Canada.", "", ""),
+        ("It is a rural area in Asia.", "", ""),
+        ("A Swedish road, a German car.", "", ""),
+    ],
+)
 def test_plain_sentences(text, country, city):
     answer = vlm.read_answer(text)
     assert (answer.country, answer.city) == (country, city)
@@ -56,11 +80,17 @@ vlm.answer_all(vlm.load({start!r}), postcards.postcards(12, seed=3), {out!r}, ba
 
 def test_answers_survive_a_kill(start, tmp_path):
     "Killed between two batches, with a torn last line: the same call makes exactly the missing answers."
-    def run(out): return subprocess.Popen([sys.executable, "-c", ANSWER.format(start=str(start), out=str(out))], stderr=subprocess.DEVNULL)
+
+    def run(out):
+        return subprocess.Popen(
+            [sys.executable, "-c", ANSWER.format(start=str(start), out=str(out))], stderr=subprocess.DEVNULL
+        )
+
     assert run(tmp_path / "whole").wait() == 0
     killed, deadline = tmp_path / "killed", time.time() + 60
     with run(killed) as p:
-        while not (killed.exists() and killed.read_bytes().count(b"\n") >= 2) and time.time() < deadline: time.sleep(.005)
+        while not (killed.exists() and killed.read_bytes().count(b"\n") >= 2) and time.time() < deadline:
+            time.sleep(0.005)
         os.kill(p.pid, signal.SIGKILL)
     before = killed.read_text()
     killed.write_text(before + '{"id": "postcard-su')
@@ -72,13 +102,16 @@ def test_answers_survive_a_kill(start, tmp_path):
 
 def test_an_answer_file_is_read_wherever_it_was_cut(tmp_path):
     "Answers may hold what Python takes for the end of a line, and a cut may fall inside a letter."
+
     class Echo:
-        def answer(self, images, *how, **more): return [f"Malmö\u2028Łódź\x85\u2029 {i}" for i in images]
+        def answer(self, images, *how, **more):
+            return [f"Malmö\u2028Łódź\x85\u2029 {i}" for i in images]
+
     photos = datasets.Dataset.from_dict(dict(id=["a", "b"], image=[1, 2]))
-    whole = tmp_path/"whole.jsonl"
+    whole = tmp_path / "whole.jsonl"
     said = vlm.answer_all(Echo(), photos, whole, batch_size=1)
     content = whole.read_bytes()
     for cut in range(len(content) + 1):
-        (tmp_path/"cut.jsonl").write_bytes(content[:cut])
-        assert vlm.answer_all(Echo(), photos, tmp_path/"cut.jsonl", batch_size=1) == said
-        assert (tmp_path/"cut.jsonl").read_bytes() == content
+        (tmp_path / "cut.jsonl").write_bytes(content[:cut])
+        assert vlm.answer_all(Echo(), photos, tmp_path / "cut.jsonl", batch_size=1) == said
+        assert (tmp_path / "cut.jsonl").read_bytes() == content
