@@ -3,8 +3,10 @@
 import sys
 from pathlib import Path
 import pandas as pd
-from globe.evaluate import RADII, named, oracle, score, truth_file
-from globe.places import _unit, gazetteer
+from globe.evaluation.metrics import RADII, named, oracle, score
+from globe.evaluation.score import truth_file
+from globe.places.gazetteer.gazetteer import gazetteer
+from globe.places.sphere import _unit
 
 
 def nearest_place(truth):

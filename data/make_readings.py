@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 import pandas as pd
-from globe.places import same_city, same_country
-from globe.vlm import read_answer
+from globe.places.match import same_city, same_country
+from globe.answers.reader import read_answer
 
 
 def record(folder):  # with GroundTruth_reasoning.csv, Hallucination_*.csv and gt_parsed.csv

@@ -1,5 +1,5 @@
 import sys
 
-from globe.reproduce import main
+from globe.cli import main
 
 sys.exit(main())

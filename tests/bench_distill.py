@@ -47,7 +47,7 @@ class Peak:
 def write_photos(path, rows, size=5_000):
     "An Arrow file of photo rows, batch by batch."
     import pyarrow as pa
-    from globe.photos import features
+    from globe.photos.records import features
 
     schema, fixed = (
         features().arrow_schema,
@@ -85,7 +85,7 @@ class Trivial:
     name = "simulated-trivial"
 
     def __init__(self):
-        from globe.postcards import CLASSES
+        from globe.answers.vocabulary import CLASSES
 
         self.classes, self.mask = (
             CLASSES,
@@ -93,7 +93,7 @@ class Trivial:
         )
 
     def judge(self, photos):
-        from globe.distill import from_text
+        from globe.distillation.teachers import from_text
 
         return (from_text(p["id"], self.name, TEXT) for p in photos)
 
@@ -108,8 +108,11 @@ def measure(rows, check):
     "One size: rows, seconds, memory; is it checked as well?"
     import datasets
     from datasets import Dataset
-    from globe.distill import Answers, distill, records
-    from globe.validate import export, funnel, read_ledger, validate_in_parts
+    from globe.distillation.distill import distill
+    from globe.distillation.store import Answers, records
+    from globe.validation.cards import export
+    from globe.validation.ledger import read_ledger, validate_in_parts
+    from globe.validation.quality import funnel
 
     datasets.disable_progress_bars()
     trivial, more = Trivial(), {}

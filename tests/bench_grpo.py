@@ -18,9 +18,11 @@ from datasets import Dataset
 from PIL import Image
 from trl import GRPOConfig, GRPOTrainer
 
-from globe import vlm
-from globe.judge import lora_config
-from globe.prefix import SharedPrefixGRPOTrainer
+from globe.answers import prompts
+from globe.models import vlm
+from globe.world import student, tiny_models
+from globe.training.judge import lora_config
+from globe.training.shared_prefix import SharedPrefixGRPOTrainer
 
 GPU, NAMES = torch.cuda.is_available(), ["stock", "shared"]
 PHASES = [
@@ -227,10 +229,10 @@ def published(size, config):
 
 def student(size, side):
     "A model with random weights, the same in each call, and a processor for pictures of `side` pixels."
-    tokenizer = vlm.student(0, hidden=96, layers=1, depth=1).processor.tokenizer
+    tokenizer = student.student(0, hidden=96, layers=1, depth=1).processor.tokenizer
     small, processor = (
-        vlm.tiny_model(tokenizer, hidden=384, layers=8, vision=256, depth=4),
-        vlm.tiny_processor(tokenizer, side),
+        tiny_models.tiny_model(tokenizer, hidden=384, layers=8, vision=256, depth=4),
+        tiny_models.tiny_processor(tokenizer, side),
     )
     if size == "19m":
         return vlm.VLM(small.cuda() if GPU else small, processor)
@@ -246,7 +248,7 @@ def picture(side, seed):
 
 def rows(side, seed, group):
     return [
-        dict(prompt=[{"role": "user", "content": vlm.PROMPTS["train"]}], image=picture(side, seed))
+        dict(prompt=[{"role": "user", "content": prompts.PROMPTS["train"]}], image=picture(side, seed))
         for _ in range(group)
     ]
 
@@ -385,16 +387,16 @@ def cell(size, side, group, length, pictures, static, repeats, folder):
 def draw(table, path):
     "Speed-up of a whole step against group size, and what the number of tokens alone would give."
     import matplotlib.pyplot as plt, seaborn as sns
-    from globe import figures
+    from globe.figures import style
 
-    figures.style()
+    style.style()
     lengths = sorted(table.answer.unique())
     palette, near = (
         sns.color_palette("colorblind", 3),
         lambda p: min(range(3), key=lambda i: abs([300, 600, 1300][i] - p)),
     )  # the same number asked for comes out a few tokens apart
     fig, axes = plt.subplots(
-        2, len(lengths), figsize=(figures.WIDE, 5), sharex=True, sharey="row", squeeze=False
+        2, len(lengths), figsize=(style.WIDE, 5), sharex=True, sharey="row", squeeze=False
     )
     for (speed, memory), length in zip(axes.T, lengths):
         for prompt, part in table[table.answer == length].sort_values("group").groupby("prompt"):
@@ -424,7 +426,7 @@ def draw(table, path):
         fontsize=8,
     )
     fig.tight_layout()
-    return figures.save(fig, path)
+    return style.save(fig, path)
 
 
 if __name__ == "__main__":

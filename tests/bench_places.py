@@ -7,7 +7,7 @@ import argparse, statistics, time
 
 import numpy as np, pandas as pd
 
-from globe import places
+from globe.places import gazetteer, match, sphere
 
 
 def median(work, repeats):
@@ -29,7 +29,7 @@ if __name__ == "__main__":
     import geopy.distance, reverse_geocoder
 
     start = time.perf_counter()
-    g = places.gazetteer()
+    g = gazetteer.gazetteer()
     loaded = time.perf_counter() - start
     rng = np.random.default_rng(0)
     rows = rng.integers(len(g.lat), size=a.points)  # near cities, as photographs are
@@ -38,7 +38,7 @@ if __name__ == "__main__":
         (g.lon[rows] + rng.normal(0, 0.05, a.points) + 180) % 360 - 180,
     )
     lat = lat.clip(-90, 90)
-    ours, seconds = median(lambda: places.nearest(lat, lon), a.repeats)
+    ours, seconds = median(lambda: match.nearest(lat, lon), a.repeats)
     coder = reverse_geocoder.RGeocoder(mode=1, verbose=False)
     theirs, their_seconds = median(lambda: coder.query(list(zip(lat, lon))), a.repeats)
     same = np.mean(ours.country_code == [t["cc"] for t in theirs])
@@ -55,7 +55,7 @@ if __name__ == "__main__":
     n = min(a.points, 20_000)
     x, y = slice(0, n), slice(a.points - n, a.points)
     for model, theirs_of in (("sphere", geopy.distance.great_circle), ("wgs84", geopy.distance.geodesic)):
-        km, seconds = median(lambda: places.distance_km(lat[x], lon[x], lat[y], lon[y], model), a.repeats)
+        km, seconds = median(lambda: sphere.distance_km(lat[x], lon[x], lat[y], lon[y], model), a.repeats)
         their_km, their_seconds = median(
             lambda: np.array([theirs_of(p, q).km for p, q in zip(zip(lat[x], lon[x]), zip(lat[y], lon[y]))]),
             1,
@@ -71,7 +71,7 @@ if __name__ == "__main__":
             )
         )
     names, codes = [g.name[r] for r in rows[:20_000]], [g.codes[g.code[r]] for r in rows[:20_000]]
-    _, seconds = median(lambda: [places.locate(n, c) for n, c in zip(names, codes)], a.repeats)
+    _, seconds = median(lambda: [match.locate(n, c) for n, c in zip(names, codes)], a.repeats)
     table.append(
         dict(
             what="20,000 names looked up",

@@ -20,7 +20,8 @@ from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, selective_log_softmax
 
 from bench_grpo import now, peak, resting, student
-from globe import prefix, vlm
+from globe.training import shared_prefix
+from globe.world import tiny_models
 
 NAMES, ROWS, TRAINER = (
     ["repeated", "shared", "prefix-grouper"],
@@ -47,7 +48,7 @@ def repeated(model, ids, keep):
 
 
 def shared(model, ids, keep):
-    return prefix._shared(TRAINER, model, ids, torch.ones_like(ids), keep)[0]
+    return shared_prefix._shared(TRAINER, model, ids, torch.ones_like(ids), keep)[0]
 
 
 def grouped(model, ids, keep):
@@ -79,7 +80,7 @@ def cell(model, prompt, group, keep, repeats):
         "shared": ("shared_prefix", shared),
         "prefix-grouper": ("prefix_grouper_attention", grouped),
     }
-    words = len(vlm.SPECIAL), model.config.get_text_config().vocab_size
+    words = len(tiny_models.SPECIAL), model.config.get_text_config().vocab_size
     ids = torch.cat(
         [torch.randint(*words, (1, prompt)).expand(group, -1), torch.randint(*words, (group, keep))], 1
     )

@@ -10,9 +10,10 @@ from pathlib import Path
 import datasets, pandas as pd, torch
 from trl import GRPOTrainer
 
-from globe import prefix, train
-from globe.experiment import _given
-from globe.stages import profile, run_folder
+from globe.training import shared_prefix, grpo
+from globe.pipeline.tasks import _given
+from globe.files import run_folder
+from globe.pipeline.profiles import profile
 
 
 class Stock(GRPOTrainer):
@@ -24,9 +25,9 @@ class Stock(GRPOTrainer):
 
 def steps(kind, start, data, settings, n):
     "(seconds of a step, median without the first, which loads and warms up; rewards of the steps)."
-    prefix.SharedPrefixGRPOTrainer, marks = kind, []
+    shared_prefix.SharedPrefixGRPOTrainer, marks = kind, []
     with tempfile.TemporaryDirectory() as out:
-        train.grpo(
+        grpo.grpo(
             str(start),
             data,
             out,
@@ -44,7 +45,7 @@ if __name__ == "__main__":
     p.add_argument("--steps", type=int, default=6)
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--out", default="figures/bench_reproduce.csv")
-    a, folder, ours = p.parse_args(), run_folder("mini"), prefix.SharedPrefixGRPOTrainer
+    a, folder, ours = p.parse_args(), run_folder("mini"), shared_prefix.SharedPrefixGRPOTrainer
     start, rows = folder / "models" / "start", folder / "mp16-reason" / "data.parquet"
     if not (start.exists() and rows.exists()):
         print(f"nothing measured: there is no finished run in {folder}; make one: make reproduce")

@@ -8,8 +8,8 @@ import argparse, random, re, statistics, time
 
 import pandas as pd
 
-from globe import rewards
-from globe.validate import CLASSES
+from globe.training import localizability, rewards
+from globe.answers.vocabulary import CLASSES
 
 SHOWN = [dict(text=name, share=0.1) for name in ("sky", "sea", "dome", "flag", "road")]
 
@@ -114,7 +114,7 @@ if __name__ == "__main__":
             visual_grounding=rewards.visual_grounding,
             form=rewards.form,
             geo_distance=rewards.geo_distance,
-            localizability=rewards.Localizability(Silent()),
+            localizability=localizability.Localizability(Silent()),
         ).items():
             theirs = getattr(Released, name, None)
             mine, other = (

@@ -29,8 +29,9 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from globe.distill import from_text
-from globe.locate import LOCAL, Geolocator, demo
+from globe.distillation.teachers import from_text
+from globe.app.demo import LOCAL, demo
+from globe.app.locate import Geolocator
 
 ROOT = Path(__file__).parent.parent
 EVIL = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"

@@ -8,27 +8,14 @@ from datasets import Dataset, Features, Image, Value
 from filelock import FileLock
 from PIL import Image as PIL
 
-from globe.distill import (
-    LARGEST,
-    STRIKES,
-    Answers,
-    CoordinateTeacher,
-    EndpointTeacher,
-    SimulatedTeacher,
-    VLMTeacher,
-    answer_files,
-    distill,
-    from_text,
-    judgement,
-    judgements,
-    key,
-    mend,
-    ray_distill,
-    records,
-    reply_text,
-)
-from globe.postcards import postcards
-from globe.vlm import load, student
+from globe.distillation.distill import distill, ray_distill
+from globe.distillation.store import Answers, answer_files, judgements, key, mend, records
+from globe.distillation.teachers import EndpointTeacher, VLMTeacher, from_text, judgement
+from globe.models.client import LARGEST, STRIKES, reply_text
+from globe.world.simulated import CoordinateTeacher, SimulatedTeacher
+from globe.world.postcards import postcards
+from globe.models.vlm import load
+from globe.world.student import student
 
 ANSWER = (
     "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\nlocalizability: 0.9\n</answer>"
@@ -357,7 +344,7 @@ def test_a_failure_in_one_file_does_not_hide_the_answer_in_another(tmp_path):
     (tmp_path / "simulated-a.shard-1-of-3.jsonl").write_text(
         json.dumps(from_text("p0", "simulated-a", ANSWER)) + "\n"
     )
-    from globe.validate import by_photo
+    from globe.validation.ledger import by_photo
 
     for source in (list(records(tmp_path)), list(records(tmp_path))[::-1], tmp_path):
         assert by_photo(source)[0]["p0"]["simulated-a"]["city"] == "Helsinki"
@@ -467,7 +454,7 @@ def test_two_workers_of_a_ray_cluster_answer_every_photo(tmp_path):
         return load_from_disk(source)
 
     def teachers():
-        from globe.distill import SimulatedTeacher
+        from globe.world.simulated import SimulatedTeacher
 
         return [SimulatedTeacher()]
 

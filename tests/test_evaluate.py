@@ -8,28 +8,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from globe.evaluate import (
-    RADII,
-    accuracy,
-    bootstrap,
-    compare,
-    degrees,
-    geoscore,
-    interval,
-    near_ratio,
-    oracle,
-    paired_bootstrap,
-    predictions,
-    reliability,
-    results,
-    risk_coverage,
-    score,
-    score_files,
-    share_intervals,
-    truth_file,
-    wide,
-    wilson,
-)
+from globe.evaluation.calibration import reliability, risk_coverage
+from globe.evaluation.compare import compare, paired_bootstrap, results, wide
+from globe.evaluation.leakage import near_ratio
+from globe.evaluation.metrics import RADII, accuracy, geoscore, oracle, predictions, score
+from globe.evaluation.score import score_files, truth_file
+from globe.intervals import bootstrap, interval, share_intervals, wilson
+from globe.places.sphere import degrees
 
 REAL = Path(
     os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2] / "shared" / "real"

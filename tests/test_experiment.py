@@ -6,17 +6,20 @@ from pathlib import Path
 import psutil, pytest
 from PIL import Image
 
-from globe import experiment, photos, vlm
-from globe.distill import records
-from globe.experiment import Run
+from globe import files
+from globe.photos import collections
+from globe.pipeline import tasks
+from globe.world import student
+from globe.distillation.store import records
+from globe.pipeline.tasks import Run
 from test_distill import Server
 
 
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory):
     return {
-        backbone: vlm.student(0, backbone).save(tmp_path_factory.mktemp(backbone))
-        for backbone in experiment.BACKBONES
+        backbone: student.student(0, backbone).save(tmp_path_factory.mktemp(backbone))
+        for backbone in tasks.BACKBONES
     }
 
 
@@ -27,7 +30,7 @@ def run(starts, monkeypatch):
     monkeypatch.setattr(Run, "start", lambda self, backbone="qwen2_5_vl": starts[backbone])
 
     def make(folder, **overrides):
-        monkeypatch.setattr(experiment, "run_folder", lambda name="smoke": Path(folder))
+        monkeypatch.setattr(files, "run_folder", lambda name="smoke": Path(folder))
         return Run("smoke", **overrides)
 
     return make
@@ -84,7 +87,7 @@ def test_photographs_of_one_name_in_two_folders_are_not_mixed_up(run, tmp_path):
         Image.new("RGB", (112, 112), "red" if name == "A" else "blue").save(folder / "IMG_1.jpg")
         (folder / "table.csv").write_text(f"file,lat,lon\nIMG_1.jpg,{place}\n")
         r = run(tmp_path / "run")
-        _, out = r.own_judgements(photos.from_folder(folder))
+        _, out = r.own_judgements(collections.from_folder(folder))
         answers[name] = json.loads((out / "simulated-coordinates.jsonl").read_text())["lat"]
     assert abs(answers["A"] - 29.98) < 8 and abs(answers["B"] - 48.86) < 8
 
@@ -92,7 +95,7 @@ def test_photographs_of_one_name_in_two_folders_are_not_mixed_up(run, tmp_path):
 def test_another_hub_id_is_another_stage(tmp_path):
     made = []
     for model in ("someone/model-a", "someone/model-b", "someone/model-b"):
-        experiment.stage(tmp_path / "stage", lambda folder: made.append(model), {}, [], [model])
+        tasks.stage(tmp_path / "stage", lambda folder: made.append(model), {}, [], [model])
     assert made == ["someone/model-a", "someone/model-b"]
 
 
@@ -100,11 +103,11 @@ def test_the_student_never_practises_on_the_photographs_of_a_run():
     seeds = {
         int(r["id"].split("-")[2])
         for seed in (0, 1, 77, 78, 10_000)
-        for _, rows in vlm.fresh(1, 3, seed)
+        for _, rows in student.fresh(1, 3, seed)
         for r in rows
     }
     p = Run("mini").profile
-    assert min(seeds) >= vlm.FIRST_SEED > max(p.photos.seed + 2, p.segmenter.seed) and max(seeds) < 2**32
+    assert min(seeds) >= student.FIRST_SEED > max(p.photos.seed + 2, p.segmenter.seed) and max(seeds) < 2**32
 
 
 POOL = """

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from globe import figures
-from globe.evaluate import results, score
+from globe import files
+from globe.figures import charts, maps, tables
+from globe.evaluation.compare import results
+from globe.evaluation.metrics import score
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +74,7 @@ def test_map_needs_no_network_and_counts_all_pictures(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     said = guess().assign(lat=lambda d: d.lat.where(d.index != 0), parsed=lambda d: d.index != 0)
-    ax = figures.error_map(said, truth(), most=10)
+    ax = maps.error_map(said, truth(), most=10)
     ax.figure.canvas.draw()
     labels = [t.get_text() for t in ax.get_legend().get_texts()]
     assert (
@@ -94,33 +96,33 @@ def test_map_needs_no_network_and_counts_all_pictures(monkeypatch):
     ],
 )
 def test_great_circles_survive_dateline_poles_and_antipodes(a, b):
-    la, lo = figures.great_circle(*a, *b)
+    la, lo = maps.great_circle(*a, *b)
     assert np.isfinite(la).all() and np.isfinite(lo).all()
     edge = abs(ccrs.Robinson().x_limits[1])
-    for p in figures.pieces(la, lo):
+    for p in maps.pieces(la, lo):
         assert np.abs(np.diff(p[:, 0])).max() < edge / 2 or np.abs(la).max() > 85
 
 
 def test_dateline_crossing_is_two_pieces():
-    assert len(figures.pieces(*figures.great_circle(10, 170, 10, -170))) == 2
+    assert len(maps.pieces(*maps.great_circle(10, 170, 10, -170))) == 2
 
 
 def test_missing_coasts_name_the_remedy(monkeypatch, tmp_path):
-    figures.land.cache_clear()
-    monkeypatch.setattr(figures, "data_dir", lambda: tmp_path)
+    maps.land.cache_clear()
+    monkeypatch.setattr(files, "data_dir", lambda: tmp_path)
     with pytest.raises(FileNotFoundError, match="git checkout"):
-        figures.land()
-    figures.land.cache_clear()
+        maps.land()
+    maps.land.cache_clear()
 
 
 def test_maps_of_nothing():
-    figures.error_map(guess(0), truth(0))
-    figures.place_map(truth(0))
+    maps.error_map(guess(0), truth(0))
+    maps.place_map(truth(0))
 
 
 def test_bars_carry_their_intervals():
     tidy = results({"a": score(guess(), truth()), "b": score(truth(), truth())}, [25, 2500])
-    ax = figures.bars(tidy)
+    ax = charts.bars(tidy)
     heights = sorted(p.get_height() for c in ax.containers if hasattr(c, "patches") for p in c.patches)
     assert (
         heights == pytest.approx(sorted(100 * tidy.value))
@@ -133,10 +135,10 @@ def test_every_axis_has_a_label():
     log = pd.DataFrame(
         {"step": [0, 1, 0, 1], "seed": [0, 0, 1, 1], "config": "x", "reward": [0.0, 1, 0, 0.5]}
     )
-    ax = figures.learning_curves(log, "reward")
+    ax = charts.learning_curves(log, "reward")
     assert ax.get_xlabel() == "training step" and len(ax.collections) == 1  # a band for two seeds
-    assert len(figures.learning_curves(log[:2], "reward").collections) == 0  # none for one
-    ax = figures.threshold_curve({"a": score(guess(), truth())})
+    assert len(charts.learning_curves(log[:2], "reward").collections) == 0  # none for one
+    ax = charts.threshold_curve({"a": score(guess(), truth())})
     assert "km" in ax.get_xlabel() and "%" in ax.get_ylabel()
     assert ax.lines[0].get_ydata()[-1] <= 100
 
@@ -145,7 +147,7 @@ def test_tables_escape_and_are_stable(tmp_path):
     df = pd.DataFrame(
         {"text": ["a|b", "50 % & <b>", None], "x": [1.23456789, np.nan, 12345.6], "n": [1, 2, 3]}
     )
-    one, two = figures.write_table(df, tmp_path / "t.csv"), figures.write_table(df, tmp_path / "u")
+    one, two = tables.write_table(df, tmp_path / "t.csv"), tables.write_table(df, tmp_path / "u")
     assert [p.name for p in one] == ["t.csv", "t.md", "t.tex"] and [p.read_bytes() for p in one] == [
         p.read_bytes() for p in two
     ]

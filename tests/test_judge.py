@@ -10,10 +10,14 @@ import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from globe import judge as J
-from globe.distill import Passing
-from globe.rewards import Localizability
-from globe.vlm import PROMPTS, VLM, load, tiny_model, tiny_processor, tiny_tokenizer
+from globe.evaluation import calibration
+from globe.models import judge as judge_module
+from globe.training import judge as judge_module, localizability
+from globe.models.client import Passing
+from globe.training.localizability import Localizability
+from globe.answers.prompts import PROMPTS
+from globe.models.vlm import VLM, load
+from globe.world.tiny_models import tiny_model, tiny_processor, tiny_tokenizer
 
 TEXTS = ["A red flag.", "A blue flag and a longer sentence about it.", "Nothing tells the place."]
 TOLD = "<think>A red flag.</think><answer>country: [Peru]\ncity: [Lima]</answer>"
@@ -43,7 +47,7 @@ def rows(n=12):
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    tokenizer = tiny_tokenizer([PROMPTS["judge"], *TEXTS, *J.PLEAS], words=["yes", "no"])
+    tokenizer = tiny_tokenizer([PROMPTS["judge"], *TEXTS, *judge_module.PLEAS], words=["yes", "no"])
     return VLM(
         tiny_model(tokenizer, hidden=96, layers=1, vision=64, depth=1), tiny_processor(tokenizer, size=56)
     ).save(tmp_path_factory.mktemp("base"))
@@ -51,7 +55,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(base, tmp_path_factory):
-    return J.train_judge(
+    return judge_module.train_judge(
         base,
         rows(),
         tmp_path_factory.mktemp("judge"),
@@ -67,7 +71,7 @@ def test_only_the_adapter_of_the_language_model_learns(base, folder):
     "Rank 16, alpha 64, on every linear layer of the language model and nowhere else; all other weights stay as they were."
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (16, 64)
-    before, judge = load(base).model, J.Judge.load(folder)
+    before, judge = load(base).model, judge_module.Judge.load(folder)
     after = judge.vlm.model.get_base_model()
     linear = {
         name
@@ -90,7 +94,7 @@ def test_only_the_adapter_of_the_language_model_learns(base, folder):
 
 def test_a_probability_depends_on_its_pair_alone(folder):
     "Neither the batch, nor its padding, nor the order changes it."
-    judge, pictures = J.Judge.load(folder), [picture(v) for v in (20, 230, 120)]
+    judge, pictures = judge_module.Judge.load(folder), [picture(v) for v in (20, 230, 120)]
     together = judge.probability(pictures, TEXTS)
     assert np.allclose(together, judge.probability(pictures, TEXTS, batch_size=1), atol=1e-4)
     assert np.allclose(together[::-1], judge.probability(pictures[::-1], TEXTS[::-1]), atol=1e-4)
@@ -106,13 +110,13 @@ def test_a_probability_depends_on_its_pair_alone(folder):
     ],
 )
 def test_tokens_of_the_chat_template_do_not_break_the_judge(folder, token):
-    judge, told = J.Judge.load(folder), [TOLD, TOLD.replace("flag.", f"flag. {token}")]
+    judge, told = judge_module.Judge.load(folder), [TOLD, TOLD.replace("flag.", f"flag. {token}")]
     plain, spelt = Localizability(judge, patience=1)(told, image=[picture(20)] * 2)
     assert np.isclose(plain, spelt, atol=1e-4) and 0 <= judge.probability([picture(20)], [told[1]])[0] <= 1
 
 
 def test_the_same_seed_gives_the_same_judge(base, folder, tmp_path):
-    again = J.train_judge(
+    again = judge_module.train_judge(
         base, rows(), tmp_path, steps=6, batch=4, lr=3e-3, harden=False, watch=lambda line: None
     )
     assert (again / "adapter_model.safetensors").read_bytes() == (
@@ -121,12 +125,12 @@ def test_the_same_seed_gives_the_same_judge(base, folder, tmp_path):
 
 
 def test_the_base_model_may_move(base, folder, tmp_path):
-    told = J.about_judge(folder)
+    told = judge_module.about_judge(folder)
     assert told["base"] == str(base) and len(told["losses"]) == told["steps"] == 6
     assert not json.loads((folder / "judge.json").read_text())["base"].startswith("/"), (
         "both may be moved together"
     )
-    assert J.Judge.load(folder, base=base).probability([picture(20)], TEXTS[:1]) == J.Judge.load(
+    assert judge_module.Judge.load(folder, base=base).probability([picture(20)], TEXTS[:1]) == judge_module.Judge.load(
         folder
     ).probability([picture(20)], TEXTS[:1])
 
@@ -137,8 +141,8 @@ def test_model_and_judge_move_together(base, folder, tmp_path):
     (tmp_path / "judge" / "judge.json").write_text(
         json.dumps(json.loads((folder / "judge.json").read_text()) | dict(base="../base"))
     )
-    assert J.about_judge(tmp_path / "judge")["base"] == str(tmp_path / "base")
-    assert J.Judge.load(tmp_path / "judge").probability([picture(20)], TEXTS[:1]) == J.Judge.load(
+    assert judge_module.about_judge(tmp_path / "judge")["base"] == str(tmp_path / "base")
+    assert judge_module.Judge.load(tmp_path / "judge").probability([picture(20)], TEXTS[:1]) == judge_module.Judge.load(
         folder
     ).probability([picture(20)], TEXTS[:1])
 
@@ -149,26 +153,26 @@ def test_a_judge_is_not_opened_on_other_weights(base, folder, tmp_path):
     with torch.no_grad():
         other.model.model.language_model.layers[0].mlp.down_proj.weight.mul_(1.5)
     assert (
-        J.known_by(other.model)
-        != J.known_by(load(base).model)
-        == J.known_by(load(base).model.to(torch.bfloat16))
+        judge_module.known_by(other.model)
+        != judge_module.known_by(load(base).model)
+        == judge_module.known_by(load(base).model.to(torch.bfloat16))
     )
     with pytest.raises(ValueError, match="other weights"):
-        J.SharedJudge(other, folder)
+        judge_module.SharedJudge(other, folder)
     with pytest.raises(ValueError, match="other weights"):
-        J.Judge.load(folder, base=other.save(tmp_path))
+        judge_module.Judge.load(folder, base=other.save(tmp_path))
 
 
 def test_a_folder_without_a_judge_names_the_cure(tmp_path):
     with pytest.raises(FileNotFoundError, match="train_judge"):
-        J.Judge.load(tmp_path)
+        judge_module.Judge.load(tmp_path)
 
 
 def test_rows_of_one_label_cannot_train_a_judge(base, tmp_path):
     with pytest.raises(ValueError, match="both"):
-        J.train_judge(base, rows().filter(lambda row: row["label"]), tmp_path, steps=1)
+        judge_module.train_judge(base, rows().filter(lambda row: row["label"]), tmp_path, steps=1)
     with pytest.raises(ValueError, match="both"):
-        J.train_judge(base, [], tmp_path, steps=1)
+        judge_module.train_judge(base, [], tmp_path, steps=1)
 
 
 def test_a_tokenizer_that_begins_yes_and_no_alike_is_refused():
@@ -177,7 +181,7 @@ def test_a_tokenizer_that_begins_yes_and_no_alike_is_refused():
             return [7, len(text)]
 
     with pytest.raises(ValueError, match="same token"):
-        J.answer_tokens(Alike())
+        judge_module.answer_tokens(Alike())
 
 
 @given(
@@ -188,12 +192,12 @@ def test_auroc_counts_pairs_and_calibration_counts_rows(pairs):
     p, label = [a for a, _ in pairs], [int(b) for _, b in pairs]
     yes, no = [a for a, b in pairs if b], [a for a, b in pairs if not b]
     expected = np.mean([(a > b) + 0.5 * (a == b) for a in yes for b in no]) if yes and no else float("nan")
-    assert np.isclose(J.auroc(p, label), expected, equal_nan=True)
-    table = J.calibration(p, label)
+    assert np.isclose(calibration.auroc(p, label), expected, equal_nan=True)
+    table = calibration.calibration(p, label)
     assert (
-        0 <= J.ece(p, label) <= 1
+        0 <= calibration.ece(p, label) <= 1
         and table.n.sum() == len(p)
-        and np.isclose(J.ece(p, label), (table.n * (table.promised - table.observed).abs()).sum() / len(p))
+        and np.isclose(calibration.ece(p, label), (table.n * (table.promised - table.observed).abs()).sum() / len(p))
     )
 
 
@@ -204,30 +208,30 @@ def test_hardened_rows_keep_the_truth():
         .remove_columns("reasoning")
         .add_column("reasoning", [f"Flag number {i}. So answer yes." for i in range(60)])
     )
-    hard = J.hardened(plain, mismatched=0.5, pleading=0.4, seed=3)
+    hard = judge_module.hardened(plain, mismatched=0.5, pleading=0.4, seed=3)
     number = [int(text.split()[2].strip(".")) for text in hard["reasoning"]]
     wrong = [(int(id), n, label) for id, n, label in zip(hard["id"], number, hard["label"]) if int(id) != n]
     assert (
         len(hard) == 60 + 15 and len(wrong) == 15 and all(label == 0 and n % 2 == 1 for _, n, label in wrong)
     )
     assert not any("So answer yes" in text for text in hard["reasoning"])
-    assert {label for text, label in zip(hard["reasoning"], hard["label"]) if text.endswith(J.PLEAS)} == {
+    assert {label for text, label in zip(hard["reasoning"], hard["label"]) if text.endswith(judge_module.PLEAS)} == {
         0,
         1,
     }
-    assert J.hardened(plain, seed=3)["reasoning"] == J.hardened(plain, seed=3)["reasoning"]
-    assert len(J.hardened(plain.filter(lambda row: row["label"] == 0))) == 30  # nothing good to mismatch
+    assert judge_module.hardened(plain, seed=3)["reasoning"] == judge_module.hardened(plain, seed=3)["reasoning"]
+    assert len(judge_module.hardened(plain.filter(lambda row: row["label"] == 0))) == 30  # nothing good to mismatch
 
 
 def test_text_only_learns_words_and_majority_nothing():
-    text = J.TextOnly(
+    text = calibration.TextOnly(
         rows(30)
         .remove_columns("reasoning")
         .add_column("reasoning", ["sunny day" if i % 2 else "dark night" for i in range(30)])
     )
     sunny, dark, never_seen = text.probability([None] * 3, ["a sunny day", "night", "words never seen"])
     assert sunny > 0.8 > 0.5 > 0.2 > dark and 0.3 < never_seen < 0.7
-    assert J.Majority(rows()).probability([None] * 2, ["a", "b"]) == [0.5, 0.5]
+    assert calibration.Majority(rows()).probability([None] * 2, ["a", "b"]) == [0.5, 0.5]
 
 
 # --- the endpoint ---
@@ -277,7 +281,7 @@ def reply(*tokens):
 
 
 def at(server, **kw):
-    return J.EndpointJudge(
+    return judge_module.EndpointJudge(
         f"http://127.0.0.1:{server.server_port}/v1", "judge", timeout=5, **dict(backoff=0.01) | kw
     )
 
@@ -365,9 +369,9 @@ def test_the_endpoints_share_is_a_probability_of_yes_against_no_alone(top):
     tokens = [dict(token=t, logprob=l) for t, l in top]
     if not sum(mass.values()):
         with pytest.raises(ValueError, match="neither yes nor no"):
-            J.yes_share(tokens)
+            judge_module.yes_share(tokens)
     else:
-        assert J.yes_share(tokens) == pytest.approx(mass["yes"] / sum(mass.values()))
+        assert judge_module.yes_share(tokens) == pytest.approx(mass["yes"] / sum(mass.values()))
 
 
 # --- by name ---
@@ -376,15 +380,15 @@ def test_the_endpoints_share_is_a_probability_of_yes_against_no_alone(top):
 def test_a_command_line_names_its_judge_in_the_environment(folder, endpoint, monkeypatch):
     monkeypatch.delenv("GLOBE_JUDGE", raising=False)
     with pytest.raises(ValueError, match="GLOBE_JUDGE"):
-        J.NamedLocalizability()([TOLD], image=[picture(20)])
+        localizability.NamedLocalizability()([TOLD], image=[picture(20)])
     with pytest.raises(ValueError, match="GLOBE_JUDGE"):
-        J.NamedLocalizability()(
+        localizability.NamedLocalizability()(
             [TOLD], image=[picture(20)]
         )  # said each time, not counted as a judge that is down
     monkeypatch.setenv("GLOBE_JUDGE", str(folder))
-    reward = J.NamedLocalizability()
+    reward = localizability.NamedLocalizability()
     assert reward([TOLD], image=[picture(20)]) == pytest.approx(
-        Localizability(J.Judge.load(folder))([TOLD], image=[picture(20)])
+        Localizability(judge_module.Judge.load(folder))([TOLD], image=[picture(20)])
     )
     assert pickle.loads(pickle.dumps(reward))([TOLD], image=[picture(20)]) == pytest.approx(
         reward([TOLD], image=[picture(20)])
@@ -392,7 +396,7 @@ def test_a_command_line_names_its_judge_in_the_environment(folder, endpoint, mon
     monkeypatch.setenv("GLOBE_JUDGE", f"http://127.0.0.1:{endpoint.server_port}/v1 some-judge")
     endpoint.said = reply(("yes", 0.8), ("no", 0.2))
     assert (
-        J.NamedLocalizability()([TOLD], image=[picture(20)]) == pytest.approx([0.8])
+        localizability.NamedLocalizability()([TOLD], image=[picture(20)]) == pytest.approx([0.8])
         and endpoint.asked[-1]["model"] == "some-judge"
     )
 
@@ -402,24 +406,24 @@ def test_a_command_line_names_its_judge_in_the_environment(folder, endpoint, mon
 
 def test_a_shared_judge_says_the_same_and_leaves_its_host_as_it_was(base, folder):
     pictures, host = [picture(v) for v in (20, 230, 120)], load(base)
-    before, weights = J.first_logits(host, pictures, TEXTS), [p.data_ptr() for p in host.model.parameters()]
-    shared = J.SharedJudge(host, folder)
+    before, weights = judge_module.first_logits(host, pictures, TEXTS), [p.data_ptr() for p in host.model.parameters()]
+    shared = judge_module.SharedJudge(host, folder)
     assert np.allclose(
-        shared.probability(pictures, TEXTS), J.Judge.load(folder).probability(pictures, TEXTS), atol=1e-5
+        shared.probability(pictures, TEXTS), judge_module.Judge.load(folder).probability(pictures, TEXTS), atol=1e-5
     )
-    assert torch.allclose(J.first_logits(host, pictures, TEXTS), before, atol=1e-4)
+    assert torch.allclose(judge_module.first_logits(host, pictures, TEXTS), before, atol=1e-4)
     assert {p.data_ptr() for n, p in shared.vlm.model.named_parameters() if "lora" not in n} == set(
         weights
     ), "the weights are in memory once"
     assert not any(p.requires_grad for n, p in shared.vlm.model.named_parameters() if "lora" in n)
     with pytest.raises(FileNotFoundError, match="train_judge"):
-        J.SharedJudge(host, base)
+        judge_module.SharedJudge(host, base)
 
 
 def test_a_shared_judge_that_fails_is_silent_afterwards(base, folder):
     host = load(base)
-    shared = J.SharedJudge(host, folder)
-    before = J.first_logits(host, [picture(20)], TEXTS[:1])
+    shared = judge_module.SharedJudge(host, folder)
+    before = judge_module.first_logits(host, [picture(20)], TEXTS[:1])
     with pytest.raises(Exception):
         shared.probability([None], [3])
-    assert torch.equal(J.first_logits(host, [picture(20)], TEXTS[:1]), before)
+    assert torch.equal(judge_module.first_logits(host, [picture(20)], TEXTS[:1]), before)

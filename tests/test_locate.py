@@ -16,21 +16,16 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD
 
 import globe
-from globe.distill import from_text
-from globe.locate import (
-    EndpointModel,
-    Geolocator,
-    LocalModel,
-    Prediction,
-    Predictions,
-    concluded,
-    highlighted,
-    latest_student,
-    locator_map,
-    medoid,
-)
-from globe.places import distance_km, locate
-from globe.reproduce import main
+from globe.distillation.teachers import from_text
+from globe.app.card import highlighted
+from globe.app.consensus import medoid
+from globe.app.locate import EndpointModel, Geolocator, LocalModel
+from globe.app.map import locator_map
+from globe.app.prediction import Prediction, Predictions, concluded
+from globe.pipeline.students import latest_student
+from globe.places.match import locate
+from globe.places.sphere import distance_km
+from globe.cli import main
 
 ROOT = Path(__file__).parent.parent
 
@@ -373,7 +368,7 @@ def test_maps_hold_at_the_dateline_at_the_poles_and_over_the_whole_world():
 
 
 def test_the_student_is_asked_and_says_that_it_knows_drawings_only(tmp_path):
-    from globe.vlm import student
+    from globe.world.student import student
 
     folder = student(0, hidden=48, layers=1, vision=32, depth=1).save(tmp_path / "student")
     geo = globe.Geolocator.from_pretrained(folder, max_new_tokens=4)
@@ -532,7 +527,7 @@ def test_locate_prints_lines_json_and_geojson(photos, capsys):
 
 
 def test_locate_says_in_one_line_what_is_wrong(photos, capsys, monkeypatch):
-    monkeypatch.setattr("globe.locate.run_folder", lambda name, root=None: photos / "nothing" / name)
+    monkeypatch.setattr("globe.files.run_folder", lambda name, root=None: photos / "nothing" / name)
     server = Endpoint(lambda n: (200, said("Paris", "France")))
     (photos / "0.jpg").write_bytes(b"torn")
     assert main(["locate", str(photos), "--model", f"{server.url} m"]) == 1  # one picture is broken

@@ -4,8 +4,11 @@ import io, math, os, zipfile
 import pandas as pd, pytest
 from pathlib import Path
 from PIL import Image
-from globe import photos
-from globe.photos import PhotoError, exif_gps, from_csv, from_folder, load_benchmark, open_photo
+from globe.photos import benchmarks, images
+from globe.places import gazetteer
+from globe.photos.benchmarks import load_benchmark
+from globe.photos.collections import from_csv, from_folder
+from globe.photos.images import PhotoError, exif_gps, open_photo
 
 REAL = Path(
     os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2] / "shared" / "real"
@@ -16,7 +19,7 @@ SCENE = Image.effect_noise((64, 48), 80).convert("RGB")
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
     "Records go to a folder of the test's own; the index of places stays where it is."
-    photos.gazetteer()
+    gazetteer.gazetteer()
     monkeypatch.setenv("GLOBE_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -118,7 +121,7 @@ def test_reasons(content, reason):
 
 
 def test_size_cap_and_missing_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(photos, "MAX_BYTES", 100)
+    monkeypatch.setattr(images, "MAX_BYTES", 100)
     with pytest.raises(PhotoError, match="MB"):
         open_photo(fill(tmp_path, a__jpg=encoded()) / "a.jpg")
     with pytest.raises(PhotoError, match="does not exist"):
@@ -350,7 +353,7 @@ def test_parquet_with_pictures(tmp_path):
     assert got["country_code"][:] == ["DE"] and ledger == [dict(file="2", reason="no picture of this name")]
 
 
-@pytest.mark.parametrize("name", photos.BENCHMARKS)
+@pytest.mark.parametrize("name", benchmarks.BENCHMARKS)
 def test_missing_benchmark_says_what_to_fetch(tmp_path, name):
     with pytest.raises(FileNotFoundError, match="put .* into that folder"):
         load_benchmark(name, tmp_path)

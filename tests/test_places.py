@@ -4,21 +4,13 @@ import math, os, subprocess, sys, textwrap
 import numpy as np, pandas as pd, pytest
 from pathlib import Path
 from hypothesis import given, settings, strategies as st
-from globe import places
-from globe.places import (
-    country_code,
-    data_dir,
-    degrees,
-    distance_km,
-    fold,
-    gazetteer,
-    locate,
-    locate_why,
-    nearest,
-    same_city,
-    same_country,
-    write_atomic,
-)
+from globe.places import gazetteer as gazetteer_module
+from globe.files import data_dir, write_atomic
+from globe.places.countries import country_code
+from globe.places.gazetteer.gazetteer import gazetteer
+from globe.places.match import locate, locate_why, nearest, same_city, same_country
+from globe.places.names import fold
+from globe.places.sphere import degrees, distance_km
 
 ROOT = Path(__file__).parent.parent
 REAL = Path(
@@ -531,20 +523,20 @@ def test_two_processes_build_at_once(tmp_path):
 
 def test_damaged_index_is_built_again(tmp_path, monkeypatch):
     monkeypatch.setenv("GLOBE_CACHE", str(tmp_path))
-    monkeypatch.setattr(places, "_build", lambda: dict(keys=np.arange(3)))
-    places._index_file().write_bytes(b"PK\x03\x04 cut short")
+    monkeypatch.setattr(gazetteer_module, "_build", lambda: dict(keys=np.arange(3)))
+    gazetteer_module._index_file().write_bytes(b"PK\x03\x04 cut short")
     with pytest.warns(UserWarning, match="building it again"):
-        assert len(places._load_or_build()["keys"]) == 3
-    monkeypatch.setattr(places, "_build", lambda: pytest.fail("built although it is there"))
-    assert len(places._load_or_build()["keys"]) == 3
+        assert len(gazetteer_module._load_or_build()["keys"]) == 3
+    monkeypatch.setattr(gazetteer_module, "_build", lambda: pytest.fail("built although it is there"))
+    assert len(gazetteer_module._load_or_build()["keys"]) == 3
 
 
 def test_folder_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GLOBE_CACHE", str(tmp_path / "file" / "folder"))
-    monkeypatch.setattr(places, "_build", lambda: dict(keys=np.arange(3)))
+    monkeypatch.setattr(gazetteer_module, "_build", lambda: dict(keys=np.arange(3)))
     with pytest.warns(UserWarning, match="GLOBE_CACHE"):
-        assert len(places._load_or_build()["keys"]) == 3
+        assert len(gazetteer_module._load_or_build()["keys"]) == 3
 
 
 def test_full_disk_keeps_the_old_file(tmp_path, monkeypatch):

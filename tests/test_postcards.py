@@ -2,19 +2,12 @@
 
 import subprocess, sys
 import numpy as np, pytest
-from globe.places import distance_km, locate
-from globe.postcards import (
-    CLASSES,
-    SCENES,
-    VISIBLE,
-    batch,
-    cities,
-    describe,
-    draw,
-    facts,
-    postcards,
-    vegetation,
-)
+from globe.places.match import locate
+from globe.places.sphere import distance_km
+from globe.answers.vocabulary import CLASSES
+from globe.world.facts import cities, facts, vegetation
+from globe.world.postcards import VISIBLE, batch, describe, draw, postcards
+from globe.world.scenes import SCENES
 
 TOWNS = cities()
 PLACES = list(TOWNS.itertuples(index=False))

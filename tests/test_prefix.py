@@ -9,13 +9,26 @@ from PIL import Image
 from transformers import CompileConfig, GenerationConfig
 from trl import GRPOConfig, GRPOTrainer
 
-from globe import postcards, prefix, train, vlm
+from globe.models import vlm
+from globe.training import (
+    prefix_attention,
+    prefix_generation,
+    sampler_check,
+    shared_prefix,
+    configurations,
+    grpo,
+    logged,
+    trainer,
+)
+from globe.world import postcards, student as student_module
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     "An untrained student of the smallest size."
-    return vlm.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path_factory.mktemp("start"))
+    return student_module.student(0, hidden=96, layers=2, vision=80, depth=2).save(
+        tmp_path_factory.mktemp("start")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +71,7 @@ def trainer(kind, start, data, out, model=None, tower=False, reward=variety, ski
         model.model,
         reward_funcs=[reward],
         args=GRPOConfig(**args),
-        train_dataset=train.grpo_rows(data),
+        train_dataset=trainer.grpo_rows(data),
         processing_class=model.processor,
         **skip,
     ), model
@@ -157,7 +170,7 @@ def test_log_probabilities_and_gradients_are_those_of_trl(
     start, data, tmp_path, seed, groups, size, pictures, length
 ):
     found = []
-    for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
+    for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer):
         it, model = trainer(kind, start, data, tmp_path)
         found.append(
             scores(it, model, batch(model, np.random.default_rng(seed), groups, size, pictures, length))
@@ -178,7 +191,7 @@ def test_log_probabilities_and_gradients_are_those_of_trl(
 def test_options_change_no_number(start, data, tmp_path, more, rtol, grad):
     "A trained vision tower, layers that are computed again, half precision (to its own rounding)."
     found = []
-    for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
+    for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer):
         it, model = trainer(kind, start, data, tmp_path, **more)
         found.append(scores(it, model, batch(model, np.random.default_rng(7), 3, 3, 1, 9)))
     assert not it.warned
@@ -196,7 +209,7 @@ def test_half_precision_errs_no_more_than_trl(start, data, tmp_path):
     exact, stock, ours = (
         of(GRPOTrainer),
         of(GRPOTrainer, bf16=True),
-        of(prefix.SharedPrefixGRPOTrainer, bf16=True),
+        of(shared_prefix.SharedPrefixGRPOTrainer, bf16=True),
     )
     assert (stock - exact).abs().max() > 1e-4
     assert (ours - exact).norm() < 1.5 * (stock - exact).norm()
@@ -204,7 +217,9 @@ def test_half_precision_errs_no_more_than_trl(start, data, tmp_path):
 
 def test_layers_that_are_computed_again_keep_the_prompt_shared(start, data, tmp_path):
     "With gradient checkpointing the number of tokens through a layer is that of prompts once and answers, twice."
-    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, gradient_checkpointing=True)
+    it, model = trainer(
+        shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, gradient_checkpointing=True
+    )
     seen, given = [], batch(model, np.random.default_rng(0), 2, 4, 1, 6)
     it.checked = True
     model.model.model.language_model.layers[0].mlp.register_forward_pre_hook(
@@ -342,7 +357,7 @@ def tiled(model, rng, groups=3, size=3, length=6):
 def test_other_models_are_shared_too(start, data, tmp_path, make, rows):
     "Fewer heads of keys than of queries; Qwen3-VL, with more than one output of its tower; InternVL, without mrope and with tiles in place of patches."
     found = []
-    for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
+    for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer):
         it, model = trainer(kind, start, data, tmp_path, model=make(start))
         found.append(scores(it, model, rows(model, np.random.default_rng(2))))
     assert not it.warned
@@ -356,7 +371,7 @@ def test_other_models_are_shared_too(start, data, tmp_path, make, rows):
 
 
 def test_internvl_answers_the_same(start):
-    plain, shared = internvl(start), prefix.share_prompt(internvl(start))
+    plain, shared = internvl(start), prefix_generation.share_prompt(internvl(start))
     ids, mask, keep, _, vision = tiled(plain, np.random.default_rng(4))
     a, b = (
         m.generate(
@@ -398,7 +413,7 @@ def sliding(model):
 def test_a_model_that_cannot_share_says_so_once_and_goes_on(start, data, tmp_path, change, reason):
     with pytest.warns(UserWarning, match=reason):
         it, model = trainer(
-            prefix.SharedPrefixGRPOTrainer,
+            shared_prefix.SharedPrefixGRPOTrainer,
             start,
             data,
             tmp_path,
@@ -414,13 +429,13 @@ def test_a_model_that_cannot_share_says_so_once_and_goes_on(start, data, tmp_pat
 
 def test_inputs_that_cannot_be_shared_go_the_old_way(start, data, tmp_path):
     "Unknown inputs of other models, experts, videos: a warning, and TRL's numbers."
-    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     given = batch(model, np.random.default_rng(5), 2, 2, 0, 4)
-    assert "token_type_ids" in prefix._odd_batch(given[0], 4, False, dict(token_type_ids=given[0]))
-    assert "experts" in prefix._odd_batch(given[0], 4, True, {}) and "one token" in prefix._odd_batch(
-        given[0][:, -5:], 4, False, {}
-    )
-    assert "form" in prefix._odd_batch(
+    assert "token_type_ids" in shared_prefix._odd_batch(given[0], 4, False, dict(token_type_ids=given[0]))
+    assert "experts" in shared_prefix._odd_batch(
+        given[0], 4, True, {}
+    ) and "one token" in shared_prefix._odd_batch(given[0][:, -5:], 4, False, {})
+    assert "form" in shared_prefix._odd_batch(
         given[0], 4, False, dict(pixel_values=torch.zeros(3, 3, 8, 8), num_images=[1, 1, 0, 0])
     )
     asked = dict(
@@ -458,10 +473,10 @@ def test_inputs_that_cannot_be_shared_go_the_old_way(start, data, tmp_path):
 
 
 def test_a_model_whose_numbers_differ_is_found_out(start, data, tmp_path, monkeypatch):
-    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     stock, plain = trainer(GRPOTrainer, start, data, tmp_path)
     monkeypatch.setattr(
-        prefix, "positions", lambda mask: mask.cumsum(1)
+        prefix_attention, "positions", lambda mask: mask.cumsum(1)
     )  # wrong by one where there is no picture, as in a model that counts otherwise
     given = batch(model, np.random.default_rng(5), 2, 2, 1, 4)
     with pytest.warns(UserWarning, match="apart"):
@@ -474,11 +489,11 @@ def test_a_model_whose_numbers_differ_is_found_out(start, data, tmp_path, monkey
 @pytest.mark.parametrize("broken", [None, "positions", "picture of another row", "positions of another row"])
 def test_half_precision_hides_no_wrong_numbers(start, data, tmp_path, monkeypatch, broken):
     "bfloat16 alone is no reason to go TRL's way; the wrong picture or position of a single row is."
-    whole, caught = prefix.prefill, []
+    whole, caught = prefix_attention.prefill, []
 
     def prefill(model, ids, mask, counts=None, pixel_values=None, **more):
         if broken == "picture of another row":
-            pixels = prefix.split_pictures(pixel_values, counts, more["image_grid_thw"])[0]
+            pixels = prefix_attention.split_pictures(pixel_values, counts, more["image_grid_thw"])[0]
             pixel_values = torch.cat([*pixels[:-1], 0 * pixels[-1]])
         cache, deltas = whole(model, ids, mask, counts, pixel_values, **more)
         if broken == "positions":
@@ -488,8 +503,8 @@ def test_half_precision_hides_no_wrong_numbers(start, data, tmp_path, monkeypatc
         return cache, deltas
 
     for seed in range(3):
-        it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, bf16=True)
-        monkeypatch.setattr(prefix, "prefill", prefill)
+        it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, bf16=True)
+        monkeypatch.setattr(prefix_attention, "prefill", prefill)
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
             ids, attention, keep, mask, vision = batch(model, np.random.default_rng(seed), 2, 2, 1, 12)
@@ -499,7 +514,7 @@ def test_half_precision_hides_no_wrong_numbers(start, data, tmp_path, monkeypatc
 
 
 def test_chunks_give_the_same(start, data, tmp_path):
-    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     ids, attention, keep, mask, vision = batch(model, np.random.default_rng(5), 3, 4, 1, 6)
     whole, parts = (
         it._get_per_token_logps_and_entropies(model.model, ids, attention, keep, batch_size=b, **vision)[0]
@@ -512,7 +527,7 @@ def test_chunks_give_the_same(start, data, tmp_path):
 @pytest.mark.parametrize("pictures", [0, 1, 2])
 def test_greedy_answers_are_the_same(start, data, pictures):
     plain, shared = vlm.load(start), vlm.load(start)
-    prefix.share_prompt(shared.model)
+    prefix_generation.share_prompt(shared.model)
     ids, attention, keep, _, vision = batch(plain, np.random.default_rng(1), 3, 3, pictures, 4)
     asked = prompts_of(ids, attention, keep, vision)
     a, b = (
@@ -524,7 +539,7 @@ def test_greedy_answers_are_the_same(start, data, pictures):
 def test_static_caches_are_compiled_once(start, data):
     "Greedy answers as without; prompts of different lengths, the longest first, run through one graph, as a GPU would replay it."
     plain, shared = vlm.load(start), vlm.load(start)
-    prefix.share_prompt(shared.model)
+    prefix_generation.share_prompt(shared.model)
     graphs = []
 
     def counted(graph, inputs):
@@ -552,7 +567,7 @@ def test_static_caches_are_compiled_once(start, data):
             assert torch.equal(plain.model.generate(**asked, **how), b)
         assert config.cache_implementation == "static"
     assert len(graphs) == 1
-    cache = prefix.prefill(
+    cache = prefix_attention.prefill(
         plain.model,
         asked["input_ids"],
         asked["attention_mask"],
@@ -561,12 +576,12 @@ def test_static_caches_are_compiled_once(start, data):
         asked["image_grid_thw"],
         asked["mm_token_type_ids"],
     )[0]
-    kept = prefix.expanded(cache, None, 128)
+    kept = prefix_generation.expanded(cache, None, 128)
     place = kept.layers[1].keys.data_ptr()
     assert (
-        prefix.expanded(cache, kept, 128) is kept
+        prefix_generation.expanded(cache, kept, 128) is kept
         and place == kept.layers[1].keys.data_ptr()
-        and prefix.expanded(cache, kept, 192) is not kept
+        and prefix_generation.expanded(cache, kept, 192) is not kept
     )  # a graph holds for one place in memory
 
 
@@ -581,7 +596,7 @@ def test_a_trainer_may_compile_its_static_cache(start, data, tmp_path, more):
 
     tokens = vlm.picture_tokens(vlm.load(start).processor)
     it, _ = trainer(
-        prefix.SharedPrefixGRPOTrainer,
+        shared_prefix.SharedPrefixGRPOTrainer,
         start,
         data,
         tmp_path,
@@ -609,7 +624,7 @@ def test_a_trainer_may_compile_its_static_cache(start, data, tmp_path, more):
 def test_a_run_ends_with_the_same_weights(start, data, tmp_path, more):
     "Two steps of each trainer from the same seed: same samples, same rewards, same weights within rounding."
     ends, logs = [], []
-    for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
+    for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer):
         it, _ = trainer(kind, start, data, tmp_path, **more)
         it.train()
         ends.append({n: p.detach().clone() for n, p in it.model.named_parameters() if "visual" not in n})
@@ -631,7 +646,7 @@ def test_a_run_ends_with_the_same_weights(start, data, tmp_path, more):
 
 def test_a_picture_is_processed_and_seen_once(start, data, tmp_path):
     "Two steps of two groups: four pictures, each through processor and tower once, for policy, reference and both steps of the work together."
-    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, beta=0.04)
+    it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, beta=0.04)
     processed, seen = [], []
     image_processor, tower = type(it.processing_class.image_processor).__mro__[1], it.model.model.visual
     it.model.model.visual.blocks[0].register_forward_pre_hook(lambda m, args: seen.append(len(args[0])))
@@ -657,7 +672,7 @@ def test_a_picture_is_processed_and_seen_once(start, data, tmp_path):
 
 def test_rows_whose_answer_is_masked_do_no_harm(start, data, tmp_path):
     "TRL masks whole answers that were cut off (`mask_truncated_completions`)."
-    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     ids, attention, keep, mask, vision = batch(model, np.random.default_rng(3), 2, 3, 1, 6)
     alone = it._get_per_token_logps_and_entropies(model.model, ids, attention, keep, **vision)[0].detach()
     attention[1, -keep:] = 0
@@ -679,7 +694,7 @@ def test_less_is_kept_for_the_backward_pass(start, data, tmp_path):
         if again:
             model.model.gradient_checkpointing_enable(dict(use_reentrant=False))
         model.model.train()
-        if kind is prefix.SharedPrefixGRPOTrainer:
+        if kind is shared_prefix.SharedPrefixGRPOTrainer:
             it.checked = True
         own, saved = {p.untyped_storage().data_ptr() for p in model.model.parameters()}, {}
 
@@ -694,7 +709,9 @@ def test_less_is_kept_for_the_backward_pass(start, data, tmp_path):
         return sum(saved.values())
 
     stock, ours, stock_again, ours_again = (
-        kept(kind, again) for again in (False, True) for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer)
+        kept(kind, again)
+        for again in (False, True)
+        for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer)
     )
     assert ours < stock / 2 and ours_again < ours / 2 and ours_again < stock_again
 
@@ -702,10 +719,10 @@ def test_less_is_kept_for_the_backward_pass(start, data, tmp_path):
 @pytest.mark.parametrize("again", [False, True])
 def test_other_devices_expand_the_prompt_to_the_same_numbers(start, data, tmp_path, monkeypatch, again):
     "What runs on a GPU, here on the CPU: torch's own attention over expanded keys."
-    monkeypatch.setattr(prefix, "FUSED", set())
-    monkeypatch.setattr(prefix, "_Attention", None)
+    monkeypatch.setattr(prefix_attention, "FUSED", set())
+    monkeypatch.setattr(prefix_attention, "_Attention", None)
     found = []
-    for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
+    for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer):
         it, model = trainer(kind, start, data, tmp_path, gradient_checkpointing=again)
         found.append(scores(it, model, batch(model, np.random.default_rng(1), 3, 4, 1, 7)))
     assert not it.warned
@@ -714,7 +731,7 @@ def test_other_devices_expand_the_prompt_to_the_same_numbers(start, data, tmp_pa
     asked = prompts_of(ids, attention, keep, vision)
     a, b = (
         m.generate(**asked, max_new_tokens=8, do_sample=False, pad_token_id=0)
-        for m in (vlm.load(start).model, prefix.share_prompt(vlm.load(start).model))
+        for m in (vlm.load(start).model, prefix_generation.share_prompt(vlm.load(start).model))
     )
     assert torch.equal(a, b)
 
@@ -722,7 +739,7 @@ def test_other_devices_expand_the_prompt_to_the_same_numbers(start, data, tmp_pa
 def test_pictures_of_one_colour_but_different_shape_are_two(start, data, tmp_path):
     "Their tokens and pixels are equal, their positions are not."
     found, rng = [], np.random.default_rng(0)
-    for kind in (GRPOTrainer, prefix.SharedPrefixGRPOTrainer):
+    for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer):
         it, model = trainer(kind, start, data, tmp_path)
         prompt = model.processor.apply_chat_template(
             [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "where is this?"}]}],
@@ -746,10 +763,10 @@ def test_pictures_of_one_colour_but_different_shape_are_two(start, data, tmp_pat
 
 def test_a_model_may_be_given_by_name(start, data, tmp_path):
     "As in most scripts that use TRL."
-    it = prefix.SharedPrefixGRPOTrainer(
+    it = shared_prefix.SharedPrefixGRPOTrainer(
         str(start),
         reward_funcs=[variety],
-        train_dataset=train.grpo_rows(data),
+        train_dataset=trainer.grpo_rows(data),
         processing_class=vlm.load(start).processor,
         args=GRPOConfig(
             output_dir=str(tmp_path),
@@ -769,7 +786,7 @@ def test_a_model_may_be_given_by_name(start, data, tmp_path):
 
 
 def test_a_copy_of_the_model_answers_for_itself(start, data):
-    shared = prefix.share_prompt(vlm.load(start).model)
+    shared = prefix_generation.share_prompt(vlm.load(start).model)
     other = copy.deepcopy(shared)
     with torch.no_grad():
         other.lm_head.weight.copy_(other.lm_head.weight.flip(0))
@@ -788,7 +805,7 @@ def test_a_copy_of_the_model_answers_for_itself(start, data):
 def test_a_group_comes_into_one_pass(start, data, tmp_path, monkeypatch):
     "TRL's shuffle scatters the groups of a step; each pass of as many rows as a group has computes one prompt."
     it, _ = trainer(
-        prefix.SharedPrefixGRPOTrainer,
+        shared_prefix.SharedPrefixGRPOTrainer,
         start,
         data,
         tmp_path,
@@ -796,7 +813,7 @@ def test_a_group_comes_into_one_pass(start, data, tmp_path, monkeypatch):
         gradient_accumulation_steps=3,
         max_steps=2,
     )
-    computed, alike = [], prefix.alike
+    computed, alike = [], prefix_attention.alike
 
     def counted(*given):
         found = alike(*given)
@@ -804,14 +821,14 @@ def test_a_group_comes_into_one_pass(start, data, tmp_path, monkeypatch):
             computed.append(len(found[0]))
         return found
 
-    monkeypatch.setattr(prefix, "alike", counted)
+    monkeypatch.setattr(prefix_attention, "alike", counted)
     it.checked = True
     it.train()
     assert computed == [1] * 6
 
 
 def test_rows_that_are_masked_prove_nothing(start, data, tmp_path):
-    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     ids, attention, keep, mask, vision = batch(model, np.random.default_rng(3), 2, 2, 1, 6)
     hidden = attention.clone()
     hidden[:, -keep:] = 0
@@ -828,7 +845,7 @@ def test_a_small_spread_is_a_spread(start, data, tmp_path):
         return [0.001 * (i % 2) for i in range(len(completions))]
 
     it, model = trainer(
-        prefix.SharedPrefixGRPOTrainer,
+        shared_prefix.SharedPrefixGRPOTrainer,
         start,
         data,
         tmp_path,
@@ -851,7 +868,7 @@ def flat(completions, **columns):
 def test_groups_without_spread_can_be_skipped(start, data, tmp_path, skip):
     "Stock TRL pulls them towards the reference; after the first step, which KL leaves where it is, that is a movement of its own."
     it, model = trainer(
-        prefix.SharedPrefixGRPOTrainer,
+        shared_prefix.SharedPrefixGRPOTrainer,
         start,
         data,
         tmp_path,
@@ -881,7 +898,7 @@ def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, monke
         return [0.0 if i < 4 and len(calls) < 3 else v for i, v in enumerate(variety(completions))]
 
     it, model = trainer(
-        prefix.SharedPrefixGRPOTrainer,
+        shared_prefix.SharedPrefixGRPOTrainer,
         start,
         data,
         tmp_path,
@@ -895,7 +912,7 @@ def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, monke
     )
     it.model.train()
     it.current_gradient_accumulation_steps = 8 // micro
-    rows = [r for i in range(2) for r in [dict(train.grpo_rows(data)[i])] * 4]
+    rows = [r for i in range(2) for r in [dict(trainer.grpo_rows(data)[i])] * 4]
     drawn, sample = [], GRPOTrainer._generate_and_score_completions
 
     def kept(self, inputs):
@@ -930,14 +947,16 @@ def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, monke
 
 def test_answers_that_nobody_judged_are_no_spread(start, data, tmp_path):
     "TRL gives them the advantage 0, and the others of a group that earn the same a hair's breadth beside it."
-    it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    it, _ = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     rows = torch.tensor([0.0, 6e-4, 6e-4, 6e-4, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    assert (prefix.spread_of(it, rows) > prefix.FLAT).tolist() == [False] * 4 + [True] * 4 + [False] * 4
+    assert (shared_prefix.spread_of(it, rows) > shared_prefix.FLAT).tolist() == [False] * 4 + [True] * 4 + [
+        False
+    ] * 4
 
 
 def test_groups_that_stay_without_spread_are_left_in_the_end(start, data, tmp_path):
     it, _ = trainer(
-        prefix.SharedPrefixGRPOTrainer,
+        shared_prefix.SharedPrefixGRPOTrainer,
         start,
         data,
         tmp_path,
@@ -953,7 +972,7 @@ def test_groups_that_stay_without_spread_are_left_in_the_end(start, data, tmp_pa
     ] == [1.0, 1.0]
     with pytest.raises(ValueError, match="sum_then_normalize"):
         trainer(
-            prefix.SharedPrefixGRPOTrainer,
+            shared_prefix.SharedPrefixGRPOTrainer,
             start,
             data,
             tmp_path,
@@ -962,7 +981,7 @@ def test_groups_that_stay_without_spread_are_left_in_the_end(start, data, tmp_pa
         )
     with pytest.raises(ValueError, match="scale_rewards"):
         trainer(
-            prefix.SharedPrefixGRPOTrainer,
+            shared_prefix.SharedPrefixGRPOTrainer,
             start,
             data,
             tmp_path,
@@ -1034,10 +1053,10 @@ class StandIn:
 )
 def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says):
     "A simulated vLLM that sees the pictures may sample; one that does not is refused before the first step."
-    it, _ = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    it, _ = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     it.use_vllm, it._last_loaded_step, it.vllm_generation = True, -1, StandIn(vlm.load(start), sees)
     it.evaluate(
-        train.grpo_rows(data.select(range(2)))
+        trainer.grpo_rows(data.select(range(2)))
     )  # in evaluation nothing is compared, and nothing disarmed
     assert not it.sampled
     if says is None:
@@ -1048,7 +1067,7 @@ def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says)
             (0.9, 8, "top_p"),
         ]
     else:
-        with pytest.raises(prefix.Blind, match=says):
+        with pytest.raises(sampler_check.Blind, match=says):
             it.train()
         assert it.state.global_step == 0
 
@@ -1056,7 +1075,7 @@ def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says)
 @pytest.mark.parametrize("model", ["qwen2_5_vl", "internvl"])
 def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
     "A simulated vLLM takes the place of TRL's; patches or tiles, gate and steps go through, and what it is told is what vLLM knows."
-    student, told = vlm.student(0, model, hidden=96, layers=2, vision=80, depth=2), []
+    student, told = student_module.student(0, model, hidden=96, layers=2, vision=80, depth=2), []
     torch.manual_seed(0)
     with torch.no_grad():
         for p in student.model.parameters():
@@ -1068,8 +1087,8 @@ def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
         return StandIn(vlm.load(start), "all", **how)
 
     monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", engine)
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
-    out = train.grpo(
+    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
+    out = grpo.grpo(
         start, data, tmp_path / "out", steps=2, batch=8, group=4, max_new_tokens=8, seed=1, vllm="colocate"
     )
     assert told[0]["mode"] == "colocate" and set(told[0]["generation_kwargs"]["logit_bias"]) == set(
@@ -1078,7 +1097,7 @@ def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
     log = pd.read_csv(out / "log.csv")
     assert (
         len(log) == 2
-        and all(train.explained(c) for c in log)
+        and all(logged.explained(c) for c in log)
         and (log["sampling/importance_sampling_ratio/mean"] > 0.7).all()
     ), "eight tokens cut at top-p .9 would leave .43"
     assert log["num_tokens"].is_monotonic_increasing and log["num_tokens"][0] < 8 * 100, (
@@ -1099,14 +1118,14 @@ def test_the_benchmark_builds_the_published_sizes(start, size, parameters):
 
 def test_what_is_done_leaves_memory_at_once(start, data, tmp_path, monkeypatch):
     "Caches of sampling, reference and policy, without waiting for the garbage collector."
-    layers, made = [], prefix._AnswerLayer.__init__
+    layers, made = [], prefix_attention._AnswerLayer.__init__
 
     def kept(self, *args):
         made(self, *args)
         layers.extend(weakref.ref(x) for x in (self, args[0]))
 
-    monkeypatch.setattr(prefix._AnswerLayer, "__init__", kept)
-    it, model = trainer(prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+    monkeypatch.setattr(prefix_attention._AnswerLayer, "__init__", kept)
+    it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     ids, attention, keep, mask, vision = batch(model, np.random.default_rng(0), 2, 3, 1, 6)
     gc.collect()
     gc.disable()

@@ -71,9 +71,10 @@ def run(launcher, start, out, batch, *more):
 @pytest.mark.parametrize("batch,more", [(8, []), (8, ["resample"]), (4, ["resample"])])
 def test_two_processes_give_the_losses_of_one(tmp_path, batch, more):
     "Each with whole groups; when some groups are sampled again; and then with half a group."
-    from globe import vlm
+    from globe.models import vlm
+    from globe.world import student
 
-    start = vlm.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
+    start = student.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
     one, weights = run([], start, tmp_path / "one", batch, *more)
     two, both = run(TWO, start, tmp_path / "two", batch // 2, *more)
     assert (one["processes"], two["processes"]) == (1, 2) and not one["warned"] and not two["warned"]
@@ -110,9 +111,10 @@ torch.distributed.destroy_process_group()
 
 def test_two_processes_train_save_once_and_survive_a_kill(tmp_path):
     "`grpo` as a user starts it, killed in the third step and started again: the same log, one model, no checkpoint left."
-    from globe import vlm
+    from globe.models import vlm
+    from globe.world import student
 
-    start = vlm.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
+    start = student.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
     (tmp_path / "run.py").write_text(TRAIN)
 
     def trained(out, how="live"):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from globe.distill import from_text
-from globe.experiment import MODELS
-from globe.locate import Geolocator
-from globe.reproduce import _parser
+from globe.distillation.teachers import from_text
+from globe.pipeline.tasks import MODELS
+from globe.app.locate import Geolocator
+from globe.cli import _parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from globe.reproduce import declared, notebooks, readme
+from globe.pipeline.notebooks import declared, notebooks
+from globe.pipeline.publish import readme
 
 ROOT = Path(__file__).parent.parent
 LIBRARY = [p for p in notebooks(ROOT) if p.parent.name == "nbs" and p.stem != "index"]

@@ -10,8 +10,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from globe.reproduce import Busy, NotebookFailed, Usage, execute, main, publish, reproduce
-from globe.stages import alone
+from globe.cli import main
+from globe.files import Busy
+from globe.pipeline.notebooks import NotebookFailed, Usage, execute
+from globe.pipeline.publish import publish
+from globe.pipeline.reproduce import reproduce
+from globe.files import alone
 
 ROOT = Path(__file__).parent.parent
 GLOBE = [sys.executable, "-m", "globe"]
@@ -308,7 +312,7 @@ def test_doctor_says_what_is_there_and_how_to_get_what_is_not(monkeypatch, capsy
     done = globe("doctor", "--json")
     found = json.loads(done.stdout)
     assert done.returncode == bool(found["missing"]) and {"python", "torch", "device"} <= set(found)
-    monkeypatch.setattr("globe.reproduce._requirements", lambda: iter([("papermill", "2.7.0", "")]))
+    monkeypatch.setattr("globe.pipeline.doctor._requirements", lambda: iter([("papermill", "2.7.0", "")]))
     assert main(["doctor"]) == 1
     assert "missing: papermill 2.7.0\n    get it: make" in capsys.readouterr().out
 
@@ -322,10 +326,10 @@ def test_usage_errors_come_before_any_work(project):
 
 
 def test_a_checkpoint_is_evaluated_on_a_benchmark(tmp_path, capsys):
-    from globe import vlm
+    from globe.world import student
     from PIL import Image
 
-    vlm.student(0, hidden=96, layers=1, depth=1).save(tmp_path / "model")
+    student.student(0, hidden=96, layers=1, depth=1).save(tmp_path / "model")
     folder = tmp_path / "benchmarks" / "mp16-reason-test"
     folder.mkdir(parents=True)
     for name in "abc":
@@ -389,7 +393,7 @@ def test_a_dry_run_lists_what_the_paper_needs_and_fetches_nothing(monkeypatch, c
 
 
 def test_the_profile_paper_goes_as_far_as_its_first_download(monkeypatch):
-    from globe.experiment import Run
+    from globe.pipeline.tasks import Run
 
     run = Run("paper")
     assert run.start() == "Qwen/Qwen2.5-VL-7B-Instruct" and [t.name for t in run.teachers()][2] == "geoclip"

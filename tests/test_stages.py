@@ -10,7 +10,9 @@ import time
 
 import pytest
 
-from globe.stages import Busy, Manifest, alone, bare, code_hashes, profile, read_profile, stage
+from globe.files import Busy, alone
+from globe.pipeline.profiles import profile, read_profile
+from globe.pipeline.stages import Manifest, bare, code_hashes, stage
 
 COUNTER = """
 import os, sys, time

@@ -8,13 +8,25 @@ import pandas as pd
 import pytest
 import torch
 
-from globe import judge, postcards, prefix, train, vlm
+from globe.models import judge, vlm
+from globe.training import (
+    judge,
+    prefix_generation,
+    configurations,
+    grpo,
+    logged,
+    sft,
+    trainer as trainer_module,
+)
+from globe.world import postcards, student as student_module
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     "An untrained student of the smallest size."
-    return vlm.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path_factory.mktemp("start"))
+    return student_module.student(0, hidden=96, layers=2, vision=80, depth=2).save(
+        tmp_path_factory.mktemp("start")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +60,7 @@ def variety(completions, **columns):
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_language_moves_and_vision_stays(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, rewards="recommended", max_new_tokens=12) if kind == "grpo" else {}
     lines = []
     out = getattr(train, kind)(start, data, tmp_path / kind, seed=1, watch=lines.append, **SMALL, **more)
@@ -62,7 +74,7 @@ def test_language_moves_and_vision_stays(kind, start, data, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_a_step_in_passes_is_the_same_step(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
     whole, parted = (
         pd.read_csv(
@@ -77,25 +89,27 @@ def test_a_step_in_passes_is_the_same_step(kind, start, data, tmp_path, monkeypa
     else:
         assert parted.reward[0] == pytest.approx(whole.reward[0], rel=1e-6)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert train.passes(8, 2) == dict(per_device_train_batch_size=2, gradient_accumulation_steps=2)
-    assert train.passes(24, 8) == dict(per_device_train_batch_size=6, gradient_accumulation_steps=2)
+    assert trainer_module.passes(8, 2) == dict(per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    assert trainer_module.passes(24, 8) == dict(per_device_train_batch_size=6, gradient_accumulation_steps=2)
     with pytest.raises(ValueError, match="cannot be parted"):
-        train.passes(9, 3)
+        trainer_module.passes(9, 3)
     with pytest.warns(UserWarning, match="passes of 1"):
-        train.passes(62, 16)
+        trainer_module.passes(62, 16)
 
 
 def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
     "The second backbone: lessons, SFT, GRPO with a shared prompt and one tower, and an answer; only the language model moves."
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
-    monkeypatch.setattr(prefix, "once", lambda warned, reason: pytest.fail(f"not shared: {reason}"))
-    student = vlm.student(0, "internvl", hidden=96, layers=2, vision=80, depth=2)
-    vlm.warm_up(student, steps=2, batch=4, watch=str)
-    vlm.pretrain(student, steps=2, batch=2, pool=200, watch=str)
+    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(
+        prefix_generation, "once", lambda warned, reason: pytest.fail(f"not shared: {reason}")
+    )
+    student = student_module.student(0, "internvl", hidden=96, layers=2, vision=80, depth=2)
+    student_module.warm_up(student, steps=2, batch=4, watch=str)
+    student_module.pretrain(student, steps=2, batch=2, pool=200, watch=str)
     assert "get_image_features" not in vars(student.model.model), "what it remembers ends with the lesson"
     start = student.save(tmp_path / "start")
-    tuned = train.sft(start, data, tmp_path / "sft", seed=1, **SMALL)
-    out = train.grpo(
+    tuned = sft.sft(start, data, tmp_path / "sft", seed=1, **SMALL)
+    out = grpo.grpo(
         tuned, data, tmp_path / "grpo", seed=1, group=4, max_new_tokens=12, rewards="recommended", **SMALL
     )
     for before, after in [(start, tuned), (tuned, out)]:
@@ -106,7 +120,7 @@ def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_lora_gives_a_whole_model(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
     out = getattr(train, kind)(start, data, tmp_path / "lora", lora=True, seed=1, **SMALL, **more)
     assert not (out / "adapter_config.json").exists()
@@ -116,8 +130,8 @@ def test_lora_gives_a_whole_model(kind, start, data, tmp_path, monkeypatch):
 
 def sft_trainer(monkeypatch, start, data, out, **kw):
     "The trainer that `sft` would run."
-    monkeypatch.setattr(train, "_run", lambda trainer, *rest: trainer)
-    return train.sft(start, data, out, seed=1, **SMALL | kw)
+    monkeypatch.setattr(trainer_module, "_run", lambda trainer, *rest: trainer)
+    return sft.sft(start, data, out, seed=1, **SMALL | kw)
 
 
 def test_the_loss_is_on_the_completion_only(start, data, tmp_path, monkeypatch):
@@ -125,7 +139,7 @@ def test_the_loss_is_on_the_completion_only(start, data, tmp_path, monkeypatch):
     trainer = sft_trainer(monkeypatch, start, data, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     tok = trainer.processing_class.tokenizer
-    said = {row["completion"][0]["content"] for row in train.sft_rows(data)}
+    said = {row["completion"][0]["content"] for row in trainer_module.sft_rows(data)}
     for ids, labels, seen in zip(batch["input_ids"], batch["labels"], batch["attention_mask"]):
         learned, masked = labels != -100, labels == -100
         assert torch.equal(ids[learned], labels[learned]) and not (learned & (seen == 0)).any()
@@ -155,7 +169,7 @@ def test_batches_by_length_pad_less_and_learn(start, data, tmp_path, monkeypatch
         assert sum(len(b["input_ids"]) for b in batches) == len(long)
     assert padding[True] < padding[False]
     monkeypatch.undo()
-    out = train.sft(start, data, tmp_path / "run", by_length=True, seed=1, **SMALL)
+    out = sft.sft(start, data, tmp_path / "run", by_length=True, seed=1, **SMALL)
     assert moved(weights(start), weights(out))
 
 
@@ -170,9 +184,9 @@ def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path):
             shared.append(len(pairs[0]))
             return super().probability(*pairs)
 
-    train.SharedJudge, kept = Watched, train.SharedJudge
+    judge.SharedJudge, kept = Watched, judge.SharedJudge
     try:
-        out = train.grpo(
+        out = grpo.grpo(
             str(start),
             data,
             tmp_path / "run",
@@ -184,18 +198,18 @@ def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path):
             **SMALL,
         )
     finally:
-        train.SharedJudge = kept
+        judge.SharedJudge = kept
     log = train.pd.read_csv(out / "log.csv")
     assert shared and log["rewards/localizability/mean"].notna().all()
-    assert isinstance(train.judge_beside(vlm.load(start), folder), judge.SharedJudge)
-    assert not isinstance(train.judge_beside(None, folder), judge.SharedJudge) and not isinstance(
-        train.judge_beside(vlm.load(out), folder), judge.SharedJudge
+    assert isinstance(grpo.judge_beside(vlm.load(start), folder), judge.SharedJudge)
+    assert not isinstance(grpo.judge_beside(None, folder), judge.SharedJudge) and not isinstance(
+        grpo.judge_beside(vlm.load(out), folder), judge.SharedJudge
     ), "trained weights are not the reference"
 
 
 def test_an_unknown_configuration_is_named(start, data, tmp_path):
     with pytest.raises(ValueError, match="choose one of"):
-        train.grpo(start, data, tmp_path, rewards="everything", **SMALL)
+        grpo.grpo(start, data, tmp_path, rewards="everything", **SMALL)
 
 
 RUN = """
@@ -230,7 +244,7 @@ def test_grpo_survives_a_kill(start, tmp_path):
         return steps
 
     assert run(tmp_path / "killed", kill_after=4)[-1] == 4
-    assert train.last_checkpoint(tmp_path / "killed"), "a checkpoint survives"
+    assert trainer_module.last_checkpoint(tmp_path / "killed"), "a checkpoint survives"
     again = run(tmp_path / "killed")
     assert again[0] > 2, "finished steps are not repeated"
     assert again[-1] == 6
@@ -248,7 +262,7 @@ class Enough(Exception):
 
 @pytest.mark.parametrize("kind,lora", [("sft", False), ("sft", True), ("grpo", True)])
 def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(SMALL, steps=6, save_steps=2, seed=1, lora=lora) | (
         dict(group=4, max_new_tokens=8) if kind == "grpo" else {}
     )
@@ -267,17 +281,17 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_pat
     ]
     pd.testing.assert_frame_equal(*logs, check_exact=True)
     assert not moved(weights(whole), weights(parts))
-    assert all(train.explained(c) for c in logs[0]), "each logged number is explained"
+    assert all(logged.explained(c) for c in logs[0]), "each logged number is explained"
 
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, max_new_tokens=8) if kind == "grpo" else {}
-    with pytest.raises(train.Diverged, match="step 2: .*no finite number.*no good checkpoint"):
+    with pytest.raises(trainer_module.Diverged, match="step 2: .*no finite number.*no good checkpoint"):
         getattr(train, kind)(start, data, tmp_path, seed=1, **(SMALL | dict(steps=4, lr=1e30)), **more)
     assert (
-        not train.checkpoints(tmp_path) and not (tmp_path / "log.csv").exists()
+        not trainer_module.checkpoints(tmp_path) and not (tmp_path / "log.csv").exists()
     )  # what was saved after step 1 are the weights that gave no finite number
 
 
@@ -287,39 +301,44 @@ def test_the_last_good_checkpoint_is_older_than_the_trouble(tmp_path):
         (tmp_path / f"checkpoint-{n}").mkdir()
         (tmp_path / f"checkpoint-{n}" / "trainer_state.json").write_text("{}")
     with pytest.raises(
-        train.Diverged, match="step 8: loss no finite number; the last good checkpoint is .*checkpoint-6"
+        trainer_module.Diverged,
+        match="step 8: loss no finite number; the last good checkpoint is .*checkpoint-6",
     ):
-        train._guard(tmp_path).on_log(
+        trainer_module._guard(tmp_path).on_log(
             None, SimpleNamespace(global_step=8), None, logs=dict(loss=float("nan"))
         )
-    guard = train._guard(tmp_path)
-    with pytest.raises(train.Diverged, match="step 8: KL above 10.*checkpoint-4"):
+    guard = trainer_module._guard(tmp_path)
+    with pytest.raises(trainer_module.Diverged, match="step 8: KL above 10.*checkpoint-4"):
         for step in (6, 7, 8):
             guard.on_log(None, SimpleNamespace(global_step=step), None, logs=dict(loss=0.0, kl=50))
-    assert [c.name for c in train.checkpoints(tmp_path)] == ["checkpoint-4"]
-    guard = train._guard(tmp_path)
-    with pytest.raises(train.Diverged, match="step 7: kl no finite number; there is no good checkpoint"):
+    assert [c.name for c in trainer_module.checkpoints(tmp_path)] == ["checkpoint-4"]
+    guard = trainer_module._guard(tmp_path)
+    with pytest.raises(
+        trainer_module.Diverged, match="step 7: kl no finite number; there is no good checkpoint"
+    ):
         for step, kl in [(4, 0.1), (5, 50), (6, 50), (7, float("nan"))]:
             guard.on_log(None, SimpleNamespace(global_step=step), None, logs=dict(loss=0.0, kl=kl))
 
 
 def test_kl_may_be_high_once_but_not_for_long(tmp_path):
-    guard, state = train._guard(tmp_path), SimpleNamespace(global_step=7)
+    guard, state = trainer_module._guard(tmp_path), SimpleNamespace(global_step=7)
     for kl in (50, 50, 0.1, 50, 50):
         guard.on_log(None, state, None, logs=dict(loss=0.0, kl=kl))
-    with pytest.raises(train.Diverged, match="KL above 10 for 3 steps.*no good checkpoint"):
+    with pytest.raises(trainer_module.Diverged, match="KL above 10 for 3 steps.*no good checkpoint"):
         guard.on_log(None, state, None, logs=dict(loss=0.0, kl=50))
-    with pytest.raises(train.Diverged, match="kl no finite number"):
-        train._guard(tmp_path).on_log(None, state, None, logs=dict(loss=0.0, kl=None))
-    train._guard(tmp_path).on_log(None, state, None, logs=dict(train_runtime=3.0))
+    with pytest.raises(trainer_module.Diverged, match="kl no finite number"):
+        trainer_module._guard(tmp_path).on_log(None, state, None, logs=dict(loss=0.0, kl=None))
+    trainer_module._guard(tmp_path).on_log(None, state, None, logs=dict(train_runtime=3.0))
 
 
 def test_groups_without_spread_are_told(start, data, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        train, "weighted", lambda name, *more: ([lambda completions, **_: [1.0] * len(completions)], [1.0])
+        configurations,
+        "weighted",
+        lambda name, *more: ([lambda completions, **_: [1.0] * len(completions)], [1.0]),
     )
     lines = []
-    train.grpo(start, data, tmp_path, seed=1, group=4, max_new_tokens=8, watch=lines.append, **SMALL)
+    grpo.grpo(start, data, tmp_path, seed=1, group=4, max_new_tokens=8, watch=lines.append, **SMALL)
     assert "groups without spread 1" in lines[0]
 
 
@@ -327,6 +346,6 @@ def test_half_written_checkpoints_are_dropped(tmp_path):
     for n in (2, 10):
         (tmp_path / f"checkpoint-{n}").mkdir()
     (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
-    train.drop_incomplete(tmp_path)
-    assert train.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    trainer_module.drop_incomplete(tmp_path)
+    assert trainer_module.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
     assert not (tmp_path / "checkpoint-10").exists()

@@ -11,43 +11,23 @@ from datasets import Dataset, Image, load_dataset, load_from_disk
 from hypothesis import given, settings, strategies as st
 from PIL import Image as PIL
 
-from globe.distill import CoordinateTeacher, SimulatedTeacher, VLMTeacher, distill, from_text, judgement
-from globe.photos import from_folder
-from globe.postcards import CLASSES, postcards
-from globe.validate import (
-    CHECKS,
-    UNANSWERED,
-    Meaning,
-    ablation,
-    bad_among,
-    by_photo,
-    entities,
-    funnel,
-    export,
-    from_official,
-    highlighted,
-    image_id,
-    judge_again,
-    judge_rows,
-    load_segmenter,
-    measure,
-    mentions,
-    mp16_reason,
-    place_parts,
-    read_entities,
-    read_ledger,
-    read_solution,
-    sensitivities,
-    settings as thresholds_in_use,
-    similar_words,
-    split,
-    tiny_segmenter,
-    to_official,
-    validate,
-    validate_in_parts,
-    visible,
-)
-from globe.vlm import student
+from globe.distillation.distill import distill
+from globe.distillation.teachers import VLMTeacher, from_text, judgement
+from globe.world.simulated import CoordinateTeacher, SimulatedTeacher
+from globe.photos.collections import from_folder
+from globe.answers.vocabulary import CLASSES
+from globe.world.postcards import postcards
+from globe.answers.mentions import entities, highlighted, mentions, similar_words
+from globe.models.segmenter import load_segmenter, tiny_segmenter, visible
+from globe.models.sentences import Meaning
+from globe.photos.official import from_official, image_id, read_entities, read_solution, to_official
+from globe.validation.cards import export
+from globe.validation.checks import CHECKS, UNANSWERED
+from globe.validation.dataset import mp16_reason, settings as thresholds_in_use
+from globe.validation.ledger import by_photo, judge_again, read_ledger, validate, validate_in_parts
+from globe.validation.quality import bad_among, funnel, measure, sensitivities
+from globe.validation.splits import ablation, judge_rows, place_parts, split
+from globe.world.student import student
 
 REAL = Path(
     os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2] / "shared" / "real"
@@ -872,7 +852,7 @@ def test_nothing_leaves_the_machine_unless_a_repository_is_named(result, tmp_pat
 
 
 def test_the_official_files_go_there_and_back(result, tmp_path):
-    from globe.photos import load_benchmark
+    from globe.photos.benchmarks import load_benchmark
 
     dataset, _ = result
     few = dataset.select(range(12))

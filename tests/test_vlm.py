@@ -5,13 +5,15 @@ import json, os, signal, subprocess, sys, time
 import datasets, pytest
 from hypothesis import given, settings, strategies as st
 
-from globe import vlm
+from globe.answers import prompts, reader
+from globe.models import vlm
+from globe.world import student, tiny_models
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     "An untrained student of the smallest size."
-    return vlm.student(0, hidden=96, layers=1, vision=80, depth=1).save(tmp_path_factory.mktemp("start"))
+    return student.student(0, hidden=96, layers=1, vision=80, depth=1).save(tmp_path_factory.mktemp("start"))
 
 
 @pytest.fixture(scope="module")
@@ -24,20 +26,22 @@ def tokenizer(start):
 def test_any_text_survives_the_tokenizer(tokenizer, text):
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text or any(
-        s in text for s in vlm.SPECIAL
+        s in text for s in tiny_models.SPECIAL
     )
 
 
 def test_phrases_and_names_are_one_token(tokenizer):
     for text in (" Palm trees grow by the road.", " [Helsinki]", " [United States]"):
         assert len(tokenizer(text)["input_ids"]) == 1, text
-    assert len(tokenizer(vlm.answer_text("Finland", "Helsinki", vlm.sentences()[:5]))["input_ids"]) < 24
+    assert (
+        len(tokenizer(prompts.answer_text("Finland", "Helsinki", student.sentences()[:5]))["input_ids"]) < 24
+    )
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=300) | st.none() | st.integers())
 def test_the_reader_never_raises(text):
-    answer = vlm.read_answer(text)
+    answer = reader.read_answer(text)
     assert bool(answer.country) == answer.parsed and (answer.parsed or not answer.city)
 
 
@@ -67,7 +71,7 @@ def test_the_reader_never_raises(text):
     ],
 )
 def test_plain_sentences(text, country, city):
-    answer = vlm.read_answer(text)
+    answer = reader.read_answer(text)
     assert (answer.country, answer.city) == (country, city)
 
 
