@@ -17,7 +17,7 @@ from ..files import checkout, cores, data_dir, figures_folder, run_folder
 from ..progress import say
 from ..evaluation.metrics import frame, predictions, score
 from .profiles import profile
-from .stages import Missing, looking, stage
+from .stages import Missing, looking, stage as _stage
 
 # %% ../../nbs/12_pipeline/02_tasks.ipynb #b96c9017
 MODELS = {
@@ -116,7 +116,7 @@ def _given(settings):  # of a profile
 def stage(out, make, params, code, inputs=(), title=""):  # as `stages.stage`, but an input may be a hub id
     "A stage of the run. A hub id has no files: it counts as a parameter."
     ids = [str(i) for i in inputs if not Path(i).exists()]
-    return stage(
+    return _stage(
         out,
         make,
         params | ({"hub": ids} if ids else {}),
