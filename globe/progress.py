@@ -26,8 +26,8 @@ def tracked(
     items,  # what is worked through
     total,  # how many
     title,  # shown before the count
-    watch=None,
-):  # function(line), told about every twentieth part; None: a progress bar
+    watch=None,  # function(line), told about every twentieth part; None: a progress bar
+):
     "`items`, with progress."
     if watch is None:
         from tqdm.auto import tqdm
@@ -54,8 +54,8 @@ def clock(
 # %% ../nbs/00_base/01_progress.ipynb #9bab60fd
 def batches(
     items,  # any iterable
-    n,
-):  # items in a batch
+    n,  # items in a batch
+):
     "Lists of `n` items, the last one shorter."
     items = iter(items)
     while batch := list(islice(items, n)):

@@ -42,8 +42,8 @@ FIELDS = dict(
 def judgement(
     id,  # photo id
     teacher,  # name of the teacher
-    **fields,
-):  # any of `FIELDS`; simulations add `injected`, the errors that they made on purpose
+    **fields,  # any of `FIELDS`; simulations add `injected`, the errors that they made on purpose
+):
     "A judgement record, with empty fields where nothing is known."
     return dict(id=id, teacher=teacher) | FIELDS | fields
 
@@ -52,8 +52,8 @@ def from_text(
     id,  # photo id
     teacher,  # name of the teacher
     text,  # what the model wrote
-    **fields,
-):  # further fields, such as `seconds`
+    **fields,  # further fields, such as `seconds`
+):
     "The judgement that a language model's `text` holds."
     text = text.encode(errors="replace").decode()  # half of a surrogate pair is no text
     a = read_answer(text)
@@ -192,8 +192,8 @@ class GeoCLIPTeacher:
         model=None,  # `geoclip.GeoCLIP`; default: with its published weights
         name="geoclip",  # also the name of its file
         batch_size=16,  # photos at a time
-        near=200,
-    ):  # km
+        near=200,  # km
+    ):
         self.model, self.name, self.batch_size, self.near, self.places = model, name, batch_size, near, None
 
     @torch.no_grad()

