@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['SettingsError', 'Settings', 'shown', 'allowed', 'value_of', 'overrides_of']
 
-# %% ../nbs/00_base/04_settings.ipynb #056bc7f9
+# %% ../nbs/00_base/04_settings.ipynb #b8fc6a6d
 import types, typing
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-# %% ../nbs/00_base/04_settings.ipynb #fe20c6e0
+# %% ../nbs/00_base/04_settings.ipynb #f4b0c4e8
 class SettingsError(ValueError):
     "A setting that does not exist, or a value that it cannot have."
 
@@ -67,7 +67,7 @@ class Settings(BaseModel):
         rows = [f"| `{path}` | {value} | {text} |" for path, value, text in self.explained()]
         return "\n".join(["| setting | value | |", "|---|---|---|", *rows]).replace("||", "| |")
 
-# %% ../nbs/00_base/04_settings.ipynb #9205d348
+# %% ../nbs/00_base/04_settings.ipynb #98d0d24f
 def shown(
     value,  # of a setting
 ) -> str:
@@ -78,7 +78,7 @@ def shown(
 
 
 _SIGNS = dict(ge="≥", gt=">", le="≤", lt="<")
-_TYPES = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
+_TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 
 
 def _named(kind) -> str:
@@ -104,7 +104,7 @@ def allowed(
     null = ", or null" * (type(None) in options)
     return " ".join([named, *(f"{_SIGNS[s]} {getattr(m, s):g}" for m, s in limits)]) + null
 
-# %% ../nbs/00_base/04_settings.ipynb #de0b8f37
+# %% ../nbs/00_base/04_settings.ipynb #89e0b824
 def _field_at(model, path):
     "(the model that holds the setting at `path`, its field or None)."
     for name in path:
@@ -120,15 +120,18 @@ def _field_at(model, path):
 
 def _explained(model, error) -> str:
     "One error of pydantic in a sentence."
-    path = ".".join(map(str, error["loc"])) or model.__name__
+    path = ".".join(map(str, error["loc"]))
+    inner = error.get("ctx", {}).get("error")
+    if isinstance(inner, SettingsError):
+        return "\n".join(f"{path}.{line}" for line in str(inner).split("\n"))
     holder, field = _field_at(model, error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{path}: there is no such setting; there are {', '.join(holder.model_fields)}"
-    if field is None:
-        return f"{path}: {error['msg'].removeprefix('Value error, ')}"
+    if field is None or error["type"] == "value_error":
+        return f"{path}: ".removeprefix(": ") + error["msg"].removeprefix("Value error, ")
     return f"{path} must be {allowed(field)}, got {error['input']!r}"
 
-# %% ../nbs/00_base/04_settings.ipynb #7da9c9ca
+# %% ../nbs/00_base/04_settings.ipynb #6ca8db6c
 def value_of(
     text: str,  # as written behind `--set name=`
 ):

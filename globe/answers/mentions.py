@@ -158,7 +158,7 @@ def highlighted(
 def similar_words(
     texts,  # reasonings
     classes,  # tuple of the segmenter's class names, background first
-    meaning,  # a `Meaning`
+    meaning,  # a `SentenceEncoder`
     similarity=0.75,  # smallest cosine between a word and the name of its class
 ):
     "(word, class) for each word of `texts` that no list knows but that means nearly the same as a class."

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..answers.prompts import PROMPTS
 from ..answers.completions import CONTROL
 from .vlm import VLM, inputs, load
-from .client import Served, accepted, question
+from .client import EndpointClient, accepted, question
 
 # %% ../../nbs/04_models/04_judge.ipynb #e44bbaff
 def answer_tokens(tokenizer):  # of the model
@@ -195,8 +195,8 @@ def top_tokens(response):  # httpx.Response
         raise ValueError(f"no logprobs in the answer of the endpoint: {body}") from None
 
 # %% ../../nbs/04_models/04_judge.ipynb #cff2ccad
-class EndpointJudge(Served):
-    "P(yes | picture, reasoning) of a model behind one or more OpenAI-compatible endpoints with logprobs. Arguments as `globe.distill.Served`."
+class EndpointJudge(EndpointClient):
+    "P(yes | picture, reasoning) of a model behind one or more OpenAI-compatible endpoints with logprobs. Arguments as `globe.distill.EndpointClient`."
 
     def __init__(self, url, model, timeout=60.0, tries=3, **how):
         super().__init__(url, model, timeout=timeout, tries=tries, **how)
@@ -205,7 +205,7 @@ class EndpointJudge(Served):
         return yes_share(top_tokens(response))
 
     def probability(self, images, reasonings):  # one text per picture
-        "One probability of yes per pair. Raises `Passing`, ValueError or PermissionError."
+        "One probability of yes per pair. Raises `TransientError`, ValueError or PermissionError."
         import httpx
 
         def one(image, text):

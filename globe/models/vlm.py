@@ -160,7 +160,7 @@ def answer_all(
     path,  # JSON lines: id, text; continued where it ends
     prompt="eval",  # key of `PROMPTS` or text
     batch_size=64,  # pictures at once
-    watch=None,  # function(line), see `tracked`
+    watch=None,  # see `globe.progress.tracked`
     **how,  # further arguments of `VLM.answer`
 ):
     "The texts for all photos, in their order."
@@ -171,7 +171,7 @@ def answer_all(
     done = {r["id"]: r["text"] for r in map(json.loads, lines)}
     todo = [i for i, id in enumerate(photos["id"]) if id not in done]
     parts = [todo[i : i + batch_size] for i in range(0, len(todo), batch_size)]
-    for part in tracked(parts, len(parts), "batches answered", watch):
+    for part in tracked(parts, len(parts), watch):
         rows = photos.select(part)
         texts = vlm.answer(rows["image"], prompt, batch_size=batch_size, **how)
         with path.open("a", encoding="utf-8") as f:

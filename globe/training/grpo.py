@@ -12,30 +12,22 @@ from ..models.vlm import VLM, freeze_vision, load, picture_tokens
 from ..models.judge import Judge, SharedJudge, about_judge, known_by
 from .configurations import weighted
 from .judge import lora_config
-from .trainer import _common, _reporter, _run, grpo_rows
+from .settings import GRPOSettings
+from .shared_prefix import SharedPrefixGRPOTrainer
+from .trainer import grpo_rows, reporter, run, trainer_arguments
 
 # %% ../../nbs/07_training/14_grpo.ipynb #52a2562c
 def _sampler(
-    vllm,  # "colocate", the address of a server, or None
-    static,  # with transformers, a cache of fixed size
+    s,  # `GRPOSettings`
     hidden,  # token ids that are never sampled
 ):
-    "Who samples, in the trainer's words. Raises ValueError for anything else."
-    if vllm is None:
-        return dict(
-            generation_kwargs=dict(suppress_tokens=hidden), cache_implementation="static" if static else None
-        )
-    if static:
-        raise ValueError("static is a cache of transformers: leave it out with vllm")
-    if vllm != "colocate" and not vllm.startswith("http"):
-        raise ValueError(
-            f"vllm={vllm!r}: 'colocate', or the address of a server such as http://localhost:8000"
-        )
-    where = (
-        dict(vllm_mode="colocate")
-        if vllm == "colocate"
-        else dict(vllm_mode="server", vllm_server_base_url=vllm)
-    )
+    "Who samples, as arguments of TRL's `GRPOConfig`."
+    if s.vllm is None:
+        cache = "static" if s.static_cache else None
+        return dict(generation_kwargs=dict(suppress_tokens=hidden), cache_implementation=cache)
+    where = dict(vllm_mode="colocate")
+    if s.vllm != "colocate":
+        where = dict(vllm_mode="server", vllm_server_base_url=s.vllm)
     return dict(
         use_vllm=True,
         **where,
@@ -48,7 +40,7 @@ def judge_beside(
     reference,  # VLM that the trainer keeps, or None
     folder,  # of the judge
 ):
-    "The judge in `folder`, on the weights of `reference` where it was trained on the same, else with weights of its own."
+    "The judge in `folder`; on the weights of `reference` where it was trained on these."
     if reference is not None and about_judge(folder).get("weights") == known_by(reference.model):
         return SharedJudge(reference, folder)
     return Judge.load(folder)
@@ -58,49 +50,31 @@ def grpo(
     model,  # folder or hub id to start from
     data,  # MP16-Reason
     out,  # folder for weights, log and checkpoints
-    rewards="recommended",  # configuration of `globe.rewards.WEIGHTS`
-    classes=None,  # what the segmenter of the data knows, for the grounding reward; see `globe.rewards.vocabulary`
-    judge=None,  # for configurations with the localizability reward: `globe.judge.Judge`, or the folder of one
-    steps=None,  # optimizer steps; None: one pass over the data
-    batch=96,  # answers per step, a multiple of `group`
-    micro=None,  # answers that a device computes at once, at most; best a multiple of `group`
-    group=16,  # answers per picture
-    lr=1e-6,  # peak learning rate
-    warmup=0.01,  # share of the steps
-    weight_decay=0.1,  # of AdamW
-    beta2=0.95,  # of AdamW
-    top_p=0.9,  # sampling: the most probable tokens that have this share together
-    top_k=50,  # sampling: the most probable tokens; 0 for all
-    beta=0.001,  # weight of the KL term, Eq. 6
-    max_new_tokens=1024,  # length limit of an answer
-    seed=42,  # of order and sampling
-    lora=False,  # train an adapter instead of all weights
-    skip_flat=False,  # groups without spread add nothing, not even KL
-    resample=0,  # times, at most, that groups without spread are sampled again
-    static=False,  # decode with a cache of fixed size, which CUDA compiles; not yet measured there
-    vllm=None,  # sample with vLLM: "colocate", or the address of a server; None: with transformers
-    bf16=False,  # mixed precision
-    save_steps=50,  # checkpoint interval
-    watch=None,  # function(line) told of each step
+    settings=None,  # `GRPOSettings`; the released ones if not given
+    judge=None,  # for rewards with localizability: `globe.models.judge.Judge`, or the folder of one
+    classes=None,  # of the segmenter that saw the entities, see `globe.training.rewards.vocabulary`
+    watch=None,  # told of each step, see `globe.progress`
+    **changes,  # settings to change, by name
 ):
-    "Train by group-relative policy optimisation (Eq. 4–6; released `train_*_reward*.sh`). Returns `out`; continues a run that was cut off."
-    from trl import GRPOConfig
-    from globe.training.shared_prefix import SharedPrefixGRPOTrainer
+    """Train by group-relative policy optimisation (Eq. 4-6; released `train_*_reward*.sh`).
 
-    out, vlm = Path(out), load(model)
-    functions, weights = weighted(rewards, judge, classes)
-    steps = steps or len(data) * group // batch
+    Returns `out`. An interrupted run resumes. Raises `SettingsError`, `Diverged`, `SamplerMismatch`."""
+    from trl import GRPOConfig
+
+    s, out, vlm = (settings or GRPOSettings()).changed(**changes), Path(out), load(model)
+    functions, weights = weighted(s.rewards, judge, classes)
+    steps = s.steps or len(data) * s.num_generations // s.completions_per_step
     args = GRPOConfig(
-        **_common(out, steps, batch, micro, lr, warmup, weight_decay, beta2, seed, save_steps, bf16),
-        top_p=top_p,
-        top_k=top_k,
-        num_generations=group,
-        max_completion_length=max_new_tokens,
-        beta=beta,
+        **trainer_arguments(s, out, steps, s.completions_per_step),
+        **_sampler(s, picture_tokens(vlm.processor)),
+        num_generations=s.num_generations,
+        max_completion_length=s.max_new_tokens,
         temperature=1.0,
+        top_p=s.top_p,
+        top_k=s.top_k,
+        beta=s.beta,
         loss_type="bnpo",
         reward_weights=weights,
-        **_sampler(vllm, static, picture_tokens(vlm.processor)),
     )
     trainer = SharedPrefixGRPOTrainer(
         freeze_vision(vlm.model),
@@ -108,16 +82,19 @@ def grpo(
         args=args,
         train_dataset=grpo_rows(data),
         processing_class=vlm.processor,
-        callbacks=[_reporter(watch)],
-        peft_config=lora_config() if lora else None,
-        skip_flat=skip_flat,
-        resample=resample,
+        callbacks=[reporter(watch)],
+        peft_config=lora_config() if s.lora else None,
+        skip_zero_variance_groups=s.skip_zero_variance_groups,
+        dynamic_sampling=s.dynamic_sampling,
     )
     if isinstance(judge, (str, Path)):
-        reference = trainer.ref_model and VLM(
-            trainer.accelerator.unwrap_model(trainer.ref_model), vlm.processor
-        )
-        for r in functions:
-            if r.__name__ == "localizability":
-                r.judge = judge_beside(reference, judge)
-    return _run(trainer, out, vlm.processor)
+        _open_judge(functions, trainer, vlm.processor, judge)
+    return run(trainer, out, vlm.processor)
+
+
+def _open_judge(functions, trainer, processor, folder):
+    "Give the localizability reward its judge."
+    reference = trainer.ref_model and VLM(trainer.accelerator.unwrap_model(trainer.ref_model), processor)
+    for reward in functions:
+        if reward.__name__ == "localizability":
+            reward.judge = judge_beside(reference, folder)

@@ -14,6 +14,7 @@ from ..progress import tracked
 from ..answers.completions import without_flattery
 from ..models.vlm import load
 from ..models.judge import answer_tokens, first_logits, known_by, yes_logit
+from .settings import JudgeSettings
 
 # %% ../../nbs/07_training/06_judge.ipynb #adcef859
 PLEAS = (
@@ -29,7 +30,7 @@ def hardened(
     pleading=0.2,  # share of all reasonings that ends with a plea
     seed=0,  # of the choices
 ):
-    "The rows, shuffled, with mismatched pairs added and pleas appended. Reasonings lose what they say to the judge themselves."
+    "The rows, shuffled, with mismatched pairs added and pleas appended; sentences to the judge are cut first."
     rng, ids, label = random.Random(seed), rows["id"], list(rows["label"])
     text, at = [without_flattery(t) for t in rows["reasoning"]], list(range(len(rows)))
     good = [i for i in at if label[i]]
@@ -97,32 +98,31 @@ def train_judge(
     model_folder,  # folder or hub id of the model to adapt
     rows,  # Dataset of image, reasoning, label
     out_folder,  # receives the adapter and judge.json
-    steps=300,  # batches
-    batch=16,  # rows per batch
-    lr=1e-4,  # peak learning rate: 1e-4 as released, larger for a tiny model
-    seed=0,  # of adapter and order
-    harden=True,  # add what `hardened` adds
-    watch=None,  # function(line) told of the progress; None: a progress bar
-    device=None,  # default: as `globe.vlm.load`
+    settings=None,  # `JudgeSettings`; the defaults if not given
+    watch=None,  # told of the progress, see `globe.progress`; None: a bar
+    device=None,  # default: as `globe.models.vlm.load`
+    **changes,  # settings to change, by name
 ):
-    "Train the adapter and write it; gives `out_folder`. Warm-up over 5 % of the steps, then a cosine to 0. Raises ValueError unless there are rows of both labels."
+    """Train the adapter and write it; returns `out_folder`. Warm-up over 5 % of the steps, then a cosine to 0.
+
+    Raises `SettingsError`, and ValueError unless there are rows of both labels."""
     import torch
     from peft import get_peft_model
     from transformers import get_cosine_schedule_with_warmup
 
+    s = (settings or JudgeSettings()).changed(**changes)
     if set(rows["label"] if len(rows) else []) != {0, 1}:
         raise ValueError("the judge needs rows of both labels, 0 and 1")
-    rows = hardened(rows, seed=seed) if harden else rows
-    torch.manual_seed(seed)
+    rows = hardened(rows, seed=s.seed) if s.hard_negatives else rows
+    torch.manual_seed(s.seed)
     vlm, losses = load(model_folder, device=device), []
     weights = known_by(vlm.model)
-    vlm.model, (yes, no) = (
-        get_peft_model(vlm.model, lora_config()).train(),
-        answer_tokens(vlm.processor.tokenizer),
-    )
-    optimizer = torch.optim.AdamW([p for p in vlm.model.parameters() if p.requires_grad], lr=lr)
-    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(0.05 * steps), steps)
-    for chosen in tracked(shuffled_batches(len(rows), batch, steps, seed), steps, "judge", watch):
+    vlm.model = get_peft_model(vlm.model, lora_config(s.lora_rank, s.lora_alpha)).train()
+    yes, no = answer_tokens(vlm.processor.tokenizer)
+    optimizer = torch.optim.AdamW([p for p in vlm.model.parameters() if p.requires_grad], lr=s.lr)
+    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(0.05 * s.steps), s.steps)
+    drawn = shuffled_batches(len(rows), s.batch_size, s.steps, s.seed)
+    for chosen in tracked(drawn, s.steps, watch):
         part = rows[chosen]
         odds = yes_logit(first_logits(vlm, part["image"], part["reasoning"]), yes, no)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(
@@ -134,15 +134,5 @@ def train_judge(
         optimizer.zero_grad()
         losses.append(loss.item())
     base = os.path.relpath(model_folder, out_folder) if Path(model_folder).exists() else str(model_folder)
-    return save_judge(
-        vlm,
-        out_folder,
-        base=base,
-        weights=weights,
-        steps=steps,
-        batch=batch,
-        lr=lr,
-        seed=seed,
-        rows=len(rows),
-        losses=losses,
-    )
+    facts = dict(base=base, weights=weights, settings=s.flat(), rows=len(rows), losses=losses)
+    return save_judge(vlm, out_folder, **facts)

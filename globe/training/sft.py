@@ -10,49 +10,36 @@ from pathlib import Path
 
 from ..models.vlm import freeze_vision, load, remember_pictures
 from .judge import lora_config
-from .trainer import _common, _reporter, _run, sft_rows
+from .settings import SFTSettings
+from .trainer import reporter, run, sft_rows, trainer_arguments
 
 # %% ../../nbs/07_training/08_sft.ipynb #3643803a
 def sft(
     model,  # folder or hub id to start from
     data,  # MP16-Reason
     out,  # folder for weights, log and checkpoints
-    steps=None,  # optimizer steps; None: `epochs` passes
-    epochs=2,  # passes over the data, where `steps` is None
-    batch=64,  # rows per step
-    micro=None,  # rows that a device computes at once, at most
-    lr=1e-5,  # peak learning rate
-    warmup=0.05,  # share of the steps
-    weight_decay=0.1,  # of AdamW
-    beta2=0.95,  # of AdamW
-    seed=42,  # of order and dropout
-    lora=False,  # train an adapter instead of all weights
-    by_length=False,  # batches of similar length instead of random ones
-    bf16=False,  # mixed precision
-    save_steps=100,  # checkpoint interval
-    watch=None,  # function(line) told of each step
+    settings=None,  # `SFTSettings`; the released ones if not given
+    watch=None,  # told of each step, see `globe.progress`
+    **changes,  # settings to change, by name
 ):
-    "Fine-tune on reasoning and place (paper: SFT baseline; released `train_sft.sh`). Returns `out`; continues a run that was cut off."
+    """Fine-tune on reasoning and place (the paper's SFT baseline; released `train_sft.sh`).
+
+    Returns `out`. An interrupted run resumes. Raises `SettingsError`, `Diverged`."""
     from trl import SFTConfig, SFTTrainer
 
-    out, vlm = Path(out), load(model)
-    steps = steps or epochs * -(-len(data) // batch)
-    grouped = (
-        dict(train_sampling_strategy="group_by_length", remove_unused_columns=False) if by_length else {}
-    )
+    s, out, vlm = (settings or SFTSettings()).changed(**changes), Path(out), load(model)
+    steps = s.steps or s.epochs * -(-len(data) // s.examples_per_step)
+    arguments = trainer_arguments(s, out, steps, s.examples_per_step)
+    if s.group_by_length:
+        arguments |= dict(train_sampling_strategy="group_by_length", remove_unused_columns=False)
     trainer = SFTTrainer(
         remember_pictures(freeze_vision(vlm.model)).train(),
         train_dataset=sft_rows(data),
         processing_class=vlm.processor,
-        callbacks=[_reporter(watch)],
-        args=SFTConfig(
-            **_common(
-                out, steps, batch, micro, lr, warmup, weight_decay, beta2, seed, save_steps, bf16, **grouped
-            ),
-            completion_only_loss=True,
-            max_length=None,
-        ),
-        peft_config=lora_config() if lora else None,
+        callbacks=[reporter(watch)],
+        args=SFTConfig(**arguments, completion_only_loss=True, max_length=None),
+        peft_config=lora_config() if s.lora else None,
     )
-    trainer.model_accepts_loss_kwargs = True  # Qwen2.5-VL says it does not, but it does: the loss of a step in passes is one mean over its tokens
-    return _run(trainer, out, vlm.processor)
+    # Qwen2.5-VL says that it does not take this, but it does: the loss of a step in passes is one mean
+    trainer.model_accepts_loss_kwargs = True
+    return run(trainer, out, vlm.processor)

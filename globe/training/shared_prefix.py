@@ -222,26 +222,27 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     def __init__(
         self,
         *args,
-        skip_flat=False,  # groups whose answers all earn the same add nothing to the loss, not even KL
-        resample=0,  # times, at most, that such groups are sampled again
+        skip_zero_variance_groups=False,  # groups whose answers all earn the same add nothing to the loss, not even KL
+        dynamic_sampling=0,  # times, at most, that such groups are sampled again
         **kwargs,
     ):
-        self.warned, self.checked, self.sampled, self.skip_flat, self.resample = (
+        self.warned, self.checked, self.sampled, self.skip_zero_variance_groups, self.dynamic_sampling = (
             set(),
             False,
             False,
-            skip_flat,
-            resample,
+            skip_zero_variance_groups,
+            dynamic_sampling,
         )
         super().__init__(*args, **kwargs)
-        if resample and (
+        if dynamic_sampling and (
             self.scale_rewards == "batch" or self.multi_objective_aggregation != "sum_then_normalize"
         ):
             raise ValueError(
-                "resample wants advantages within a group: scale_rewards 'group' or 'none', multi_objective_aggregation 'sum_then_normalize'"
+                "dynamic_sampling needs advantages within a group: scale_rewards 'group' or 'none', "
+                "multi_objective_aggregation 'sum_then_normalize'"
             )
-        if resample and (self.tools or self.environment_factories):
-            raise ValueError("resample does not go with tools and environments")
+        if dynamic_sampling and (self.tools or self.environment_factories):
+            raise ValueError("dynamic_sampling does not go with tools and environments")
         config = getattr(self, "generation_config", None)  # vLLM has none
         if config is not None and config.cache_implementation == "static":
             config.disable_compile = False  # TRL sets it to True
@@ -277,12 +278,12 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         if not self.model.training:
             return out
         self.sampled = True
-        if self.resample:
+        if self.dynamic_sampling:
             out = self._sample_again(inputs, out)
         out["group"] = (
             self.accelerator.process_index * n + torch.arange(n, device=out["advantages"].device)
         ) // self.num_generations
-        if self.skip_flat:
+        if self.skip_zero_variance_groups:
             out["tool_mask"] = (
                 out.get("tool_mask", out["completion_mask"])
                 * (spread_of(self, out["advantages"]) > FLAT)[:, None]
@@ -291,7 +292,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
     def _sample_again(self, inputs, out):
         drawn, n = None, len(inputs)
-        for _ in range(self.resample):
+        for _ in range(self.dynamic_sampling):
             flat = spread_of(self, out["advantages"]) <= FLAT
             shares, counts = self.accelerator.gather(
                 torch.stack([flat.float().mean(), flat.sum().float()])[None]

@@ -18,7 +18,7 @@ from ..files import write_atomic
 from ..answers.prompts import PROMPT_FILES
 from ..answers.mentions import similar_words
 from ..models.segmenter import visible
-from ..models.sentences import Meaning
+from ..models.sentences import SentenceEncoder
 from ..models.client import FINAL
 from ..distillation.store import Answers
 from globe.validation.checks import (
@@ -37,7 +37,7 @@ def looked_at(
     answers,  # photo id → {teacher → judgement}
     teachers,  # names in order, the lead first
     segmenter,  # a `Segmenter`
-    meaning,  # a `Meaning`
+    meaning,  # a `SentenceEncoder`
     words=0.75,  # `similarity` of `similar_words`
 ):
     "The numbers of each photo, as a list of rows."
@@ -163,7 +163,7 @@ def validate(
     photos,  # dataset of photo rows
     judgements,  # folder of answers, `Answers`, table, or list of judgements
     segmenter,  # a `Segmenter`
-    meaning=None,  # a `Meaning`; the packaged model if not given
+    meaning=None,  # a `SentenceEncoder`; the packaged model if not given
     teachers=None,  # names in order: the first language model leads
     batch_size=64,  # photos in memory at once
     progress=True,  # show a bar
@@ -177,7 +177,7 @@ def validate(
         photos,
         *by_photo(judgements, teachers),
         segmenter,
-        meaning or Meaning(),
+        meaning or SentenceEncoder(),
         batch_size,
         progress,
         words,
@@ -285,7 +285,11 @@ def validate_in_parts(
     "What `validate` makes, in files below `folder`; returns MP16-Reason as a dataset on disk. `read_ledger` gives the ledger."
     if unknown := set(thresholds) - {c.__name__ for c in CHECKS}:
         raise ValueError(f"no such check: {', '.join(unknown)}")
-    (answers, names), meaning, folder = by_photo(judgements, teachers), meaning or Meaning(), Path(folder)
+    (answers, names), meaning, folder = (
+        by_photo(judgements, teachers),
+        meaning or SentenceEncoder(),
+        Path(folder),
+    )
     _claim(
         folder,
         len(photos),

@@ -89,7 +89,7 @@ def warm_up(
     batch=48,  # pictures per batch
     lr=4e-3,  # peak learning rate
     seed=0,  # of the pictures
-    watch=None,  # function(line), see `tracked`
+    watch=None,  # see `globe.progress.tracked`
     **fresh_pictures,  # further arguments of `fresh`
 ):
     "Teach the vision tower to name what fresh pictures show. Returns a log: step, loss, recall and precision of the words."
@@ -107,7 +107,7 @@ def warm_up(
     )
     log = []
     for step, (images, rows) in enumerate(
-        tracked(fresh(batch, steps, seed, **fresh_pictures), steps, "see", watch)
+        tracked(fresh(batch, steps, seed, **fresh_pictures), steps, watch)
     ):
         truth = torch.zeros(len(rows), len(words), device=vlm.device)
         for i, r in enumerate(rows):
@@ -225,7 +225,7 @@ def pretrain(
     pool=4800,  # different pictures
     seed=0,  # of pictures and texts
     teach=weak_answer,  # (row, rng, prompt=) → text to learn
-    watch=None,  # function(line), see `tracked`
+    watch=None,  # see `globe.progress.tracked`
 ):
     "Teach the student to answer from freshly rendered pictures, vision frozen. Returns a log: step, loss."
     import torch
@@ -239,7 +239,7 @@ def pretrain(
     ]
     opt, schedule = _optimizer([p for p in model.parameters() if p.requires_grad], lr, steps)
     model.train()
-    for step in tracked(range(steps), steps, "speak", watch):
+    for step in tracked(range(steps), steps, watch):
         images, rows = zip(*(pictures[i] for i in rng.integers(len(pictures), size=batch)))
         asked = rng.choice(list(prompts), batch, p=list(prompts.values())).tolist()
         loss = answer_loss(vlm, images, asked, [teach(r, rng, prompt=p) for r, p in zip(rows, asked)])
