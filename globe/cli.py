@@ -71,12 +71,8 @@ def _parser():
             "tables and figures of the profile mini to figures/, those of other profiles to data/PROFILE/figures/.",
         )
     )
-    p = command(
-        "doctor", _doctor_command, "show versions and device, and what is missing; or a profile's settings"
-    )
-    p.add_argument(
-        "--profile", metavar="NAME", help="print every setting of this profile, with what it means"
-    )
+    p = command("doctor", _doctor_command, "show versions and device, and what is missing; or a profile's settings")
+    p.add_argument("--profile", metavar="NAME", help="print every setting of this profile, with what it means")
     _set_option(p)
     p.add_argument("--json", action="store_true", help="for programs")
     _score_options(
@@ -136,6 +132,7 @@ def _parser():
         "for maintainers: put the outputs of a run into the notebooks, make README.md",
     )
     p.add_argument("--profile", default="mini", help="of the run (default: %(default)s)")
+    p.add_argument("--only", action="append", metavar="PATTERN", help="only notebooks with this in their name")
     return parser
 
 # %% ../nbs/13_cli/01_cli.ipynb #f0c4ff42
@@ -293,10 +290,7 @@ def _distill_options(p):
         help="requests in flight for each model (default: %(default)s)",
     )
     p.add_argument(
-        "--max-requests",
-        type=_positive,
-        metavar="N",
-        help="requests that this run may send to each endpoint's model",
+        "--max-requests", type=_positive, metavar="N", help="requests that this run may send to each endpoint's model"
     )
     p.add_argument("--json", action="store_true", help="for programs")
 
@@ -305,21 +299,14 @@ def _train_options(p):
     p.add_argument("how", choices=["sft", "grpo"], help="supervised fine-tuning, or GRPO")
     p.add_argument("--model", required=True, metavar="ID", help="folder or hub id to start from")
     p.add_argument(
-        "--data",
-        required=True,
-        metavar="FOLDER",
-        help="MP16-Reason: a folder or parquet file as `globe` writes it",
+        "--data", required=True, metavar="FOLDER", help="MP16-Reason: a folder or parquet file as `globe` writes it"
     )
     p.add_argument("--out", required=True, metavar="FOLDER", help="for weights, log and checkpoints")
     p.add_argument("--profile", metavar="NAME", help="take its settings; default: the released ones")
     p.add_argument("--judge", metavar="FOLDER", help="the localizability judge, for rewards that use it")
     p.add_argument("--classes", metavar="A,B,...", help="names that the segmenter of the data knows")
     p.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SETTING=VALUE",
-        help="such as lr=1e-4 (may be repeated)",
+        "--set", action="append", default=[], metavar="SETTING=VALUE", help="such as lr=1e-4 (may be repeated)"
     )
 
 

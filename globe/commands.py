@@ -204,11 +204,7 @@ def _train_command(a):
     if path.suffix == ".parquet":
         data = load_dataset("parquet", data_files=str(path), split="train")
     else:
-        data = (
-            load_from_disk(path)
-            if (path / "dataset_info.json").exists()
-            else load_dataset(str(path), split="train")
-        )
+        data = load_from_disk(path) if (path / "dataset_info.json").exists() else load_dataset(str(path), split="train")
     if a.how == "sft":
         from globe.training.sft import sft
 
@@ -222,7 +218,7 @@ def _train_command(a):
 
 
 def _publish_command(a):
-    print("\n".join(f"wrote {p}" for p in publish(a.profile)))
+    print("\n".join(f"wrote {p}" for p in publish(a.profile, a.only)))
 
 # %% ../nbs/13_cli/00_commands.ipynb #2573fccf
 def _geolocator(model):
