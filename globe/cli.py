@@ -9,6 +9,7 @@ __all__ = ['ABOUT', 'RESUME', 'main']
 import argparse, os, sys
 
 from .files import Busy
+from .settings import SettingsError
 from .pipeline.notebooks import NotebookFailed, Usage
 from .pipeline.doctor import _version
 from globe.commands import (
@@ -18,6 +19,7 @@ from globe.commands import (
     _evaluate_command,
     _locate_command,
     _publish_command,
+    _train_command,
     _reproduce_command,
     _score_command,
 )
@@ -31,13 +33,15 @@ ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (Ne
   globe locate trip/                   where were these photographs taken? (--json, --geojson)
   globe demo                           the same on a page in your browser
   globe score mine.csv --truth t.csv   how far off are the answers of any model?
-  globe evaluate --model ID --benchmark im2gps3k --from FOLDER
+  globe evaluate --model ID --benchmark im2gps3k --data FOLDER
                                        let a checkpoint answer a benchmark, and measure it
   globe reproduce --profile paper --dry-run
                                        what the paper's models and data take: downloads, disk, GPU hours
   globe distill trip/ --out answers --endpoint "http://localhost:8000/v1 MODEL"
                                        ask a model behind an endpoint about every photo
-  globe doctor                         what is installed, what is missing"""
+  globe train grpo --model ID --data mp16-reason --out mine
+                                       train a model of your own
+  globe doctor                         what is installed, what is missing (--profile mini: its settings)"""
 
 RESUME = "finished stages are kept: the same command goes on where it stopped"
 
@@ -67,9 +71,10 @@ def _parser():
             "tables and figures of the profile mini to figures/, those of other profiles to data/PROFILE/figures/.",
         )
     )
-    command("doctor", _doctor_command, "show versions and device, and what is missing").add_argument(
-        "--json", action="store_true", help="for programs"
-    )
+    p = command("doctor", _doctor_command, "show versions and device, and what is missing; or a profile's settings")
+    p.add_argument("--profile", metavar="NAME", help="print every setting of this profile, with what it means")
+    _set_option(p)
+    p.add_argument("--json", action="store_true", help="for programs")
     _score_options(
         command(
             "score",
@@ -112,12 +117,22 @@ def _parser():
             "The prompt is that of the released evaluation, the answers are the most probable ones. A run that was stopped goes on. A model behind an endpoint is asked by `globe distill` and measured by `globe score`.",
         )
     )
+    _train_options(
+        command(
+            "train",
+            _train_command,
+            "fine-tune a model on MP16-Reason by SFT or GRPO",
+            "Several processes: run it under `accelerate launch -m globe train ...`, see recipes/accelerate. "
+            "An interrupted run resumes.",
+        )
+    )
     p = command(
         "publish",
         _publish_command,
         "for maintainers: put the outputs of a run into the notebooks, make README.md",
     )
     p.add_argument("--profile", default="mini", help="of the run (default: %(default)s)")
+    p.add_argument("--only", action="append", metavar="PATTERN", help="only notebooks with this in their name")
     return parser
 
 # %% ../nbs/13_cli/01_cli.ipynb #f0c4ff42
@@ -152,7 +167,19 @@ def _reproduce_options(p):
         help="only list the models, photographs, disk and time that a run needs, and what of it is there",
     )
     p.add_argument(
-        "--fresh", action="store_true", help="delete data/PROFILE/ first: everything is computed anew"
+        "--force", action="store_true", help="delete data/PROFILE/ first: everything is computed anew"
+    )
+    _set_option(p)
+
+
+def _set_option(p):
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE",
+        help="change a setting of the profile, such as grpo.lr=1e-4 (may be repeated); "
+        "`globe doctor --profile NAME` lists them",
     )
 
 
@@ -263,9 +290,24 @@ def _distill_options(p):
         help="requests in flight for each model (default: %(default)s)",
     )
     p.add_argument(
-        "--budget", type=int, metavar="N", help="requests that this run may send to each endpoint's model"
+        "--max-requests", type=_positive, metavar="N", help="requests that this run may send to each endpoint's model"
     )
     p.add_argument("--json", action="store_true", help="for programs")
+
+
+def _train_options(p):
+    p.add_argument("how", choices=["sft", "grpo"], help="supervised fine-tuning, or GRPO")
+    p.add_argument("--model", required=True, metavar="ID", help="folder or hub id to start from")
+    p.add_argument(
+        "--data", required=True, metavar="FOLDER", help="MP16-Reason: a folder or parquet file as `globe` writes it"
+    )
+    p.add_argument("--out", required=True, metavar="FOLDER", help="for weights, log and checkpoints")
+    p.add_argument("--profile", metavar="NAME", help="take its settings; default: the released ones")
+    p.add_argument("--judge", metavar="FOLDER", help="the localizability judge, for rewards that use it")
+    p.add_argument("--classes", metavar="A,B,...", help="names that the segmenter of the data knows")
+    p.add_argument(
+        "--set", action="append", default=[], metavar="SETTING=VALUE", help="such as lr=1e-4 (may be repeated)"
+    )
 
 
 def _evaluate_options(p):
@@ -281,8 +323,7 @@ def _evaluate_options(p):
         help="mp16-reason-test, mp16-reason-train, im2gps, im2gps3k, yfcc4k, yfcc26k or osv5m",
     )
     p.add_argument(
-        "--from",
-        dest="source",
+        "--data",
         required=True,
         metavar="FOLDER",
         help="folder with the benchmark, or owner/dataset@commit on the hub, such as globe-project/MP16-Reason@<40 digits>",
@@ -329,7 +370,7 @@ def main(
         if os.environ.get("GLOBE_TRACEBACK"):
             raise
         print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
-        return 2 if isinstance(e, Usage) else 1
+        return 2 if isinstance(e, (Usage, SettingsError)) else 1
 
 # %% ../nbs/13_cli/01_cli.ipynb #d8f8f1cd
 def _one_line(error):

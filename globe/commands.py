@@ -10,7 +10,10 @@ import json, re, shutil, sys, tempfile
 from pathlib import Path
 
 from .files import checkout
+from .progress import lines
+from .settings import overrides_of
 from .pipeline.notebooks import Usage
+from .pipeline.profiles import Profile, profile
 from .pipeline.reproduce import reproduce
 from .pipeline.publish import publish
 from .pipeline.doctor import doctor, needs
@@ -39,11 +42,31 @@ def _dry_run(a):
 def _reproduce_command(a):
     if a.dry_run:
         return _dry_run(a)
-    report = reproduce(a.profile, a.seeds, a.photos or None, a.only, a.fresh)
-    print("\n" + report._repr_markdown_())
+    overrides = overrides_of(a.set)
+    made = reproduce(a.profile, a.seeds, a.photos or None, a.only, a.force, overrides)
+    print("\n" + made._repr_markdown_())
+
+
+def _show_profile(a):
+    "Print every setting of a profile."
+    found = profile(a.profile, **overrides_of(a.set))
+    if a.json:
+        print(json.dumps(found.flat(), indent=1))
+        return 0
+    section, rows = "", found.explained()
+    width = max(len(f"{path.rpartition('.')[2]}: {value}") for path, value, _ in rows)
+    for path, value, text in rows:
+        group, _, name = path.rpartition(".")
+        if group != section:
+            print(f"\n{group}:")
+            section = group
+        print(f"{'  ' * bool(group)}{f'{name}: {value}':{width}}  # {text}")
+    return 0
 
 
 def _doctor_command(a):
+    if a.profile:
+        return _show_profile(a)
     found = doctor()
     if a.json:
         print(json.dumps(found, indent=1))
@@ -100,7 +123,7 @@ def _evaluate_command(a):
     from globe.photos.benchmarks import load_benchmark
 
     out = Path(a.out) / _file_name(a.model) / a.benchmark
-    photos = load_benchmark(a.benchmark, a.source, ledger=(left_out := []))
+    photos = load_benchmark(a.benchmark, a.data, ledger=(left_out := []))
     if a.limit:
         photos = photos.select(range(min(a.limit, len(photos))))
     out.mkdir(parents=True, exist_ok=True)
@@ -157,7 +180,7 @@ def _distill_command(a):
             )
     photos = _given_photos(a.photos, a.out)
     teachers = [
-        EndpointTeacher(*e.split(), concurrency=a.concurrency, budget=a.budget, max_tokens=a.max_tokens)
+        EndpointTeacher(*e.split(), concurrency=a.concurrency, budget=a.max_requests, max_tokens=a.max_tokens)
         for e in a.endpoint
     ]
     teachers += [VLMTeacher(_loaded(m), _file_name(m), max_new_tokens=a.max_tokens) for m in a.model] + [
@@ -173,8 +196,29 @@ def _distill_command(a):
     return int(failed > 0)
 
 
+def _train_command(a):
+    from datasets import load_dataset, load_from_disk
+
+    given, path = overrides_of([f"{a.how}.{pair}" for pair in a.set]), Path(a.data)
+    settings = getattr(profile(a.profile, **given) if a.profile else Profile(**given), a.how)
+    if path.suffix == ".parquet":
+        data = load_dataset("parquet", data_files=str(path), split="train")
+    else:
+        data = load_from_disk(path) if (path / "dataset_info.json").exists() else load_dataset(str(path), split="train")
+    if a.how == "sft":
+        from globe.training.sft import sft
+
+        made = sft(a.model, data, a.out, settings, watch=lines("sft"))
+    else:
+        from globe.training.grpo import grpo
+
+        classes = a.classes.split(",") if a.classes else None
+        made = grpo(a.model, data, a.out, settings, judge=a.judge, classes=classes, watch=lines("grpo"))
+    print(made)
+
+
 def _publish_command(a):
-    print("\n".join(f"wrote {p}" for p in publish(a.profile)))
+    print("\n".join(f"wrote {p}" for p in publish(a.profile, a.only)))
 
 # %% ../nbs/13_cli/00_commands.ipynb #2573fccf
 def _geolocator(model):

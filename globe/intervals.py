@@ -15,8 +15,8 @@ import pandas as pd
 def wilson(
     k,  # how many were right (a mean times n need not be whole)
     n,  # out of how many
-    z=1.959964,
-):  # normal quantile: 95 %
+    z=1.959964,  # normal quantile: 95 %
+):
     "Wilson score interval of the share `k / n` as `(low, high)`; `(nan, nan)` for `n = 0`."
     if not n:
         return math.nan, math.nan
@@ -28,8 +28,8 @@ def wilson(
 # %% ../nbs/00_base/03_intervals.ipynb #549cf474
 def numbered(
     cluster,  # label of each picture [n], or None: each on its own
-    n,
-):  # pictures
+    n,  # pictures
+):
     "Number of each picture's cluster [n], from 0."
     return np.arange(n) if cluster is None else pd.factorize(np.asarray(cluster), use_na_sentinel=False)[0]
 
@@ -38,8 +38,8 @@ def bootstrap(
     values,  # what is averaged: [pictures], or [seeds, pictures]
     cluster=None,  # label of each picture [pictures]; one label's pictures are drawn together
     draws=2000,  # resamples
-    seed=0,
-):  # of the random generator: same seed, same draws
+    seed=0,  # of the random generator: same seed, same draws
+):
     "Means of resampled data [draws]: clusters of pictures and, crossed with them, training seeds."
     values = np.atleast_2d(np.asarray(values, float))
     label = numbered(cluster, values.shape[1])
@@ -63,8 +63,8 @@ def share_intervals(
     among=None,  # 1 where a picture counts in a column [pictures, columns]; None: everywhere
     cluster=None,  # label of each picture [pictures]; one label's pictures are drawn together
     draws=1000,  # resamples
-    seed=0,
-):  # of the random generator
+    seed=0,  # of the random generator
+):
     "95 % interval of every column's share: low and high [columns]."
     hits = np.asarray(hits, float)
     if not hits.size:

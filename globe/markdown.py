@@ -13,8 +13,8 @@ import pandas as pd
 # %% ../nbs/00_base/02_markdown.ipynb #227d9607
 def markdown(
     df,  # any frame
-    na="–",
-):  # what stands for a missing value
+    na="–",  # what stands for a missing value
+):
     "`df` as a Markdown table, cells escaped."
     cell = lambda x: (
         na

@@ -61,8 +61,8 @@ def words(text):  # any
 
 def own_words(
     reasoning,  # text of the reasoning
-    prompt,
-):  # what was asked: text or conversation
+    prompt,  # what was asked: text or conversation
+):
     "The reasoning without the sentences that stand in the prompt; lines that end in a word stay apart."
     asked = words(completion_text(prompt))
     kept = (
@@ -81,8 +81,8 @@ def loops(reasoning):  # text
 def own_reasoning(
     text,  # a completion
     prompt,  # what was asked: text or conversation
-    longest,
-):  # characters of a completion
+    longest,  # characters of a completion
+):
     "What a completion says of the picture in its own words; empty where it loops or is longer than `longest`."
     said = own_words(reasoning_of(text), prompt) if len(text) <= longest else ""
     return "" if loops(said) else said

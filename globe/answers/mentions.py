@@ -85,8 +85,8 @@ JOINED = re.compile(
 @lru_cache
 def reader(
     classes=CLASSES,  # tuple of class names, background first
-    more=(),
-):  # further (word, class) pairs, see `similar_words`
+    more=(),  # further (word, class) pairs, see `similar_words`
+):
     "The compiled pattern for lower-case text, and the class of each word; a class's own name is never another's synonym."
     spoken = [c for c in classes if c != "background"]
     named = (
@@ -106,8 +106,8 @@ def reader(
 def mentions(
     text,  # reasoning of a teacher or student
     classes=CLASSES,  # tuple of the segmenter's class names
-    more=(),
-):  # see `reader`
+    more=(),  # see `reader`
+):
     "Where `text` names a class and does not deny it: (start, end, class), in order."
     lower = (
         text.lower()
@@ -145,8 +145,8 @@ def entities(text, classes=CLASSES, more=()):
 # %% ../../nbs/03_answers/03_mentions.ipynb #82fec9b0
 def highlighted(
     text,  # reasoning
-    classes=CLASSES,
-):  # tuple of the segmenter's class names
+    classes=CLASSES,  # tuple of the segmenter's class names
+):
     "HTML of `text` with what it names marked."
     out, at = "", 0
     for start, end, c in mentions(text, classes):
@@ -158,9 +158,9 @@ def highlighted(
 def similar_words(
     texts,  # reasonings
     classes,  # tuple of the segmenter's class names, background first
-    meaning,  # a `Meaning`
-    similarity=0.75,
-):  # smallest cosine between a word and the name of its class
+    meaning,  # a `SentenceEncoder`
+    similarity=0.75,  # smallest cosine between a word and the name of its class
+):
     "(word, class) for each word of `texts` that no list knows but that means nearly the same as a class."
     names, (_, known) = [c for c in classes if c != "background"], reader(classes)
     words = sorted(

@@ -44,8 +44,8 @@ def answer_text(
     country,
     city,  # names as they are to be written
     sentences=None,  # cue sentences; None: no reasoning (the `direct` prompt)
-    localizability=None,
-):  # 0..1 for teachers
+    localizability=None,  # 0..1 for teachers
+):
     "The requested form: <think>…</think> and the two lines in <answer>…</answer>; without reasoning, the two lines alone."
     lines = f"country: [{country}]\ncity: [{city}]"
     if sentences is None:

@@ -72,8 +72,8 @@ CUES = CLASSES + (
 
 def highlighted(
     text,  # reasoning of a model
-    cues=CUES,
-):  # names to look for
+    cues=CUES,  # names to look for
+):
     "`text` as safe HTML, with what it names in <mark>."
     return marked(text, cues)
 

@@ -49,8 +49,8 @@ def country_km(code):  # ISO code of two letters
 # %% ../../nbs/10_app/00_consensus.ipynb #32b7a59a
 def radius_km(
     place,  # the consensus
-    km,
-):  # distance of every answer from it [n], NaN where an answer has no place
+    km,  # distance of every answer from it [n], NaN where an answer has no place
+):
     "Radius of the prediction, and what it comes from; None where too few answers have a place."
     least, n = CITY_KM if place.kind == "city" else max(CITY_KM, country_km(place.country_code)), len(km)
     if n == 1:

@@ -57,8 +57,8 @@ def _examples(folder, seeds=(3, 14, 27, 61)):  # where to write; of postcards
 # %% ../../nbs/10_app/05_demo.ipynb #59dcbb24
 def demo(
     geo,  # `Geolocator`
-    folder,
-):  # for the examples and whatever is uploaded
+    folder,  # for the examples and whatever is uploaded
+):
     "The page, a gradio `Blocks`; `.launch(**LOCAL)` serves it to this machine."
     gr = _gradio()
     os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")

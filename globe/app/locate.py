@@ -31,8 +31,8 @@ class LocalModel:
         name="model",  # for the predictions
         prompt="teacher",  # key of `globe.vlm.PROMPTS`
         batch_size=None,  # pictures at once; default: 4, and 32 for the student
-        max_new_tokens=None,
-    ):  # default: 512, and 64 for the student, whose whole answers are shorter
+        max_new_tokens=None,  # default: 512, and 64 for the student, whose whole answers are shorter
+    ):
         small = _drawn(vlm)
         self.vlm, self.name, self.prompt, self.note = vlm, name, prompt, STUDENT_NOTE if small else ""
         self.batch_size, self.max_new_tokens = (
@@ -82,8 +82,8 @@ class EndpointModel(EndpointTeacher):
 
 def served_model(
     url,  # base address, such as http://localhost:8000/v1
-    key_env="OPENAI_API_KEY",
-):  # environment variable that holds the key, if one is needed
+    key_env="OPENAI_API_KEY",  # environment variable that holds the key, if one is needed
+):
     "Name of the first model at the endpoint. Raises ConnectionError where it does not say."
     import httpx
 
@@ -132,8 +132,8 @@ class Geolocator:
         self,
         model,  # `LocalModel`, `EndpointModel`, or anything with `name`, `note` and `ask(rows, temperature)`
         judge=None,  # of localizability, with `probability(images, reasonings)`; None: the answers' own word
-        temperature=1.0,
-    ):  # at which several answers are drawn
+        temperature=1.0,  # at which several answers are drawn
+    ):
         self.model, self.judge, self.temperature = model, judge, temperature
 
     def __repr__(self):
@@ -143,8 +143,8 @@ class Geolocator:
         self,
         photos,  # a picture, several, or a folder
         samples=1,  # answers drawn per picture
-        threshold=0.5,
-    ):  # of localizability, below which a prediction abstains
+        threshold=0.5,  # of localizability, below which a prediction abstains
+    ):
         "A `Prediction` for one picture, `Predictions` for several. Raises ValueError for `samples` or `threshold` out of range."
         path = isinstance(photos, (str, os.PathLike))
         if path and Path(photos).is_dir():
@@ -177,8 +177,8 @@ def _each(
     self: Geolocator,
     photos,  # pictures
     samples=1,
-    threshold=0.5,
-):  # as `__call__`
+    threshold=0.5,  # as `__call__`
+):
     "Predictions, one by one, in the order of the pictures."
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
@@ -284,8 +284,8 @@ def _from_pretrained(
     judge=None,  # folder of a judge (`globe.judge`); default: the one of the same run, else the answers' own word
     device=None,  # as `globe.vlm.load`
     revision=None,  # commit of a hub model; pin it in published work
-    **how,
-):  # further arguments of `LocalModel`, or of `EndpointTeacher`
+    **how,  # further arguments of `LocalModel`, or of `EndpointTeacher`
+):
     "A `Geolocator` by folder, hub id or endpoint. Raises FileNotFoundError where nothing stands."
     from globe.models.judge import judge_named
 
@@ -304,8 +304,8 @@ def _from_endpoint(
     url,  # base address, such as http://localhost:8000/v1
     model=None,  # its name at the endpoint; default: the first that it serves
     judge=None,  # folder of a judge, default: the answers' own word
-    **how,
-):  # further arguments of `EndpointTeacher`
+    **how,  # further arguments of `EndpointTeacher`
+):
     "A `Geolocator` that asks an OpenAI-compatible endpoint. Pictures leave this machine for `url`."
     from globe.models.judge import judge_named
 

@@ -62,8 +62,8 @@ def _png(fig):
 
 def locator_map(
     p,  # `Prediction` with a place
-    world=2000,
-):  # km; where an answer or the radius reaches further, the map is that of the world
+    world=2000,  # km; where an answer or the radius reaches further, the map is that of the world
+):
     "Figure with the prediction (star), its radius, and the answers that differ (dots, larger where several agree)."
     import cartopy.crs as ccrs
     from matplotlib.figure import Figure

@@ -120,8 +120,8 @@ def concluded(
     answers,  # judgements [n]
     localizability=None,  # 0..1 by a judge; None: what the answers say themselves, on average
     threshold=0.5,  # below it, the prediction abstains
-    **fields,
-):  # further fields of `Prediction`
+    **fields,  # further fields of `Prediction`
+):
     "The `Prediction` that `answers` amount to."
     places = [locate(a["city"], a["country"]) if a["city"] or a["country"] else None for a in answers]
     told = [a["localizability"] for a in answers if a["localizability"] is not None]

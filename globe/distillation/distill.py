@@ -26,8 +26,8 @@ class Progress:
         self,
         name,  # of the teacher
         total,  # photos to ask about
-        show=True,
-    ):  # True: a bar; False: nothing; a function: is called with `state()`
+        show=True,  # True: a bar; False: nothing; a function: is called with `state()`
+    ):
         self.name, self.total, self.show, self.start, self.told = (
             name,
             total,
@@ -84,8 +84,8 @@ def ask(
     out,  # folder for the answers
     progress=True,  # see `Progress`
     shard=None,  # (i, n), see `answer_file`
-    stop=None,
-):  # threading.Event that ends the work early
+    stop=None,  # threading.Event that ends the work early
+):
     "Ask one teacher about the photos that lack an answer; returns counts. Raises RuntimeError where another run asks for the same photos."
     path, start, stop = (
         Path(out) / answer_file(teacher.name, shard),
@@ -195,8 +195,8 @@ def distill(
     teachers,  # list of `Teacher`
     out,  # folder; one file of judgements per teacher
     progress=True,  # bars, or a function that is told, see `Progress`
-    shard=None,
-):  # (i, n): only the i-th of n parts of the photos, counted from 1
+    shard=None,  # (i, n): only the i-th of n parts of the photos, counted from 1
+):
     "Ask every teacher about every photo and continue where an earlier run ended. Returns a table of counts, one row per teacher."
     names = [t.name for t in teachers]
     if doubled(photos):
@@ -221,8 +221,8 @@ def ray_distill(
     load,  # function without arguments that gives the photos, called on the worker
     teachers,  # function without arguments that gives the teachers, called on the worker
     out,  # folder that all workers see
-    shards=8,
-):  # parts of the work; several times the number of workers
+    shards=8,  # parts of the work; several times the number of workers
+):
     "`distill` by the workers of a Ray cluster. Returns a table of counts, one row per shard and teacher."
     import ray
 

@@ -35,8 +35,8 @@ def photo_keys(photos):  # dataset with `id`
 # %% ../../nbs/05_distillation/01_store.ipynb #2ab640e6
 def among(
     keys,  # array
-    done,
-):  # array, is sorted in place
+    done,  # array, is sorted in place
+):
     "Which of `keys` are in `done`; `numpy.isin` needs several times the memory."
     done.sort()
     at = np.searchsorted(done, keys)
@@ -45,8 +45,8 @@ def among(
 # %% ../../nbs/05_distillation/01_store.ipynb #f577e386
 def answer_file(
     teacher,  # its name
-    shard=None,
-):  # (i, n): the i-th of n shards, counted from 1
+    shard=None,  # (i, n): the i-th of n shards, counted from 1
+):
     "Name of the file that holds the answers. Raises ValueError for a shard that is not there."
     if shard is None:
         return f"{teacher}.jsonl"
@@ -58,8 +58,8 @@ def answer_file(
 
 def answer_files(
     out,  # folder that `distill` filled
-    suffix=".jsonl",
-):  # of the files
+    suffix=".jsonl",  # of the files
+):
     "Name of each teacher → the files with its answers."
     found = {}
     for p in sorted(Path(out).glob(f"*{suffix}")):
@@ -80,16 +80,16 @@ def read_line(line):  # bytes, from a file of judgements
 
 def older(
     record,  # judgement
-    prompt,
-):  # version in use; None where the teacher has none
+    prompt,  # version in use; None where the teacher has none
+):
     "Does it answer another version of the prompt?"
     return bool(prompt and record.get("prompt", prompt) not in ("", prompt))
 
 
 def scan(
     path,  # a file of judgements; may be missing
-    prompt=None,
-):  # version of the prompt in use
+    prompt=None,  # version of the prompt in use
+):
     "(key of each line, 0 where it is no answer; which lines are to be kept: the first answer about each photo)."
     path = Path(path)
     read = map(read_line, path.open("rb") if path.exists() else ())
@@ -104,8 +104,8 @@ def scan(
 
 def mend(
     path,  # a file of judgements; may be missing
-    prompt=None,
-):  # version of the prompt in use
+    prompt=None,  # version of the prompt in use
+):
     "Keys of the photos that are answered in `path`, after dropping torn, doubled, failed and older lines from it. Raises OSError, naming the fix, when the disk is full."
     found, keep = scan(path, prompt)
     try:
@@ -213,8 +213,8 @@ def named_files(out, teachers=None):  # folder that `distill` filled, names or N
 # %% ../../nbs/05_distillation/01_store.ipynb #34786383
 def records(
     out,  # folder that `distill` filled
-    teachers=None,
-):  # names to read; all if not given
+    teachers=None,  # names to read; all if not given
+):
     "Every answer in `out`, teacher by teacher. Raises FileNotFoundError when there is none."
     for paths in named_files(out, teachers).values():
         _, file, at, _ = _index(paths) if len(paths) > 1 else [None] * 4
@@ -250,8 +250,8 @@ class Answers(Mapping):
     def __init__(
         self,
         out,  # folder that `distill` filled
-        teachers=None,
-    ):  # names; all if not given
+        teachers=None,  # names; all if not given
+    ):
         self.files = named_files(out, teachers)
         self.index = {name: _index(paths) for name, paths in self.files.items()}
         self.speaks = {name: said for name, (*_, said) in self.index.items()}  # coordinate teachers do not

@@ -18,7 +18,7 @@ from ..progress import batches
 from ..places.sphere import distance_km
 from ..answers.prompts import PROMPT_FILES
 from ..answers.reader import read_answer
-from ..models.client import Passing, Served, in_flight, question, reply_text, spent
+from ..models.client import TransientError, EndpointClient, in_flight, question, reply_text, token_usage
 
 # %% ../../nbs/05_distillation/00_teachers.ipynb #bb2927db
 FIELDS = dict(
@@ -42,8 +42,8 @@ FIELDS = dict(
 def judgement(
     id,  # photo id
     teacher,  # name of the teacher
-    **fields,
-):  # any of `FIELDS`; simulations add `injected`, the errors that they made on purpose
+    **fields,  # any of `FIELDS`; simulations add `injected`, the errors that they made on purpose
+):
     "A judgement record, with empty fields where nothing is known."
     return dict(id=id, teacher=teacher) | FIELDS | fields
 
@@ -52,8 +52,8 @@ def from_text(
     id,  # photo id
     teacher,  # name of the teacher
     text,  # what the model wrote
-    **fields,
-):  # further fields, such as `seconds`
+    **fields,  # further fields, such as `seconds`
+):
     "The judgement that a language model's `text` holds."
     text = text.encode(errors="replace").decode()  # half of a surrogate pair is no text
     a = read_answer(text)
@@ -121,7 +121,7 @@ class VLMTeacher:
             return [("", f"picture: {e}")] if len(batch) == 1 else [x for r in batch for x in self._told([r])]
 
 # %% ../../nbs/05_distillation/00_teachers.ipynb #b8fb58c5
-class EndpointTeacher(Served):
+class EndpointTeacher(EndpointClient):
     "A vision-language model behind one or more OpenAI-compatible endpoints."
 
     remote = True  # it computes elsewhere: `distill` asks such teachers at the same time
@@ -131,7 +131,7 @@ class EndpointTeacher(Served):
         self,
         url,
         model,
-        name=None,  # as `Served`, and so are all others
+        name=None,  # as `EndpointClient`, and so are all others
         give_up=20,  # photos that may fail in a row
         max_tokens=1024,  # longest answer
         **how,
@@ -140,14 +140,14 @@ class EndpointTeacher(Served):
         self.give_up, self.max_tokens = give_up, max_tokens
 
     def _read(self, response):
-        return reply_text(response), spent(response)
+        return reply_text(response), token_usage(response)
 
     def _answer(self, client, row):
         "The judgement of one photo, with `error` if it could not be had."
         start, text, found = time.perf_counter(), "", {}
         try:
             text, found = self._tried(client, question(row["image"], self.model, max_tokens=self.max_tokens))
-        except Passing as e:
+        except TransientError as e:
             found = dict(error=str(e))
         except ValueError as e:
             found = dict(error=f"refused: {e}")
@@ -192,8 +192,8 @@ class GeoCLIPTeacher:
         model=None,  # `geoclip.GeoCLIP`; default: with its published weights
         name="geoclip",  # also the name of its file
         batch_size=16,  # photos at a time
-        near=200,
-    ):  # km
+        near=200,  # km
+    ):
         self.model, self.name, self.batch_size, self.near, self.places = model, name, batch_size, near, None
 
     @torch.no_grad()

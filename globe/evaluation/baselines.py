@@ -19,8 +19,8 @@ from .metrics import COLUMNS, frame, geocode
 def constant(
     ids,  # of the pictures to predict
     city,  # name, may be empty
-    country,
-):  # name
+    country,  # name
+):
     "The same place for every id."
     lat, lon = geocode(city, country)
     return pd.DataFrame(
@@ -39,8 +39,8 @@ def constant(
 
 def most_frequent_city(
     train,  # photo rows
-    ids,
-):  # of the pictures to predict
+    ids,  # of the pictures to predict
+):
     "Always the most frequent city of `train`; ties go to the first in the alphabet."
     (city, country) = frame(train).value_counts(["city", "country"]).sort_index().idxmax()
     return constant(ids, city, country)
@@ -48,8 +48,8 @@ def most_frequent_city(
 
 def most_frequent_country(
     train,  # photo rows
-    ids,
-):  # of the pictures to predict
+    ids,  # of the pictures to predict
+):
     "Always the most frequent country of `train`; ties go to the first in the alphabet."
     return constant(ids, "", frame(train).country.value_counts().sort_index().idxmax())
 
@@ -57,8 +57,8 @@ def most_frequent_country(
 def copied(
     train,  # photo rows
     picks,  # row numbers of `train`, one per id
-    ids,
-):  # of the pictures to predict
+    ids,  # of the pictures to predict
+):
     "The places of the training pictures `picks` as predictions."
     rows = frame(train).iloc[list(picks)].reset_index(drop=True)
     return rows.assign(id=list(ids), text="", parsed=True, localizability=math.nan).reindex(columns=COLUMNS)
@@ -67,8 +67,8 @@ def copied(
 def random_place(
     train,  # photo rows
     ids,  # of the pictures to predict
-    seed=0,
-):  # of the random generator
+    seed=0,  # of the random generator
+):
     "The place of a random training picture for every id."
     return copied(train, np.random.default_rng(seed).integers(len(train), size=len(ids)), ids)
 
@@ -82,8 +82,8 @@ def thumbnails(photos):  # dataset with column image
 
 def nearest_picture(
     train,  # photo dataset with images
-    test,
-):  # photo dataset with images
+    test,  # photo dataset with images
+):
     "The place of the training picture whose thumbnail correlates most with the test picture's."
     return copied(train, (thumbnails(test) @ thumbnails(train).T).argmax(1), test["id"])
 
@@ -93,8 +93,8 @@ def geoclip_predictions(
     train_features,  # of their pictures [n, features]
     test,  # photo rows
     test_features,  # of their pictures [m, features]
-    seed=0,
-):  # of weights and batches
+    seed=0,  # of weights and batches
+):
     "Prediction rows for `test`: the training place that a `SmallGeoCLIP` trained on `train` finds most like each picture; its probability as `localizability`."
     known, model = frame(train), SmallGeoCLIP(train_features.shape[1], seed=seed)
     fit(model, train_features, known.lat, known.lon, seed=seed)

@@ -16,8 +16,8 @@ def reliability(
     probability,  # said [n], 0 to 1
     outcome,  # came true [n], 0 or 1
     bins=10,  # of equal width
-    cluster=None,
-):  # label of each row [n], see `share_intervals`
+    cluster=None,  # label of each row [n], see `share_intervals`
+):
     "Per filled bin: probability (mean said), frequency, low, high, n. Rows without probability are left out."
     p, y = np.asarray(probability, float), np.asarray(outcome, float)
     within = np.floor(np.minimum(p * bins, bins - 1))[:, None] == np.arange(bins)
@@ -38,8 +38,8 @@ def risk_coverage(
     confidence,  # of each answer [n]
     right,  # whether it was right [n]
     cluster=None,  # label of each answer [n], see `share_intervals`
-    points=200,
-):  # rows at most
+    points=200,  # rows at most
+):
     "For shares of surest answers kept: coverage, risk (share wrong among them), low, high, kept. Answers without confidence come last."
     order = np.argsort(-np.nan_to_num(np.asarray(confidence, float), nan=-np.inf), kind="stable")
     wrong, n = 1 - np.asarray(right, float)[order], len(order)
@@ -53,8 +53,8 @@ def risk_coverage(
 # %% ../../nbs/08_evaluation/04_calibration.ipynb #ce489e9c
 def auroc(
     p,  # probabilities [n]
-    label,
-):  # 1 yes, 0 no [n]
+    label,  # 1 yes, 0 no [n]
+):
     "Area under the ROC curve by rank sums; NaN where one of the labels is missing."
     p, yes = np.asarray(p, float), np.asarray(label) == 1
     _, at, count = np.unique(p, return_inverse=True, return_counts=True)
@@ -66,8 +66,8 @@ def auroc(
 def calibration(
     p,  # probabilities [n]
     label,  # 1 yes, 0 no [n]
-    bins=10,
-):  # of equal width
+    bins=10,  # of equal width
+):
     "Frame of the bins that hold anything: low, high, n, promised (mean probability), observed (share of yes)."
     p, label = np.asarray(p, float), np.asarray(label, float)
     at = np.minimum((p * bins).astype(int), bins - 1)
@@ -136,8 +136,8 @@ class TextOnly:
 # %% ../../nbs/08_evaluation/04_calibration.ipynb #a6ab89e1
 def compare_judges(
     judges,  # name -> judge
-    rows,
-):  # Dataset of image, reasoning, label
+    rows,  # Dataset of image, reasoning, label
+):
     "One line per judge: rows, AUROC, accuracy at 0.5, ECE."
 
     def line(judge):

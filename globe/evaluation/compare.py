@@ -17,8 +17,8 @@ from .metrics import Evaluation, measured, named, percent
 # %% ../../nbs/08_evaluation/01_compare.ipynb #1dcf7c79
 def aligned(
     runs,  # Evaluation, or one per training seed
-    measure,
-):  # a radius in km, "country", "city" or "geoscore"
+    measure,  # a radius in km, "country", "city" or "geoscore"
+):
     "Measure per seed and picture [seeds, n]; ValueError if the seeds saw different pictures."
     runs = [runs] if isinstance(runs, Evaluation) else list(runs)
     ids = runs[0].rows.id
@@ -29,8 +29,8 @@ def aligned(
 # %% ../../nbs/08_evaluation/01_compare.ipynb #29ea67c2
 def clusters(
     e,  # Evaluation
-    column,
-):  # of its rows, "place" for pictures within about 1 km (coordinate to 0.01°), None for no clusters
+    column,  # of its rows, "place" for pictures within about 1 km (coordinate to 0.01°), None for no clusters
+):
     "Cluster label of each picture, or None."
     if column == "place":
         return place_labels(e.rows)
@@ -47,8 +47,8 @@ def compare(
     b,  # the same for the other model, on the same pictures
     cluster=None,  # column whose equal values are drawn together, or "place"
     draws=2000,  # resamples
-    seed=0,
-):  # of the bootstrap
+    seed=0,  # of the bootstrap
+):
     """Paired differences `b - a` with 95 % intervals: measure, a, b, difference, low, high.
 
     Training seeds are paired in order when both have as many; a single run is compared with each. ValueError if pictures differ."""
@@ -68,8 +68,8 @@ def compare(
 # %% ../../nbs/08_evaluation/01_compare.ipynb #67c03764
 def comparisons(
     scores,  # name of a model → Evaluation, or one per training seed
-    pairs,
-):  # (before, after), names
+    pairs,  # (before, after), names
+):
     "Every pair by `compare`, with intervals over places: comparison, measure, before, after, difference, low, high."
     found = [
         compare(scores[a], scores[b], "place")
@@ -88,8 +88,8 @@ def paired_bootstrap(
     radius=25,  # threshold in km
     cluster=None,  # label of each picture [n]
     draws=2000,  # resamples
-    seed=0,
-):  # of the bootstrap
+    seed=0,  # of the bootstrap
+):
     "`(difference, low, high)` of acc@`radius`, b minus a. ValueError if the lengths differ."
     a_km, b_km = np.asarray(a_km, float), np.asarray(b_km, float)
     if a_km.shape != b_km.shape:
@@ -102,8 +102,8 @@ def results(
     models,  # name → Evaluation, or name → list of them, one per training seed
     measures=None,  # radii in km and names; None: all that the truth allows
     cluster=None,  # as in `compare`; widens the intervals where pictures share a place
-    draws=2000,
-):  # resamples
+    draws=2000,  # resamples
+):
     "Tidy table: model, measure, value, low, high, seed_sd, seeds, n. Shares are 0 to 1."
     out = []
     for name, runs in models.items():
@@ -132,8 +132,8 @@ def results(
 # %% ../../nbs/08_evaluation/01_compare.ipynb #7cd9a079
 def wide(
     tidy,  # as `results` returns it
-    digits=1,
-):  # decimals of the percentages
+    digits=1,  # decimals of the percentages
+):
     'One row per model, one column per measure: "62.9 [61.9, 63.8]" in percent, GeoScore in points.'
 
     def cell(r):

@@ -18,8 +18,8 @@ from .compare import place_labels
 def near_ratio(
     train,  # photo rows
     test,  # photo rows
-    radii=(1, 2, 5, 10, 20, 50, 100),
-):  # km
+    radii=(1, 2, 5, 10, 20, 50, 100),  # km
+):
     "Share of test pictures with a training picture within each radius: radius, share, low, high (test places drawn together), n."
     from scipy.spatial import cKDTree
 
@@ -41,8 +41,8 @@ def picture_hashes(photos):  # dataset with column image
 def near_duplicates(
     train,  # photo dataset with images
     test,  # photo dataset with images
-    bits=4,
-):  # that may differ, of 64
+    bits=4,  # that may differ, of 64
+):
     "Test pictures that look like a copy of a training picture: id, twin (its training id), bits that differ, km between the two."
     known, new, a, b = picture_hashes(train), picture_hashes(test), frame(train), frame(test)
     found = [

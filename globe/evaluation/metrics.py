@@ -26,8 +26,8 @@ RADII = (1, 25, 200, 750, 2500)  # km: street, city, region, country, continent 
 # %% ../../nbs/08_evaluation/00_metrics.ipynb #c4437443
 def accuracy(
     km,  # great-circle errors in km [n], NaN where the answer has no coordinate
-    radius=25,
-):  # threshold in km, inclusive
+    radius=25,  # threshold in km, inclusive
+):
     "Share of *all* answers within `radius` (the metric of Table 2), 0 to 1; NaN for no answers."
     km = np.asarray(km, float)
     return float(np.mean(km <= radius)) if km.size else math.nan
@@ -43,8 +43,8 @@ COLUMNS = ["id", "text", "city", "country", "lat", "lon", "parsed", "localizabil
 
 def geocode(
     city,  # name, may be empty
-    country,
-):  # name or code, may be empty
+    country,  # name or code, may be empty
+):
     "`(lat, lon)` of the named place, `(nan, nan)` if the gazetteer has none."
     place = locate(city, country) if city or country else None
     return (place.lat, place.lon) if place else (math.nan, math.nan)
@@ -52,8 +52,8 @@ def geocode(
 # %% ../../nbs/08_evaluation/00_metrics.ipynb #8b5d943f
 def predictions(
     texts,  # raw answers, one per picture; None where the model failed
-    ids,
-):  # the pictures' ids, in the same order
+    ids,  # the pictures' ids, in the same order
+):
     """Read and geocode `texts` into prediction rows; what cannot be read keeps its row with `parsed` False and no coordinate.
 
     Raises ValueError if the lengths differ or an id occurs twice."""
@@ -85,8 +85,8 @@ def frame(photos):  # DataFrame or datasets.Dataset
 # %% ../../nbs/08_evaluation/00_metrics.ipynb #5594f57b
 def without_doubles(
     rows,  # DataFrame with column id
-    what,
-):  # its name in the message
+    what,  # its name in the message
+):
     "`rows` without exact repetitions; ValueError if an id has two different rows."
     rows = rows[~rows.astype(str).duplicated()]
     twice = rows.id[rows.id.duplicated()].unique()
@@ -99,8 +99,8 @@ def without_doubles(
 # %% ../../nbs/08_evaluation/00_metrics.ipynb #c820484e
 def joined(
     predictions,  # prediction rows; coordinates, names or both
-    truth,
-):  # photo rows with coordinates
+    truth,  # photo rows with coordinates
+):
     "Truth rows with what was predicted (`pred_city`, `pred_country`, `pred_lat`, `pred_lon`, `parsed`), left join on id."
     keep = [c for c in COLUMNS if c in predictions]
     said = predictions[keep].rename(
@@ -136,8 +136,8 @@ def judged(rows):  # as `joined` returns them
 # %% ../../nbs/08_evaluation/00_metrics.ipynb #4669845e
 def measured(
     rows,  # as `judged` returns them
-    measure,
-):  # a radius in km, "country", "city" or "geoscore"
+    measure,  # a radius in km, "country", "city" or "geoscore"
+):
     "What `measure` gives for each picture [n]: 1 or 0, or points for `geoscore`."
     if measure == "geoscore":
         return geoscore(rows.km)
@@ -203,8 +203,8 @@ class Evaluation:
 # %% ../../nbs/08_evaluation/00_metrics.ipynb #627d65e1
 def summary(
     rows,  # as `judged` returns them
-    measures,
-):  # radii in km and names
+    measures,  # radii in km and names
+):
     "All numbers of one model: shares 0 to 1, kilometres, points."
     km, n = rows.km.to_numpy(float), len(rows)
     shares = {named(m): float(measured(rows, m).mean()) if n else math.nan for m in measures}
@@ -222,8 +222,8 @@ def summary(
 
 def intervals(
     rows,  # as `judged` returns them
-    measures,
-):  # radii in km and names
+    measures,  # radii in km and names
+):
     "Wilson's 95 % interval of every share."
     return {named(m): wilson(measured(rows, m).sum(), len(rows)) for m in measures}
 
@@ -270,8 +270,8 @@ def as_json(x):  # numbers, lists and dicts
 def score(
     predictions,  # prediction rows (id and lat/lon, city/country or both)
     truth,  # photo rows: id, lat, lon and, if known, city, country, country_code; DataFrame or Dataset
-    name="",
-):  # of the model, for tables
+    name="",  # of the model, for tables
+):
     """Judge `predictions` against `truth` → `Evaluation`. A true picture without prediction counts as unread, a prediction without truth is left out.
 
     Raises ValueError if an id has two different rows or a true coordinate is missing or out of range."""
@@ -290,8 +290,8 @@ def score(
 def oracle(
     truth,  # photo rows with coordinates
     by="point",  # "point": coordinate of the nearest city; "name": name of the truth's city, or of the nearest one, geocoded
-    name="oracle",
-):  # of the row in a table
+    name="oracle",  # of the row in a table
+):
     "Score of a system that always names the right city."
     truth = frame(truth)
     best = nearest(truth.lat.to_numpy(), truth.lon.to_numpy()).reset_index(drop=True)
@@ -309,8 +309,8 @@ def oracle(
 # %% ../../nbs/08_evaluation/00_metrics.ipynb #7ab4b7aa
 def by_group(
     e,  # Evaluation
-    column,
-):  # of its rows; "continent" is found from country_code
+    column,  # of its rows; "continent" is found from country_code
+):
     "One row per group and measure: group, measure, value, low, high (Wilson), n. KeyError names the columns there are."
     rows = e.rows
     if column == "continent" and column not in rows and "country_code" in rows:

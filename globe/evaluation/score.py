@@ -32,8 +32,8 @@ NAMES = {
 def column(
     header,  # names in the file
     what,  # key of NAMES
-    prefixes,
-):  # to be preferred, such as "pred_"
+    prefixes,  # to be preferred, such as "pred_"
+):
     "The header cell that holds `what`, or None."
     plain = {h.strip().lower().replace(" ", "_"): h for h in reversed(list(header))}
     for n in (
@@ -47,8 +47,8 @@ def column(
 # %% ../../nbs/08_evaluation/05_score.ipynb #915295c0
 def cells(
     text,  # of a CSV file
-    delimiter,
-):  # one character
+    delimiter,  # one character
+):
     "The rows of a CSV as lists of stripped cells, blank ones dropped; long answers are no error."
     limit = csv.field_size_limit(len(text) + 1)
     try:
@@ -62,8 +62,8 @@ def cells(
 
 def json_rows(
     text,  # of a JSON lines file
-    file,
-):  # name for the notes
+    file,  # name for the notes
+):
     "One row per object and notes; lines that a killed writer left torn are counted."
     rows, torn = [], 0
     for line in filter(str.strip, text.split("\n")):
@@ -78,8 +78,8 @@ def json_rows(
 # %% ../../nbs/08_evaluation/05_score.ipynb #f026d7f7
 def csv_rows(
     text,  # of a CSV file with comma, semicolon or tab
-    file,
-):  # name for the notes
+    file,  # name for the notes
+):
     "All cells as text, and notes; a repeated header and all below it (a summary) is left out."
     first = text.lstrip().split("\n", 1)[0]
     header, *rows = cells(text, max(",;\t", key=first.count))
@@ -112,8 +112,8 @@ def read_rows(path):  # CSV, or JSON lines if the name ends in .jsonl
 def coordinates(
     lat,  # text or numbers [n]
     lon,  # text or numbers [n]
-    file,
-):  # name for the notes
+    file,  # name for the notes
+):
     "`(lat, lon, notes)` as float arrays; swapped columns are put right where that mends most of many rows, coordinates out of range become NaN."
     lat, lon = (np.array([degrees(x) for x in v], float) for v in (lat, lon))
     outside = lambda a, o: (np.abs(a) > 90) | (np.abs(o) > 180)
@@ -140,8 +140,8 @@ def coordinates(
 # %% ../../nbs/08_evaluation/05_score.ipynb #fa524392
 def same_ids(
     a,  # ids of the truth
-    b,
-):  # ids of the predictions
+    b,  # ids of the predictions
+):
     "Both id lists without picture suffix; if they do not meet, without folders; if they still do not, without case and with whole numbers as such."
     bare = lambda i: re.sub(r"\.(jpe?g|png|webp|tiff?|bmp|gif)$", "", str(i).strip(), flags=re.I)
     last = lambda i: bare(i).replace("\\", "/").split("/")[-1]
@@ -192,8 +192,8 @@ def need(
     path,  # of the file
     raw,  # its rows
     got,  # what was found: name → header cell or None
-    names,
-):  # what has to be there
+    names,  # what has to be there
+):
     "ValueError naming the missing columns and the ones there are."
     lost = [w for w in names if not got[w]]
     if lost:
@@ -258,8 +258,8 @@ def from_answers(
     ids,  # one per answer, may be doubled
     texts,  # raw answers
     where,  # for the note
-    notes,
-):  # so far
+    notes,  # so far
+):
     "Prediction rows and notes from raw answers."
     keep = ~ids.duplicated() | ~pd.concat([ids, texts], axis=1).duplicated()
     said = predictions(texts, pd.Series(range(len(ids))).astype(str)).assign(id=ids)
@@ -278,8 +278,8 @@ def from_answers(
 
 def by_coordinate(
     lat,  # degrees [n], NaN allowed
-    lon,
-):  # degrees [n]
+    lon,  # degrees [n]
+):
     "City and country of the nearest city, empty where there is no coordinate."
     known, out = ~np.isnan(lat), {w: np.full(len(lat), "", object) for w in ("city", "country")}
     if known.any():
@@ -308,8 +308,8 @@ def suspicions(e):  # Evaluation
 def score_files(
     predictions,  # CSV or JSON lines by any model: coordinates, place names or raw answers
     truth,  # CSV with id, latitude, longitude and, if known, city and country
-    name="",
-):  # of the model; the file's name if empty
+    name="",  # of the model; the file's name if empty
+):
     """`Evaluation` of a file of predictions; its notes name all that had to be handled.
 
     Raises ValueError with one line if a file cannot be scored: no ids in common, no such columns, contradictory rows."""

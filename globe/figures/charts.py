@@ -23,8 +23,8 @@ def learning_curves(
     metric,  # column of `log`
     label=None,  # of the vertical axis, with its unit
     smooth=1,  # logged steps in the running mean of each seed
-    ax=None,
-):  # axes
+    ax=None,  # axes
+):
     "One line per config, the mean over seeds; the band spans the seeds. A config has one colour in all panels; axes that are given get no legend of their own."
     own, ax = ax is None, axes(ax, WIDE / 2, 2.6)
     for name, colour in zip(dict.fromkeys(log.config), sns.color_palette()):
@@ -55,8 +55,8 @@ def seeds_shown(log):  # as for `learning_curves`
 # %% ../../nbs/09_figures/04_charts.ipynb #14257a58
 def threshold_curve(
     models,  # name → Evaluation
-    ax=None,
-):  # axes
+    ax=None,  # axes
+):
     "Share of pictures within each radius, one curve per model."
     ax = axes(ax, WIDE, 2.7)
     radius = np.geomspace(0.5, 20038, 200)
@@ -85,8 +85,8 @@ def bars(
     reference=None,  # rows with the same columns x and hue, and value
     source="paper",  # what `reference` is, for the legend
     label="pictures (%)",  # of the vertical axis; numbers of pictures and seeds are added where the rows have them
-    ax=None,
-):  # axes
+    ax=None,  # axes
+):
     "Grouped bars with intervals, in the order of the rows."
     groups, names = list(dict.fromkeys(tidy[x])), list(dict.fromkeys(tidy[hue])) if hue else [None]
     ticks = [
@@ -148,8 +148,8 @@ def counted(tidy):  # rows as `results` gives them
 # %% ../../nbs/09_figures/04_charts.ipynb #83737399
 def funnel(
     counts,  # rows with check and n: pictures left after each check, in order
-    ax=None,
-):  # axes
+    ax=None,  # axes
+):
     "Horizontal bars of the pictures left after each check, with the share of the step before."
     ax = axes(ax, WIDE / 2 + 1, 0.5 + 0.36 * len(counts))
     n, before = counts.n.to_numpy(), np.r_[counts.n.iloc[:1], counts.n.iloc[:-1]]
@@ -174,8 +174,8 @@ def funnel(
 def reliability_curve(
     curve,  # rows as `evaluate.reliability` gives them
     label="said",  # of the line
-    ax=None,
-):  # axes
+    ax=None,  # axes
+):
     "Frequency against probability with intervals; the area of a dot is its number of pictures."
     ax = axes(ax, NARROW, 3.0)
     ax.plot([0, 1], [0, 1], color=".6", linestyle="--", linewidth=1, label="calibrated")
@@ -206,8 +206,8 @@ def reliability_curve(
 
 def risk_curve(
     models,  # name → rows as `evaluate.risk_coverage` gives them
-    ax=None,
-):  # axes
+    ax=None,  # axes
+):
     "Share of wrong answers among the surest, with intervals."
     ax = axes(ax, WIDE / 2, 2.6)
     for name, curve in models.items():
@@ -229,8 +229,8 @@ def risk_curve(
 # %% ../../nbs/09_figures/04_charts.ipynb #4ea1e255
 def near_ratio_curve(
     near,  # rows as `evaluate.near_ratio` gives them
-    ax=None,
-):  # axes
+    ax=None,  # axes
+):
     "Share of test pictures with a training picture within each radius, with intervals."
     ax = axes(ax, NARROW, 2.4)
     error = 100 * np.abs(np.stack([near.share - near.low, near.high - near.share]))

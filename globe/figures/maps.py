@@ -37,8 +37,8 @@ def land():
 
 def world_axes(
     ax=None,  # Robinson axes to draw on, None for new ones
-    credit="",
-):  # further sources for the credit line
+    credit="",  # further sources for the credit line
+):
     "A map of the world with borders and a credit line."
     if ax is None:
         ax = plt.figure(figsize=(WIDE, 3.9), layout="constrained").add_subplot(projection=ccrs.Robinson())
@@ -87,8 +87,8 @@ def great_circle(
     lon1,  # degrees
     lat2,  # degrees, where it ends
     lon2,  # degrees
-    n=90,
-):  # points
+    n=90,  # points
+):
     "Latitudes and longitudes on the shortest way between two points, each [n]; antipodes go over a pole."
     la, lo = np.radians([lat1, lat2]), np.radians([lon1, lon2])
     p, q = np.stack([np.cos(la) * np.cos(lo), np.cos(la) * np.sin(lo), np.sin(la)], 1)
@@ -127,8 +127,8 @@ def error_map(
     truth=None,  # photo rows; not needed for an Evaluation
     most=300,  # pictures drawn, evenly picked
     ax=None,  # Robinson axes
-    credit="",
-):  # further sources for the credit line
+    credit="",  # further sources for the credit line
+):
     "Map of truths (dots) with great circles to the predictions, coloured by error."
     rows = (
         predictions.rows
@@ -180,8 +180,8 @@ def error_map(
 def place_map(
     photos,  # rows with lat and lon
     hue=None,  # column that colours the dots, such as "split"
-    ax=None,
-):  # Robinson axes
+    ax=None,  # Robinson axes
+):
     "Map of where pictures were taken."
     ax = world_axes(ax)
     groups = [("", photos)] if hue is None else list(photos.groupby(hue, sort=True))

@@ -18,8 +18,8 @@ from .style import WIDE
 def gallery(
     photos,  # dataset or list of rows with column image
     captions=None,  # one per picture; None: city and country
-    columns=6,
-):  # pictures in a row
+    columns=6,  # pictures in a row
+):
     "Pictures in a grid with captions; returns the axes as a flat array."
     rows = [photos[i] for i in range(len(photos))]
     captions = captions or ["\n".join(filter(None, (r.get("city"), r.get("country")))) for r in rows]
@@ -40,8 +40,8 @@ def coloured(
     text,  # of one paragraph
     marks=(),  # (start, end, colour) in characters of `text`
     width=36,  # characters in a line
-    size=5.5,
-):  # points
+    size=5.5,  # points
+):
     "Write `text` in lines, its marked words on their colour."
     at, lines = 0, textwrap.wrap(text, width, break_long_words=True)
     for i, line in enumerate(lines):
@@ -82,8 +82,8 @@ def taken_apart(
     boxes,  # thing → (left, top, right, bottom) in pixels of `picture`
     cards,  # thing → sentence that names it
     answer,  # line below the cards
-    caption,
-):  # line below the picture
+    caption,  # line below the picture
+):
     "The picture with boxes, joined by lines to cards with the sentences; returns the figure."
     from matplotlib.patches import ConnectionPatch, Rectangle
 

@@ -52,16 +52,16 @@ style()
 def axes(
     ax,  # axes to draw on, None for new ones
     width=NARROW,  # inches
-    height=2.4,
-):  # inches
+    height=2.4,  # inches
+):
     "`ax`, or the axes of a new figure."
     return ax if ax is not None else plt.subplots(figsize=(width, height), layout="constrained")[1]
 
 # %% ../../nbs/09_figures/00_style.ipynb #5b642b17
 def save(
     fig,  # figure, or axes of it
-    path,
-):  # where to, with or without suffix; the folder is made
+    path,  # where to, with or without suffix; the folder is made
+):
     "Write `path`.png and `path`.svg and return both paths."
     fig, out = getattr(fig, "figure", fig), []
     for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):

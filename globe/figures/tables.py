@@ -17,8 +17,8 @@ from ..markdown import markdown
 # %% ../../nbs/09_figures/01_tables.ipynb #388f4f12
 def shown(
     df,  # any frame
-    digits=3,
-):  # significant digits of fractions
+    digits=3,  # significant digits of fractions
+):
     "`df` with fractions as short text; whole numbers, text and missing values stay."
     short = lambda x: (
         f"{x:.{digits}g}"
@@ -58,8 +58,8 @@ def latex(df):  # frame of text and numbers
 def write_table(
     df,  # frame; its index is not written
     path,  # with or without suffix; the folder is made
-    digits=3,
-):  # significant digits in .md and .tex
+    digits=3,  # significant digits in .md and .tex
+):
     "Write `path`.csv, .md and .tex, equal bytes for equal frames, and return the paths."
     base = Path(path).with_name(Path(path).name.removesuffix(".csv").removesuffix(".md").removesuffix(".tex"))
     base.parent.mkdir(parents=True, exist_ok=True)

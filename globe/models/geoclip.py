@@ -23,8 +23,8 @@ SIGMAS = (
 
 def on_sphere(
     lat,  # degrees [n]
-    lon,
-):  # degrees [n]
+    lon,  # degrees [n]
+):
     "Unit vectors [n, 3] of points."
     la, lo = (torch.as_tensor(np.radians(np.asarray(v, float)), dtype=torch.float64) for v in (lat, lon))
     return torch.stack([la.cos() * lo.cos(), la.cos() * lo.sin(), la.sin()], 1)
@@ -59,8 +59,8 @@ class SmallGeoCLIP(nn.Module):
         self,
         features=192,  # of a picture
         width=128,  # of the common space
-        seed=0,
-    ):  # of weights and frequencies
+        seed=0,  # of weights and frequencies
+    ):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -73,8 +73,8 @@ class SmallGeoCLIP(nn.Module):
     def forward(
         self,
         features,  # [n, features]
-        points,
-    ):  # unit vectors [m, 3]
+        points,  # unit vectors [m, 3]
+    ):
         "Logits [n, m]."
         return (
             self.scale.exp()
@@ -91,8 +91,8 @@ def fit(
     steps=400,  # batches
     batch=256,  # pictures per batch
     lr=1e-3,  # peak learning rate
-    seed=0,
-):  # of the batches
+    seed=0,  # of the batches
+):
     "Train `model` by contrast; returns the loss of each step."
     points, rng, losses = on_sphere(lat, lon), np.random.default_rng(seed), []
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.01)
@@ -114,8 +114,8 @@ def place_of(
     model,  # trained `SmallGeoCLIP`
     features,  # of pictures [n, features]
     lat,  # of the places to choose from, degrees [m]
-    lon,
-):  # degrees [m]
+    lon,  # degrees [m]
+):
     "(index of the best place [n], its probability [n])."
     places, first = np.unique(np.stack([lat, lon], 1), axis=0, return_index=True)
     best = model(features, on_sphere(*places.T)).softmax(1).max(1)
@@ -126,8 +126,8 @@ def place_of(
 def picture_features(
     vlm,  # from `globe.vlm.load`
     photos,  # dataset with column image
-    batch=64,
-):  # pictures at once
+    batch=64,  # pictures at once
+):
     "Mean of each picture's visual tokens [n, features]."
     from globe.models.vlm import look
 

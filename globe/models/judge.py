@@ -15,7 +15,7 @@ from pathlib import Path
 from ..answers.prompts import PROMPTS
 from ..answers.completions import CONTROL
 from .vlm import VLM, inputs, load
-from .client import Served, accepted, question
+from .client import EndpointClient, accepted, question
 
 # %% ../../nbs/04_models/04_judge.ipynb #e44bbaff
 def answer_tokens(tokenizer):  # of the model
@@ -39,8 +39,8 @@ def answer_tokens(tokenizer):  # of the model
 def yes_logit(
     logits,  # of the first answer token [batch, vocabulary]
     yes,
-    no,
-):  # token ids
+    no,  # token ids
+):
     "log P(yes) - log P(no) [batch], whose sigmoid is P(yes) / (P(yes) + P(no))."
     return logits[:, yes].logsumexp(-1) - logits[:, no].logsumexp(-1)
 
@@ -48,8 +48,8 @@ def yes_logit(
 def first_logits(
     vlm,  # model and processor
     images,  # PIL pictures
-    reasonings,
-):  # texts
+    reasonings,  # texts
+):
     "Logits of the first answer token [batch, vocabulary]."
     return (
         vlm.model(
@@ -63,8 +63,8 @@ def first_logits(
 # %% ../../nbs/04_models/04_judge.ipynb #8463a625
 def known_by(
     model,  # without adapter
-    each=16,
-):  # numbers of every weight
+    each=16,  # numbers of every weight
+):
     "Hash of the first numbers of every weight, 16 hex digits: cheap for any size, and the same in half precision."
     import torch
 
@@ -104,8 +104,8 @@ class Judge:
         cls,
         folder,  # written by `train_judge`
         base=None,  # folder or hub id of the model below the adapter; default: the one it was trained on
-        device=None,
-    ):  # default: as `globe.vlm.load`
+        device=None,  # default: as `globe.vlm.load`
+    ):
         "The judge in `folder`. Raises FileNotFoundError where no adapter stands there, ValueError where it belongs to other weights."
         from peft import PeftModel
 
@@ -118,8 +118,8 @@ class Judge:
         self,
         images,
         reasonings,  # one text per picture
-        batch_size=64,
-    ):  # pairs at once
+        batch_size=64,  # pairs at once
+    ):
         "One probability of yes per pair."
         import torch
 
@@ -195,8 +195,8 @@ def top_tokens(response):  # httpx.Response
         raise ValueError(f"no logprobs in the answer of the endpoint: {body}") from None
 
 # %% ../../nbs/04_models/04_judge.ipynb #cff2ccad
-class EndpointJudge(Served):
-    "P(yes | picture, reasoning) of a model behind one or more OpenAI-compatible endpoints with logprobs. Arguments as `globe.distill.Served`."
+class EndpointJudge(EndpointClient):
+    "P(yes | picture, reasoning) of a model behind one or more OpenAI-compatible endpoints with logprobs. Arguments as `globe.distill.EndpointClient`."
 
     def __init__(self, url, model, timeout=60.0, tries=3, **how):
         super().__init__(url, model, timeout=timeout, tries=tries, **how)
@@ -205,7 +205,7 @@ class EndpointJudge(Served):
         return yes_share(top_tokens(response))
 
     def probability(self, images, reasonings):  # one text per picture
-        "One probability of yes per pair. Raises `Passing`, ValueError or PermissionError."
+        "One probability of yes per pair. Raises `TransientError`, ValueError or PermissionError."
         import httpx
 
         def one(image, text):

@@ -42,8 +42,8 @@ class Segmenter:
 def load_segmenter(
     source,  # folder or hub id
     revision=None,  # pin it for a hub id
-    device=None,
-):  # torch device
+    device=None,  # torch device
+):
     "Any model of `AutoModelForSemanticSegmentation`, safetensors only."
     from transformers import AutoModelForSemanticSegmentation, ViTImageProcessorPil
 
@@ -55,8 +55,8 @@ def load_segmenter(
 # %% ../../nbs/04_models/01_segmenter.ipynb #b7c81f12
 def tiny_segmenter(
     classes=CLASSES,  # names, background first
-    size=112,
-):  # side of the pictures in pixels
+    size=112,  # side of the pictures in pixels
+):
     "An untrained SegFormer."
     from transformers import SegformerConfig, SegformerForSemanticSegmentation, ViTImageProcessorPil
 
@@ -78,8 +78,8 @@ def tiny_segmenter(
 # %% ../../nbs/04_models/01_segmenter.ipynb #21e9c205
 def class_weights(
     masks,  # class indices, any shape
-    n,
-):  # number of classes
+    n,  # number of classes
+):
     "One weight per class, mean 1 over pixels; absent classes weigh nothing."
     share = np.bincount(masks.ravel(), minlength=n) / masks.size
     w = np.where(share > 0, np.maximum(share, 1e-5) ** -0.5, 0)
@@ -88,8 +88,8 @@ def class_weights(
 # %% ../../nbs/04_models/01_segmenter.ipynb #ccf6d3e7
 def picture_weights(
     masks,  # class indices [n, height, width]
-    n,
-):  # number of classes
+    n,  # number of classes
+):
     "How often each picture should be drawn, as probabilities [n]."
     there = np.stack([np.bincount(m.ravel(), minlength=n) > 0 for m in masks])
     w = (there / np.maximum(there.sum(0), 1)).sum(1)
@@ -104,8 +104,8 @@ def train_segmenter(
     lr=2e-3,  # highest learning rate
     size=112,  # side of the pictures in pixels
     seed=0,
-    progress=True,
-):  # show a bar
+    progress=True,  # show a bar
+):
     "A tiny SegFormer that knows the classes of postcards."
     import torch
 
@@ -176,8 +176,8 @@ def visible(
 def segmenter_score(
     segmenter,  # a `Segmenter`
     photos,  # postcards with `mask`
-    minimum=0.002,
-):  # smallest share that counts, of truth and of answer
+    minimum=0.002,  # smallest share that counts, of truth and of answer
+):
     "One row for each class: pictures that show it, precision and recall."
     truth, seen = visible(photos["mask"], None, minimum), visible(photos["image"], segmenter, minimum)
     rows = [

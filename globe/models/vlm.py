@@ -45,8 +45,8 @@ class VLM:
     def __init__(
         self,
         model,  # e.g. `Qwen2_5_VLForConditionalGeneration`
-        processor,
-    ):  # takes `text` and `images`
+        processor,  # takes `text` and `images`
+    ):
         self.model, self.processor = model, processor
         processor.tokenizer.padding_side = "left"
 
@@ -77,8 +77,8 @@ def load(
     source,  # folder, or hub id (needs the network)
     device=None,  # default: cuda where there is one, else cpu
     dtype="auto",  # as stored, or e.g. torch.bfloat16
-    revision=None,
-):  # commit of a hub model; pin it in published work
+    revision=None,  # commit of a hub model; pin it in published work
+):
     "Load any image-text-to-text model by folder or hub id. Raises `OSError` naming the folder where nothing loadable stands."
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -99,8 +99,8 @@ def inputs(
     vlm,
     images,  # pictures (PIL)
     prompt,  # key of `PROMPTS` or text: one for all, or a list with one per picture
-    answers=None,
-):  # texts to append as the assistant's turn, for training
+    answers=None,  # texts to append as the assistant's turn, for training
+):
     "Tensors for one batch, padded on the left. With `answers`, also how many tokens each answer has."
     prompts = [prompt] * len(images) if isinstance(prompt, str) else prompt
     texts = [
@@ -123,8 +123,8 @@ def _answer(
     max_new_tokens=160,  # length limit of an answer
     temperature=0.0,  # 0: the most probable answer
     batch_size=64,  # pictures at once
-    seed=0,
-):  # of the sampling
+    seed=0,  # of the sampling
+):
     "What the model writes about each picture: a list of raw texts in the order of the pictures."
     import torch
 
@@ -160,9 +160,9 @@ def answer_all(
     path,  # JSON lines: id, text; continued where it ends
     prompt="eval",  # key of `PROMPTS` or text
     batch_size=64,  # pictures at once
-    watch=None,  # function(line), see `tracked`
-    **how,
-):  # further arguments of `VLM.answer`
+    watch=None,  # see `globe.progress.tracked`
+    **how,  # further arguments of `VLM.answer`
+):
     "The texts for all photos, in their order."
     path = Path(path)
     *lines, torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
@@ -171,7 +171,7 @@ def answer_all(
     done = {r["id"]: r["text"] for r in map(json.loads, lines)}
     todo = [i for i, id in enumerate(photos["id"]) if id not in done]
     parts = [todo[i : i + batch_size] for i in range(0, len(todo), batch_size)]
-    for part in tracked(parts, len(parts), "batches answered", watch):
+    for part in tracked(parts, len(parts), watch):
         rows = photos.select(part)
         texts = vlm.answer(rows["image"], prompt, batch_size=batch_size, **how)
         with path.open("a", encoding="utf-8") as f:
@@ -211,8 +211,8 @@ def freeze_vision(model):  # vision-language model
 
 def remember_pictures(
     model,  # its vision tower must be frozen
-    most=2**30,
-):  # bytes of features kept, the oldest are dropped
+    most=2**30,  # bytes of features kept, the oldest are dropped
+):
     "Let the model look the features of a picture (of a tile, for InternVL) up where it has seen it before, unless it takes more from its tower than these. Returns `model`."
     import torch
     from transformers.modeling_outputs import BaseModelOutputWithPooling

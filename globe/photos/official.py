@@ -38,8 +38,8 @@ def _jpeg(image):
 def to_official(
     dataset,  # MP16-Reason rows
     folder,  # made if missing
-    part="train",
-):  # "train": one parquet file; "test": a CSV and a folder of pictures
+    part="train",  # "train": one parquet file; "test": a CSV and a folder of pictures
+):
     "Write rows in the format of the official files; returns the path of the table."
     from datasets import Image
 
@@ -133,8 +133,8 @@ def read_entities(value):  # a list, or its text in a CSV
 def from_official(
     root,  # folder with the official train table, CSV or parquet, and its pictures
     prompt=(),  # conversation that goes before every picture, see `globe.answers.prompts.conversation`
-    ledger=None,
-):  # see `photos.load_benchmark`
+    ledger=None,  # see `photos.load_benchmark`
+):
     "MP16-Reason rows of the official train files."
     from datasets import List, Value
 

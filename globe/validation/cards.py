@@ -143,8 +143,8 @@ def dataset_card(
     teachers,  # names, the lead first
     title="MP16-Reason, rebuilt",
     rebuild=None,  # commands; if not given, those for photographs of one's own
-    **thresholds,
-):  # as in `validate`
+    **thresholds,  # as in `validate`
+):
     "The README.md of the dataset, as text."
     fake = [t for t in teachers if "simulated" in t]
     origin = ("source", "licence", "teacher")
@@ -189,8 +189,8 @@ def export(
     teachers,  # names, the lead first
     rows=5_000,  # in one parquet file
     push_to=None,  # repository of the hub, such as "me/mp16-reason": uploads the folder, privately
-    **card,
-):  # title, rebuild and thresholds of `dataset_card`
+    **card,  # title, rebuild and thresholds of `dataset_card`
+):
     "Write parquet shards, the ledger and the card. Returns the `DatasetDict` that was written."
     from datasets import DatasetDict, Value
 

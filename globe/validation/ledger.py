@@ -18,7 +18,7 @@ from ..files import write_atomic
 from ..answers.prompts import PROMPT_FILES
 from ..answers.mentions import similar_words
 from ..models.segmenter import visible
-from ..models.sentences import Meaning
+from ..models.sentences import SentenceEncoder
 from ..models.client import FINAL
 from ..distillation.store import Answers
 from globe.validation.checks import (
@@ -37,9 +37,9 @@ def looked_at(
     answers,  # photo id → {teacher → judgement}
     teachers,  # names in order, the lead first
     segmenter,  # a `Segmenter`
-    meaning,  # a `Meaning`
-    words=0.75,
-):  # `similarity` of `similar_words`
+    meaning,  # a `SentenceEncoder`
+    words=0.75,  # `similarity` of `similar_words`
+):
     "The numbers of each photo, as a list of rows."
     seen = iter(visible([p["image"] for p in photos if not p.get(UNANSWERED)], segmenter))
     given = [answers.get(p["id"], {}) for p in photos]
@@ -57,8 +57,8 @@ def looked_at(
 
 def unanswered(
     given,  # {teacher → judgement} of one photo
-    teachers,
-):  # names
+    teachers,  # names
+):
     "Whose answer is missing, '' if nobody's; with the reason where asking again is no use."
     missing = [t for t in teachers if t not in given or given[t]["error"]]
     why = {given[t]["error"] for t in missing if t in given and given[t]["error"].startswith(FINAL)}
@@ -70,8 +70,8 @@ def photo_row(
     shown,  # dataset of `image` alone
     i,  # which
     answers,  # photo id → {teacher → judgement}
-    teachers,
-):  # names
+    teachers,  # names
+):
     "A photo with its picture; without it, and with the reason as `unanswered`, where answers are missing or the picture cannot be opened."
     row = told[i]
     if why := unanswered(answers.get(row["id"], {}), teachers):
@@ -129,8 +129,8 @@ def known_errors(photo, given, lead):  # photo row, {teacher → judgement}, nam
 # %% ../../nbs/06_validation/02_ledger.ipynb #5dd7c856
 def by_photo(
     judgements,  # folder, `Answers`, table, or iterable of judgement records
-    teachers=None,
-):  # names; all if not given
+    teachers=None,  # names; all if not given
+):
     "(photo id → {teacher → judgement}, names of the teachers), coordinate teachers last. A folder is not read into memory."
     if isinstance(judgements, (str, os.PathLike)):
         judgements = Answers(judgements, teachers)
@@ -163,13 +163,13 @@ def validate(
     photos,  # dataset of photo rows
     judgements,  # folder of answers, `Answers`, table, or list of judgements
     segmenter,  # a `Segmenter`
-    meaning=None,  # a `Meaning`; the packaged model if not given
+    meaning=None,  # a `SentenceEncoder`; the packaged model if not given
     teachers=None,  # names in order: the first language model leads
     batch_size=64,  # photos in memory at once
     progress=True,  # show a bar
     words=0.75,  # cosine from which a word that no list knows stands for a class; above 1: never
-    **thresholds,
-):  # name of a check → dict of its thresholds
+    **thresholds,  # name of a check → dict of its thresholds
+):
     "(MP16-Reason as a dataset, ledger as a table with a row for every photo)."
     if unknown := set(thresholds) - {c.__name__ for c in CHECKS}:
         raise ValueError(f"no such check: {', '.join(unknown)}")
@@ -177,7 +177,7 @@ def validate(
         photos,
         *by_photo(judgements, teachers),
         segmenter,
-        meaning or Meaning(),
+        meaning or SentenceEncoder(),
         batch_size,
         progress,
         words,
@@ -209,8 +209,8 @@ def _validated(photos, answers, names, segmenter, meaning, batch_size, progress,
 
 def judge_again(
     ledger,  # from `validate`
-    **thresholds,
-):  # name of a check → dict of its thresholds
+    **thresholds,  # name of a check → dict of its thresholds
+):
     "The same ledger under other thresholds; nothing is looked at again."
     why = [verdict(r, **thresholds) for r in ledger.to_dict("records")]
     rest = ledger.drop(columns=["kept", "rejected_by"], errors="ignore")
@@ -247,8 +247,8 @@ def ledger_schema():
 
 def write_ledger(
     ledger,  # from `validate`
-    path,
-):  # appears when it is whole
+    path,  # appears when it is whole
+):
     "A ledger as a parquet file."
     import pyarrow as pa, pyarrow.parquet as pq
 
@@ -263,8 +263,8 @@ def write_ledger(
 
 def read_ledger(
     folder,  # that `validate_in_parts` filled
-    columns=None,
-):  # to read; all if not given
+    columns=None,  # to read; all if not given
+):
     "The ledger of all photos. `id`, `kept`, `rejected_by`, `lead`, `shows_place` and `injected` are what `funnel`, `measure` and the card need."
     return pd.read_parquet(Path(folder) / "ledger", columns=columns)
 
@@ -280,12 +280,16 @@ def validate_in_parts(
     part=5_000,  # photos of a part: all that is in memory at once
     progress=True,  # show a bar
     words=0.75,  # as in `validate`
-    **thresholds,
-):  # as in `validate`
+    **thresholds,  # as in `validate`
+):
     "What `validate` makes, in files below `folder`; returns MP16-Reason as a dataset on disk. `read_ledger` gives the ledger."
     if unknown := set(thresholds) - {c.__name__ for c in CHECKS}:
         raise ValueError(f"no such check: {', '.join(unknown)}")
-    (answers, names), meaning, folder = by_photo(judgements, teachers), meaning or Meaning(), Path(folder)
+    (answers, names), meaning, folder = (
+        by_photo(judgements, teachers),
+        meaning or SentenceEncoder(),
+        Path(folder),
+    )
     _claim(
         folder,
         len(photos),

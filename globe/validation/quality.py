@@ -83,8 +83,8 @@ def sensitivity(
     check,  # name of a check
     name,  # of its threshold
     values,  # to try
-    **thresholds,
-):  # the others, as in `validate`
+    **thresholds,  # the others, as in `validate`
+):
     "Kept photos and the share of bad ones among them with its interval, for each value of one threshold."
     rows = []
     for v in values:

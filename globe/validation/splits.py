@@ -25,8 +25,8 @@ def ablation(
     photos,  # the photos it is about
     size=None,  # rows of each dataset; as many as there are for the smallest if not given
     seed=0,  # of the draw
-    **thresholds,
-):  # as in `validate`, the ones that made the ledger
+    **thresholds,  # as in `validate`, the ones that made the ledger
+):
     "name → (dataset, its ledger rows) for `random`, `single` and `multi`, of equal size."
     answered = ledger[ledger.unanswered == ""]
     alone = answered.assign(localizability=answered.lead_localizability)
@@ -55,8 +55,8 @@ def judge_part(id, test=0.1):  # photo id, share of the test part
 def judge_rows(
     ledger,  # from `validate`
     photos,  # the photos it is about
-    seed=0,
-):  # of the choice among too many
+    seed=0,  # of the choice among too many
+):
     "A balanced dataset of `id`, `image`, `reasoning`, `label` (1: kept), `why`, `part`."
     rows = ledger.assign(
         label=ledger.kept.astype(int), why=np.where(ledger.kept, "kept", ledger.rejected_by.map(NEGATIVE))
@@ -75,8 +75,8 @@ def place_parts(
     cities,  # its city
     unseen=0.1,  # share of the countries that only the test part has, at least one of three or more
     test=0.1,  # share of the other countries' cities in the test part
-    validation=0.1,
-):  # and in the validation part
+    validation=0.1,  # and in the validation part
+):
     "'train', 'validation' or 'test' for each row."
     rank = lambda *names: key("|".join(n or "" for n in names)) / 2**64  # 0 to 1
     countries = sorted(set(codes), key=rank)
@@ -93,8 +93,8 @@ def place_parts(
 
 def split(
     dataset,  # MP16-Reason
-    **shares,
-):  # see `place_parts`
+    **shares,  # see `place_parts`
+):
     "A `DatasetDict` of train, validation and test; no city is in two of them."
     from datasets import DatasetDict
 

@@ -12,8 +12,8 @@ from pathlib import Path
 def camera_roll(
     folder,  # made if missing
     n=12,  # pictures
-    seed=5,
-):  # of the postcards
+    seed=5,  # of the postcards
+):
     "Write `n` postcards as JPEG files with EXIF GPS, and return `folder`."
     from PIL.ExifTags import GPS, IFD
     from PIL.Image import Exif

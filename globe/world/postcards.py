@@ -141,8 +141,8 @@ def draw(
     rng,  # numpy Generator, or an integer seed
     style="summer",  # "summer", "winter" (out of distribution) or "any"
     scene="street",  # key of `SCENES`
-    size=112,
-):  # width and height in pixels
+    size=112,  # width and height in pixels
+):
     "A `Postcard` of `place`; the same seed gives the same bytes. Raises ValueError for an unknown style or scene."
     if style not in _LOOKS:
         raise ValueError(f"style {style!r}: choose one of {', '.join(_LOOKS)}")
@@ -164,8 +164,8 @@ def draw(
 # %% ../../nbs/11_world/04_postcards.ipynb #dfc92c37
 def describe(
     cues,  # list of `Cue`
-    rng=None,
-):  # numpy Generator to shuffle the sentences with; None keeps their order
+    rng=None,  # numpy Generator to shuffle the sentences with; None keeps their order
+):
     "One short sentence per cue."
     return [cues[i].text for i in (range(len(cues)) if rng is None else rng.permutation(len(cues)))]
 
@@ -210,8 +210,8 @@ def batch(
     seed,  # the same seed gives the same pictures
     style="summer",  # "summer", "winter" or "any"
     held_out=False,  # False: training countries; True: held-out countries; None: all
-    localizable_share=0.8,
-):  # share of streets among the pictures
+    localizable_share=0.8,  # share of streets among the pictures
+):
     "Pictures as a uint8 array [n, 112, 112, 3], and a list of their rows, each with its `mask` as an array [112, 112]."
     pictures, rows = np.zeros((n, 112, 112, 3), np.uint8), []
     for i, (row, card) in enumerate(_cards(n, seed, style, held_out, localizable_share)):
@@ -256,8 +256,8 @@ def postcards(
     seed,  # the same seed gives the same bytes
     style="summer",  # "summer", "winter" or "any"
     held_out=False,  # False: training countries; True: held-out countries; None: all
-    localizable_share=0.8,
-):  # share of streets among the pictures
+    localizable_share=0.8,  # share of streets among the pictures
+):
     "A `datasets.Dataset` with the photo columns and `cues`, `entities` (class names), `sentences`, `localizable`, `scene`, `mask`."
     from datasets import Dataset
 

@@ -20,8 +20,8 @@ from .facts import CLASSES, cities
 def photo_rng(
     name,  # of the teacher
     seed,  # integer
-    id,
-):  # photo id
+    id,  # photo id
+):
     "Random numbers for one teacher and one photo."
     return np.random.default_rng(
         int.from_bytes(hashlib.blake2b(f"{name}|{seed}|{id}".encode(), digest_size=8).digest(), "big")
@@ -49,8 +49,8 @@ FROM_LABEL = "This answer is simulated from the label of the photo; nobody looke
 def other_city(
     row,  # photo row with `city` and `country_code`
     rng,  # numpy generator
-    same_country,
-):  # within the country of the photo, or outside it?
+    same_country,  # within the country of the photo, or outside it?
+):
     "(city, country) of a wrong answer, or None where there is no such city."
     c = cities()
     c = c[((c.country_code == row["country_code"]) == same_country) & (c.city != row["city"])]
@@ -59,8 +59,8 @@ def other_city(
 # %% ../../nbs/11_world/07_simulated.ipynb #16809b18
 def invented(
     row,  # photo row, with `mask` where the picture is a postcard
-    rng,
-):  # numpy generator
+    rng,  # numpy generator
+):
     "A sentence about a thing that is not in the picture, or None."
     if row.get("mask") is None:
         return None
@@ -77,8 +77,8 @@ NOTHING = "Nothing here tells the place."
 def noticed(
     sentences,  # true sentences about the picture
     rng,  # numpy generator
-    share,
-):  # chance of noticing each
+    share,  # chance of noticing each
+):
     "The sentences a teacher reports, at least one if there are any."
     seen = [s for s in rng.permutation(np.array(sentences, dtype=object)) if rng.random() < share]
     return seen or list(sentences[:1]) or [NOTHING]
@@ -92,8 +92,8 @@ class SimulatedTeacher:
         name="simulated-a",  # also the name of its file
         seed=0,  # another seed makes other errors
         share=0.85,  # chance of noticing each cue
-        **errors,
-    ):  # rates that differ from `ERRORS`, with _ for the blank: `wrong_city=.1`
+        **errors,  # rates that differ from `ERRORS`, with _ for the blank: `wrong_city=.1`
+    ):
         rates = {k.replace("_", " "): v for k, v in errors.items()}
         if unknown := set(rates) - set(ERRORS):
             raise ValueError(f"no such error: {', '.join(unknown)}; there are {', '.join(ERRORS)}")
@@ -147,8 +147,8 @@ class CoordinateTeacher:
         name="simulated-coordinates",
         seed=0,  # another seed makes other errors
         km=15.0,  # median error in km
-        tail=1.2,
-    ):  # spread of the error's logarithm; 1.2 puts 2 % beyond twelve times the median
+        tail=1.2,  # spread of the error's logarithm; 1.2 puts 2 % beyond twelve times the median
+    ):
         self.name, self.seed, self.km, self.tail = simulated(name), seed, km, tail
 
     def judge(self, rows):

@@ -26,8 +26,8 @@ def fresh(
     n,  # pictures per batch
     steps,  # batches
     seed=0,  # of places and pictures
-    styles=("summer", "summer", "any"),
-):  # in turn
+    styles=("summer", "summer", "any"),  # in turn
+):
     "Batches of freshly rendered postcards of all countries: (uint8 pictures [n, H, W, 3], their rows). No picture is seen twice, none is one of a run's photographs."
     for step in range(steps):
         yield batch(
@@ -55,8 +55,8 @@ def _optimizer(params, lr, steps):
 # %% ../../nbs/11_world/06_student.ipynb #b2259b45
 def caption_words(
     row,  # of `postcards.batch`
-    tokenizer,
-):  # of the student
+    tokenizer,  # of the student
+):
     "Token ids of the words that a caption of the picture would have."
     text = [" " + s for s in row["sentences"]] + [f" [{row[k]}]" for k in ("country", "city")] * row[
         "localizable"
@@ -89,9 +89,9 @@ def warm_up(
     batch=48,  # pictures per batch
     lr=4e-3,  # peak learning rate
     seed=0,  # of the pictures
-    watch=None,  # function(line), see `tracked`
-    **fresh_pictures,
-):  # further arguments of `fresh`
+    watch=None,  # see `globe.progress.tracked`
+    **fresh_pictures,  # further arguments of `fresh`
+):
     "Teach the vision tower to name what fresh pictures show. Returns a log: step, loss, recall and precision of the words."
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits
@@ -107,7 +107,7 @@ def warm_up(
     )
     log = []
     for step, (images, rows) in enumerate(
-        tracked(fresh(batch, steps, seed, **fresh_pictures), steps, "see", watch)
+        tracked(fresh(batch, steps, seed, **fresh_pictures), steps, watch)
     ):
         truth = torch.zeros(len(rows), len(words), device=vlm.device)
         for i, r in enumerate(rows):
@@ -161,8 +161,8 @@ def weak_answer(
     p_city=0.25,  # right city, where the country is right; else any, by population
     p_invent=0.4,  # one invented cue sentence
     p_skip=0.15,  # leaves a true sentence out
-    prompt="eval",
-):  # `direct` asks for no reasoning, `teacher` for a localizability
+    prompt="eval",  # `direct` asks for no reasoning, `teacher` for a localizability
+):
     "What a model that knows the world roughly would write about a postcard."
     right = row["localizable"] and rng.random() < p_country
     names, share = _towns(row["country"] if right else None)
@@ -188,8 +188,8 @@ def true_answer(row, rng, prompt="eval"):  # as `weak_answer`
 def student(
     seed=0,  # of the weights
     family="qwen2_5_vl",  # one of `FAMILIES`
-    **sizes,
-):  # of `tiny_model`
+    **sizes,  # of `tiny_model`
+):
     "An untrained student, with a vocabulary for everything that the embedded world says."
     world, rng = cities(), np.random.default_rng(0)
     rows = [r for _, part in fresh(250, 2, seed=10_000) for r in part]
@@ -225,8 +225,8 @@ def pretrain(
     pool=4800,  # different pictures
     seed=0,  # of pictures and texts
     teach=weak_answer,  # (row, rng, prompt=) → text to learn
-    watch=None,
-):  # function(line), see `tracked`
+    watch=None,  # see `globe.progress.tracked`
+):
     "Teach the student to answer from freshly rendered pictures, vision frozen. Returns a log: step, loss."
     import torch
 
@@ -239,7 +239,7 @@ def pretrain(
     ]
     opt, schedule = _optimizer([p for p in model.parameters() if p.requires_grad], lr, steps)
     model.train()
-    for step in tracked(range(steps), steps, "speak", watch):
+    for step in tracked(range(steps), steps, watch):
         images, rows = zip(*(pictures[i] for i in rng.integers(len(pictures), size=batch)))
         asked = rng.choice(list(prompts), batch, p=list(prompts.values())).tolist()
         loss = answer_loss(vlm, images, asked, [teach(r, rng, prompt=p) for r, p in zip(rows, asked)])

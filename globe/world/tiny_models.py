@@ -29,8 +29,8 @@ TEMPLATE = (
 def tiny_tokenizer(
     texts,  # sentences to learn the vocabulary from
     words=(),  # names to keep whole, e.g. cities
-    size=1536,
-):  # tokens at most, before `words`
+    size=1536,  # tokens at most, before `words`
+):
     "Byte-level BPE over phrases, with Qwen2.5-VL's special tokens; any text can be written, none is unknown."
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, decoders, trainers
     from transformers import PreTrainedTokenizerFast
@@ -70,8 +70,8 @@ def tiny_tokenizer(
 def tiny_processor(
     tokenizer,  # from `tiny_tokenizer`
     size=112,  # Qwen2.5-VL: pictures are scaled to at most size × size pixels; InternVL: to one tile of size × size
-    family="qwen2_5_vl",
-):  # one of `FAMILIES`
+    family="qwen2_5_vl",  # one of `FAMILIES`
+):
     "The family's processor around the tiny tokenizer."
     from transformers import InternVLProcessor, Qwen2_5_VLProcessor
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
@@ -101,8 +101,8 @@ def tiny_model(
     vision=128,  # width of the vision tower
     depth=3,  # its depth
     seed=0,  # of the random weights
-    family="qwen2_5_vl",
-):  # one of `FAMILIES`
+    family="qwen2_5_vl",  # one of `FAMILIES`
+):
     "A randomly initialised `Qwen2_5_VLForConditionalGeneration` or `InternVLForConditionalGeneration`, small enough for a laptop's CPU."
     import torch
     from transformers import (
