@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..files import _write
+from ..files import write_atomic
 from ..markdown import markdown
 from ..training.settings import WEIGHTS
 from ..evaluation.compare import wide
@@ -161,5 +161,5 @@ def release(
         copy_function=_link,
         dirs_exist_ok=True,
     )
-    _write(Path(out) / "README.md", model_card(folder, scores))
+    write_atomic(Path(out) / "README.md", model_card(folder, scores))
     return Path(out)
