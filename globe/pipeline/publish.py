@@ -9,7 +9,7 @@ __all__ = ['with_outputs', 'readme', 'publish']
 import os, re
 from pathlib import Path
 
-from ..files import _write, checkout, run_folder
+from ..files import checkout, run_folder, write_atomic
 from .notebooks import notebooks
 
 # %% ../../nbs/12_pipeline/09_publish.ipynb #d8870983
@@ -76,5 +76,5 @@ def publish(
         except ValueError as e:
             raise ValueError(f"{path.name}: {e}") from None
         nbdev_clean(fname=str(path))
-    _write(root / "README.md", readme(root))
+    write_atomic(root / "README.md", readme(root))
     return [*chosen, root / "README.md"]

@@ -10,7 +10,7 @@ import json, re, shutil, sys, time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..files import _write
+from ..files import write_atomic
 from ..markdown import _table
 
 # %% ../../nbs/12_pipeline/07_report.ipynb #8ac411ac
@@ -115,10 +115,10 @@ def _load_rows(folder):
 def _save_rows(folder, rows, profile, order):
     "Write the report and return it: rows of notebooks that still exist, in order."
     report = Report(profile, [rows[name] for name in order if name in rows])
-    _write(
+    write_atomic(
         folder / "run_report.json", json.dumps([asdict(r) for r in report.rows], indent=1, ensure_ascii=False)
     )
-    _write(folder / "run_report.md", report._repr_markdown_() + "\n")
+    write_atomic(folder / "run_report.md", report._repr_markdown_() + "\n")
     return report
 
 # %% ../../nbs/12_pipeline/07_report.ipynb #d1d98b42

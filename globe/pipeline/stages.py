@@ -14,7 +14,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from ..files import _write, alone, data_dir
+from ..files import alone, data_dir, write_atomic
 from ..progress import report
 
 # %% ../../nbs/12_pipeline/01_stages.ipynb #3abc59e5
@@ -150,7 +150,7 @@ class Manifest:
 
     def save(self):
         content = {k: v for k, v in asdict(self).items() if k != "folder"}
-        _write(
+        write_atomic(
             self.folder / "manifest.json", json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True)
         )
 
@@ -263,7 +263,7 @@ def _open_partial(folder, key):
         return partial, True
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    _write(note, json.dumps(key))
+    write_atomic(note, json.dumps(key))
     return partial, False
 
 # %% ../../nbs/12_pipeline/01_stages.ipynb #99257d20
