@@ -6,10 +6,10 @@
 __all__ = ['PROJECT', 'APART', 'EXTRAS', 'requirements', 'version_of', 'MissingExtra', 'lacking', 'install_line', 'require',
            'extra_of']
 
-# %% ../nbs/00_base/05_extras.ipynb #da888510
+# %% ../nbs/00_base/05_extras.ipynb #5aeb11a4
 from importlib import metadata
 
-# %% ../nbs/00_base/05_extras.ipynb #6e2dbceb
+# %% ../nbs/00_base/05_extras.ipynb #21d12f89
 PROJECT = "globe-geolocation"
 
 
@@ -42,7 +42,7 @@ def version_of(
     except metadata.PackageNotFoundError:
         return ""
 
-# %% ../nbs/00_base/05_extras.ipynb #650209f9
+# %% ../nbs/00_base/05_extras.ipynb #c8ff7fe5
 APART = {"geoclip": "pip install --no-deps geoclip==1.3.0"}
 
 
@@ -72,10 +72,10 @@ def require(
 ):
     "Raises `MissingExtra` naming the extras that `what` needs and the command that installs them."
     if gone := lacking(*extras):
-        names = " and ".join(f"`{e}`" for e in gone)
+        names = ", ".join(f"`{e}`" for e in gone)
         raise MissingExtra(f"{what} needs the extra{'s' * (len(gone) > 1)} {names}: {install_line(*gone)}")
 
-# %% ../nbs/00_base/05_extras.ipynb #a61d93e3
+# %% ../nbs/00_base/05_extras.ipynb #3de5cb51
 EXTRAS = "train notebooks figures demo ray geoclip deepspeed dev".split()
 
 
