@@ -71,8 +71,12 @@ def _parser():
             "tables and figures of the profile mini to figures/, those of other profiles to data/PROFILE/figures/.",
         )
     )
-    p = command("doctor", _doctor_command, "show versions and device, and what is missing; or a profile's settings")
-    p.add_argument("--profile", metavar="NAME", help="print every setting of this profile, with what it means")
+    p = command(
+        "doctor", _doctor_command, "show versions and device, and what is missing; or a profile's settings"
+    )
+    p.add_argument(
+        "--profile", metavar="NAME", help="print every setting of this profile, with what it means"
+    )
     _set_option(p)
     p.add_argument("--json", action="store_true", help="for programs")
     _score_options(
@@ -132,7 +136,9 @@ def _parser():
         "for maintainers: put the outputs of a run into the notebooks, make README.md",
     )
     p.add_argument("--profile", default="mini", help="of the run (default: %(default)s)")
-    p.add_argument("--only", action="append", metavar="PATTERN", help="only notebooks with this in their name")
+    p.add_argument(
+        "--only", action="append", metavar="PATTERN", help="only notebooks with this in their name"
+    )
     return parser
 
 # %% ../nbs/13_cli/01_cli.ipynb #f0c4ff42
@@ -290,7 +296,10 @@ def _distill_options(p):
         help="requests in flight for each model (default: %(default)s)",
     )
     p.add_argument(
-        "--max-requests", type=_positive, metavar="N", help="requests that this run may send to each endpoint's model"
+        "--max-requests",
+        type=_positive,
+        metavar="N",
+        help="requests that this run may send to each endpoint's model",
     )
     p.add_argument("--json", action="store_true", help="for programs")
 
@@ -299,14 +308,21 @@ def _train_options(p):
     p.add_argument("how", choices=["sft", "grpo"], help="supervised fine-tuning, or GRPO")
     p.add_argument("--model", required=True, metavar="ID", help="folder or hub id to start from")
     p.add_argument(
-        "--data", required=True, metavar="FOLDER", help="MP16-Reason: a folder or parquet file as `globe` writes it"
+        "--data",
+        required=True,
+        metavar="FOLDER",
+        help="MP16-Reason: a folder or parquet file as `globe` writes it",
     )
     p.add_argument("--out", required=True, metavar="FOLDER", help="for weights, log and checkpoints")
     p.add_argument("--profile", metavar="NAME", help="take its settings; default: the released ones")
     p.add_argument("--judge", metavar="FOLDER", help="the localizability judge, for rewards that use it")
     p.add_argument("--classes", metavar="A,B,...", help="names that the segmenter of the data knows")
     p.add_argument(
-        "--set", action="append", default=[], metavar="SETTING=VALUE", help="such as lr=1e-4 (may be repeated)"
+        "--set",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE",
+        help="such as lr=1e-4 (may be repeated)",
     )
 
 
@@ -347,10 +363,42 @@ def _evaluate_options(p):
     )
 
 
+def _radii(text):
+    "Radii in km, such as 1,25,200."
+    try:
+        radii = tuple(int(x) if float(x) == int(float(x)) else float(x) for x in map(float, text.split(",")))
+    except ValueError:
+        radii = ()
+    if not radii or min(radii) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give radii in km, such as 1,25,200")
+    return radii
+
+
 def _score_options(p):
-    p.add_argument("predictions", help="CSV or JSON lines with a column id")
-    p.add_argument("--truth", required=True, help="CSV with id, latitude and longitude")
+    p.add_argument("predictions", help="CSV, JSON, JSON lines or parquet, or a folder of them")
+    p.add_argument("--truth", required=True, help="table with id and latitude and longitude, or names")
+    for role in ("id", "lat", "lon", "text", "country", "city"):
+        p.add_argument(f"--{role}", metavar="COLUMN", help=f"column of the predictions that holds {role}")
+    for role in ("id", "lat", "lon", "country", "city"):
+        p.add_argument(f"--truth-{role}", metavar="COLUMN", help=f"column of the truth that holds {role}")
+    p.add_argument(
+        "--radii", type=_radii, default="1,25,200,750,2500", metavar="KM,KM", help="thresholds in km"
+    )
+    p.add_argument(
+        "--names",
+        choices=["auto", "fill", "only"],
+        default="auto",
+        help="when names are geocoded: auto, where the model states no coordinates at all; "
+        "fill, wherever a coordinate is missing; only, never use stated coordinates (default: %(default)s)",
+    )
+    p.add_argument(
+        "--geocoder",
+        metavar="URL",
+        help="geocode names at a server with the interface of Nominatim instead of the gazetteer; "
+        "its key: GLOBE_GEOCODER_KEY",
+    )
     p.add_argument("--json", action="store_true", help="for programs")
+    p.add_argument("--latex", action="store_true", help="tables for LaTeX (booktabs)")
     p.add_argument(
         "--by", metavar="COLUMN", help="also by group: continent, country, or any column of the truth"
     )

@@ -82,25 +82,57 @@ def _doctor_command(a):
 
 # %% ../nbs/13_cli/00_commands.ipynb #e1b58a52
 def _score_command(a):
-    from globe.evaluation.score import score_files
+    from globe.evaluation.compare import results, wide
+    from globe.evaluation.score import score_each
+
+    roles = ("id", "lat", "lon", "text", "country", "city")
+    columns = {what: getattr(a, what) for what in roles if getattr(a, what)}
+    truth_columns = {what: heading for what in roles if (heading := getattr(a, f"truth_{what}", None))}
+    options = dict(radii=a.radii, names=a.names, geocoder=a.geocoder)
+    found = score_each(a.predictions, a.truth, columns, truth_columns, **options)
+    for e in found.values():
+        for line in e.warnings:
+            print(f"globe: warning: {line}", file=sys.stderr)
+    if a.json:
+        told = [_score_json(e, a.by) for e in found.values()]
+        print(json.dumps(told[0] if len(told) == 1 else {"models": told}, indent=1))
+    else:
+        print("\n\n".join(_score_text(e, a.by, a.latex) for e in found.values()))
+        if len(found) > 1:
+            print("\n" + _table_text(wide(results(found)), a.latex))
+    if a.figure:
+        _score_figures(found, a.figure)
+
+
+def _score_json(e, by):
+    groups = e.by(by).replace(float("nan"), None).to_dict("records") if by else None
+    return e.to_dict() | ({"groups": groups} if by else {})
+
+
+def _score_text(e, by, latex):
+    "The table of an evaluation and, in one wide table, of its groups."
+    from globe.evaluation.report import report, wide_groups
+
+    text = _table_text(e.table(), True) if latex else report(e)
+    return text + ("\n\n" + _table_text(wide_groups(e.by(by)), latex) if by else "")
+
+
+def _table_text(table, latex):
+    from globe.figures.tables import latex as as_latex
     from globe.markdown import markdown
 
-    evaluation = score_files(a.predictions, a.truth)
-    groups = evaluation.by(a.by).replace(float("nan"), None) if a.by else None
-    if a.json:
-        print(
-            json.dumps(
-                evaluation.to_dict() | ({"groups": groups.to_dict("records")} if a.by else {}), indent=1
-            )
-        )
-    else:
-        print(evaluation._repr_markdown_() + ("\n\n" + markdown(groups.round(4)) if a.by else ""))
-    if a.figure:
-        from globe.figures.maps import error_map
-        from globe.figures.style import save
+    return as_latex(table) if latex else markdown(table)
 
-        for path in save(error_map(evaluation), a.figure):
-            print(f"wrote {path}", file=sys.stderr)
+
+def _score_figures(found, path):
+    from globe.figures.maps import error_map
+    from globe.figures.style import save
+
+    for model, e in found.items():
+        base = Path(path)
+        target = base if len(found) == 1 else base.with_name(f"{base.stem}-{_file_name(model)}{base.suffix}")
+        for file in save(error_map(e), target):
+            print(f"wrote {file}", file=sys.stderr)
 
 
 def _loaded(model):
@@ -145,7 +177,7 @@ def _evaluate_command(a):
     print(
         found._repr_markdown_()
         + "\n\n"
-        + markdown(wide(results({a.model: found, "right city, named": found.right_city})))
+        + markdown(wide(results({a.model: found, "right city, named": found.named_city_oracle})))
         + f"\n\nanswers: {out}"
     )
 
@@ -204,7 +236,11 @@ def _train_command(a):
     if path.suffix == ".parquet":
         data = load_dataset("parquet", data_files=str(path), split="train")
     else:
-        data = load_from_disk(path) if (path / "dataset_info.json").exists() else load_dataset(str(path), split="train")
+        data = (
+            load_from_disk(path)
+            if (path / "dataset_info.json").exists()
+            else load_dataset(str(path), split="train")
+        )
     if a.how == "sft":
         from globe.training.sft import sft
 

@@ -6,10 +6,8 @@
 __all__ = ['score', 'Evaluation']
 
 # %% ../nbs/14_public/05_evaluate.ipynb #d5a5fb19
-from pathlib import Path
-
-from .evaluation import metrics, score as files
 from .evaluation.metrics import Evaluation
+from .evaluation.score import score_files
 
 _all_ = ["Evaluation"]
 
@@ -18,18 +16,7 @@ def score(
     predictions,  # DataFrame or Dataset of prediction rows, or a file of any model's
     truth,  # DataFrame or Dataset of photo rows, or a file with id, latitude and longitude
     name="",  # of the model, for tables
+    **options,  # columns, truth_columns, radii, names, geocoder: see `globe.evaluation.score.score_each`
 ) -> Evaluation:
     "Predictions measured against the truth. Raises ValueError for what cannot be scored."
-    given = [isinstance(x, (str, Path)) for x in (predictions, truth)]
-    if all(given):
-        return files.score_files(predictions, truth, name)
-    notes = []
-    if given[0]:
-        predictions, more = files.prediction_file(predictions)
-        notes += more
-    if given[1]:
-        truth, more = files.truth_file(truth)
-        notes += more
-    found = metrics.score(predictions, truth, name)
-    found.notes[:0] = notes
-    return found
+    return score_files(predictions, truth, name, **options)
