@@ -564,5 +564,5 @@ def test_file_names_that_no_terminal_can_show_cost_nothing(tmp_path, capsys):
 
 def test_demo_names_the_command_that_installs_gradio(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert main(["demo"]) == 1
-    assert "pip install gradio==" in capsys.readouterr().err
+    assert main(["demo"]) == 2
+    assert "pip install 'globe-geolocation[demo]'" in capsys.readouterr().err

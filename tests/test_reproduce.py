@@ -331,9 +331,9 @@ def test_doctor_says_what_is_there_and_how_to_get_what_is_not(monkeypatch, capsy
     done = globe("doctor", "--json")
     found = json.loads(done.stdout)
     assert done.returncode == bool(found["missing"]) and {"python", "torch", "device"} <= set(found)
-    monkeypatch.setattr("globe.pipeline.doctor._requirements", lambda: iter([("papermill", "2.7.0", "")]))
+    monkeypatch.setattr("globe.pipeline.doctor._unfit", lambda *extras: [("numpy<3,>=2.0", "1.26")])
     assert main(["doctor"]) == 1
-    assert "missing: papermill 2.7.0\n    get it: make" in capsys.readouterr().out
+    assert "missing: numpy<3,>=2.0 (there is 1.26)\n    get it: pip install" in capsys.readouterr().out
 
 
 def test_usage_errors_come_before_any_work(project):
