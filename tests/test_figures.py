@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from globe import files
 from globe.figures import charts, maps, tables
 from globe.evaluation.compare import results
 from globe.evaluation.metrics import score
@@ -46,8 +45,9 @@ import sys, hashlib, tempfile, pathlib
 sys.path.insert(0, sys.argv[1])
 import matplotlib; matplotlib.use("Agg")
 from test_figures import *
+from globe.figures import style
 folder = pathlib.Path(tempfile.mkdtemp())
-made = figures.save(figures.error_map(guess(), truth()), folder/"map") + figures.write_table(results({"a": score(guess(), truth())}), folder/"table")
+made = style.save(maps.error_map(guess(), truth()), folder/"map") + tables.write_table(results({"a": score(guess(), truth())}), folder/"table")
 print([hashlib.sha256(p.read_bytes()).hexdigest() for p in made])
 """
 
@@ -109,7 +109,7 @@ def test_dateline_crossing_is_two_pieces():
 
 def test_missing_coasts_name_the_remedy(monkeypatch, tmp_path):
     maps.land.cache_clear()
-    monkeypatch.setattr(files, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(maps, "data_dir", lambda: tmp_path)
     with pytest.raises(FileNotFoundError, match="git checkout"):
         maps.land()
     maps.land.cache_clear()

@@ -479,7 +479,7 @@ def test_an_endpoint_that_dies_leaves_what_it_answered_and_the_key_nowhere(photo
 
 
 def test_import_is_light_and_geolocator_is_loaded_when_asked_for():
-    code = "import sys, globe; assert not {'torch', 'numpy', 'pandas', 'globe.locate'} & set(sys.modules); globe.Geolocator; assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules; assert 'Geolocator' in dir(globe)"
+    code = "import sys, globe; assert not {'torch', 'numpy', 'pandas', 'globe.app.locate'} & set(sys.modules); globe.Geolocator; assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules; assert 'Geolocator' in dir(globe)"
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="nonsense"):
         globe.nonsense
@@ -527,7 +527,7 @@ def test_locate_prints_lines_json_and_geojson(photos, capsys):
 
 
 def test_locate_says_in_one_line_what_is_wrong(photos, capsys, monkeypatch):
-    monkeypatch.setattr("globe.files.run_folder", lambda name, root=None: photos / "nothing" / name)
+    monkeypatch.setattr("globe.pipeline.students.run_folder", lambda name, root=None: photos / "nothing" / name)
     server = Endpoint(lambda n: (200, said("Paris", "France")))
     (photos / "0.jpg").write_bytes(b"torn")
     assert main(["locate", str(photos), "--model", f"{server.url} m"]) == 1  # one picture is broken
@@ -564,5 +564,5 @@ def test_file_names_that_no_terminal_can_show_cost_nothing(tmp_path, capsys):
 
 def test_demo_names_the_command_that_installs_gradio(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert main(["demo"]) == 1
-    assert "pip install gradio==" in capsys.readouterr().err
+    assert main(["demo"]) == 2
+    assert "pip install 'globe-geolocation[demo]'" in capsys.readouterr().err

@@ -13,7 +13,6 @@ import pandas as pd
 
 from .metrics import frame
 from .predictions import COLUMNS, geocode
-from ..models.geoclip import SmallGeoCLIP, fit, place_of
 
 # %% ../../nbs/08_evaluation/04_baselines.ipynb #6b6f0296
 def _constant(ids, city, country):
@@ -84,6 +83,8 @@ def geoclip_predictions(
     """Prediction rows for `test` by a `SmallGeoCLIP` that is trained on `train`.
 
     It picks the training place most like each picture and gives its probability as `localizability`."""
+    from globe.models.geoclip import SmallGeoCLIP, fit, place_of
+
     known, model = frame(train), SmallGeoCLIP(train_features.shape[1], seed=seed)
     fit(model, train_features, known.lat, known.lon, seed=seed)
     lat, lon = known.lat.to_numpy(), known.lon.to_numpy()
