@@ -527,7 +527,9 @@ def test_locate_prints_lines_json_and_geojson(photos, capsys):
 
 
 def test_locate_says_in_one_line_what_is_wrong(photos, capsys, monkeypatch):
-    monkeypatch.setattr("globe.pipeline.students.run_folder", lambda name, root=None: photos / "nothing" / name)
+    monkeypatch.setattr(
+        "globe.pipeline.students.run_folder", lambda name, root=None: photos / "nothing" / name
+    )
     server = Endpoint(lambda n: (200, said("Paris", "France")))
     (photos / "0.jpg").write_bytes(b"torn")
     assert main(["locate", str(photos), "--model", f"{server.url} m"]) == 1  # one picture is broken

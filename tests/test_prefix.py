@@ -776,7 +776,11 @@ def test_a_model_may_be_given_by_name(start, data, tmp_path):
         ),
     )
     it.train()
-    assert not it.warned and it.checked and it.model.generate.__func__.__module__ == "globe.training.prefix_generation"
+    assert (
+        not it.warned
+        and it.checked
+        and it.model.generate.__func__.__module__ == "globe.training.prefix_generation"
+    )
 
 
 def test_a_copy_of_the_model_answers_for_itself(start, data):
@@ -1049,9 +1053,7 @@ def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says)
     "A simulated vLLM that sees the pictures may sample; one that does not is refused before the first step."
     it, _ = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     it.use_vllm, it._last_loaded_step, it.vllm_generation = True, -1, StandIn(vlm.load(start), sees)
-    it.evaluate(
-        grpo_rows(data.select(range(2)))
-    )  # in evaluation nothing is compared, and nothing disarmed
+    it.evaluate(grpo_rows(data.select(range(2))))  # in evaluation nothing is compared, and nothing disarmed
     assert not it.sampled
     if says is None:
         it.train()

@@ -73,8 +73,7 @@ def test_a_step_in_passes_is_the_same_step(kind, start, data, tmp_path, monkeypa
     more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
     whole, parted = (
         pd.read_csv(
-            TRAIN[kind](start, data, tmp_path / str(micro), micro=micro, seed=1, **SMALL, **more)
-            / "log.csv"
+            TRAIN[kind](start, data, tmp_path / str(micro), micro=micro, seed=1, **SMALL, **more) / "log.csv"
         )
         for micro in (None, 4)
     )
