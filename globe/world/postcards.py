@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from .facts import CLASSES, PLANTS, cities, facts
-from .flags import _Canvas, _INDEX
-from .scenes import SCENES, _street, _tone
+from .flags import CLASS_INDEX, Canvas
+from .scenes import SCENES, draw_street, random_tone
 
 # %% ../../nbs/11_world/04_postcards.ipynb #5f36121c
 _GROUND = dict(
@@ -62,13 +62,13 @@ def _any(rng):
     tint, much = rng.integers(60, 256, 3), rng.uniform(0, 0.8)
     return _SUMMER | dict(
         horizon=rng.uniform(50, 64),
-        sky=(_tone(rng, 50, 250), _tone(rng, 50, 250)),
-        cloud=_tone(rng, 130, 255),
+        sky=(random_tone(rng, 50, 250), random_tone(rng, 50, 250)),
+        cloud=random_tone(rng, 130, 255),
         ground={
             k: tuple((np.array(v) * (1 - much) + tint * much).astype(int).tolist())
             for k, v in _GROUND.items()
         },
-        roof=_tone(rng, 60, 230),
+        roof=random_tone(rng, 60, 230),
         **{k: near(_SUMMER[k], 50) for k in ("mountain", "sea", "road", "window", "stone", "dark")},
     )
 
@@ -133,7 +133,7 @@ class Postcard:
 def _visible(mask, known):
     "The cues among `known` whose class covers enough of `mask`."
     pixels = np.bincount(mask.ravel(), minlength=len(CLASSES)) * 112**2 / mask.size
-    return [cue for cue in known.values() if pixels[_INDEX[cue.class_name]] >= VISIBLE]
+    return [cue for cue in known.values() if pixels[CLASS_INDEX[cue.class_name]] >= VISIBLE]
 
 # %% ../../nbs/11_world/04_postcards.ipynb #d820b3d0
 def draw(
@@ -148,10 +148,10 @@ def draw(
         raise ValueError(f"style {style!r}: choose one of {', '.join(_LOOKS)}")
     if (scene := scene or "street") not in SCENES:
         raise ValueError(f"scene {scene!r}: choose one of {', '.join(SCENES)}")
-    canvas, rng, known = _Canvas(size), np.random.default_rng(rng), facts(place) if scene == "street" else {}
+    canvas, rng, known = Canvas(size), np.random.default_rng(rng), facts(place) if scene == "street" else {}
     if known:
         shown = {name for name, p in CHANCE.items() if rng.random() < p} & set(known)
-        _street(
+        draw_street(
             canvas, place, shown if shown & {"flag", "script"} else shown | {"flag"}, _LOOKS[style](rng), rng
         )
     else:
