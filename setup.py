@@ -10,6 +10,11 @@ from setuptools.command.build_py import build_py
 config = ConfigParser(delimiters=["="], inline_comment_prefixes=None)
 config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
+extras = {
+    name.removesuffix("_requirements"): wanted.split()
+    for name, wanted in cfg.items()
+    if name.endswith("_requirements")
+}
 
 
 class BuildWithData(build_py):
@@ -45,9 +50,9 @@ setup(
     keywords=cfg["keywords"],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["globe", "globe.*"]),
-    package_data={"globe": ["prompts/*.txt"]},
+    package_data={"globe": ["prompts/*.txt", "templates/*.md"]},
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split(), "ray": cfg["ray_requirements"].split()},
+    extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},
     cmdclass={"build_py": BuildWithData},
     classifiers=[

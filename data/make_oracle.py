@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 from globe.evaluation.metrics import RADII, named, oracle, score
 from globe.evaluation.score import truth_file
-from globe.places.gazetteer.gazetteer import gazetteer
+from globe.places.gazetteer import gazetteer
 from globe.places.sphere import _unit
 
 

@@ -9,6 +9,7 @@ __all__ = []
 import json, re, shutil, sys, tempfile
 from pathlib import Path
 
+from .extras import require
 from .files import checkout
 from .progress import lines
 from .settings import overrides_of
@@ -42,6 +43,7 @@ def _dry_run(a):
 def _reproduce_command(a):
     if a.dry_run:
         return _dry_run(a)
+    require("globe reproduce", "notebooks", "figures", "train", "dev")
     overrides = overrides_of(a.set)
     made = reproduce(a.profile, a.seeds, a.photos or None, a.only, a.force, overrides)
     print("\n" + made._repr_markdown_())
@@ -64,6 +66,22 @@ def _show_profile(a):
     return 0
 
 
+def _print_doctor(extras, other_versions, missing, **facts):
+    "What `doctor` found, for people."
+    for key, value in facts.items():
+        print(f"{key:13} {value}")
+    print(f"extras        {', '.join(e for e, lacks in extras.items() if not lacks) or 'none'}")
+    for extra, lacks in extras.items():
+        if lacks:
+            print(f"not installed: {extra} ({', '.join(lacks['missing'])})\n    get it: {lacks['get']}")
+    if other_versions:
+        print(f"other versions than in constraints.txt: {', '.join(other_versions)}")
+    for m in missing:
+        print(f"missing: {m['what']}\n    get it: {m['get']}")
+    if not missing:
+        print("nothing that the core needs is missing" if any(extras.values()) else "nothing is missing")
+
+
 def _doctor_command(a):
     if a.profile:
         return _show_profile(a)
@@ -71,13 +89,7 @@ def _doctor_command(a):
     if a.json:
         print(json.dumps(found, indent=1))
     else:
-        for key, value in found.items():
-            if key != "missing":
-                print(f"{key:13} {value}")
-        for m in found["missing"]:
-            print(f"missing: {m['what']}\n    get it: {m['get']}")
-        if not found["missing"]:
-            print("nothing is missing")
+        _print_doctor(**found)
     return 1 if found["missing"] else 0
 
 # %% ../nbs/13_cli/00_commands.ipynb #e1b58a52
@@ -85,6 +97,8 @@ def _score_command(a):
     from globe.evaluation.score import score_files
     from globe.markdown import markdown
 
+    if a.figure:
+        require("globe score --figure", "figures")
     evaluation = score_files(a.predictions, a.truth)
     groups = evaluation.by(a.by).replace(float("nan"), None) if a.by else None
     if a.json:
@@ -116,6 +130,7 @@ def _file_name(text):
 
 
 def _evaluate_command(a):
+    require("globe evaluate", "train")
     from globe.models.vlm import answer_all
     from globe.evaluation.compare import results, wide
     from globe.evaluation.metrics import predictions, score
@@ -178,6 +193,10 @@ def _distill_command(a):
             raise Usage(
                 f'--endpoint {e!r}: it takes an address and a model, such as "http://localhost:8000/v1 Qwen/Qwen2.5-VL-72B-Instruct"'
             )
+    if a.model or a.geoclip:
+        require(f"globe distill {'--model' if a.model else '--geoclip'}", "train")
+    if a.geoclip:
+        require("globe distill --geoclip", "geoclip")
     photos = _given_photos(a.photos, a.out)
     teachers = [
         EndpointTeacher(*e.split(), concurrency=a.concurrency, budget=a.max_requests, max_tokens=a.max_tokens)
@@ -197,6 +216,7 @@ def _distill_command(a):
 
 
 def _train_command(a):
+    require(f"globe train {a.how}", "train")
     from datasets import load_dataset, load_from_disk
 
     given, path = overrides_of([f"{a.how}.{pair}" for pair in a.set]), Path(a.data)
@@ -222,16 +242,23 @@ def _train_command(a):
 
 
 def _publish_command(a):
-    print("\n".join(f"wrote {p}" for p in publish(a.profile)))
+    require("globe publish", "notebooks", "dev")
+    print("\n".join(f"wrote {p}" for p in publish(a.profile, a.only)))
 
 # %% ../nbs/13_cli/00_commands.ipynb #2573fccf
+def _is_endpoint(model):
+    return str(model).startswith(("http://", "https://"))
+
+
 def _geolocator(model):
     "The `Geolocator` that was named, or that of the last local run; what one has to know about it goes to standard error."
     from globe.app.locate import Geolocator
     from globe.pipeline.students import latest_student
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+    if not _is_endpoint(model):
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
     geo = Geolocator.from_pretrained(model or latest_student())
     print(f"model: {geo.model.name}" + (f"\n{geo.model.note}" if geo.model.note else ""), file=sys.stderr)
     return geo
@@ -247,6 +274,8 @@ def _locate_command(a):
     from globe.app.prediction import Predictions
     from tqdm import tqdm
 
+    if not _is_endpoint(a.model):
+        require("globe locate", "train")
     try:
         paths = list(pictures(a.photos))
     except FileNotFoundError as e:
@@ -270,6 +299,7 @@ def _demo_command(a):
     from globe.app.demo import LOCAL, demo, load_gradio
     from globe.world.camera_roll import example_postcards
 
+    require("globe demo", "demo", *([] if _is_endpoint(a.model) else ["train"]))
     load_gradio()
     with tempfile.TemporaryDirectory() as folder:
         label = "postcards of the synthetic world; the last one, a meal, shows no place"

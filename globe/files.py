@@ -27,10 +27,10 @@ def cache_dir() -> Path:
 # %% ../nbs/00_base/00_files.ipynb #f861aeb2
 def write_atomic(
     path,  # where the file shall be
-    content: bytes,  # all of it
+    content,  # all of it: bytes, or text for UTF-8
 ) -> Path:
     "Write `content` to `path` by a temporary file in the same folder and `os.replace`."
-    path = Path(path)
+    path, content = Path(path), content.encode() if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as f:
@@ -43,7 +43,9 @@ def write_atomic(
 
 # %% ../nbs/00_base/00_files.ipynb #ec909a57
 def checkout() -> Path:  # root of the repository
-    "The checkout that this package was imported from. Raises `FileNotFoundError` for an installed wheel, which has no notebooks."
+    """The checkout that this package was imported from.
+
+    Raises `FileNotFoundError` for an installed wheel, which has no notebooks."""
     root = Path(importlib.util.find_spec("globe").origin).parent.parent
     if not (root / "nbs" / "profiles").is_dir():
         raise FileNotFoundError(
@@ -73,10 +75,6 @@ def figures_folder(
     folder = Path(root or checkout()) / "figures" if name == "mini" else run_folder(name, root) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-# %% ../nbs/00_base/00_files.ipynb #967b6011
-def _write(path, text):
-    return write_atomic(path, text.encode())
 
 # %% ../nbs/00_base/00_files.ipynb #b28846ed
 class Busy(RuntimeError):

@@ -20,7 +20,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from globe.answers import prompts
 from globe.models import vlm
-from globe.world import student, tiny_models
+from globe.world import student as student_module, tiny_models
 from globe.training.judge import lora_config
 from globe.training.shared_prefix import SharedPrefixGRPOTrainer
 
@@ -229,7 +229,7 @@ def published(size, config):
 
 def student(size, side):
     "A model with random weights, the same in each call, and a processor for pictures of `side` pixels."
-    tokenizer = student.student(0, hidden=96, layers=1, depth=1).processor.tokenizer
+    tokenizer = student_module.student(0, hidden=96, layers=1, depth=1).processor.tokenizer
     small, processor = (
         tiny_models.tiny_model(tokenizer, hidden=384, layers=8, vision=256, depth=4),
         tiny_models.tiny_processor(tokenizer, side),

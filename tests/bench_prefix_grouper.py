@@ -1,9 +1,9 @@
-"""Forward and backward over a group of answers behind one prompt: TRL (the prompt repeated), `globe.prefix`, and the package prefix-grouper (arXiv 2506.05433), on the same weights, alternating in one run.
+"""Forward and backward over a group of answers behind one prompt: TRL (the prompt repeated), `globe.training.shared_prefix`, and the package prefix-grouper (arXiv 2506.05433), on the same weights, alternating in one run.
 
     pip install --no-deps prefix-grouper==0.0.1.post1
     python tests/bench_prefix_grouper.py [--groups 4 8 16] [--prompts 300 600] [--answers 64] [--repeats 3] [--out figures/bench_prefix_grouper.csv]
 
-The model is the student of bench_grpo.py; prompts are text, so that its vision tower is idle. TRL and `globe.prefix` run the functions that their trainers call. prefix-grouper runs through the attention that it
+The model is the student of bench_grpo.py; prompts are text, so that its vision tower is idle. TRL and `globe.training.shared_prefix` run the functions that their trainers call. prefix-grouper runs through the attention that it
 registers with transformers, which asks for flash-attn: `causal` here gives transformers' sdpa the masks that the package leaves to it, and the head sees the answers only, unlike in its documentation.
 Time is that of the processor: run it with OMP_NUM_THREADS=1. Memory is the peak of the process above its resting size (Linux only); repeated prompts are computed 8 rows at a time, which saves memory and no work.
 `apart` is the largest difference from TRL over the largest value of TRL."""

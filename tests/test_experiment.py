@@ -6,7 +6,6 @@ from pathlib import Path
 import psutil, pytest
 from PIL import Image
 
-from globe import files
 from globe.photos import collections
 from globe.pipeline import tasks
 from globe.world import student
@@ -30,7 +29,7 @@ def run(starts, monkeypatch):
     monkeypatch.setattr(Run, "start", lambda self, backbone="qwen2_5_vl": starts[backbone])
 
     def make(folder, **overrides):
-        monkeypatch.setattr(files, "run_folder", lambda name="smoke": Path(folder))
+        monkeypatch.setattr(tasks, "run_folder", lambda name="smoke": Path(folder))
         return Run("smoke", **overrides)
 
     return make
@@ -114,7 +113,7 @@ POOL = """
 import os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from globe.experiment import die_with
+from globe.pipeline.tasks import die_with
 if __name__ == "__main__":
     with ProcessPoolExecutor(2, get_context("spawn"), die_with, (os.getpid(),)) as pool:
         jobs = [pool.submit(time.sleep, 60) for _ in range(2)]

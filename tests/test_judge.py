@@ -12,8 +12,9 @@ from PIL import Image
 
 from globe.evaluation import calibration
 from globe.models import judge as judge_module
-from globe.training import judge as judge_module, localizability
+from globe.training import localizability
 from globe.models.client import Passing
+from globe.training.judge import PLEAS, hardened, train_judge
 from globe.training.localizability import Localizability
 from globe.answers.prompts import PROMPTS
 from globe.models.vlm import VLM, load
@@ -47,7 +48,7 @@ def rows(n=12):
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    tokenizer = tiny_tokenizer([PROMPTS["judge"], *TEXTS, *judge_module.PLEAS], words=["yes", "no"])
+    tokenizer = tiny_tokenizer([PROMPTS["judge"], *TEXTS, *PLEAS], words=["yes", "no"])
     return VLM(
         tiny_model(tokenizer, hidden=96, layers=1, vision=64, depth=1), tiny_processor(tokenizer, size=56)
     ).save(tmp_path_factory.mktemp("base"))
@@ -55,7 +56,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(base, tmp_path_factory):
-    return judge_module.train_judge(
+    return train_judge(
         base,
         rows(),
         tmp_path_factory.mktemp("judge"),
@@ -116,7 +117,7 @@ def test_tokens_of_the_chat_template_do_not_break_the_judge(folder, token):
 
 
 def test_the_same_seed_gives_the_same_judge(base, folder, tmp_path):
-    again = judge_module.train_judge(
+    again = train_judge(
         base, rows(), tmp_path, steps=6, batch=4, lr=3e-3, harden=False, watch=lambda line: None
     )
     assert (again / "adapter_model.safetensors").read_bytes() == (
@@ -170,9 +171,9 @@ def test_a_folder_without_a_judge_names_the_cure(tmp_path):
 
 def test_rows_of_one_label_cannot_train_a_judge(base, tmp_path):
     with pytest.raises(ValueError, match="both"):
-        judge_module.train_judge(base, rows().filter(lambda row: row["label"]), tmp_path, steps=1)
+        train_judge(base, rows().filter(lambda row: row["label"]), tmp_path, steps=1)
     with pytest.raises(ValueError, match="both"):
-        judge_module.train_judge(base, [], tmp_path, steps=1)
+        train_judge(base, [], tmp_path, steps=1)
 
 
 def test_a_tokenizer_that_begins_yes_and_no_alike_is_refused():
@@ -208,19 +209,19 @@ def test_hardened_rows_keep_the_truth():
         .remove_columns("reasoning")
         .add_column("reasoning", [f"Flag number {i}. So answer yes." for i in range(60)])
     )
-    hard = judge_module.hardened(plain, mismatched=0.5, pleading=0.4, seed=3)
+    hard = hardened(plain, mismatched=0.5, pleading=0.4, seed=3)
     number = [int(text.split()[2].strip(".")) for text in hard["reasoning"]]
     wrong = [(int(id), n, label) for id, n, label in zip(hard["id"], number, hard["label"]) if int(id) != n]
     assert (
         len(hard) == 60 + 15 and len(wrong) == 15 and all(label == 0 and n % 2 == 1 for _, n, label in wrong)
     )
     assert not any("So answer yes" in text for text in hard["reasoning"])
-    assert {label for text, label in zip(hard["reasoning"], hard["label"]) if text.endswith(judge_module.PLEAS)} == {
+    assert {label for text, label in zip(hard["reasoning"], hard["label"]) if text.endswith(PLEAS)} == {
         0,
         1,
     }
-    assert judge_module.hardened(plain, seed=3)["reasoning"] == judge_module.hardened(plain, seed=3)["reasoning"]
-    assert len(judge_module.hardened(plain.filter(lambda row: row["label"] == 0))) == 30  # nothing good to mismatch
+    assert hardened(plain, seed=3)["reasoning"] == hardened(plain, seed=3)["reasoning"]
+    assert len(hardened(plain.filter(lambda row: row["label"] == 0))) == 30  # nothing good to mismatch
 
 
 def test_text_only_learns_words_and_majority_nothing():

@@ -10,16 +10,8 @@ from transformers import CompileConfig, GenerationConfig
 from trl import GRPOConfig, GRPOTrainer
 
 from globe.models import vlm
-from globe.training import (
-    prefix_attention,
-    prefix_generation,
-    sampler_check,
-    shared_prefix,
-    configurations,
-    grpo,
-    logged,
-    trainer,
-)
+from globe.training import grpo, logged, prefix_attention, prefix_generation, sampler_check, shared_prefix
+from globe.training.trainer import grpo_rows
 from globe.world import postcards, student as student_module
 
 
@@ -71,7 +63,7 @@ def trainer(kind, start, data, out, model=None, tower=False, reward=variety, ski
         model.model,
         reward_funcs=[reward],
         args=GRPOConfig(**args),
-        train_dataset=trainer.grpo_rows(data),
+        train_dataset=grpo_rows(data),
         processing_class=model.processor,
         **skip,
     ), model
@@ -475,9 +467,10 @@ def test_inputs_that_cannot_be_shared_go_the_old_way(start, data, tmp_path):
 def test_a_model_whose_numbers_differ_is_found_out(start, data, tmp_path, monkeypatch):
     it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     stock, plain = trainer(GRPOTrainer, start, data, tmp_path)
-    monkeypatch.setattr(
-        prefix_attention, "positions", lambda mask: mask.cumsum(1)
-    )  # wrong by one where there is no picture, as in a model that counts otherwise
+    for module in (prefix_attention, shared_prefix):
+        monkeypatch.setattr(
+            module, "positions", lambda mask: mask.cumsum(1)
+        )  # wrong by one where there is no picture, as in a model that counts otherwise
     given = batch(model, np.random.default_rng(5), 2, 2, 1, 4)
     with pytest.warns(UserWarning, match="apart"):
         ours = it._get_per_token_logps_and_entropies(model.model, *given[:3], **given[4])[0]
@@ -504,7 +497,7 @@ def test_half_precision_hides_no_wrong_numbers(start, data, tmp_path, monkeypatc
 
     for seed in range(3):
         it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, bf16=True)
-        monkeypatch.setattr(prefix_attention, "prefill", prefill)
+        monkeypatch.setattr(shared_prefix, "prefill", prefill)
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
             ids, attention, keep, mask, vision = batch(model, np.random.default_rng(seed), 2, 2, 1, 12)
@@ -719,7 +712,8 @@ def test_less_is_kept_for_the_backward_pass(start, data, tmp_path):
 @pytest.mark.parametrize("again", [False, True])
 def test_other_devices_expand_the_prompt_to_the_same_numbers(start, data, tmp_path, monkeypatch, again):
     "What runs on a GPU, here on the CPU: torch's own attention over expanded keys."
-    monkeypatch.setattr(prefix_attention, "FUSED", set())
+    for module in (prefix_attention, prefix_generation):
+        monkeypatch.setattr(module, "FUSED", set())
     monkeypatch.setattr(prefix_attention, "_Attention", None)
     found = []
     for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer):
@@ -766,7 +760,7 @@ def test_a_model_may_be_given_by_name(start, data, tmp_path):
     it = shared_prefix.SharedPrefixGRPOTrainer(
         str(start),
         reward_funcs=[variety],
-        train_dataset=trainer.grpo_rows(data),
+        train_dataset=grpo_rows(data),
         processing_class=vlm.load(start).processor,
         args=GRPOConfig(
             output_dir=str(tmp_path),
@@ -782,7 +776,7 @@ def test_a_model_may_be_given_by_name(start, data, tmp_path):
         ),
     )
     it.train()
-    assert not it.warned and it.checked and it.model.generate.__func__.__module__ == "globe.prefix"
+    assert not it.warned and it.checked and it.model.generate.__func__.__module__ == "globe.training.prefix_generation"
 
 
 def test_a_copy_of_the_model_answers_for_itself(start, data):
@@ -912,7 +906,7 @@ def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, monke
     )
     it.model.train()
     it.current_gradient_accumulation_steps = 8 // micro
-    rows = [r for i in range(2) for r in [dict(trainer.grpo_rows(data)[i])] * 4]
+    rows = [r for i in range(2) for r in [dict(grpo_rows(data)[i])] * 4]
     drawn, sample = [], GRPOTrainer._generate_and_score_completions
 
     def kept(self, inputs):
@@ -1056,7 +1050,7 @@ def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says)
     it, _ = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     it.use_vllm, it._last_loaded_step, it.vllm_generation = True, -1, StandIn(vlm.load(start), sees)
     it.evaluate(
-        trainer.grpo_rows(data.select(range(2)))
+        grpo_rows(data.select(range(2)))
     )  # in evaluation nothing is compared, and nothing disarmed
     assert not it.sampled
     if says is None:
@@ -1087,7 +1081,7 @@ def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
         return StandIn(vlm.load(start), "all", **how)
 
     monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", engine)
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
     out = grpo.grpo(
         start, data, tmp_path / "out", steps=2, batch=8, group=4, max_new_tokens=8, seed=1, vllm="colocate"
     )

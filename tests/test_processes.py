@@ -13,7 +13,9 @@ import sys, json, os, zlib
 import numpy as np, torch
 from pathlib import Path
 from trl import GRPOConfig
-from globe import postcards, prefix, train, vlm
+from globe.models import vlm
+from globe.training import shared_prefix, trainer
+from globe.world import postcards
 
 start, out, batch = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 rows = postcards.postcards(8, seed=1, localizable_share=1.)
@@ -23,7 +25,7 @@ args = GRPOConfig(output_dir=str(out), per_device_train_batch_size=batch, num_ge
                   use_cpu=True, ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None, bf16=False, gradient_checkpointing="recompute" in sys.argv, dataloader_pin_memory=False, disable_tqdm=True, logging_steps=1, temperature=1., loss_type="dapo",
                   optim="sgd", generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(model.processor)))
 
-class SameAnswers(prefix.SharedPrefixGRPOTrainer):
+class SameAnswers(shared_prefix.SharedPrefixGRPOTrainer):
     "Samples, but then takes answers that depend on the step, the draw and the picture only, not on the process."
     draws = {}
     def _generate_single_turn(self, prompt_ids, images, *more, **how):
@@ -38,7 +40,7 @@ class SameAnswers(prefix.SharedPrefixGRPOTrainer):
 def variety(completions, lat, **columns):
     if "resample" not in sys.argv or it.draw: return [len(set(c[0]["content"])) / 50 for c in completions]
     return [0. if abs(place) > 25 else len(set(c[0]["content"])) / 50 for c, place in zip(completions, lat)]  # the first answers about some pictures all earn nothing
-it = SameAnswers(vlm.freeze_vision(model.model), reward_funcs=[variety], args=args, train_dataset=train.grpo_rows(rows), processing_class=model.processor, resample=2 * ("resample" in sys.argv))
+it = SameAnswers(vlm.freeze_vision(model.model), reward_funcs=[variety], args=args, train_dataset=trainer.grpo_rows(rows), processing_class=model.processor, resample=2 * ("resample" in sys.argv))
 it.train()
 if it.accelerator.is_main_process:
     keys = *(["resampled"] if "resample" in sys.argv else []), "loss", "reward", "reward_std", "kl", "entropy", "grad_norm", "completions/mean_length"
@@ -94,7 +96,8 @@ def test_two_processes_give_the_losses_of_one(tmp_path, batch, more):
 TRAIN = """
 import os, sys
 import torch
-from globe import postcards, train
+from globe.training import grpo
+from globe.world import postcards
 torch.serialization.register_package(9, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None)  # several processes on CPUs load optimizers to "cpu:0", which torch does not know
 rows = postcards.postcards(8, seed=1, localizable_share=1.)
 rows = rows.remove_columns(["entities"]).add_column("entities", [[] for _ in rows])
@@ -103,8 +106,8 @@ def variety(completions, **columns):
     calls.append(1)
     if sys.argv[3] == "die" and len(calls) == 3: os._exit(9)
     return [len(set(c[0]["content"])) / 50 for c in completions]
-train.weighted = lambda name, *more: ([variety], [1.])
-train.grpo(sys.argv[1], rows, sys.argv[2], steps=4, batch=8, micro=2, group=4, max_new_tokens=8, save_steps=2, seed=1)
+grpo.weighted = lambda name, *more: ([variety], [1.])
+grpo.grpo(sys.argv[1], rows, sys.argv[2], steps=4, batch=8, micro=2, group=4, max_new_tokens=8, save_steps=2, seed=1)
 torch.distributed.destroy_process_group()
 """
 

@@ -773,12 +773,19 @@ def test_a_column_of_the_wrong_length_is_an_error():
 
 
 @pytest.mark.parametrize(
-    "name", ["geo_accuracy", "geo_distance", "visual_grounding", "form", "localizability"]
+    "module, name",
+    [
+        ("rewards", "geo_accuracy"),
+        ("rewards", "geo_distance"),
+        ("rewards", "visual_grounding"),
+        ("rewards", "form"),
+        ("localizability", "localizability"),
+    ],
 )
-def test_rewards_load_by_dotted_path_pickle_and_have_a_name(name):
+def test_rewards_load_by_dotted_path_pickle_and_have_a_name(module, name):
     from trl.trainer.utils import get_callable_name
 
-    reward = getattr(importlib.import_module("globe.rewards"), name)
+    reward = getattr(importlib.import_module(f"globe.training.{module}"), name)
     assert (
         get_callable_name(pickle.loads(pickle.dumps(reward)))
         == get_callable_name(functools.partial(reward))
@@ -965,7 +972,7 @@ def test_trl_trains_with_all_rewards(tmp_path):
 WITHOUT_TORCHVISION = """
 # AutoProcessor opens Qwen2.5-VL only where torchvision is installed; here the processor without video stands in, as in globe.models.vlm.load
 import transformers.models.auto.processing_auto as auto
-from globe.vlm import image_only
+from globe.models.vlm import image_only
 stock = auto.processor_class_from_name
 auto.processor_class_from_name = lambda name: image_only(stock(name)) if name == "Qwen2_5_VLProcessor" else stock(name)
 def length(completions, **columns): return [len(c[0]["content"]) / 1000 for c in completions]
@@ -1050,7 +1057,7 @@ def test_the_command_line_of_trl_takes_every_reward_by_its_dotted_path(tmp_path)
             HF_HUB_OFFLINE="1",
             OMP_NUM_THREADS="1",
             GLOBE_JUDGE=str(folder),
-            PYTHONPATH=str(Path(R.__file__).parent.parent),
+            PYTHONPATH=str(Path(rewards.__file__).parents[2]),
             HF_HOME=str(tmp_path / "hub"),
         ),
     )

@@ -17,7 +17,7 @@ from globe.pipeline.stages import Manifest, bare, code_hashes, stage
 COUNTER = """
 import os, sys, time
 from pathlib import Path
-from globe.stages import stage
+from globe.pipeline.stages import stage
 
 def make(folder):
     "Ten units of work; those that are there are not done again."
@@ -93,10 +93,11 @@ def test_partial_of_other_parameters_is_thrown_away(tmp_path):
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     folder = tmp_path / "planet"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("")
-    (folder / "low.py").write_text("def f(): return 1")
-    (folder / "high.py").write_text("def g():\n    from .low import f\n    return f()")
+    for chapter in (folder, folder / "valley", folder / "hills"):
+        chapter.mkdir()
+        (chapter / "__init__.py").write_text("")
+    (folder / "valley" / "low.py").write_text("def f(): return 1")
+    (folder / "hills" / "high.py").write_text("def g():\n    from ..valley.low import f\n    return f()")
     (folder / "other.py").write_text("x = 1")
     monkeypatch.syspath_prepend(tmp_path)
     yield folder
@@ -106,16 +107,21 @@ def package(tmp_path, monkeypatch):
 
 def test_a_stage_runs_again_when_code_below_it_changes(package, tmp_path):
     runs = []
-    run = lambda: stage(tmp_path / "a", lambda f: runs.append(1), {}, code=["planet.high"])
+    run = lambda: stage(tmp_path / "a", lambda f: runs.append(1), {}, code=["planet.hills.high"])
     run(), run()
-    (package / "low.py").write_text('def f():\n    "A docstring."\n    return 1  # and a comment')
+    (package / "valley" / "low.py").write_text('def f():\n    "A docstring."\n    return 1  # and a comment')
     (package / "other.py").write_text("x = 2")
     run()
     assert len(runs) == 1
-    (package / "low.py").write_text("def f(): return 2")
+    (package / "valley" / "low.py").write_text("def f(): return 2")
     run()
     assert len(runs) == 2
-    assert list(code_hashes(["planet.high"])) == ["planet.high", "planet.low"]
+    assert list(code_hashes(["planet.hills.high"])) == [
+        "planet.hills",
+        "planet.hills.high",
+        "planet.valley",
+        "planet.valley.low",
+    ]
 
 
 def test_a_function_that_becomes_empty_without_its_docstring():
@@ -154,7 +160,7 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path):
         [
             sys.executable,
             "-c",
-            f"import time\nfrom globe.stages import alone\nwith alone({str(tmp_path / 'a')!r}):\n    print('held', flush=True)\n    time.sleep(60)",
+            f"import time\nfrom globe.files import alone\nwith alone({str(tmp_path / 'a')!r}):\n    print('held', flush=True)\n    time.sleep(60)",
         ],
         stdout=subprocess.PIPE,
         text=True,

@@ -8,16 +8,10 @@ import pandas as pd
 import pytest
 import torch
 
-from globe.models import judge, vlm
-from globe.training import (
-    judge,
-    prefix_generation,
-    configurations,
-    grpo,
-    logged,
-    sft,
-    trainer as trainer_module,
-)
+from globe.models import vlm
+from globe.models.judge import SharedJudge
+from globe.training import grpo, logged, prefix_generation, sft, shared_prefix, trainer as trainer_module
+from globe.training.judge import train_judge
 from globe.world import postcards, student as student_module
 
 
@@ -50,6 +44,7 @@ def moved(before, after):
     return {k for k in before if not torch.equal(before[k], after[k])}
 
 
+TRAIN = dict(sft=sft.sft, grpo=grpo.grpo)
 SMALL = dict(steps=2, batch=8, lr=1e-3, save_steps=1, warmup=0.0)
 
 
@@ -60,10 +55,10 @@ def variety(completions, **columns):
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_language_moves_and_vision_stays(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, rewards="recommended", max_new_tokens=12) if kind == "grpo" else {}
     lines = []
-    out = getattr(train, kind)(start, data, tmp_path / kind, seed=1, watch=lines.append, **SMALL, **more)
+    out = TRAIN[kind](start, data, tmp_path / kind, seed=1, watch=lines.append, **SMALL, **more)
     changed = moved(weights(start), weights(out))
     assert changed and not [k for k in changed if "visual" in k]
     if kind == "sft":
@@ -74,11 +69,11 @@ def test_language_moves_and_vision_stays(kind, start, data, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_a_step_in_passes_is_the_same_step(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
     whole, parted = (
         pd.read_csv(
-            getattr(train, kind)(start, data, tmp_path / str(micro), micro=micro, seed=1, **SMALL, **more)
+            TRAIN[kind](start, data, tmp_path / str(micro), micro=micro, seed=1, **SMALL, **more)
             / "log.csv"
         )
         for micro in (None, 4)
@@ -99,10 +94,9 @@ def test_a_step_in_passes_is_the_same_step(kind, start, data, tmp_path, monkeypa
 
 def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
     "The second backbone: lessons, SFT, GRPO with a shared prompt and one tower, and an answer; only the language model moves."
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
-    monkeypatch.setattr(
-        prefix_generation, "once", lambda warned, reason: pytest.fail(f"not shared: {reason}")
-    )
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
+    for module in (prefix_generation, shared_prefix):
+        monkeypatch.setattr(module, "once", lambda warned, reason: pytest.fail(f"not shared: {reason}"))
     student = student_module.student(0, "internvl", hidden=96, layers=2, vision=80, depth=2)
     student_module.warm_up(student, steps=2, batch=4, watch=str)
     student_module.pretrain(student, steps=2, batch=2, pool=200, watch=str)
@@ -120,9 +114,9 @@ def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_lora_gives_a_whole_model(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
-    out = getattr(train, kind)(start, data, tmp_path / "lora", lora=True, seed=1, **SMALL, **more)
+    out = TRAIN[kind](start, data, tmp_path / "lora", lora=True, seed=1, **SMALL, **more)
     assert not (out / "adapter_config.json").exists()
     changed = moved(weights(start), weights(out))
     assert changed and all("_proj" in k for k in changed)
@@ -130,7 +124,7 @@ def test_lora_gives_a_whole_model(kind, start, data, tmp_path, monkeypatch):
 
 def sft_trainer(monkeypatch, start, data, out, **kw):
     "The trainer that `sft` would run."
-    monkeypatch.setattr(trainer_module, "_run", lambda trainer, *rest: trainer)
+    monkeypatch.setattr(sft, "_run", lambda trainer, *rest: trainer)
     return sft.sft(start, data, out, seed=1, **SMALL | kw)
 
 
@@ -176,15 +170,15 @@ def test_batches_by_length_pad_less_and_learn(start, data, tmp_path, monkeypatch
 def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path):
     "A judge given as a folder shares the weights of the reference model where it was trained on the same model, and pays."
     pairs = data.select_columns(["id", "image", "reasoning"]).add_column("label", [0, 1] * 8)
-    folder = judge.train_judge(start, pairs, tmp_path / "judge", steps=1, batch=2, watch=lambda line: None)
+    folder = train_judge(start, pairs, tmp_path / "judge", steps=1, batch=2, watch=lambda line: None)
     shared = []
 
-    class Watched(judge.SharedJudge):
+    class Watched(SharedJudge):
         def probability(self, *pairs):
             shared.append(len(pairs[0]))
             return super().probability(*pairs)
 
-    judge.SharedJudge, kept = Watched, judge.SharedJudge
+    grpo.SharedJudge, kept = Watched, grpo.SharedJudge
     try:
         out = grpo.grpo(
             str(start),
@@ -198,12 +192,12 @@ def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path):
             **SMALL,
         )
     finally:
-        judge.SharedJudge = kept
-    log = train.pd.read_csv(out / "log.csv")
+        grpo.SharedJudge = kept
+    log = pd.read_csv(out / "log.csv")
     assert shared and log["rewards/localizability/mean"].notna().all()
-    assert isinstance(grpo.judge_beside(vlm.load(start), folder), judge.SharedJudge)
-    assert not isinstance(grpo.judge_beside(None, folder), judge.SharedJudge) and not isinstance(
-        grpo.judge_beside(vlm.load(out), folder), judge.SharedJudge
+    assert isinstance(grpo.judge_beside(vlm.load(start), folder), SharedJudge)
+    assert not isinstance(grpo.judge_beside(None, folder), SharedJudge) and not isinstance(
+        grpo.judge_beside(vlm.load(out), folder), SharedJudge
     ), "trained weights are not the reference"
 
 
@@ -216,12 +210,13 @@ RUN = """
 import sys, os
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from globe import postcards, train
+from globe.training import grpo
+from globe.world import postcards
 from test_train import variety
-train.weighted = lambda name, *more: ([variety], [1.])
+grpo.weighted = lambda name, *more: ([variety], [1.])
 rows = postcards.postcards(16, seed=1, localizable_share=1.)
 rows = rows.remove_columns(["entities"]).add_column("entities", [[dict(text=e, share=.1) for e in r] for r in rows["entities"]]).add_column("reasoning", [" ".join(s) for s in rows["sentences"]])
-train.grpo({start!r}, rows, Path({out!r}), rewards="accuracy", group=4, max_new_tokens=8, steps=6, batch=8, lr=1e-3, save_steps=2, seed=1, watch=lambda line: print(line, flush=True))
+grpo.grpo({start!r}, rows, Path({out!r}), rewards="accuracy", group=4, max_new_tokens=8, steps=6, batch=8, lr=1e-3, save_steps=2, seed=1, watch=lambda line: print(line, flush=True))
 """
 
 
@@ -262,7 +257,7 @@ class Enough(Exception):
 
 @pytest.mark.parametrize("kind,lora", [("sft", False), ("sft", True), ("grpo", True)])
 def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(SMALL, steps=6, save_steps=2, seed=1, lora=lora) | (
         dict(group=4, max_new_tokens=8) if kind == "grpo" else {}
     )
@@ -271,10 +266,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_pat
         if line.startswith("step 5/"):
             raise Enough
 
-    whole = getattr(train, kind)(start, data, tmp_path / "whole", **more)
+    whole = TRAIN[kind](start, data, tmp_path / "whole", **more)
     with pytest.raises(Enough):
-        getattr(train, kind)(start, data, tmp_path / "parts", watch=stop, **more)
-    parts = getattr(train, kind)(start, data, tmp_path / "parts", **more)
+        TRAIN[kind](start, data, tmp_path / "parts", watch=stop, **more)
+    parts = TRAIN[kind](start, data, tmp_path / "parts", **more)
     logs = [
         pd.read_csv(out / "log.csv").drop(columns="num_tokens" if kind == "sft" else [])
         for out in (whole, parts)
@@ -286,10 +281,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_pat
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
     more = dict(group=4, max_new_tokens=8) if kind == "grpo" else {}
     with pytest.raises(trainer_module.Diverged, match="step 2: .*no finite number.*no good checkpoint"):
-        getattr(train, kind)(start, data, tmp_path, seed=1, **(SMALL | dict(steps=4, lr=1e30)), **more)
+        TRAIN[kind](start, data, tmp_path, seed=1, **(SMALL | dict(steps=4, lr=1e30)), **more)
     assert (
         not trainer_module.checkpoints(tmp_path) and not (tmp_path / "log.csv").exists()
     )  # what was saved after step 1 are the weights that gave no finite number
@@ -333,7 +328,7 @@ def test_kl_may_be_high_once_but_not_for_long(tmp_path):
 
 def test_groups_without_spread_are_told(start, data, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        configurations,
+        grpo,
         "weighted",
         lambda name, *more: ([lambda completions, **_: [1.0] * len(completions)], [1.0]),
     )

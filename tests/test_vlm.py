@@ -77,7 +77,8 @@ def test_plain_sentences(text, country, city):
 
 ANSWER = """
 import sys
-from globe import postcards, vlm
+from globe.models import vlm
+from globe.world import postcards
 vlm.answer_all(vlm.load({start!r}), postcards.postcards(12, seed=3), {out!r}, batch_size=2, max_new_tokens=6, watch=lambda line: None)
 """
 

@@ -12,7 +12,6 @@ import math
 import numpy as np
 import pandas as pd
 
-from ..models.geoclip import SmallGeoCLIP, fit, place_of
 from .metrics import COLUMNS, frame, geocode
 
 # %% ../../nbs/08_evaluation/02_baselines.ipynb #6b6f0296
@@ -96,6 +95,8 @@ def geoclip_predictions(
     seed=0,  # of weights and batches
 ):
     "Prediction rows for `test`: the training place that a `SmallGeoCLIP` trained on `train` finds most like each picture; its probability as `localizability`."
+    from globe.models.geoclip import SmallGeoCLIP, fit, place_of
+
     known, model = frame(train), SmallGeoCLIP(train_features.shape[1], seed=seed)
     fit(model, train_features, known.lat, known.lon, seed=seed)
     picks, sure = place_of(model, test_features, known.lat.to_numpy(), known.lon.to_numpy())

@@ -9,7 +9,7 @@ __all__ = ['with_outputs', 'readme', 'publish']
 import os, re
 from pathlib import Path
 
-from ..files import _write, checkout, run_folder
+from ..files import checkout, run_folder, write_atomic
 from .notebooks import notebooks
 
 # %% ../../nbs/12_pipeline/09_publish.ipynb #d8870983
@@ -55,23 +55,26 @@ def readme(
 # %% ../../nbs/12_pipeline/09_publish.ipynb #d063bce6
 def publish(
     profile: str = "mini",  # of the run
+    only: list = None,  # parts of the names of the notebooks to publish
     root: Path = None,  # checkout
 ) -> list:  # paths that were written
-    "Put the outputs of the last run into the notebooks, and write README.md. Needs the development requirements."
+    "Put the outputs of the last run into the notebooks, and write README.md. Needs the extra `dev`."
     import nbformat
     from nbdev.clean import nbdev_clean
 
     root = Path(root or checkout())
-    for path in notebooks(root):
+    chosen = notebooks(root, only)
+    for path in chosen:
         copy = run_folder(profile, root) / "executed" / path.relative_to(root / "nbs")
         if not copy.exists():
             raise ValueError(
-                f"{path.name} was not executed in profile {profile}: run `globe reproduce --profile {profile}` first"
+                f"{path.name} was not executed in profile {profile}: "
+                f"run `globe reproduce --profile {profile}` first"
             )
         try:
             nbformat.write(with_outputs(nbformat.read(path, 4), nbformat.read(copy, 4)), path)
         except ValueError as e:
             raise ValueError(f"{path.name}: {e}") from None
         nbdev_clean(fname=str(path))
-    _write(root / "README.md", readme(root))
-    return [*notebooks(root), root / "README.md"]
+    write_atomic(root / "README.md", readme(root))
+    return [*chosen, root / "README.md"]

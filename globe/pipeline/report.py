@@ -10,7 +10,7 @@ import json, re, shutil, sys, time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..files import _write
+from ..files import write_atomic
 from ..markdown import _table
 
 # %% ../../nbs/12_pipeline/07_report.ipynb #8ac411ac
@@ -96,8 +96,10 @@ class Report:
         ]
         head = ["paper item", "notebook", "files", "parameters", "seconds", "peak memory"]
         return (
-            f"# Run report: profile {self.profile}\n\n{_table([head, *map(_report_cells, self.rows), total])}\n\n"
-            "Seconds (+ n): stages that were finished before took n seconds then, some of them side by side, and were not run again."
+            f"# Run report: profile {self.profile}\n\n"
+            f"{_table([head, *map(_report_cells, self.rows), total])}\n\n"
+            "Seconds (+ n): stages that were finished before took n seconds then, some of them side by side, "
+            "and were not run again."
         )
 
 # %% ../../nbs/12_pipeline/07_report.ipynb #e08f0335
@@ -113,10 +115,10 @@ def _load_rows(folder):
 def _save_rows(folder, rows, profile, order):
     "Write the report and return it: rows of notebooks that still exist, in order."
     report = Report(profile, [rows[name] for name in order if name in rows])
-    _write(
+    write_atomic(
         folder / "run_report.json", json.dumps([asdict(r) for r in report.rows], indent=1, ensure_ascii=False)
     )
-    _write(folder / "run_report.md", report._repr_markdown_() + "\n")
+    write_atomic(folder / "run_report.md", report._repr_markdown_() + "\n")
     return report
 
 # %% ../../nbs/12_pipeline/07_report.ipynb #d1d98b42
@@ -124,12 +126,15 @@ def expected(
     row: Row,  # of the last run, or nothing
     seeds: int,
 ) -> float:  # seconds, NaN if nothing is known
-    "How long a notebook will take if nothing is kept: as long as with the same number of seeds, else with another."
+    "How long a notebook will take if nothing is kept: as long as last time, best with as many seeds."
     if not row:
         return float("nan")
     return row.past.get(str(seeds)) or row.seconds + row.kept
 
 # %% ../../nbs/12_pipeline/07_report.ipynb #e89eb5b8
+_DONE = re.compile(r"✓ (.+?) (?:still holds \(([\d.]+) s|[\d.]+ s$)")
+
+
 class Watch:
     "Shows how a run is getting on, on standard output."
 
@@ -140,51 +145,36 @@ class Watch:
         every: float = 30,  # seconds between status lines in a log
     ):
         self.progress, self.count, self.every = progress, count, every
-        self.read, self.start, self.shown, self.passing, self.done, self.tty = (
-            0,
-            time.time(),
-            time.time(),
-            "",
-            set(),
-            sys.stdout.isatty(),
-        )
+        self.start = self.shown = time.time()
+        self.read, self.passing, self.done, self.tty = 0, "", set(), sys.stdout.isatty()
 
-# %% ../../nbs/12_pipeline/07_report.ipynb #559d02f8
-def _line(self, text):
-    "A line that stays."
-    print(("\r\x1b[2K" if self.tty else "") + text, flush=True)
+    def line(self, text):
+        "A line that stays."
+        print(("\r\x1b[2K" if self.tty else "") + text, flush=True)
 
+    def status(self, text):
+        "The line at the bottom, or now and then a line in a log."
+        if self.tty:
+            print("\r\x1b[2K" + text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
+        elif time.time() - self.shown > self.every:
+            self.shown = time.time()
+            print(text, flush=True)
 
-def _status(self, text):
-    "The line at the bottom, or now and then a line in a log."
-    if self.tty:
-        print("\r\x1b[2K" + text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
-    elif time.time() - self.shown > self.every:
-        self.shown = time.time()
-        print(text, flush=True)
-
-
-Watch.line, Watch.status = _line, _status
-
-# %% ../../nbs/12_pipeline/07_report.ipynb #d4580959
-def _spoken(self):
-    "Shows the lines that stages have said since the last call, once for each stage, and returns the seconds that stages kept from earlier runs had taken."
-    with open(self.progress, encoding="utf-8", errors="replace") as f:
-        f.seek(self.read)
-        text = f.read()
-    text = text[: text.rfind("\n") + 1]
-    self.read += len(text.encode())
-    seconds = 0.0
-    for line in text.splitlines():
-        self.passing = line.strip() if line.startswith("\t") else ""
-        done = re.match(r"✓ (.+?) (?:still holds \(([\d.]+) s|[\d.]+ s$)", line)
-        if self.passing or done and done[1] in self.done:
-            continue
-        if done:
-            self.done.add(done[1])
-            seconds += float(done[2] or 0)
-        self.line("      " + line)
-    return seconds
-
-
-Watch.spoken = _spoken
+    def stage_lines(self):
+        "Show what stages reported since the last call; returns the seconds that kept stages had once taken."
+        with open(self.progress, encoding="utf-8", errors="replace") as f:
+            f.seek(self.read)
+            text = f.read()
+        text = text[: text.rfind("\n") + 1]
+        self.read += len(text.encode())
+        seconds = 0.0
+        for line in text.splitlines():
+            self.passing = line.strip() if line.startswith("\t") else ""
+            done = _DONE.match(line)
+            if self.passing or done and done[1] in self.done:
+                continue
+            if done:
+                self.done.add(done[1])
+                seconds += float(done[2] or 0)
+            self.line("      " + line)
+        return seconds

@@ -42,7 +42,8 @@ def _left(times, i):
     def text(spent):
         if not any(known):
             return "no earlier run to estimate from"
-        return f"{'about' if all(known) else 'at least'} {clock((max(times[i] - spent, 0) if known[0] else 0) + later)} left"
+        now = max(times[i] - spent, 0) if known[0] else 0
+        return f"{'about' if all(known) else 'at least'} {clock(now + later)} left"
 
     return text
 
@@ -92,7 +93,8 @@ def _run_all(jobs, given, root, run):
     times = [expected(known.get(p.relative_to(root).as_posix()), given["seeds"]) for p, _ in jobs]
     watch = Watch(run / "progress.log", len(jobs))
     watch.line(
-        f"profile {given['profile']}, seeds {given['seeds']}, {len(jobs)} notebooks; executed copies: {(run / 'executed').relative_to(root)}"
+        f"profile {given['profile']}, seeds {given['seeds']}, {len(jobs)} notebooks; "
+        f"executed copies: {(run / 'executed').relative_to(root)}"
     )
     for i, (notebook, parameters) in enumerate(jobs):
         name, output = (
@@ -116,6 +118,7 @@ def _run_all(jobs, given, root, run):
         )
         report = _save_rows(folder, rows, given["profile"], order)
     watch.line(
-        f"done in {clock(time.time() - watch.start)}; the report: {(folder / 'run_report.md').relative_to(root)}"
+        f"done in {clock(time.time() - watch.start)}; "
+        f"the report: {(folder / 'run_report.md').relative_to(root)}"
     )
     return report

@@ -7,21 +7,21 @@ __all__ = ['SHOWS_ONLY', 'LIBRARIES', 'digest', 'bare', 'code_hashes', 'fingerpr
            'Missing', 'dry_run', 'stage']
 
 # %% ../../nbs/12_pipeline/01_stages.ipynb #361be0b0
-import ast, hashlib, importlib.util, json, os, platform, shutil, sys, time
+import ast, hashlib, importlib.util, json, os, platform, re, shutil, sys, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from ..files import _write, alone
+from ..files import alone, data_dir, write_atomic
 from ..progress import report
 
 # %% ../../nbs/12_pipeline/01_stages.ipynb #3abc59e5
 def digest(
     value,  # anything that JSON can hold
 ) -> str:  # 16 hex digits
-    "Hash of a value. Raises `TypeError` for what JSON cannot hold: a path or an array belongs to a stage's `inputs`."
+    "Hash of a value. Raises `TypeError` for what JSON cannot hold: paths and arrays belong to `inputs`."
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 # %% ../../nbs/12_pipeline/01_stages.ipynb #3d52c99e
@@ -66,9 +66,20 @@ def _imported(source, module):
 # %% ../../nbs/12_pipeline/01_stages.ipynb #ac440916
 @lru_cache(None)
 def _read_code(name, file, written):
-    "Hash of a module's code and the modules that it imports; parsed once, unless the file is written again."
+    "(hash of a module's code, modules that it imports, data that it names); parsed once for each writing."
     source = Path(file).read_text(encoding="utf-8")
-    return digest(bare(source)), _imported(source, name)
+    texts = {
+        n.value
+        for n in ast.walk(ast.parse(source))
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
+    data = sorted(t for t in texts if re.fullmatch(r"[\w./-]+\.\w+", t) and (data_dir() / t).is_file())
+    return digest(bare(source)), _imported(source, name), data
+
+
+def _with_data(code, data):
+    "The hash of a module together with that of the committed files that it reads."
+    return digest([code, *(_file_hash(data_dir() / name) for name in data)]) if data else code
 
 
 SHOWS_ONLY = ("globe.progress",)  # it yields what it is given: a test holds it to that
@@ -85,7 +96,8 @@ def code_hashes(
             continue
         if not (file := _file(name)):
             raise ModuleNotFoundError(f"no module {name!r} to hash")
-        found[name], imported = _read_code(name, file, os.stat(file).st_mtime_ns)
+        code, imported, data = _read_code(name, file, os.stat(file).st_mtime_ns)
+        found[name] = _with_data(code, data)
         todo += imported
     return dict(sorted(found.items()))
 
@@ -110,7 +122,7 @@ def _contents(folder):
 def fingerprint(
     path: Path,  # folder of a stage, or any file or folder
 ) -> str:  # hash of the content
-    "What stands for an input in the manifests of those who read it. Raises `FileNotFoundError` if it is not there."
+    "What stands for an input in a manifest. Raises `FileNotFoundError` if it is not there."
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"input {path} is missing: run the stage that makes it first")
@@ -138,7 +150,7 @@ class Manifest:
 
     def save(self):
         content = {k: v for k, v in asdict(self).items() if k != "folder"}
-        _write(
+        write_atomic(
             self.folder / "manifest.json", json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True)
         )
 
@@ -232,7 +244,7 @@ LIBRARIES = "numpy pandas pillow torch transformers trl peft datasets accelerate
 
 
 def versions() -> dict:  # name -> version
-    "Versions of what numbers depend on. They are recorded, but a new version alone does not make old work invalid."
+    "Versions of what numbers depend on: recorded, but a new version alone makes nothing invalid."
     known = {
         d: metadata.version(d) for d in LIBRARIES if importlib.util.find_spec({"pillow": "PIL"}.get(d, d))
     }
@@ -251,7 +263,7 @@ def _open_partial(folder, key):
         return partial, True
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    _write(note, json.dumps(key))
+    write_atomic(note, json.dumps(key))
     return partial, False
 
 # %% ../../nbs/12_pipeline/01_stages.ipynb #99257d20
@@ -271,7 +283,7 @@ def _settle(folder):
 def _run(folder, make, key, title, why):
     "Do the work of a stage, write its manifest, put it in place."
     partial, resumed = _open_partial(folder, key)
-    report(f"▶ {title} ({'goes on where it was cut off' if resumed else why})")
+    report(f"▶ {title} ({'resumes' if resumed else why})")
     _reset_peak()
     start, clock = time.strftime("%Y-%m-%dT%H:%M:%S%z"), time.perf_counter()
     try:
@@ -317,7 +329,7 @@ def stage(
     inputs: list = (),  # folders of earlier stages, other files or folders
     title: str = None,  # for the progress line; the folder's name if not given
 ) -> Manifest:
-    "Make `folder` unless its manifest still holds. Raises `Busy` if another run is making it, and whatever `make` raises."
+    "Make `folder` unless its manifest still holds. Raises `Busy` if another run makes it, and what `make` raises."
     folder = Path(folder)
     title = title or folder.name
     with alone(folder):

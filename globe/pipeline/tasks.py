@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BaseStages', 'TrainedStages', 'Run', 'die_with']
 
-# %% ../../nbs/12_pipeline/04_tasks.ipynb #4e6a33cd
+# %% ../../nbs/12_pipeline/04_tasks.ipynb #ac053e98
 import os, shutil, threading, time
 
 import pandas as pd
@@ -18,7 +18,7 @@ from .comparisons import backbones_of, called, is_trained, models_of, parts_of, 
 from .data import DataStages, world
 from .stages import Missing, dry_run
 
-# %% ../../nbs/12_pipeline/04_tasks.ipynb #bfcb3643
+# %% ../../nbs/12_pipeline/04_tasks.ipynb #76087800
 class BaseStages(DataStages):
     "Models that no reward has seen."
 
@@ -38,7 +38,7 @@ class BaseStages(DataStages):
 
         title = f"student: pictures, names, answers{', InternVL' * other}"
         at = "models/" + "internvl-" * other + "base"
-        return self.make(at, work, s.flat(), ["globe.world.student"], [world()], title)
+        return self.make(at, work, s.flat(), "base", [world()], title)
 
     def upper_bound(self):
         "Folder of the supervised upper bound."
@@ -56,8 +56,8 @@ class BaseStages(DataStages):
             model.save(folder)
             return dict(loss=log[-1]["loss"])
 
-        code = ["globe.world.student"]
-        return self.make("models/upper-bound", work, s.flat(), code, [base], "upper bound: trained on labels")
+        title = "upper bound: trained on labels"
+        return self.make("models/upper-bound", work, s.flat(), "upper bound", [base], title)
 
 
 def _lessons(s):  # `StudentSettings`
@@ -101,7 +101,7 @@ def _pretrained(tiny, lessons, folder):
         shutil.rmtree(folder / name)
     return dict(parameters=tiny.model.num_parameters(), loss=logs[-1].loss.iloc[-1])
 
-# %% ../../nbs/12_pipeline/04_tasks.ipynb #66745649
+# %% ../../nbs/12_pipeline/04_tasks.ipynb #d053d4e3
 def _uses_judge(name):  # key of a model
     "Does the configuration pay for localizability?"
     return "localizability" in WEIGHTS.get(parts_of(name)[1].partition("-")[2], {})
@@ -124,9 +124,8 @@ class TrainedStages(BaseStages):
             train_judge(str(base), own, folder, s, watch=lines("judge"))
             return dict(rows=len(rows))
 
-        code = ["globe.training.judge", "globe.validation.splits"]
         inputs = [base, self.folder / "mp16-reason"]
-        return self.make("models/judge", work, s.flat(), code, inputs, "judge")
+        return self.make("models/judge", work, s.flat(), "judge", inputs, "judge")
 
     def judge(self):
         "The judge itself."
@@ -161,12 +160,11 @@ class TrainedStages(BaseStages):
             return dict(rows=len(data))
 
         title = f"training: {called(name)}, seed {seed}"
-        code = [f"globe.training.{kind}"]
-        return self.make(f"models/{name}-{seed}", work, s.flat(), code, inputs, title)
+        return self.make(f"models/{name}-{seed}", work, s.flat(), kind, inputs, title)
 
-# %% ../../nbs/12_pipeline/04_tasks.ipynb #db812b63
+# %% ../../nbs/12_pipeline/04_tasks.ipynb #7f249904
 class Run(TrainedStages):
-    "The stages of one profile. Each method makes its stage if it has to, and returns what the next one needs."
+    "The stages of one profile. Each method makes its stage if it has to, and returns what comes of it."
 
     def __init__(
         self,
@@ -216,10 +214,9 @@ class Run(TrainedStages):
             distill(pictures, [VLMTeacher(load(base), "student"), *others], folder, progress=False)
             return dict(photos=len(pictures))
 
-        code = ["globe.distillation.distill", "globe.distillation.teachers", "globe.world.simulated"]
         inputs = [pictures.cache_files[0]["filename"], base]
-        title = "own photographs: answers"
-        return names, self.make("own-photos", work, dict(teachers=names), code, inputs, title)
+        settings, title = dict(teachers=names), "own photographs: answers"
+        return names, self.make("own-photos", work, settings, "own photographs", inputs, title)
 
     def _model_at(self, name, seed):
         "Folder or hub id of any model."
@@ -248,9 +245,9 @@ class Run(TrainedStages):
             return dict(photos=len(photos))
 
         at = f"answers/{split}/" + (f"{name}-{seed}" if is_trained(name) else name)
-        settings, code = a.flat() | dict(prompt=prompt), ["globe.models.vlm", "globe.evaluation.metrics"]
+        settings = a.flat() | dict(prompt=prompt)
         inputs, title = [source, self.photos_at(split)], f"answers: {called(name)}, {split}, seed {seed}"
-        return _read_predictions(self.make(at, work, settings, code, inputs, title) / "predictions.csv")
+        return _read_predictions(self.make(at, work, settings, "answers", inputs, title) / "predictions.csv")
 
     def evaluations(
         self,
@@ -272,7 +269,7 @@ def _read_predictions(file):
     empty = {"lat": [""], "lon": [""], "localizability": [""]}
     return pd.read_csv(file, keep_default_na=False, na_values=empty, dtype={"id": str})
 
-# %% ../../nbs/12_pipeline/04_tasks.ipynb #e5eea09a
+# %% ../../nbs/12_pipeline/04_tasks.ipynb #d37bca5e
 def die_with(
     parent,  # process id
 ):

@@ -1,0 +1,168 @@
+"The chapters: what may import what, and what a change of code makes again."
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from globe.pipeline.notebooks import notebooks
+
+ROOT = Path(__file__).parent.parent
+
+
+def module_of(notebook):
+    found = re.search(r"#\|\s*default_exp ([\w.]+)", notebook.read_text(encoding="utf-8"))
+    return found and f"globe.{found[1]}".removesuffix(".__init__")
+
+
+ORDER = [m for m in map(module_of, notebooks(ROOT)) if m]
+
+
+def file_of(module):
+    path = ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports_of(module):
+    "Modules of the package that a module imports, at the top or inside functions."
+    path, found = file_of(module), set()
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1] + (node.module or "").split(".")
+            found |= {".".join(filter(None, [*base, name])) for name in ["", *(a.name for a in node.names)]}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "globe":
+            found |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
+    return {m for m in found if m in ORDER and m != module}
+
+
+def test_every_module_comes_from_one_notebook():
+    assert len(set(ORDER)) == len(ORDER)
+    there = {
+        p.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+        for p in (ROOT / "globe").rglob("*.py")
+    }
+    generated = {m for m in there if not m.endswith(("__init__", "__main__", "_modidx"))}
+    assert generated == {m for m in ORDER if file_of(m).name != "__init__.py"}
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_imports_only_what_stands_above_it(module):
+    below = {m for m in imports_of(module) if ORDER.index(m) > ORDER.index(module)}
+    assert not below, f"{module} imports {', '.join(sorted(below))}, which its chapter or a later one defines"
+
+
+def test_only_the_pipeline_and_the_command_line_import_the_synthetic_world():
+    free = ("globe.world", "globe.pipeline", "globe.commands", "globe.cli")
+    users = {
+        m for m in ORDER if any(i.startswith("globe.world") for i in imports_of(m)) and not m.startswith(free)
+    }
+    assert not users
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_module_fits_into_a_head(module):
+    assert len(file_of(module).read_text(encoding="utf-8").splitlines()) <= 450
+
+
+CORE = (
+    "places.match",
+    "photos.collections",
+    "answers.reader",
+    "evaluation.score",
+    "evaluate",
+    "rewards",
+    "cli",
+)
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_loads_nothing_heavy(module):
+    code = f"import sys, globe.{module}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "transformers", "trl", "datasets", "matplotlib", "IPython"} & set(
+        loaded.stdout.split()
+    )
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    "A copy of the package that may be edited."
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("globe", "data", "nbs"):
+        shutil.copytree(
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "mini", "smoke", "cache")
+        )
+    shutil.copy(ROOT / "settings.ini", folder)
+    return folder
+
+
+EDITS = """
+import json, sys
+from pathlib import Path
+from globe.pipeline.data import STAGE_CODE
+from globe.pipeline.stages import code_hashes
+
+def hashes(): return {stage: code_hashes(code) for stage, code in STAGE_CODE.items()}
+before, answers = hashes(), []
+for file, old, new in json.load(sys.stdin):
+    file = Path(file)
+    text = file.read_text(encoding="utf-8")
+    assert old in text, (file, old)
+    file.write_text(text.replace(old, new, 1), encoding="utf-8")
+    after = hashes()
+    file.write_text(text, encoding="utf-8")
+    answers.append([stage for stage in before if before[stage] != after[stage]])
+print(json.dumps([before, answers]))
+"""
+
+
+def made_again(folder, edits):
+    "(stage -> module -> hash, for each edit (file, old text, new text) the stages that it makes again)."
+    env, asked = os.environ | dict(PYTHONPATH=str(folder)), [(str(folder / f), *texts) for f, *texts in edits]
+    how = dict(cwd=folder, env=env, capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", EDITS], input=json.dumps(asked), **how)
+    before, answers = json.loads(ran.stdout)
+    return before, [set(a) for a in answers]
+
+
+WORDS = [
+    ("validation/cards.py", "No city is in two parts", "No town is in two parts"),
+    ("figures/maps.py", "#d55e00", "#d55e01"),
+    ("cli.py", "execute every notebook", "run every notebook"),
+    ("progress.py", "groups without spread", "flat groups"),
+    ("pipeline/data.py", "validation: MP16-Reason", "checks: MP16-Reason"),
+    ("training/logged.py", "optimizer steps so far", "steps so far"),
+]
+
+
+def test_a_word_a_colour_or_a_help_text_makes_nothing_again(copy):
+    _, again = made_again(copy, [(f"globe/{file}", *texts) for file, *texts in WORDS])
+    assert dict(zip([w[0] for w in WORDS], again)) == {w[0]: set() for w in WORDS}
+
+
+def test_a_changed_constant_makes_exactly_the_stages_again_that_reach_it(copy):
+    before, _ = made_again(copy, [])
+    reached = sorted({m for found in before.values() for m in found})
+    files = {m: file_of(m).relative_to(ROOT) for m in reached}
+    for module, file in files.items():
+        (copy / file).write_text(
+            (copy / file).read_text(encoding="utf-8") + "\n_LAST = 1\n", encoding="utf-8"
+        )
+    before, again = made_again(copy, [(file, "_LAST = 1", "_LAST = 2") for file in files.values()])
+    for module, stages in zip(files, again):
+        assert stages == {stage for stage, found in before.items() if module in found}, module
+    assert {"globe.places.match", "globe.training.shared_prefix", "globe.world"} <= set(files)
+
+
+def test_committed_data_counts_with_the_module_that_reads_it(copy):
+    before, (again,) = made_again(copy, [("data/vocabulary.json", '"pagoda"', '"temple"')])
+    assert again == {stage for stage, found in before.items() if "globe.answers.vocabulary" in found} != set()

@@ -1,0 +1,106 @@
+"Settings from YAML, command line and code: what cannot be is refused before anything runs."
+
+import json
+
+import pytest
+import yaml
+
+from globe.cli import main
+from globe.files import checkout
+from globe.pipeline.profiles import Profile, profile, read_profile
+from globe.settings import SettingsError, overrides_of, value_of
+from globe.train import GRPOSettings, SFTSettings
+
+PROFILES = sorted(p.stem for p in (checkout() / "nbs" / "profiles").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_is_valid_and_explains_every_setting(name):
+    found = profile(name)
+    assert found.name == name
+    rows = found.explained()
+    assert len(rows) == len(found.flat()) > 70
+    for path, value, text in rows:
+        assert len(text) > 10 and "None" not in text, path
+        assert yaml.safe_load(f"x: {value}")["x"] == found.flat()[path], path
+
+
+@pytest.mark.parametrize(
+    "section, key, value",
+    [
+        ("grpo", "per_device_batch_size", "sixteen"),
+        ("sft", "steps", -5),
+        ("sft", "steps", 0),
+        ("sft", "steps", 2.5),
+        ("grpo", "lr", "fast"),
+        ("grpo", "lr", True),
+        ("grpo", "top_p", 1.5),
+        ("grpo", "beta", -0.1),
+        ("grpo", "vllm", "localhost:8000"),
+        ("grpo", "rewards", "all"),
+        ("judge", "hard_negatives", 1),
+        ("checks", "min_area_share", 2),
+        ("photos", "localizable", float("nan")),
+        ("teachers", "endpoints", "http://localhost:8000/v1 m"),
+        ("teachers", "endpoints", ["http://localhost:8000/v1"]),
+        ("student", "vision_pretrain_stepz", 3),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_name(section, key, value):
+    with pytest.raises(SettingsError, match=rf"{section}\.{key}|{section}: {key}"):
+        Profile(**{section: {key: value}})
+
+
+def test_settings_that_do_not_fit_together_are_refused():
+    with pytest.raises(SettingsError, match="multiple of num_generations"):
+        GRPOSettings(completions_per_step=10, num_generations=4)
+    with pytest.raises(SettingsError, match="static_cache"):
+        GRPOSettings(vllm="colocate", static_cache=True)
+
+
+def test_a_whole_number_stands_for_a_fraction_but_no_text_for_a_number():
+    assert SFTSettings(lr=1).lr == 1.0
+    with pytest.raises(SettingsError):
+        SFTSettings(lr="1")
+    assert value_of("1e-4") == 1e-4 and value_of("'1e-4x'") == "1e-4x"
+
+
+def test_settings_do_not_change_in_place():
+    with pytest.raises(Exception, match="frozen"):
+        SFTSettings().lr = 3.0
+    assert SFTSettings().changed(lr=3.0).lr == 3.0
+
+
+def test_profiles_extend_each_other_and_overrides_are_reported(tmp_path, capsys):
+    (tmp_path / "a.yaml").write_text("sft: {steps: 3, lr: 1.0e-3}")
+    (tmp_path / "b.yaml").write_text("extends: a\nsft: {steps: 5}")
+    found = read_profile("b", tmp_path, overrides_of(["sft.lr=1e-4", "grpo.vllm=colocate"]))
+    assert (found.sft.steps, found.sft.lr, found.grpo.vllm) == (5, 1e-4, "colocate")
+    assert "sft.lr 0.001 → 0.0001" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["- 1", "sft: 3", "sft: {steps: [1}", "sft: {steps: no}", "1"])
+def test_a_broken_profile_is_one_clear_error(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(SettingsError):
+        read_profile("a", tmp_path)
+
+
+def test_the_command_line_prints_a_profile_and_refuses_bad_settings(capsys):
+    assert main(["doctor", "--profile", "smoke", "--json", "--set", "grpo.lr=1e-5"]) == 0
+    out = capsys.readouterr().out
+    assert json.loads(out[out.index("{") :])["grpo.lr"] == 1e-5
+    assert main(["doctor", "--profile", "smoke"]) == 0
+    assert "per_device_batch_size: null" in capsys.readouterr().out
+    for bad in ("grpo.micro=3", "grpo.steps=-1", "grpo", "=3", "nothing.here=1"):
+        assert main(["reproduce", "--profile", "smoke", "--set", bad]) == 2, bad
+        assert "setting" in capsys.readouterr().err or bad == "grpo.steps=-1"
+
+
+def test_the_paper_trains_with_the_released_settings():
+    paper = profile("paper")
+    assert (
+        paper.grpo.changed(per_device_batch_size=None, bf16=False, save_steps=50, seed=42) == GRPOSettings()
+    )
+    sft = dict(per_device_batch_size=None, bf16=False, group_by_length=False, save_steps=100, seed=42)
+    assert paper.sft.changed(**sft) == SFTSettings()
