@@ -296,11 +296,13 @@ def _locate_command(a):
 
 # %% ../nbs/13_cli/00_commands.ipynb #28fcb358
 def _demo_command(a):
-    from globe.app.demo import LOCAL, _gradio, demo
+    from globe.app.demo import LOCAL, demo, load_gradio
+    from globe.world.camera_roll import example_postcards
 
     require("globe demo", "demo", *([] if _is_endpoint(a.model) else ["train"]))
-    _gradio()
+    load_gradio()
     with tempfile.TemporaryDirectory() as folder:
-        page = demo(_geolocator(a.model), folder)
+        label = "postcards of the synthetic world; the last one, a meal, shows no place"
+        page = demo(_geolocator(a.model), folder, example_postcards(folder), label)
         print(f"http://127.0.0.1:{a.port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         page.launch(**LOCAL, server_port=a.port, inbrowser=a.open)
