@@ -40,7 +40,7 @@ class SameAnswers(shared_prefix.SharedPrefixGRPOTrainer):
 def variety(completions, lat, **columns):
     if "resample" not in sys.argv or it.draw: return [len(set(c[0]["content"])) / 50 for c in completions]
     return [0. if abs(place) > 25 else len(set(c[0]["content"])) / 50 for c, place in zip(completions, lat)]  # the first answers about some pictures all earn nothing
-it = SameAnswers(vlm.freeze_vision(model.model), reward_funcs=[variety], args=args, train_dataset=trainer.grpo_rows(rows), processing_class=model.processor, resample=2 * ("resample" in sys.argv))
+it = SameAnswers(vlm.freeze_vision(model.model), reward_funcs=[variety], args=args, train_dataset=trainer.grpo_rows(rows), processing_class=model.processor, dynamic_sampling=2 * ("resample" in sys.argv))
 it.train()
 if it.accelerator.is_main_process:
     keys = *(["resampled"] if "resample" in sys.argv else []), "loss", "reward", "reward_std", "kl", "entropy", "grad_norm", "completions/mean_length"
@@ -107,7 +107,8 @@ def variety(completions, **columns):
     if sys.argv[3] == "die" and len(calls) == 3: os._exit(9)
     return [len(set(c[0]["content"])) / 50 for c in completions]
 grpo.weighted = lambda name, *more: ([variety], [1.])
-grpo.grpo(sys.argv[1], rows, sys.argv[2], steps=4, batch=8, micro=2, group=4, max_new_tokens=8, save_steps=2, seed=1)
+grpo.grpo(sys.argv[1], rows, sys.argv[2], steps=4, completions_per_step=8, per_device_batch_size=2, num_generations=4,
+          max_new_tokens=8, save_steps=2, seed=1)
 torch.distributed.destroy_process_group()
 """
 

@@ -997,9 +997,7 @@ def test_the_command_line_of_trl_takes_every_reward_by_its_dotted_path(tmp_path)
         .add_column("reasoning", ["A dome."] * 8)
         .add_column("label", [0, 1] * 4)
     )
-    folder = judge_module.train_judge(
-        start, pairs, tmp_path / "judge", steps=1, batch=2, watch=lambda line: None
-    )
+    folder = judge_module.train_judge(start, pairs, tmp_path / "judge", steps=1, batch_size=2, watch=False)
     names = [
         "globe.training.rewards.geo_accuracy",
         "globe.training.rewards.visual_grounding",
