@@ -1,4 +1,4 @@
-"""Promises of the judge: what its adapter touches, what its numbers mean, and what happens when it or its endpoint is broken."""
+"The judge: what its adapter touches, what its numbers mean, what happens when it or its endpoint is broken."
 
 import json, pickle, shutil, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -69,7 +69,7 @@ def folder(base, tmp_path_factory):
 
 
 def test_only_the_adapter_of_the_language_model_learns(base, folder):
-    "Rank 16, alpha 64, on every linear layer of the language model and nowhere else; all other weights stay as they were."
+    "Rank 16, alpha 64, on every linear layer of the language model and nowhere else; all other weights stay."
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (16, 64)
     before, judge = load(base).model, judge_module.Judge.load(folder)
@@ -205,7 +205,7 @@ def test_auroc_counts_pairs_and_calibration_counts_rows(pairs):
 
 
 def test_hardened_rows_keep_the_truth():
-    "Every added row is a good reasoning with another picture, as a no; pleas come with both labels; nobody else's plea is left."
+    "Added rows are good reasonings with another picture, labelled no; pleas come with both labels."
     plain = (
         rows(60)
         .remove_columns("reasoning")

@@ -81,7 +81,9 @@ def trainer(kind, start, data, out, model=None, tower=False, reward=variety, ski
 
 
 def batch(model, rng, groups, size, pictures, length):
-    "Ragged prompts with `pictures` pictures each, `size` answers to each prompt, rows shuffled, answers of different lengths padded on the right."
+    """Ragged prompts with `pictures` pictures each and `size` completions to each prompt, rows shuffled.
+
+    Completions have different lengths and are padded on the right."""
     prompts, images = [], []
     for _ in range(groups):
         content = [{"type": "image"}] * pictures + [
@@ -219,7 +221,7 @@ def test_half_precision_errs_no_more_than_trl(start, data, tmp_path):
 
 
 def test_layers_that_are_computed_again_keep_the_prompt_shared(start, data, tmp_path):
-    "With gradient checkpointing the number of tokens through a layer is that of prompts once and answers, twice."
+    "With gradient checkpointing a layer computes each prompt and each completion twice."
     it, model = trainer(
         shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, gradient_checkpointing=True
     )
@@ -358,7 +360,9 @@ def tiled(model, rng, groups=3, size=3, length=6):
     ],
 )
 def test_other_models_are_shared_too(start, data, tmp_path, make, rows):
-    "Fewer heads of keys than of queries; Qwen3-VL, with more than one output of its tower; InternVL, without mrope and with tiles in place of patches."
+    """Fewer key heads than query heads; Qwen3-VL, whose tower has several outputs; InternVL.
+
+    InternVL has no mrope, and tiles in place of patches."""
     found = []
     for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer):
         it, model = trainer(kind, start, data, tmp_path, model=make(start))
@@ -540,7 +544,7 @@ def test_greedy_answers_are_the_same(start, data, pictures):
 
 
 def test_static_caches_are_compiled_once(start, data):
-    "Greedy answers as without; prompts of different lengths, the longest first, run through one graph, as a GPU would replay it."
+    "Greedy completions stay the same; prompts of different lengths run through one graph, the longest first."
     plain, shared = vlm.load(start), vlm.load(start)
     prefix_generation.share_prompt(shared.model)
     graphs = []
@@ -648,7 +652,9 @@ def test_a_run_ends_with_the_same_weights(start, data, tmp_path, more):
 
 
 def test_a_picture_is_processed_and_seen_once(start, data, tmp_path):
-    "Two steps of two groups: four pictures, each through processor and tower once, for policy, reference and both steps of the work together."
+    """Two steps of two groups have four pictures: each goes through processor and tower once.
+
+    That is for policy, reference model, sampling and log-probabilities together."""
     it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, beta=0.04)
     processed, seen = [], []
     image_processor, tower = type(it.processing_class.image_processor).__mro__[2], it.model.model.visual
@@ -689,7 +695,9 @@ def test_rows_whose_answer_is_masked_do_no_harm(start, data, tmp_path):
 
 
 def test_less_is_kept_for_the_backward_pass(start, data, tmp_path):
-    "Bytes that autograd saves for 8 answers to one prompt: at most half of TRL's, and far less when layers are computed again, in which TRL's trainer is beaten too."
+    """Bytes that autograd saves for 8 completions of one prompt are at most half of TRL's.
+
+    Gradient checkpointing reduces them further, below those of TRL with gradient checkpointing."""
 
     def kept(kind, again):
         it, model = trainer(kind, start, data, tmp_path, gradient_checkpointing=again)
@@ -811,7 +819,7 @@ def test_a_copy_of_the_model_answers_for_itself(start, data):
 
 
 def test_a_group_comes_into_one_pass(start, data, tmp_path, monkeypatch):
-    "TRL's shuffle scatters the groups of a step; each pass of as many rows as a group has computes one prompt."
+    "TRL's shuffle scatters groups; here a pass with as many rows as a group computes one prompt."
     it, _ = trainer(
         shared_prefix.SharedPrefixGRPOTrainer,
         start,
@@ -874,7 +882,7 @@ def flat(completions, **columns):
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_groups_without_spread_can_be_skipped(start, data, tmp_path, skip):
-    "Stock TRL pulls them towards the reference; after the first step, which KL leaves where it is, that is a movement of its own."
+    "Stock TRL pulls them towards the reference model, so the weights move; skipped groups leave them."
     it, model = trainer(
         shared_prefix.SharedPrefixGRPOTrainer,
         start,
@@ -898,7 +906,9 @@ def test_groups_without_spread_can_be_skipped(start, data, tmp_path, skip):
 
 @pytest.mark.parametrize("rows_per_pass", [8, 2])
 def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, monkeypatch, rows_per_pass):
-    "The first group earns nothing twice: it is drawn two times more, the other stays; every number belongs to the answer that it stands beside."
+    """The first group earns nothing twice, so it is sampled twice more; the other group stays.
+
+    Every number of the batch belongs to the completion beside it."""
     calls = []
 
     def late(completions, **columns):
@@ -998,7 +1008,9 @@ def test_groups_that_stay_without_spread_are_left_in_the_end(start, data, tmp_pa
 
 
 class StandIn:
-    "A stand-in for vLLM: samples by a model of its own and gives log-probabilities after top-p. It sees the pictures, or only white ones, or no flat colours, or the picture's tokens twice."
+    """A stand-in for vLLM: samples with a model of its own and gives log-probabilities after top-p.
+
+    It sees the pictures, or only white ones, or no flat colours, or the tokens of a picture twice."""
 
     def __init__(self, vlm_, sees, top_p=0.9, **more):
         self.vlm, self.sees, self.top_p, self.generation_kwargs, self.asked = (
@@ -1079,7 +1091,7 @@ def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says)
 
 @pytest.mark.parametrize("model", ["qwen2_5_vl", "internvl"])
 def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
-    "A simulated vLLM takes the place of TRL's; patches or tiles, gate and steps go through, and what it is told is what vLLM knows."
+    "Training with a simulated vLLM, for patches and for tiles; it gets only options that vLLM knows."
     student, told = student_module.student(0, model, hidden=96, layers=2, vision=80, depth=2), []
     torch.manual_seed(0)
     with torch.no_grad():

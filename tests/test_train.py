@@ -95,9 +95,9 @@ def test_a_step_in_passes_is_the_same_step(kind, start, data, tmp_path, monkeypa
 
 
 def test_internvl_trains_too(data, tmp_path, monkeypatch):
-    "The second backbone: pretraining, SFT, GRPO with a shared prompt and one tower, and an answer.
+    """The second backbone: pretraining, SFT, GRPO with a shared prompt and one tower, and an answer.
 
-    Only the language model moves."
+    Only the language model moves."""
     monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
     for module in (prefix_generation, shared_prefix):
         monkeypatch.setattr(module, "warn_once", lambda warned, reason: pytest.fail(f"not shared: {reason}"))
@@ -130,7 +130,7 @@ def sft_trainer(monkeypatch, start, data, out, **kw):
 
 
 def test_the_loss_is_on_the_completion_only(start, data, tmp_path, monkeypatch):
-    "Labels are the tokens of `<think>…</answer>` and the end of the turn; prompt, picture and padding are masked."
+    "Labels are the tokens of `<think>…</answer>` and the end of the turn; the rest is masked."
     trainer = sft_trainer(monkeypatch, start, data, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     tok = trainer.processing_class.tokenizer
@@ -214,7 +214,7 @@ grpo.grpo({start!r}, rows, Path({out!r}), **GRPO | changes)
 
 
 def test_grpo_survives_a_kill(start, tmp_path):
-    "Killed after step 4 of 6, the same call resumes from a checkpoint and ends with the same log and weights."
+    "Killed after step 4 of 6, the same call resumes and ends with the same log and weights."
 
     def run(out, kill_after=None):
         code = RUN.format(tests=str(Path(__file__).parent), start=str(start), out=str(out))
