@@ -1,4 +1,4 @@
-"""Promises of the judge: what its adapter touches, what its numbers mean, and what happens when it or its endpoint is broken."""
+"The judge: what its adapter touches, what its numbers mean, what happens when it or its endpoint is broken."
 
 import json, pickle, shutil, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -61,15 +61,15 @@ def folder(base, tmp_path_factory):
         rows(),
         tmp_path_factory.mktemp("judge"),
         steps=6,
-        batch=4,
+        batch_size=4,
         lr=3e-3,
-        harden=False,
-        watch=lambda line: None,
+        hard_negatives=False,
+        watch=False,
     )
 
 
 def test_only_the_adapter_of_the_language_model_learns(base, folder):
-    "Rank 16, alpha 64, on every linear layer of the language model and nowhere else; all other weights stay as they were."
+    "Rank 16, alpha 64, on every linear layer of the language model and nowhere else; all other weights stay."
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (16, 64)
     before, judge = load(base).model, judge_module.Judge.load(folder)
@@ -118,7 +118,7 @@ def test_tokens_of_the_chat_template_do_not_break_the_judge(folder, token):
 
 def test_the_same_seed_gives_the_same_judge(base, folder, tmp_path):
     again = train_judge(
-        base, rows(), tmp_path, steps=6, batch=4, lr=3e-3, harden=False, watch=lambda line: None
+        base, rows(), tmp_path, steps=6, batch_size=4, lr=3e-3, hard_negatives=False, watch=False
     )
     assert (again / "adapter_model.safetensors").read_bytes() == (
         folder / "adapter_model.safetensors"
@@ -127,7 +127,7 @@ def test_the_same_seed_gives_the_same_judge(base, folder, tmp_path):
 
 def test_the_base_model_may_move(base, folder, tmp_path):
     told = judge_module.about_judge(folder)
-    assert told["base"] == str(base) and len(told["losses"]) == told["steps"] == 6
+    assert told["base"] == str(base) and len(told["losses"]) == told["settings"]["steps"] == 6
     assert not json.loads((folder / "judge.json").read_text())["base"].startswith("/"), (
         "both may be moved together"
     )
@@ -205,7 +205,7 @@ def test_auroc_counts_pairs_and_calibration_counts_rows(pairs):
 
 
 def test_hardened_rows_keep_the_truth():
-    "Every added row is a good reasoning with another picture, as a no; pleas come with both labels; nobody else's plea is left."
+    "Added rows are good reasonings with another picture, labelled no; pleas come with both labels."
     plain = (
         rows(60)
         .remove_columns("reasoning")
@@ -326,7 +326,7 @@ def test_a_busy_endpoint_is_asked_again_and_a_refusal_is_not(endpoint):
         and len(endpoint.asked) == 3
     )
     endpoint.said = [(503, "loading")] * 2
-    with pytest.raises(TransientError, match="503: loading"):
+    with pytest.raises(TransientError, match="503"):
         at(endpoint, tries=2).probability([picture(20)], TEXTS[:1])
     endpoint.said = [(400, "top_logprobs must be at most 5")]
     with pytest.raises(ValueError, match="at most 5"):
