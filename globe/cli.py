@@ -23,6 +23,7 @@ from globe.commands import (
     _train_command,
     _reproduce_command,
     _score_command,
+    _score_options,
 )
 
 # %% ../nbs/13_cli/01_cli.ipynb #cedba41c
@@ -362,48 +363,6 @@ def _evaluate_options(p):
     p.add_argument(
         "--batch", type=_positive, default=16, metavar="N", help="pictures at once (default: %(default)s)"
     )
-
-
-def _radii(text):
-    "Radii in km, such as 1,25,200."
-    try:
-        radii = tuple(int(x) if float(x) == int(float(x)) else float(x) for x in map(float, text.split(",")))
-    except ValueError:
-        radii = ()
-    if not radii or min(radii) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: give radii in km, such as 1,25,200")
-    return radii
-
-
-def _score_options(p):
-    p.add_argument("predictions", help="CSV, JSON, JSON lines or parquet, or a folder of them")
-    p.add_argument("--truth", required=True, help="table with id and latitude and longitude, or names")
-    for role in ("id", "lat", "lon", "text", "country", "city"):
-        p.add_argument(f"--{role}", metavar="COLUMN", help=f"column of the predictions that holds {role}")
-    for role in ("id", "lat", "lon", "country", "city"):
-        p.add_argument(f"--truth-{role}", metavar="COLUMN", help=f"column of the truth that holds {role}")
-    p.add_argument(
-        "--radii", type=_radii, default="1,25,200,750,2500", metavar="KM,KM", help="thresholds in km"
-    )
-    p.add_argument(
-        "--names",
-        choices=["auto", "fill", "only"],
-        default="auto",
-        help="when names are geocoded: auto, where the model states no coordinates at all; "
-        "fill, wherever a coordinate is missing; only, never use stated coordinates (default: %(default)s)",
-    )
-    p.add_argument(
-        "--geocoder",
-        metavar="URL",
-        help="geocode names at a server with the interface of Nominatim instead of the gazetteer; "
-        "its key: GLOBE_GEOCODER_KEY",
-    )
-    p.add_argument("--json", action="store_true", help="for programs")
-    p.add_argument("--latex", action="store_true", help="tables for LaTeX (booktabs)")
-    p.add_argument(
-        "--by", metavar="COLUMN", help="also by group: continent, country, or any column of the truth"
-    )
-    p.add_argument("--figure", metavar="FILE", help="also draw the map of errors, as FILE.png and FILE.svg")
 
 # %% ../nbs/13_cli/01_cli.ipynb #381e4369
 def main(

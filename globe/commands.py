@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/13_cli/00_commands.ipynb #2d773ce9
-import json, re, shutil, sys, tempfile
+import argparse, json, re, shutil, sys, tempfile
 from pathlib import Path
 
 from .extras import require
@@ -91,6 +91,48 @@ def _doctor_command(a):
     else:
         _print_doctor(**found)
     return 1 if found["missing"] else 0
+
+# %% ../nbs/13_cli/00_commands.ipynb #5c0e0a71
+def _radii(text):
+    "Radii in km, such as 1,25,200."
+    try:
+        radii = tuple(int(x) if float(x) == int(float(x)) else float(x) for x in map(float, text.split(",")))
+    except ValueError:
+        radii = ()
+    if not radii or min(radii) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give radii in km, such as 1,25,200")
+    return radii
+
+
+def _score_options(p):
+    p.add_argument("predictions", help="CSV, JSON, JSON lines or parquet, or a folder of them")
+    p.add_argument("--truth", required=True, help="table with id and latitude and longitude, or names")
+    for role in ("id", "lat", "lon", "text", "country", "city"):
+        p.add_argument(f"--{role}", metavar="COLUMN", help=f"column of the predictions that holds {role}")
+    for role in ("id", "lat", "lon", "country", "city"):
+        p.add_argument(f"--truth-{role}", metavar="COLUMN", help=f"column of the truth that holds {role}")
+    p.add_argument(
+        "--radii", type=_radii, default="1,25,200,750,2500", metavar="KM,KM", help="thresholds in km"
+    )
+    p.add_argument(
+        "--names",
+        choices=["auto", "fill", "only"],
+        default="auto",
+        help="when names are geocoded: auto, where the model states no coordinates at all; "
+        "fill, wherever a coordinate is missing; only, never use stated coordinates (default: %(default)s)",
+    )
+    p.add_argument(
+        "--geocoder",
+        metavar="URL",
+        help="geocode names at a server with the interface of Nominatim instead of the gazetteer; "
+        "its key: GLOBE_GEOCODER_KEY",
+    )
+    p.add_argument("--json", action="store_true", help="for programs")
+    p.add_argument("--latex", action="store_true", help="tables for LaTeX (booktabs)")
+    p.add_argument(
+        "--by", metavar="COLUMN", help="also by group: continent, country, or any column of the truth"
+    )
+    p.add_argument("--figure", metavar="FILE", help="also draw the map of errors, as FILE.png and FILE.svg")
 
 # %% ../nbs/13_cli/00_commands.ipynb #e1b58a52
 def _score_command(a):
@@ -328,11 +370,13 @@ def _locate_command(a):
 
 # %% ../nbs/13_cli/00_commands.ipynb #28fcb358
 def _demo_command(a):
-    from globe.app.demo import LOCAL, _gradio, demo
+    from globe.app.demo import LOCAL, demo, load_gradio
+    from globe.world.camera_roll import example_postcards
 
     require("globe demo", "demo", *([] if _is_endpoint(a.model) else ["train"]))
-    _gradio()
+    load_gradio()
     with tempfile.TemporaryDirectory() as folder:
-        page = demo(_geolocator(a.model), folder)
+        label = "postcards of the synthetic world; the last one, a meal, shows no place"
+        page = demo(_geolocator(a.model), folder, example_postcards(folder), label)
         print(f"http://127.0.0.1:{a.port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         page.launch(**LOCAL, server_port=a.port, inbrowser=a.open)
