@@ -303,8 +303,7 @@ def test_the_radius_holds_the_largest_share_that_is_at_most_nine_tenths(n, odd, 
     p = concluded("a", [from_text(i, "t", said(*(ODD if i >= n - odd else PLACE))) for i in range(n)])
     assert p.city == "Helsinki" and (p.radius_km == 25) is at_home and (at_home or p.radius_km > 15000)
     assert (
-        p.radius_from
-        == f"{'size of a city' if at_home else 'spread of the answers'}; {inside} of {n} inside"
+        p.radius_from == f"{'size of a city' if at_home else 'spread of the answers'}; {inside} of {n} inside"
         and p.radius_from in p._repr_html_()
     )
     unread = concluded("a", [from_text(i, "t", "?" if i >= n - odd else said(*PLACE)) for i in range(n)])
@@ -528,7 +527,9 @@ def test_locate_prints_lines_json_and_geojson(photos, capsys):
 
 
 def test_locate_says_in_one_line_what_is_wrong(photos, capsys, monkeypatch):
-    monkeypatch.setattr("globe.pipeline.students.run_folder", lambda name, root=None: photos / "nothing" / name)
+    monkeypatch.setattr(
+        "globe.pipeline.students.run_folder", lambda name, root=None: photos / "nothing" / name
+    )
     server = Endpoint(lambda n: (200, said("Paris", "France")))
     (photos / "0.jpg").write_bytes(b"torn")
     assert main(["locate", str(photos), "--model", f"{server.url} m"]) == 1  # one picture is broken

@@ -98,8 +98,8 @@ def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
     for module in (prefix_generation, shared_prefix):
         monkeypatch.setattr(module, "once", lambda warned, reason: pytest.fail(f"not shared: {reason}"))
     student = student_module.student(0, "internvl", hidden=96, layers=2, vision=80, depth=2)
-    student_module.warm_up(student, steps=2, batch=4, watch=str)
-    student_module.pretrain(student, steps=2, batch=2, pool=200, watch=str)
+    student_module.pretrain_vision(student, steps=2, batch_size=4, watch=str)
+    student_module.pretrain_language(student, steps=2, batch_size=2, pool=200, watch=str)
     assert "get_image_features" not in vars(student.model.model), "what it remembers ends with the lesson"
     start = student.save(tmp_path / "start")
     tuned = sft.sft(start, data, tmp_path / "sft", seed=1, **SMALL)
