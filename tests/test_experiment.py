@@ -102,7 +102,7 @@ def test_the_student_never_practises_on_the_photographs_of_a_run():
     seeds = {
         int(r["id"].split("-")[2])
         for seed in (0, 1, 77, 78, 10_000)
-        for _, rows in student.fresh(1, 3, seed)
+        for _, rows in student.fresh_batches(1, 3, seed)
         for r in rows
     }
     p = Run("mini").profile
