@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_truth', 'read_predictions', 'tables_by_model']
 
-# %% ../../nbs/08_evaluation/10_files.ipynb #52754bca
+# %% ../../nbs/08_evaluation/10_files.ipynb #673f6ca5
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -70,9 +70,7 @@ def read_truth(
     named = got["country"] or got["country_code"]
     need_columns(table, got, ["id"] if named else ["id", "lat", "lon"])
     rows, notes = _truth_rows(table, got)
-    summary = rows.id.str.fullmatch(_SUMMARY) & (
-        np.arange(len(rows)) >= max(table.repeats, default=len(rows))
-    )
+    summary = rows.id.str.fullmatch(_SUMMARY) & (np.arange(len(rows)) >= max(table.repeats, default=len(rows)))
     if summary.any():
         notes.append(f"{table.name}: {summary.sum()} rows below a second header are a summary and left out")
         rows = rows[~summary]
@@ -80,9 +78,7 @@ def read_truth(
     if empty.all() and named and len(rows):
         notes.append(f"{table.name} has names only: country and city are measured, distances are not")
     elif empty.any():
-        notes.append(
-            f"{table.name}: {empty.sum()} rows without a coordinate cannot be scored and are left out"
-        )
+        notes.append(f"{table.name}: {empty.sum()} rows without a coordinate cannot be scored and are left out")
         rows = rows[~empty]
     rows = _labelled(rows.reset_index(drop=True))
     return replace(table, rows=rows, notes=table.notes + notes)
@@ -116,7 +112,7 @@ def _readable(texts):
 def _without_failures(table, got):
     "(table without failed requests that were answered later, and without second answers; warnings)."
     rows = table.rows
-    values = [got[what] for what in ("text", "lat", "lon", "city", "country") if got[what]]
+    values = [got["text"]] if got["text"] else [got[what] for what in _PLACES if got[what]]
     empty = rows[values].eq("").all(axis=1)
     failed = empty & rows[got["error"]].ne("") if got["error"] else pd.Series(False, rows.index)
     if not ("teacher" in rows or failed.any()):
@@ -146,20 +142,20 @@ def _from_answers(table, got, names, geocoder):
     warnings = []
     if unread.sum() > 0.5 * told.sum():
         example = texts[unread].iloc[0][:60]
-        warnings.append(
-            f"{where}: {unread.sum()} of {told.sum()} answers cannot be read, such as {example!r}"
-        )
-    waiting = (said.lat.isna() & (said.city + said.country).ne("") & said.parsed).sum()
-    fill = f"; {waiting} name a place but state no coordinate: --names fill geocodes them" * (
-        (said.placed_by == "stated coordinate").any() and names == "auto" and waiting > 0
-    )
-    return (
-        said,
-        [f"{where} holds raw answers, {said.parsed.sum()} of {len(said)} could be read{fill}"],
-        warnings,
-    )
+        warnings.append(f"{where}: {unread.sum()} of {told.sum()} answers cannot be read, such as {example!r}")
+    notes = [f"{where} holds raw answers, {said.parsed.sum()} of {len(said)} could be read"]
+    named = said.parsed & (said.city + said.country).ne("")
+    return said, notes + _waiting(said, named, names, where), warnings
 
-# %% ../../nbs/08_evaluation/10_files.ipynb #f5614e60
+
+def _waiting(said, named, names, where):
+    "A note about names that were not used, since other rows state coordinates."
+    n = (said.lat.isna() & named).sum()
+    if names != "auto" or not n or not (said.placed_by == "stated coordinate").any():
+        return []
+    return [f"{where}: {n} rows name a place but state no coordinate; --names fill geocodes them"]
+
+# %% ../../nbs/08_evaluation/10_files.ipynb #ceb09c0c
 def _stated_columns(table, got):
     "(lat, lon, notes) of the columns with coordinates."
     rows = table.rows
@@ -186,16 +182,10 @@ def _from_columns(table, got, names, geocoder):
     )
     where = placements(lat, lon, city, country, names, 0, geocoder).set_axis(rows.index)
     named = (city != "") | (country != "")
-    waiting = int((where.lat.isna() & named).sum())
-    if (where.placed_by == "stated coordinate").any() and names == "auto" and waiting:
-        notes.append(
-            f"{table.name}: {waiting} rows name a place but have no coordinate: --names fill geocodes them"
-        )
+    notes += _waiting(where, named, names, table.name)
     labels = named_by_coordinate(city, country, where.lat, where.lon)
     if bare := int(((labels[1] != country) | (labels[0] != city)).sum()):
-        notes.append(
-            f"{table.name}: countries and cities of {bare} rows are the nearest ones to the coordinates"
-        )
+        notes.append(f"{table.name}: countries and cities of {bare} rows are the nearest ones to the coordinates")
     said = where.assign(id=rows[got["id"]].astype(str), text="", city=labels[0], country=labels[1])
     said["parsed"] = _flagged(table, got["parsed"]) if got["parsed"] else said.lat.notna() | named
     if got["placed_by"]:  # predictions of this package say what they rest on
@@ -209,7 +199,7 @@ def _from_columns(table, got, names, geocoder):
         warnings.append(f"{table.name}: no row holds a prediction, {there} are empty everywhere")
     return said[COLUMNS], notes, warnings
 
-# %% ../../nbs/08_evaluation/10_files.ipynb #51484447
+# %% ../../nbs/08_evaluation/10_files.ipynb #52133423
 def read_predictions(
     source,  # path of any table, DataFrame, Dataset or `Table`
     columns=None,  # role -> heading, where the usual names do not fit
@@ -234,7 +224,7 @@ def read_predictions(
     said = said[~said.drop(columns="localizability").astype(str).duplicated()]
     return replace(table, rows=said, notes=table.notes + notes, warnings=table.warnings + failures + warnings)
 
-# %% ../../nbs/08_evaluation/10_files.ipynb #8c6f9d6c
+# %% ../../nbs/08_evaluation/10_files.ipynb #783fb900
 def tables_by_model(source) -> dict:  # name of a model -> Table
     "The tables of a file or folder, one per model."
     if isinstance(source, (str, Path)) and Path(source).is_dir():

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['decoded']
 
-# %% ../../nbs/02_photos/02_encodings.ipynb #2d9a6d08
+# %% ../../nbs/02_photos/02_encodings.ipynb #37157e8f
 import functools, math, re
 from collections import Counter
 
 from ..places.gazetteer import gazetteer
 
-# %% ../../nbs/02_photos/02_encodings.ipynb #5baeef5f
+# %% ../../nbs/02_photos/02_encodings.ipynb #fef1f4e3
 _MARKS = {
     b"\xef\xbb\xbf": "utf-8-sig",
     b"\xff\xfe\0\0": "utf-32",
@@ -42,7 +42,7 @@ def _unicode(content):
         cut = e.reason == "unexpected end of data" and not whole.isascii()
         return whole if cut else None
 
-# %% ../../nbs/02_photos/02_encodings.ipynb #2038aea3
+# %% ../../nbs/02_photos/02_encodings.ipynb #6cbe112f
 _LATIN = ("cp1252", "cp1250", "cp1254", "cp1257", "mac_roman", "cp850")
 _SCRIPTS = ("cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp932", "euc_jp", "gb18030", "big5", "cp949")
 _NAMED = dict(cp1252="Windows-1252", cp1250="Windows-1250", cp1251="Windows-1251", mac_roman="Mac Roman")
@@ -75,7 +75,7 @@ def _likelihood(text, at_most=2000):
 
 
 def _latin(content):
-    "(text, name of the code page) of the most likely Latin one, or None where none is likely."
+    "(mean log frequency, text, name) of the most likely Latin code page, or None where none fits."
     best = None
     for encoding in _LATIN:
         try:
@@ -86,26 +86,35 @@ def _latin(content):
         mean -= 0 if encoding == "cp1252" else 3 / max(n, 1)
         if best is None or mean > best[0]:
             best = mean, text, encoding
-    return best[1:] if best and best[0] > -1 else None
+    return best
 
-# %% ../../nbs/02_photos/02_encodings.ipynb #58b4974f
-def _in_code_page(content):
-    "(text, name of the code page). Raises UnicodeError where none fits."
+# %% ../../nbs/02_photos/02_encodings.ipynb #e366d1df
+def _in_script(content):
+    "(text, name) of the code page of another script, or None."
     from charset_normalizer import from_bytes
 
     lines = [line for line in content.splitlines(True) if not line.isascii()]
-    sample = b"".join(lines[:500])[:100_000]
-    found = from_bytes(sample, cp_isolation=[*_LATIN, *_SCRIPTS]).best()
-    if found and found.encoding in _SCRIPTS:
-        try:
-            return content.decode(found.encoding), found.encoding
-        except UnicodeDecodeError:
-            pass
-    if latin := _latin(content):
-        return latin
+    found = from_bytes(b"".join(lines[:500])[:100_000], cp_isolation=[*_LATIN, *_SCRIPTS]).best()
+    if not found or found.encoding not in _SCRIPTS:
+        return None
+    try:
+        return content.decode(found.encoding), found.encoding
+    except UnicodeDecodeError:
+        return None
+
+
+def _in_code_page(content):
+    "(text, name of the code page). Raises UnicodeError where none fits."
+    latin = _latin(content)
+    if latin and latin[0] > 1:  # letters as in names
+        return latin[1:]
+    if script := _in_script(content):
+        return script
+    if latin and latin[0] > -1:
+        return latin[1:]
     raise UnicodeError("its encoding cannot be told")
 
-# %% ../../nbs/02_photos/02_encodings.ipynb #8c74244e
+# %% ../../nbs/02_photos/02_encodings.ipynb #ce2e22c9
 def _mixed_lines(content):
     "The numbers of a line that is UTF-8, beyond ASCII, and of one that is not; () where there are not both."
     good, bad = 0, 0

@@ -38,7 +38,7 @@ def columns_by_role(header) -> dict:
     plain = {plain_name(h): h for h in reversed(list(header))}
     return {role: plain[n] for role, names in HEADERS.items() for n in reversed(names) if n in plain}
 
-# %% ../../nbs/02_photos/03_tables.ipynb #a7daf73d
+# %% ../../nbs/02_photos/03_tables.ipynb #e53f228c
 @dataclass
 class Table:
     "The rows of a file as text, and what had to be said about them."
@@ -76,7 +76,7 @@ def _cells(text, delimiter, name):
         csv.field_size_limit(limit)
     return [row for row in rows if any(row)]
 
-# %% ../../nbs/02_photos/03_tables.ipynb #8772b172
+# %% ../../nbs/02_photos/03_tables.ipynb #0f3c6540
 def _with_decimal_commas(rows, header):
     "The rows with `48,85` put together where every row can be read that way; None where not."
     at = [list(header).index(h) for role, h in columns_by_role(header).items() if role in ("lat", "lon")]
@@ -121,7 +121,7 @@ def _csv_table(text, name):
         notes.append(f"{name}: the header stands again as row {where}")
     return Table(pd.DataFrame(rows, columns=unique, dtype=object), name, notes, repeats=repeats)
 
-# %% ../../nbs/02_photos/03_tables.ipynb #8b4deced
+# %% ../../nbs/02_photos/03_tables.ipynb #444acee8
 def _leaves(value, path=()):
     "(path, text) of everything within a JSON value; of a list that holds objects the first."
     if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -146,7 +146,8 @@ def _flat(record):
 def _feature(f):
     "A GeoJSON feature as a record."
     lon, lat = ((f.get("geometry") or {}).get("coordinates") or [None, None])[:2]
-    return {"id": f.get("id"), "lat": lat, "lon": lon} | (f.get("properties") or {})
+    own = {"id": f["id"]} if f.get("id") is not None else {}
+    return own | {"lat": lat, "lon": lon} | (f.get("properties") or {})
 
 
 def _records(value, name):
@@ -169,7 +170,7 @@ def _records(value, name):
             return [{"id": key, "text": v} for key, v in value.items()]
     raise ValueError(f"{name}: no rows in this JSON: give a list of objects, each with an id")
 
-# %% ../../nbs/02_photos/03_tables.ipynb #d068e129
+# %% ../../nbs/02_photos/03_tables.ipynb #cdcae8e7
 _AS_TEXT = dict(parse_float=str, parse_int=str, parse_constant=lambda text: None)
 
 
@@ -199,7 +200,7 @@ def _json_table(text, name):
         raise ValueError(f"{name} is not JSON: {e}. Was it cut off?") from None
     return Table(_frame(_records(value, name)), name)
 
-# %% ../../nbs/02_photos/03_tables.ipynb #1a388be0
+# %% ../../nbs/02_photos/03_tables.ipynb #b702a7cd
 def _parquet_table(path):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -247,7 +248,7 @@ def _file_table(path):
     table.warnings[:0] = warnings
     return table
 
-# %% ../../nbs/02_photos/03_tables.ipynb #ed56d7c0
+# %% ../../nbs/02_photos/03_tables.ipynb #6f5f7865
 _TABLES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet"}
 _PART = re.compile(r"[._-](?:shard-|part-)?\d+-of-\d+$")
 
@@ -281,9 +282,7 @@ def read_table(
         return _frame_table(source, name)
     path = Path(source)
     if not path.exists():
-        raise ValueError(
-            f"{path} is not there: give a file (CSV, JSON, JSON lines, parquet) or a folder of them"
-        )
+        raise ValueError(f"{path} is not there: give a file (CSV, JSON, JSON lines, parquet) or a folder of them")
     if path.is_file():
         return _file_table(path)
     files = [file for part in table_files(path).values() for file in part]
