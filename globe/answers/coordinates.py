@@ -75,8 +75,16 @@ _LABEL_BEFORE = re.compile(rf"(?<![^\W_]){_EITHER}{_FILLER}$", re.I)
 _LABEL_BEHIND = re.compile(rf"\s?\(?{_EITHER}(?![^\W_])(?!\s?[:=])", re.I)
 
 
+_BOTH = re.compile(rf"(?:{_LAT})\W{{1,5}}(?:and\s)?(?:{_LON}){_FILLER}$", re.I)
+
+
 def _axis(label):  # match of a label, or None
     return "" if not label else "lat" if label["lat"] else "lon"
+
+
+def _axis_before(text):  # what stands before an angle
+    "The axis that a label at the end of a text names; '' for *(lat, lon) =*, which names both."
+    return "" if _BOTH.search(text) else _axis(_LABEL_BEFORE.search(text))
 
 
 def _angles(text):  # any
@@ -85,7 +93,7 @@ def _angles(text):  # any
     for m in _ANGLE.finditer(text):
         letter, size = m["before"] or m["after"] or "", _size(m)
         axis, sign = _side(letter, german) if letter else ("", 1)
-        label = _axis(_LABEL_BEFORE.search(text[max(end, m.start() - 40) : m.start()]))
+        label = _axis_before(text[max(end, m.start() - 40) : m.start()])
         behind = "" if axis or label else _axis(_LABEL_BEHIND.match(text, m.end()))
         end = _LABEL_BEHIND.match(text, m.end()).end() if behind else m.end()
         digits = len(m["degrees"].replace(",", ".").partition(".")[2])
@@ -108,8 +116,9 @@ _JOIN = re.compile(
     rf"(?:\W|_|(?:and|et|und|y|e|и|by|is|of|about|approximately|around|the|value|{_LAT}|{_LON})(?![^\W_]))*",
     re.I,
 )
+_BARE_GAP = re.compile(r"(?:[ \t,;/|°º)('\"*\[\]]|(?:and|et|und|y|e|и)\b){1,8}")
 _UNIT = re.compile(r"\s?(?:%|km|m\b|mi\b|miles|met(?:er|re)s?|€|\$|£|usd|eur|years?|stars?|/\s?\d)", re.I)
-_COORDINATE_WORD = re.compile(r"(?:coord|gps|lat.{0,3}lon|geo:|@|[(\[{])[^\d\n]{0,24}$", re.I)
+_COORDINATE_WORD = re.compile(r"(?:coord|gps|lat.{0,3}lon|geo:|@|[(\[{]\s?$)(?:[^\d\n]{0,24}$)?", re.I)
 
 
 def _paired(a, b, text, anywhere):  # two angles in a row
@@ -121,6 +130,8 @@ def _paired(a, b, text, anywhere):  # two angles in a row
     if a.axis == b.axis != "" or (not a.axis and b.axis == "lat"):
         return None
     if not a.axis and not b.axis:
+        if not _BARE_GAP.fullmatch(gap):
+            return None
         known = not anywhere or _COORDINATE_WORD.search(text[max(0, a.start - 30) : a.start])
         if min(a.digits, b.digits) < (0 if known else 2) or _UNIT.match(text, b.end):
             return None

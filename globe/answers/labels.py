@@ -22,7 +22,7 @@ _LABELS = {
         województwo, bölge, tỉnh""",
     "city": """city, town, village, municipality, settlement, metropolis, hamlet, locality, cityname, urban area, 城市, 城镇,
         城鎮, 城市名, 市, ciudad, pueblo, municipio, localidad, ville, commune, المدينة, مدينة, शहर, नगर, শহর, নগর, cidade,
-        município, город, населенный пункт, شہر, stadt, gemeinde, kota, 都市, 都市名, 街, 市町村, 도시, città, comune, gemeente,
+        município, город, населенный пункт, شہر, stadt, stad, gemeinde, kota, 都市, 都市名, 街, 市町村, 도시, città, comune, gemeente,
         miasto, şehir, kent, thành phố, місто, kaupunki, πόλη, شهر, עיר, เมือง, město, mesto, város, oraș, jiji, mji, நகரம்,
         నగరం, ਸ਼ਹਿਰ""",
     "part": """district, neighborhood, neighbourhood, suburb, borough, quarter, street, road, landmark, area, sight, site,
