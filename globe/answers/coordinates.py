@@ -142,13 +142,30 @@ def _paired(a, b, text, anywhere):  # two angles in a row
     return (lat.value, lon.value) if valid else None
 
 
+_LIKELY = re.compile(rf"\d(?:[.,]\d|\s?(?:{_DEGREE})|\s?[NSEWOL]\b)", re.I)
+_ANY_DIGIT = re.compile(r"\d")
+_MOST = 6_000  # characters
+
+
+def _may_hold(text):
+    "Whether a text may hold a coordinate at all: a quick look, since most have none."
+    if len(text) < 60 or _LIKELY.search(text):
+        return True
+    lower = text.lower()
+    return "lat" in lower or "coord" in lower
+
+
 def coordinates(
     text,  # any
     anywhere=True,  # running text? False: a value that was given as a coordinate
 ) -> list:  # of `Coordinate`, in order
     "The coordinates that a text states."
-    if not re.search(r"\d", text):
+    if not _ANY_DIGIT.search(text) or not _may_hold(text):
         return []
+    if len(text) > _MOST:
+        cut = len(text) - 2 * _MOST // 3
+        head, tail = coordinates(text[: _MOST // 3]), coordinates(text[cut:])
+        return head + [c._replace(start=c.start + cut, end=c.end + cut) for c in tail]
     angles, found = _angles(text), []
     for a, b in zip(angles, angles[1:]):
         if found and a.start < found[-1].end:

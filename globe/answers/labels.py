@@ -128,13 +128,13 @@ _PLACEHOLDER = re.compile(
 )
 _COARSE = {
     fold(name)
-    for name in """Africa, Asia, Europe, America, North America, South America, Latin America, Central America, Oceania,
+    for name in """Africa, Asia, Europe, North America, South America, Latin America, Central America, Oceania,
     Antarctica, Australasia, Eurasia, the Americas, Americas, Middle East, Near East, Far East, Southeast Asia, South East Asia,
     East Asia, South Asia, Central Asia, West Asia, Western Asia, Eastern Europe, Western Europe, Southern Europe, Northern Europe,
     Central Europe, Southeastern Europe, Scandinavia, Balkans, the Balkans, Nordic countries, Nordics, Caribbean, the Caribbean,
     West Africa, East Africa, North Africa, Southern Africa, Central Africa, Sub-Saharan Africa, Maghreb, Mediterranean,
     the Mediterranean, Earth, World, the world, planet Earth, Europa, Afrika, Asien, Afrique, Asie, África, América del Sur,
-    América Latina, América, Ásia, Sudamérica, América do Sul, Африка, Азия, Европа, Южная Америка, Северная Америка,
+    América Latina, Ásia, Sudamérica, América do Sul, Африка, Азия, Европа, Южная Америка, Северная Америка,
     欧洲, 歐洲, 亚洲, 亞洲, 非洲, 南美洲, 北美洲, 大洋洲, 东南亚, 東南亞, ヨーロッパ, アジア, アフリカ, 南米, 北米, 유럽, 아시아,
     아프리카, أوروبا, آسيا, أفريقيا, यूरोप, एशिया, अफ्रीका, ইউরোপ, এশিয়া, আফ্রিকা, Alps, the Alps, Andes, Himalayas, Patagonia,
     Pacific, Atlantic, Islands, Island, tropics, the tropics, northern hemisphere, southern hemisphere, coast, Mediterranean region,

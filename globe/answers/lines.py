@@ -79,11 +79,12 @@ def _labels_in(line):  # one line
     "(role, begin of the label, begin of the value) of each label in a line."
     found, since = [], 0
     for m in _SEPARATOR.finditer(line):
+        since = max(since, m.start() - 100)
         role, begin = _label(line[since : m.start()])
         if role and (not found or role in _INLINE):
             found.append((role, since + begin, m.end()))
             since = m.end()
-        elif len(found) > 20:
+        if len(found) > 20 or m.start() > 4_000:
             break
     return found or _dashed(line)
 

@@ -71,36 +71,32 @@ _BARE = {"null": None, "none": None, "true": True, "false": False}
 
 
 def _tokens(text):  # from the first brace on
-    "(kind, value, end) of each token."
-    found = []
-    for m in _TOKEN.finditer(text, 0, _MAX_CHARACTERS):
-        kind = m.lastgroup
-        if not kind:
-            continue
-        value = m[kind]
-        if kind in ("double", "single"):
+    "(sign or '', value, end) of each token."
+    matches = (m for m in _TOKEN.finditer(text, 0, _MAX_CHARACTERS) if m.lastgroup)
+    for _, m in zip(range(_MAX_TOKENS), matches):
+        value = m[m.lastgroup]
+        if m.lastgroup in ("double", "single"):
             value = re.sub(r"\\u([0-9a-fA-F]{4})", lambda c: chr(int(c[1], 16)), value)
             value = re.sub(r"\\(.)", lambda c: {"n": "\n", "t": " ", "r": " "}.get(c[1], c[1]), value)
-        found.append((value if kind == "sign" else "", value, m.end()))
-        if len(found) == _MAX_TOKENS:
-            break
-    return found
+        yield (value if m.lastgroup == "sign" else "", value, m.end())
 
 
 class _Forgiving:
     "A parser that takes what it can from JSON that is broken or cut off."
 
     def __init__(self, text):  # from the first brace on
-        self.tokens, self.at = _tokens(text), 0
+        self.coming, self.end = _tokens(text), 1
+        self.token = next(self.coming, None)
 
     def sign(self):
         "The punctuation at hand, '' for a word, None at the end."
-        return self.tokens[self.at][0] if self.at < len(self.tokens) else None
+        return self.token and self.token[0]
 
     def take(self):
         "The token at hand; go on to the next."
-        self.at += 1
-        return self.tokens[self.at - 1][1]
+        _, value, self.end = self.token
+        self.token = next(self.coming, None)
+        return value
 
     def value(self, depth):  # levels above
         "Whatever stands here."
@@ -152,7 +148,7 @@ def json_values(
         except (ValueError, RecursionError):
             parser = _Forgiving(text[start : start + _MAX_CHARACTERS])
             value = parser.container(1)
-            end = start + parser.tokens[max(parser.at - 1, 0)][2]
+            end = start + parser.end
         found.append((value, start, end))
         at = end
     return found
