@@ -129,6 +129,22 @@ def _scoped(names, row, own, lat, lon, population, code, region):
 
 # %% ../../nbs/01_places/03_gazetteer.ipynb #cc144e2b
 DOUBT, REGION, REGION_FIRST, VAGUE_REGION = 3, 4, 8, 16  # bits of a flag
+INSIDE_WEIGHT = OWN_NAME * 10_000
+CITY_DIVISION_KM = 30  # larger divisions are no cities
+
+
+def _true_regions(regions, cities, lat, lon, population):
+    "The regions that are no cities themselves."
+    keys, city = cities[:2]
+
+    def is_city(region):
+        names = np.array([_hash(n) ^ _scope(c) for n in region.names for c in region.codes], dtype=np.uint64)
+        at = np.searchsorted(keys, names).clip(0, len(keys) - 1)
+        row = city[at[keys[at] == names]]
+        km = haversine_km(lat[row], lon[row], region.lat, region.lon)
+        return bool((population[row[km < RIVAL_KM]] >= 0.3 * region.people).any())
+
+    return [r for r in regions if not (r.people and r.radius_km < CITY_DIVISION_KM and is_city(r))]
 
 
 def _merged(cities, regions, lat, lon, region_lat, region_lon, radius):
@@ -143,8 +159,9 @@ def _merged(cities, regions, lat, lon, region_lat, region_lon, radius):
 
     city, region = spread(at_city, cities[1], -1), spread(at_region, regions[1], -1)
     weight, strength = spread(at_city, cities[3], 0), spread(at_region, regions[3], 0)
-    first = strength > weight
     km = haversine_km(lat[city], lon[city], region_lat[region], region_lon[region])
+    inside = (weight >= INSIDE_WEIGHT) & (km < 1.2 * radius[region])
+    first = (strength > weight) & ~inside
     rival = (city >= 0) & (weight >= RIVAL_SHARE * strength) & (km > RIVAL_KM + radius[region])
     vague = first & (spread(at_region, regions[2], False) | rival)
     flags = (
@@ -192,10 +209,11 @@ def _build():
     countries = {k: v for k, v in source.get_countries().items() if k not in ("AN", "CS")}  # dissolved states
     lat, lon, population, code, region = _city_columns(cities, countries)
     names, row, own = _names_of(cities)
-    regions = read_regions()
+    found = _scoped(names, row, own, lat, lon, population, code, region)
+    every_region = read_regions()
+    regions = _true_regions(every_region, found, lat, lon, population)
     column = lambda key: np.array([getattr(r, key) for r in regions], dtype=float)
     region_lat, region_lon, radius = map(column, ("lat", "lon", "radius_km"))
-    found = _scoped(names, row, own, lat, lon, population, code, region)
     merged = _merged(found, decide_regions(regions), lat, lon, region_lat, region_lon, radius)
     divisions, division = np.unique(region, return_inverse=True)
     parent, codes, order = (
@@ -213,7 +231,7 @@ def _build():
         code=np.searchsorted(codes, code).astype(np.int16),
         codes=_text(codes),
         points=_country_points(lat, lon, population, code, parent, codes),
-        facts=_text([_facts(countries, source.get_us_states(), regions)]),
+        facts=_text([_facts(countries, source.get_us_states(), every_region)]),
         division=division.astype(np.int16),
         division_codes=_text(divisions),
         region_lat=region_lat,
@@ -284,26 +302,23 @@ class Gazetteer:
         self.sorted_keys, self.key_city, self.key_flags = map(
             memoryview, (self.keys, self.city, self.flags)
         )  # faster one by one
+        self.quick = tuple(map(memoryview, (self.lat, self.lon, self.code, self.population)))
         self.region_at = dict(zip(self.region_keys.tolist(), self.region_row.tolist()))
-
-    def _at(self, key):
-        "Where the index has a scoped hash, or -1."
-        i = bisect.bisect_left(self.sorted_keys, key)
-        return i if i < len(self.sorted_keys) and self.sorted_keys[i] == key else -1
 
     def find(self, name, scope=""):
         """Row of the city called `name` (folded) in `scope`, and its doubt (1 ambiguous, 2 contested);
         None if there is none."""
-        i = self._at(_hash(name) ^ _scope(scope))
-        if i >= 0 and self.key_city[i] >= 0:
+        key = _hash(name) ^ _scope(scope)
+        i = bisect.bisect_left(self.sorted_keys, key)
+        if i < len(self.keys) and self.sorted_keys[i] == key and self.key_city[i] >= 0:
             return self.key_city[i], self.key_flags[i] & DOUBT
 
     def look(self, name, scope=""):
         """City, its doubt, region, whether the region goes first, and whether that is ambiguous; -1 for no row.
         None for an unknown name."""
         key = _hash(name) ^ _scope(scope)
-        i = self._at(key)
-        if i < 0:
+        i = bisect.bisect_left(self.sorted_keys, key)
+        if i == len(self.keys) or self.sorted_keys[i] != key:
             return None
         flags = self.key_flags[i]
         if not flags & REGION:

@@ -79,6 +79,8 @@ def _variants(city: str, code: str):
     "Pairs of a folded name and a scope, from what was written to what was probably meant."
     head, *tail = map(fold, _split(city) or [""])
     scopes = {p: _division_scopes(p, code) for p in tail}
+    territories = _TERRITORIES.get(code, ())
+    scopes |= {p: (c,) for p in tail if (c := _known(p)) in territories}
     for scope in dict.fromkeys(s for inside in scopes.values() for s in inside):
         for name in dict.fromkeys((head, _AROUND.sub("", head))):
             yield name, scope

@@ -26,7 +26,7 @@ class Place:
     country_code: str  # ISO code of two letters
     lat: float  # degrees
     lon: float  # degrees
-    kind: str  # "city", "region", "island", "park", "lake", "range", "sight", "metro", "country" ...
+    kind: str  # "city", "region", "island", "park", "lake", "range", "sight", "area", "country" ...
     radius_km: float  # of a circle of the place's area
     ambiguous: bool = False
 
@@ -34,10 +34,10 @@ class Place:
 def _city(row: int, ambiguous=False) -> Place:
     "The `Place` of a row of the gazetteer."
     g = gazetteer()
-    code = g.codes[g.code.item(row)]
-    radius = math.sqrt(g.population.item(row) / (PEOPLE_PER_KM2 * math.pi))
-    lat, lon = g.lat.item(row), g.lon.item(row)
-    return Place(g.name[row], g.english[code], code, lat, lon, "city", radius, bool(ambiguous))
+    lat, lon, country, people = g.quick
+    code = g.codes[country[row]]
+    radius = math.sqrt(people[row] / (PEOPLE_PER_KM2 * math.pi))
+    return Place(g.name[row], g.english[code], code, lat[row], lon[row], "city", radius, ambiguous > 0)
 
 
 def _region(row: int, code="", ambiguous=False) -> Place:
@@ -157,6 +157,7 @@ def _rows(lat, lon, code):
     "Row of the nearest place, the country's code where no place tells it, and whether the point is on land."
     g = gazetteer()
     chord, near = g.tree.query(unit_vectors(lat, lon), k=NEIGHBOURS, workers=-1)
+    near = near.astype(int)
     row, country = near[:, 0].copy(), np.full(len(lat), "", dtype=object)
     km = 2 * EARTH_KM * np.arcsin(np.clip(chord[:, 0] / 2, 0, 1))
     far, land = km > COAST_KM, np.ones(len(lat), dtype=bool)
