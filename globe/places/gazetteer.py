@@ -127,43 +127,61 @@ def _scoped(names, row, own, lat, lon, population, code, region):
         lon,
     )
 
-# %% ../../nbs/01_places/03_gazetteer.ipynb #cc144e2b
-DOUBT, REGION, REGION_FIRST, VAGUE_REGION = 3, 4, 8, 16  # bits of a flag
-INSIDE_WEIGHT = OWN_NAME * 10_000
+# %% ../../nbs/01_places/03_gazetteer.ipynb #294d42cd
 CITY_DIVISION_KM = 30  # larger divisions are no cities
 
 
-def _true_regions(regions, cities, lat, lon, population):
-    "The regions that are no cities themselves."
+def _cities_of(regions, cities, lat, lon, population):
+    "For each region the row of the city that it is, or -1."
     keys, city = cities[:2]
 
-    def is_city(region):
+    def city_of(region):
         names = np.array([_hash(n) ^ _scope(c) for n in region.names for c in region.codes], dtype=np.uint64)
         at = np.searchsorted(keys, names).clip(0, len(keys) - 1)
         row = city[at[keys[at] == names]]
         km = haversine_km(lat[row], lon[row], region.lat, region.lon)
-        return bool((population[row[km < RIVAL_KM]] >= 0.3 * region.people).any())
+        row = row[(km < RIVAL_KM) & (population[row] >= 0.3 * region.people)]
+        return row[np.argmax(population[row])] if len(row) else -1
 
-    return [r for r in regions if not (r.people and r.radius_km < CITY_DIVISION_KM and is_city(r))]
+    small = [r.kind == "region" and r.people > 0 and r.radius_km < CITY_DIVISION_KM for r in regions]
+    return np.array([city_of(r) if s else -1 for r, s in zip(regions, small)], dtype=np.int32)
+
+# %% ../../nbs/01_places/03_gazetteer.ipynb #e11ad79e
+DOUBT, REGION, REGION_FIRST, VAGUE_REGION = 3, 4, 8, 16  # bits of a flag
+INSIDE_PEOPLE, SMALL_KM = 10_000, 30
 
 
-def _merged(cities, regions, lat, lon, region_lat, region_lon, radius):
+def _city_inside(city, weight, km, population, region, radius, is_division):
+    "Whether the city goes first because it lies inside of the region of its name."
+    own = weight == OWN_NAME * np.maximum(population, 1)[city]
+    large = np.where(
+        is_division[region], weight >= OWN_NAME * INSIDE_PEOPLE, population[city] >= INSIDE_PEOPLE
+    )
+    namesake = own & ~is_division[region] & (radius[region] <= SMALL_KM)
+    reach = np.where(is_division, 1.2, 2)[region] * radius[region]  # islands are long
+    return (km < reach) & (large | namesake)
+
+
+def _merged(cities, found, regions, lat, lon, population):
     "One table of keys, with a city (-1 for none) and flags; and the regions of their own keys."
-    keys = np.union1d(cities[0], regions[0])
-    at_city, at_region = (np.searchsorted(keys, found[0]) for found in (cities, regions))
+    column = lambda key: np.array([getattr(r, key) for r in regions], dtype=float)
+    region_lat, region_lon, radius = map(column, ("lat", "lon", "radius_km"))
+    is_division = np.array([r.kind == "region" for r in regions])
+    keys = np.union1d(cities[0], found[0])
+    at_city, at_region = (np.searchsorted(keys, table[0]) for table in (cities, found))
 
     def spread(at, values, empty):
         full = np.full(len(keys), empty, dtype=values.dtype)
         full[at] = values
         return full
 
-    city, region = spread(at_city, cities[1], -1), spread(at_region, regions[1], -1)
-    weight, strength = spread(at_city, cities[3], 0), spread(at_region, regions[3], 0)
+    city, region = spread(at_city, cities[1], -1), spread(at_region, found[1], -1)
+    weight, strength = spread(at_city, cities[3], 0), spread(at_region, found[3], 0)
     km = haversine_km(lat[city], lon[city], region_lat[region], region_lon[region])
-    inside = (weight >= INSIDE_WEIGHT) & (km < 1.2 * radius[region])
-    first = (strength > weight) & ~inside
+    inside = _city_inside(city, weight, km, population, region, radius, is_division)
+    first = (strength > weight) & ~((city >= 0) & inside)
     rival = (city >= 0) & (weight >= RIVAL_SHARE * strength) & (km > RIVAL_KM + radius[region])
-    vague = first & (spread(at_region, regions[2], False) | rival)
+    vague = first & (spread(at_region, found[2], False) | rival)
     flags = (
         spread(at_city, cities[2], 0) + REGION * (region >= 0) + REGION_FIRST * first + VAGUE_REGION * vague
     )
@@ -171,8 +189,11 @@ def _merged(cities, regions, lat, lon, region_lat, region_lon, radius):
         keys=keys,
         city=city,
         flags=flags.astype(np.uint8),
-        region_keys=regions[0],
-        region_row=regions[1],
+        region_keys=found[0],
+        region_row=found[1],
+        region_lat=region_lat,
+        region_lon=region_lon,
+        region_radius=radius,
     )
 
 # %% ../../nbs/01_places/03_gazetteer.ipynb #02ec7d01
@@ -210,11 +231,13 @@ def _build():
     lat, lon, population, code, region = _city_columns(cities, countries)
     names, row, own = _names_of(cities)
     found = _scoped(names, row, own, lat, lon, population, code, region)
-    every_region = read_regions()
-    regions = _true_regions(every_region, found, lat, lon, population)
-    column = lambda key: np.array([getattr(r, key) for r in regions], dtype=float)
-    region_lat, region_lon, radius = map(column, ("lat", "lon", "radius_km"))
-    merged = _merged(found, decide_regions(regions), lat, lon, region_lat, region_lon, radius)
+    regions = read_regions()
+    region_city = _cities_of(regions, found, lat, lon, population)
+    region_names = list(decide_regions(regions))
+    region_names[3] = np.where(
+        region_city[region_names[1]] >= 0, 0.5, region_names[3]
+    )  # the city's own names first
+    merged = _merged(found, region_names, regions, lat, lon, population)
     divisions, division = np.unique(region, return_inverse=True)
     parent, codes, order = (
         _districts(lat, lon, population, region),
@@ -231,12 +254,10 @@ def _build():
         code=np.searchsorted(codes, code).astype(np.int16),
         codes=_text(codes),
         points=_country_points(lat, lon, population, code, parent, codes),
-        facts=_text([_facts(countries, source.get_us_states(), every_region)]),
+        facts=_text([_facts(countries, source.get_us_states(), regions)]),
         division=division.astype(np.int16),
         division_codes=_text(divisions),
-        region_lat=region_lat,
-        region_lon=region_lon,
-        region_radius=radius,
+        region_city=region_city,
         region_name=_text(r.name for r in regions),
         region_kind=_text(r.kind for r in regions),
         region_codes=_text("|".join(r.codes) for r in regions),

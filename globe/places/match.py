@@ -35,14 +35,16 @@ def _hit(found, code: str, reason: str):
         return None
     city, doubt, region, region_first, vague = found
     if region_first:
-        return ~region, code, int(vague), reason
+        city = gazetteer().region_city[region]
+        return (int(city) if city >= 0 else ~region), code, int(vague), reason
     return (city, code, doubt, reason) if city >= 0 else None
 
 
 def _region_hit(found, code: str, reason: str):
     "The hit for the region that was found, though a city may go before it; None for none."
     if found and found[2] >= 0:
-        return ~found[2], code, int(found[4]), reason
+        city = gazetteer().region_city[found[2]]
+        return (int(city) if city >= 0 else ~found[2]), code, int(found[4]), reason
 
 # %% ../../nbs/01_places/06_match.ipynb #421dbd3c
 def _split(city: str) -> list:

@@ -47,7 +47,10 @@ def fold(name: str) -> str:
         name = _DOTTED.sub(r"\1 ", name)
     if not name.isascii():
         name = unicodedata.normalize("NFKD", name)
-    return " ".join([_SHORT.get(w, w) for w in name.translate(_TABLE).split()])
+    words = name.translate(_TABLE).split()
+    if not _SHORT.keys().isdisjoint(words):
+        words = [_SHORT.get(w, w) for w in words]
+    return " ".join(words)
 
 # %% ../../nbs/01_places/01_names.ipynb #574d61af
 def _hash(text: str) -> int:

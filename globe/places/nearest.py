@@ -150,6 +150,7 @@ def _in_country(lat, lon, code):
     return rows[tree.query(unit_vectors(lat, lon))[1]]
 
 
+POLE = -85  # south of it there is only Antarctica; its polygon ends there
 NEIGHBOURS = 4  # where these are of one country, no border is near
 
 
@@ -164,8 +165,9 @@ def _rows(lat, lon, code):
     unsure = np.flatnonzero(far | (g.code[near] != g.code[near[:, :1]]).any(1))
     if len(unsure):
         country[unsure], here = _across(lat[unsure], lon[unsure], row[unsure])
-        land[unsure] = here | ~far[unsure]
-    given = np.array([c in g.code_row for c in code])
+        land[unsure] = here | ~far[unsure] | (lat[unsure] < POLE)
+    country[lat < POLE] = "AQ"
+    given = np.array([c in g.code_row for c in code], dtype=bool)
     country[given] = code[given]
     for c in set(country) - {""}:
         here = np.flatnonzero(country == c)

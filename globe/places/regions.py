@@ -66,7 +66,7 @@ def word_key(
     return "\t" + " ".join(words) if len(words) > 1 else ""
 
 # %% ../../nbs/01_places/02_regions.ipynb #211e8418
-_DIVISION_WEIGHT, _PLACE_WEIGHT, _WEAK_SHARE = (2e4, 2e6), 6e5, 0.1
+_DIVISION_WEIGHT, _PLACE_WEIGHT, _WEAK_SHARE = (2e4, 2e6), 3e5, 0.1
 
 
 def _region(row: dict, division: bool) -> Region:
@@ -122,9 +122,10 @@ def _keyed_names(regions):
     "Scoped hash, row and whether it is weak, of every name of every region."
     for row, region in enumerate(regions):
         scopes = [_scope(s) for s in _scopes_of(region)]
+        own_scopes = [_scope(s) for s in ("", *region.codes)]
         by_words = [k for k in map(word_key, region.names) if k]
         for weak, names in ((False, region.names), (True, (*region.weak, *by_words))):
-            yield from ((_hash(n) ^ s, row, weak) for n in names for s in scopes)
+            yield from ((_hash(n) ^ s, row, weak) for n in names for s in (own_scopes if weak else scopes))
 
 # %% ../../nbs/01_places/02_regions.ipynb #a323f05a
 REGION_RIVAL_SHARE = 0.1
