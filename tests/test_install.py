@@ -196,3 +196,12 @@ def test_doctor_without_extras_finds_nothing_wrong():
     found = json.loads(done.stdout)
     assert done.returncode == 0 and found["missing"] == []
     assert "torch" in found["extras"]["train"]["missing"] and "train" in found["extras"]["train"]["get"]
+
+
+def test_the_slow_tests_are_there():
+    from conftest import SLOW
+
+    for file, slow in SLOW.items():
+        text = (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8")
+        gone = [name for name in slow.split() if f"def test_{name}(" not in text]
+        assert not gone, f"tests/conftest.py calls {gone} of {file} slow, which are not there"

@@ -1,6 +1,7 @@
 """The runner and the command line, on small projects that the tests write themselves."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -279,12 +280,11 @@ def test_the_ground_floor_does_not_import_torch(module):
 
 
 def test_help_comes_at_once_and_names_every_command():
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        helped = globe("--help")
-        times.append(time.perf_counter() - start)
-    assert helped.returncode == 0 and min(times) < 0.5
+    before = os.times()
+    helped = globe("--help")
+    after = os.times()
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    assert helped.returncode == 0 and seconds < 0.5  # of the processor, whatever else runs on this machine
     for command in ("reproduce", "doctor", "score", "distill", "publish"):
         assert command in helped.stdout
         assert globe(command, "--help").returncode == 0

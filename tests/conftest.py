@@ -1,0 +1,51 @@
+"""Markers. `slow`: two seconds of processor time or more, all parameters of a test together, or eight seconds of
+waiting. `real`: reads the photographs and tables beside the checkout, or needs a browser."""
+
+import pytest
+
+SLOW = {
+    "test_chapters": "a_changed_constant_makes_exactly_the_stages_again_that_reach_it the_core_loads_nothing_heavy",
+    "test_distill": "ctrl_c_ends_the_run_soon_and_what_came_is_whole ctrl_c_keeps_the_answers_that_are_under_way"
+    " kill_9_in_the_middle_loses_and_doubles_nothing passing_trouble_is_tried_again"
+    " the_command_asks_a_model_in_this_process the_command_asks_in_shards_and_once"
+    " the_command_takes_a_folder_of_pictures_and_lists_what_it_left_out"
+    " two_workers_of_a_ray_cluster_answer_every_photo wrong_commands_are_one_line",
+    "test_evaluate": "recorded_oracles_are_what_the_gazetteer_gives stretched_seeds_hold_the_truth_more_often",
+    "test_experiment": "photographs_of_one_name_in_two_folders_are_not_mixed_up two_runs_give_the_same_bytes",
+    "test_figures": "importing_and_drawing_leave_the_settings_of_matplotlib_alone"
+    " map_needs_no_network_and_counts_all_pictures two_processes_write_the_same_bytes",
+    "test_install": "a_command_names_the_extra_that_it_needs",
+    "test_locate": "maps_hold_at_the_dateline_at_the_poles_and_over_the_whole_world"
+    " nothing_that_a_model_or_a_file_name_says_is_html"
+    " the_radius_holds_the_largest_share_that_is_at_most_nine_tenths",
+    "test_prefix": "a_model_that_cannot_share_says_so_once_and_goes_on a_run_ends_with_the_same_weights"
+    " a_trainer_may_compile_its_static_cache grpo_samples_with_vllm"
+    " log_probabilities_and_gradients_are_those_of_trl other_models_are_shared_too"
+    " samples_of_a_blind_model_are_refused static_caches_are_compiled_once",
+    "test_processes": "two_processes_give_the_losses_of_one two_processes_train_save_once_and_survive_a_kill",
+    "test_readme": "what_pip_installs_works_elsewhere",
+    "test_reproduce": "a_run_that_was_stopped_goes_on_where_it_was"
+    " doctor_says_what_is_there_and_how_to_get_what_is_not exit_codes_and_one_line_errors"
+    " help_comes_at_once_and_names_every_command score_reads_two_files_and_speaks_json"
+    " the_ground_floor_does_not_import_torch",
+    "test_rewards": "the_command_line_of_trl_takes_every_reward_by_its_dotted_path",
+    "test_train": "a_resumed_run_is_the_uninterrupted_one a_step_in_passes_is_the_same_step"
+    " grpo_survives_a_kill internvl_trains_too language_moves_and_vision_stays lora_gives_a_whole_model",
+    "test_validate": "real_photographs_go_the_whole_road",
+    "test_vlm": "answers_survive_a_kill",
+}
+OUTSIDE = {"REAL", "real"}  # names that tests use to reach the files beside the checkout
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: seconds of work; `make test-quick` leaves it out")
+    config.addinivalue_line("markers", "real: needs real data beside the checkout, or a browser")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        file, name = item.path.stem, item.originalname.removeprefix("test_")
+        if name in SLOW.get(file, "").split():
+            item.add_marker(pytest.mark.slow)
+        if file == "test_browser" or OUTSIDE & set(item.function.__code__.co_names):
+            item.add_marker(pytest.mark.real)
