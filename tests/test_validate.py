@@ -17,6 +17,7 @@ from globe.world.simulated import CoordinateTeacher, SimulatedTeacher
 from globe.photos.collections import from_folder
 from globe.answers.vocabulary import CLASSES
 from globe.world.postcards import postcards
+from globe.answers.prompts import conversation
 from globe.answers.mentions import entities, highlighted, mentions, similar_words
 from globe.models.segmenter import load_segmenter, tiny_segmenter, visible
 from globe.models.sentences import SentenceEncoder
@@ -856,7 +857,7 @@ def test_the_official_files_go_there_and_back(result, tmp_path):
 
     dataset, _ = result
     few = dataset.select(range(12))
-    back = from_official(to_official(few, tmp_path / "train").parent, ledger=[])
+    back = from_official(to_official(few, tmp_path / "train").parent, conversation("train"), ledger=[])
     told = lambda d: [
         (
             r["id"],
