@@ -820,7 +820,7 @@ def test_latex_and_warnings_that_nobody_overlooks(command):
     assert code == 0 and out.count(r"\begin{tabular}") == 2 and r"acc@25 km (\%)" in out
     code, out, err = command("id,lat,lon\na,,\n")
     assert code == 0 and "warning: p.csv" in err and out.startswith("**Warning")
-    code, out, err = command(GOOD, "--radii", "x") if False else command('id,lat,lon\na,"60\n')
+    code, out, err = command('id,lat,lon\na,"60\n')
     assert code == 1 and "quotation" in err and not out
 
 
