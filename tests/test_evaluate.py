@@ -147,9 +147,8 @@ def test_raw_answers_and_their_predictions_score_alike(scored):
     e = scored(
         f"id,response\na,{text('Finland', 'Helsinki')}\nb,{text('Japan', 'Tokyo')}\nc,I cannot help with that.\n"
     )
-    assert shares(e, "acc@25 km", "acc@750 km", "country by name", "unread") == pytest.approx(
-        [1 / 3, 2 / 3, 2 / 3, 1 / 3]
-    )
+    assert shares(e, "acc@25 km", "acc@750 km", "country by name") == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+    assert sum(shares(e, "unread", "refused")) == pytest.approx(1 / 3)
 
 
 def test_answers_pasted_beside_the_truth_are_not_scored_as_the_truth(scored):
@@ -554,6 +553,7 @@ def test_raw_answers_that_are_coordinates(tmp_path):
     (tmp_path / "t.csv").write_text("id,lat,lon\na,48.86,2.35\nb,35.69,139.69\nc,60.17,24.94\nd,0.3,32.6\n")
     e = score_files(tmp_path / "p.csv", tmp_path / "t.csv")
     assert e.row()["acc@25 km"] == 0.5 and any("2 stated coordinates" in n for n in e.notes)
+    assert any("1 rows name a place" in n for n in e.notes)
     e = score_files(tmp_path / "p.csv", tmp_path / "t.csv", names="fill")
     assert e.row()["acc@25 km"] == 0.75 and any("2 stated coordinates, 1 city" in n for n in e.notes)
 
