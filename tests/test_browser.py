@@ -146,9 +146,7 @@ def test_a_picture_that_does_not_tell_gets_no_place(page, tmp_path):
     put(page, tmp_path / "green.png")
     press(page)
     card = wait(page, "#card .globe-card")[0]
-    assert "localizability 0.20" in card.text and not card.find_elements(
-        By.CSS_SELECTOR, "img[alt=map]"
-    )
+    assert "localizability 0.20" in card.text and not card.find_elements(By.CSS_SELECTOR, "img[alt=map]")
     seen(page, "demo_abstains")
 
 

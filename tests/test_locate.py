@@ -303,8 +303,7 @@ def test_the_radius_holds_the_largest_share_that_is_at_most_nine_tenths(n, odd, 
     p = concluded("a", [from_text(i, "t", said(*(ODD if i >= n - odd else PLACE))) for i in range(n)])
     assert p.city == "Helsinki" and (p.radius_km == 25) is at_home and (at_home or p.radius_km > 15000)
     assert (
-        p.radius_from
-        == f"{'size of a city' if at_home else 'spread of the answers'}; {inside} of {n} inside"
+        p.radius_from == f"{'size of a city' if at_home else 'spread of the answers'}; {inside} of {n} inside"
         and p.radius_from in p._repr_html_()
     )
     unread = concluded("a", [from_text(i, "t", "?" if i >= n - odd else said(*PLACE)) for i in range(n)])

@@ -1,6 +1,5 @@
 """The files of the repository agree with each other: package and notebooks, README and index, settings and environment."""
 
-import ast
 import configparser
 import json
 import os

@@ -5,13 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 
 import pytest
 
 from globe.files import Busy, alone
-from globe.pipeline.profiles import profile, read_profile
 from globe.pipeline.stages import Manifest, bare, code_hashes, stage
 
 COUNTER = """

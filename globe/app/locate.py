@@ -16,7 +16,7 @@ import numpy as np
 from ..files import checkout
 from ..progress import batches
 from ..photos.images import MAX_SIDE, PhotoError, _check_size, open_photo, strip
-from ..photos.collections import _pictures
+from ..photos.collections import picture_files
 from ..distillation.teachers import EndpointTeacher, from_text
 from .card import thumbnail
 from .prediction import Prediction, Predictions, concluded
@@ -123,7 +123,7 @@ def pictures(
 ):
     "Paths of all pictures, folders searched through. Raises FileNotFoundError for a folder without any."
     for source in map(Path, sources):
-        found = list(_pictures(source)) if source.is_dir() else [source]
+        found = list(picture_files(source)) if source.is_dir() else [source]
         if not found:
             raise FileNotFoundError(f"no pictures in {source}")
         yield from found

@@ -13,7 +13,8 @@ import pandas as pd
 from ..files import cores
 from ..progress import lines
 from ..training.settings import WEIGHTS
-from ..evaluation.metrics import frame, predictions, score
+from ..evaluation.metrics import frame, score
+from ..evaluation.predictions import predictions
 from .comparisons import backbones_of, called, is_trained, models_of, parts_of, variants_of
 from .data import DataStages, world
 from .stages import Missing, dry_run

@@ -180,8 +180,10 @@ class _Optimizer:
     ):
         import torch
 
+        def share(step):
+            return float(_cosine(min(step, steps), steps))
+
         self._adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
-        share = lambda step: float(_cosine(min(step, steps), steps))
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._adam, share)
 
     def backward(self, loss):
