@@ -3,7 +3,6 @@
 import json, math, os, subprocess, sys, threading, unicodedata
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -472,22 +471,8 @@ def test_names_stand_in_for_coordinates_only_on_request(scored):
     assert any("3 cities" in n for n in scored(text, names="only").notes)
 
 
-def refusing(monkeypatch):
-    "The reader as it will be: it knows a refusal."
-    from globe.answers import reader
-
-    def read(text):
-        refused = "cannot" in text
-        found = reader.read_answer("" if refused else text)
-        return SimpleNamespace(**{"lat": None, "lon": None, **vars(found), "refused": refused})
-
-    for module in ("predictions", "files"):
-        monkeypatch.setattr(f"globe.evaluation.{module}.read_answer", read)
-
-
-def test_a_model_that_refuses_every_time_scores_0(scored, monkeypatch):
-    refusing(monkeypatch)
-    e = scored("id,response\na,I cannot help with that.\nb,I cannot tell.\nc,It cannot be told.\n")
+def test_a_model_that_refuses_every_time_scores_0(scored):
+    e = scored("id,response\na,I cannot help with that.\nb,I cannot tell where this is.\nc,The location cannot be determined.\n")
     assert shares(e, "acc@2500 km", "refused", "unread") == [0, 1, 0] and not e.warnings
     assert any("3 refused" in n for n in e.notes)
 
