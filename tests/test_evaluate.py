@@ -89,6 +89,9 @@ def test_published_predictions_give_the_published_numbers(suffix, percent):
 def test_one_file_can_hold_truth_and_prediction():
     file = real("osv5m_select_predictions", "select.csv")
     assert [round(100 * s) for s in shares(score_files(file, file))] == [2, 12, 36, 66, 86]
+    base = {what: f"pred_{what}_base" for what in ("lat", "lon", "city", "country")}
+    e = score_files(file, file, columns=base)
+    assert [round(100 * s) for s in shares(e)] == [0, 0, 2, 26, 62]
 
 
 @pytest.mark.parametrize("table, n, at_25", [("im2gps", 237, (0.90, 0.94)), ("im2gps3k", 2997, (0.94, 0.97))])
