@@ -22,7 +22,7 @@ class BuildWithData(build_py):
         for file in [
             *(
                 Path("data") / f"{name}.csv"
-                for name in ("cities", "datasets", "oracle", "published", "readings")
+                for name in ("cities", "datasets", "oracle", "places", "published", "readings", "regions")
             ),
             *Path("data/naturalearth").iterdir(),
         ]:

@@ -1,4 +1,4 @@
-"""Write data/regions.csv, first-level (and some second-level) divisions of the world, and data/naturalearth/borders.geojson. Run once; the results are committed.
+"""Write data/regions.csv, divisions of the world's countries, and data/naturalearth/borders.geojson. Run once; the results are committed.
 
     python -m venv iso && iso/bin/pip install --no-deps iso3166-2==1.8.4
     apt-get download qgis-common unicode-cldr-core        # then unpack both with `dpkg -x PACKAGE.deb FOLDER`
@@ -23,7 +23,7 @@ from rapidfuzz import fuzz
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from globe.places.names import fold
-from globe.places.sphere import _sphere_km, _unit
+from globe.places.sphere import haversine_km, unit_vectors
 
 LANGUAGES = """en es fr de pt it nl sv no da fi pl cs hu ro ru uk el tr ar fa he hi bn ur ta mr id vi th ja ko zh""".split()
 GENERIC = {
@@ -63,7 +63,9 @@ def polygons(path):
     "Country code -> folded name -> list of polygons of Natural Earth's states; and the countries' polygons."
     states, countries = defaultdict(lambda: defaultdict(list)), {}
     with sqlite3.connect(path) as db:
-        rows = db.execute("select geom, iso_a2, name, woe_name, gn_name, adm0_a3 from states_provinces").fetchall()
+        rows = db.execute(
+            "select geom, iso_a2, name, woe_name, gn_name, adm0_a3 from states_provinces"
+        ).fetchall()
         land = db.execute("select geom, iso_a2 from countries").fetchall()
     for blob, code, *names, _ in rows:
         shape = geometry(blob)
@@ -97,7 +99,7 @@ def plain_names(row, others):
     foreign = [n for n in foreign if not latin(n) or close(n) or words & set(fold(n).split())]
     kept = {}
     for n in (*others[:1], row["name"], *english, *others[1:], *foreign):
-        n = re.sub(r"\s*[\[(].*?[\])]", "", n).strip(" '\"*")
+        n = re.sub(r"\s*[\[(].*?[\])]|[²³¹†]", "", n).strip(" '\"*")
         if fold(n) and (len(fold(n)) > 3 or not n.isascii() or n == row["name"]) and len(n) < 60:
             kept.setdefault(fold(n), n)
     return list(kept.values())
@@ -154,13 +156,13 @@ def admin1_of(shapes, code, admin1, lat, lon, people):
 
 
 def mean_point(lat, lon, people):
-    x, y, z = np.average(_unit(lat, lon), axis=0, weights=people)
+    x, y, z = np.average(unit_vectors(lat, lon), axis=0, weights=people)
     return math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
 
 
 def holds(lat, lon, people, point, share=0.9):
     "Distance from `point` that holds `share` of the people."
-    km = _sphere_km(lat, lon, *point)
+    km = haversine_km(lat, lon, *point)
     order = np.argsort(km)
     return float(km[order][np.searchsorted(np.cumsum(people[order]), share * people.sum())])
 
@@ -172,18 +174,28 @@ def write_borders(land, path):
         small = shapely.set_precision(shapely.simplify(shape, 0.02), 0.01)
         small = shapely.make_valid(small if not small.is_empty else shape)
         parts = [p for p in shapely.get_parts(small) if p.geom_type in ("Polygon", "MultiPolygon")]
-        rings = shapely.geometry.mapping(shapely.MultiPolygon([q for p in parts for q in shapely.get_parts(p)]))
+        rings = shapely.geometry.mapping(
+            shapely.MultiPolygon([q for p in parts for q in shapely.get_parts(p)])
+        )
         tidy = lambda v: [tidy(x) for x in v] if isinstance(v, (list, tuple)) else round(v, 2)
-        feature = dict(type="Feature", properties={"iso_a2": code}, geometry=rings | {"coordinates": tidy(rings["coordinates"])})
+        feature = dict(
+            type="Feature",
+            properties={"iso_a2": code},
+            geometry=rings | {"coordinates": tidy(rings["coordinates"])},
+        )
         lines.append(json.dumps(feature, separators=(",", ":")))
-    path.write_text('{"type":"FeatureCollection","features":[\n' + ",\n".join(lines) + "\n]}\n", encoding="utf-8")
+    path.write_text(
+        '{"type":"FeatureCollection","features":[\n' + ",\n".join(lines) + "\n]}\n", encoding="utf-8"
+    )
 
 
 def main(iso_file, map_file, cldr_folder):
     iso = json.loads(Path(iso_file).read_text(encoding="utf-8"))
     translated, (states, land) = cldr(cldr_folder), polygons(map_file)
     names = {
-        c: plain_names(row, translated[c.replace("-", "").lower()]) for rows in iso.values() for c, row in rows.items()
+        c: plain_names(row, translated[c.replace("-", "").lower()])
+        for rows in iso.values()
+        for c, row in rows.items()
     }
     shapes = shapes_of(iso, names, states)
     code, admin1, lat, lon, people = cities()
@@ -210,7 +222,7 @@ def main(iso_file, map_file, cldr_folder):
             a = region.get(iso_code)
             if a is None and "ISO 3166-2" in points and iso_code not in shapes and not row["parentCode"]:
                 near = [
-                    (float(_sphere_km(*points["ISO 3166-2"], *m)), k)
+                    (float(haversine_km(*points["ISO 3166-2"], *m)), k)
                     for k, (m, _) in means.items()
                     if k[0] == country and k not in taken
                 ]
@@ -230,15 +242,31 @@ def main(iso_file, map_file, cldr_folder):
             radius = min(max(radius or 25, 5), 2000)
             limit = max(TOLERANCE_KM, SCATTER * radius)
             order = list(points)
-            pairs = [(p, q) for i, p in enumerate(order) for q in order[i + 1 :] if float(_sphere_km(*points[p], *points[q])) <= limit]
+            pairs = [
+                (p, q)
+                for i, p in enumerate(order)
+                for q in order[i + 1 :]
+                if float(haversine_km(*points[p], *points[q])) <= limit
+            ]
             source = pairs[0][0] if pairs else order[0]
             point = points[source]
             off = 0.0
             if country in land:
                 where = shapely.Point(point[1], point[0])
-                off = float(shapely.distance(land[country], where)) * 111.2 * max(0.2, math.cos(math.radians(point[0])))
+                off = (
+                    float(shapely.distance(land[country], where))
+                    * 111.2
+                    * max(0.2, math.cos(math.radians(point[0])))
+                )
             if off > TOLERANCE_KM:
-                other = [s for s in order if s != source and float(shapely.distance(land[country], shapely.Point(points[s][1], points[s][0]))) * 111.2 < TOLERANCE_KM]
+                other = [
+                    s
+                    for s in order
+                    if s != source
+                    and float(shapely.distance(land[country], shapely.Point(points[s][1], points[s][0])))
+                    * 111.2
+                    < TOLERANCE_KM
+                ]
                 if not other:
                     counts["dropped, outside its country"] += 1
                     continue
