@@ -70,7 +70,7 @@ def one_city(
     a: Place,
     b: Place,
 ) -> bool:
-    "Whether two places are one city: the same, or one a district of the other. No city is one only with itself."
+    "Whether two places are one city: the same, or one a district of the other; no cities only if the same."
     rows = gazetteer().row_at.get((a.lat, a.lon)), gazetteer().row_at.get((b.lat, b.lon))
     if None in rows or {a.kind, b.kind} != {"city"}:
         return (a.city, a.lat, a.lon) == (b.city, b.lat, b.lon)
@@ -90,14 +90,14 @@ def in_city(
 # %% ../../nbs/01_places/06_nearest.ipynb #10dc15fc
 @functools.lru_cache(maxsize=1)
 def _borders():
-    "Codes, polygons and search tree of the countries of Natural Earth that GeoNames knows."
+    "Codes and polygons of the countries of Natural Earth that GeoNames knows."
     import shapely
 
     text = (data_dir() / "naturalearth" / "borders.geojson").read_text(encoding="utf-8")
     features = [f for f in json.loads(text)["features"] if f["properties"]["iso_a2"] in gazetteer().code_row]
     shapes = np.array([shapely.from_geojson(json.dumps(f["geometry"])) for f in features])
     shapely.prepare(shapes)
-    return np.array([f["properties"]["iso_a2"] for f in features]), shapes, shapely.STRtree(shapes)
+    return np.array([f["properties"]["iso_a2"] for f in features]), shapes
 
 
 def _country_at(lat, lon):
@@ -105,8 +105,10 @@ def _country_at(lat, lon):
     import shapely
 
     found = np.full(len(lat), -1)
-    point, country = _borders()[2].query(shapely.points(lon, lat), predicate="intersects")
-    found[point] = country
+    for i, shape in enumerate(_borders()[1]):
+        west, south, east, north = shape.bounds
+        near = np.flatnonzero((lat >= south) & (lat <= north) & (lon >= west) & (lon <= east))
+        found[near[shapely.contains_xy(shape, lon[near], lat[near])]] = i
     return found
 
 # %% ../../nbs/01_places/06_nearest.ipynb #43d51f8c
@@ -115,11 +117,11 @@ COAST_KM = 10  # a point at most this far from a town is never at sea
 
 
 def _across(lat, lon, row):
-    "Code of the other country in which each point lies ('' for none), and whether it is in any, beside nearest rows."
+    "Code of the other country in which each point lies ('' for none), and whether it lies in any."
     import shapely
 
     g = gazetteer()
-    codes, shapes, _ = _borders()
+    codes, shapes = _borders()
     known = {c: i for i, c in enumerate(codes)}
     towns = np.array(g.codes)[g.code[row]]
     at, other = _country_at(lat, lon), np.full(len(lat), "", dtype=object)

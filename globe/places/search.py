@@ -60,8 +60,8 @@ def _division_scopes(name: str, code: str) -> tuple:
 
 # %% ../../nbs/01_places/07_search.ipynb #f53c9723
 _AROUND = re.compile(
-    r"^(city of|greater|downtown|metropolitan|municipality of|comune di|outskirts of|central|near|town of|the|"
-    r"likely|probably|possibly|perhaps|maybe|presumably|around|somewhere in) | "
+    r"^(city of|greater|downtown|metropolitan|municipality of|comune di|outskirts of|central|near|town of|"
+    r"the|likely|probably|possibly|perhaps|maybe|presumably|around|somewhere in) | "
     r"((special|metropolitan|capital) city|city|municipality|metropolis|metropolitan area|area|region|"
     r"prefecture|province|county|district|town|suburbs|old town|city center|city centre|downtown)$"
 )
@@ -73,9 +73,12 @@ def _variants(city: str, code: str):
     scopes = {p: _division_scopes(p, code) for p in tail}
     territories = _TERRITORIES.get(code, ())
     scopes |= {p: (c,) for p in tail if (c := _known(p)) in territories}
-    for scope in dict.fromkeys(s for inside in scopes.values() for s in inside):
-        for name in dict.fromkeys((head, _AROUND.sub("", head))):
-            yield name, scope
+    inside = list(dict.fromkeys(s for found in scopes.values() for s in found))
+    bare = _AROUND.sub("", head)
+    yield from ((head, scope) for scope in inside)
+    if bare != head:  # *Orange County, California* before the town of Orange
+        yield head, code
+        yield from ((bare, scope) for scope in inside)
     for part in (head, *(p for p in tail if not scopes[p] and _known(p) != code)):
         yield part, code
         bare = _AROUND.sub("", part)
@@ -84,6 +87,7 @@ def _variants(city: str, code: str):
 
 # %% ../../nbs/01_places/07_search.ipynb #bba0c8f7
 _SHORT_WORDS = {
+    "co": "county",
     "np": "national park",
     "mt": "mount",
     "mtns": "mountains",
@@ -251,21 +255,37 @@ def _doubtful(city: str, hit: tuple, scope: str):
 
 # %% ../../nbs/01_places/07_search.ipynb #802982a9
 BORDER_KM = 50
+SMALL_COUNTRY_KM2 = 2000
+
+
+def _town_km(lat, lon, code):
+    "Distance of a point from the nearest town of the country `code`; NaN where the point is NaN."
+    g = gazetteer()
+    if not np.isfinite(lat):
+        return np.nan
+    town = _in_country([lat], [lon], code)[0]
+    return haversine_km(lat, lon, g.lat[town], g.lon[town])
 
 
 def _beside(name: str, code: str):
-    "The hit for a city of at least 100,000 people just outside of the country `code`, or None."
+    "The hit for a large city, or a small country, just outside of the country `code`; None if there is none."
     g = gazetteer()
-    if not (found := g.find(name)) or not g.tree_of(code):
+    if not g.tree_of(code):
         return None
-    row = found[0]
-    if g.population[row] < 100_000:
+    reason = f"not in {g.english[code]}, but near its border"
+    other = g.names.get(name)
+    if (
+        other
+        and g.area[other] < SMALL_COUNTRY_KM2
+        and _town_km(*g.points[g.code_row[other]], code) < BORDER_KM
+    ):
+        return None, other, 1, reason
+    found = g.find(name)
+    if not found or g.population[row := found[0]] < 100_000:
         return None
-    town = _in_country(g.lat[row : row + 1], g.lon[row : row + 1], code)[0]
-    if haversine_km(g.lat[row], g.lon[row], g.lat[town], g.lon[town]) > BORDER_KM:
+    if _town_km(g.lat[row], g.lon[row], code) > BORDER_KM:
         return None
-    there = g.english[g.codes[g.code[row]]]
-    return row, code, 1, f"not in {g.english[code]}, but near its border, in {there}"
+    return row, code, 1, f"{reason}, in {g.english[g.codes[g.code[row]]]}"
 
 # %% ../../nbs/01_places/07_search.ipynb #1fe96755
 def _not_text(city, country) -> str:
