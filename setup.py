@@ -24,13 +24,8 @@ class BuildWithData(build_py):
         super().run()
         if self.editable_mode:
             return
-        for file in [
-            *(
-                Path("data") / f"{name}.csv"
-                for name in ("cities", "datasets", "oracle", "published", "readings")
-            ),
-            *Path("data/naturalearth").iterdir(),
-        ]:
+        committed = [p for p in Path("data").glob("*.[cj]s*") if not p.name.startswith("bench_")]
+        for file in [*committed, *Path("data/naturalearth").iterdir()]:
             target = Path(self.build_lib) / "globe" / file
             target.parent.mkdir(parents=True, exist_ok=True)
             if file.is_file():

@@ -23,6 +23,7 @@ from globe.commands import (
     _train_command,
     _reproduce_command,
     _score_command,
+    _score_options,
 )
 
 # %% ../nbs/13_cli/01_cli.ipynb #cedba41c
@@ -362,16 +363,6 @@ def _evaluate_options(p):
     p.add_argument(
         "--batch", type=_positive, default=16, metavar="N", help="pictures at once (default: %(default)s)"
     )
-
-
-def _score_options(p):
-    p.add_argument("predictions", help="CSV or JSON lines with a column id")
-    p.add_argument("--truth", required=True, help="CSV with id, latitude and longitude")
-    p.add_argument("--json", action="store_true", help="for programs")
-    p.add_argument(
-        "--by", metavar="COLUMN", help="also by group: continent, country, or any column of the truth"
-    )
-    p.add_argument("--figure", metavar="FILE", help="also draw the map of errors, as FILE.png and FILE.svg")
 
 # %% ../nbs/13_cli/01_cli.ipynb #381e4369
 def main(

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/13_cli/00_commands.ipynb #2d773ce9
-import json, re, shutil, sys, tempfile
+import argparse, json, re, shutil, sys, tempfile
 from pathlib import Path
 
 from .extras import require
@@ -92,29 +92,103 @@ def _doctor_command(a):
         _print_doctor(**found)
     return 1 if found["missing"] else 0
 
+# %% ../nbs/13_cli/00_commands.ipynb #5c0e0a71
+def _radii(text):
+    "Radii in km, such as 1,25,200."
+    try:
+        radii = tuple(int(x) if float(x) == int(float(x)) else float(x) for x in map(float, text.split(",")))
+    except ValueError:
+        radii = ()
+    if not radii or min(radii) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give radii in km, such as 1,25,200")
+    return radii
+
+
+def _score_options(p):
+    p.add_argument("predictions", help="CSV, JSON, JSON lines or parquet, or a folder of them")
+    p.add_argument("--truth", required=True, help="table with id and latitude and longitude, or names")
+    for role in ("id", "lat", "lon", "text", "country", "city"):
+        p.add_argument(f"--{role}", metavar="COLUMN", help=f"column of the predictions that holds {role}")
+    for role in ("id", "lat", "lon", "country", "city"):
+        p.add_argument(f"--truth-{role}", metavar="COLUMN", help=f"column of the truth that holds {role}")
+    p.add_argument(
+        "--radii", type=_radii, default="1,25,200,750,2500", metavar="KM,KM", help="thresholds in km"
+    )
+    p.add_argument(
+        "--names",
+        choices=["auto", "fill", "only"],
+        default="auto",
+        help="when names are geocoded: auto, where the model states no coordinates at all; "
+        "fill, wherever a coordinate is missing; only, never use stated coordinates (default: %(default)s)",
+    )
+    p.add_argument(
+        "--geocoder",
+        metavar="URL",
+        help="geocode names at a server with the interface of Nominatim instead of the gazetteer; "
+        "its key: GLOBE_GEOCODER_KEY",
+    )
+    p.add_argument("--json", action="store_true", help="for programs")
+    p.add_argument("--latex", action="store_true", help="tables for LaTeX (booktabs)")
+    p.add_argument(
+        "--by", metavar="COLUMN", help="also by group: continent, country, or any column of the truth"
+    )
+    p.add_argument("--figure", metavar="FILE", help="also draw the map of errors, as FILE.png and FILE.svg")
+
 # %% ../nbs/13_cli/00_commands.ipynb #e1b58a52
 def _score_command(a):
-    from globe.evaluation.score import score_files
-    from globe.markdown import markdown
+    from globe.evaluation.compare import results, wide
+    from globe.evaluation.score import score_each
 
     if a.figure:
         require("globe score --figure", "figures")
-    evaluation = score_files(a.predictions, a.truth)
-    groups = evaluation.by(a.by).replace(float("nan"), None) if a.by else None
+    roles = ("id", "lat", "lon", "text", "country", "city")
+    columns = {what: getattr(a, what) for what in roles if getattr(a, what)}
+    truth_columns = {what: heading for what in roles if (heading := getattr(a, f"truth_{what}", None))}
+    options = dict(radii=a.radii, names=a.names, geocoder=a.geocoder)
+    found = score_each(a.predictions, a.truth, columns, truth_columns, **options)
+    for e in found.values():
+        for line in e.warnings:
+            print(f"globe: warning: {line}", file=sys.stderr)
     if a.json:
-        print(
-            json.dumps(
-                evaluation.to_dict() | ({"groups": groups.to_dict("records")} if a.by else {}), indent=1
-            )
-        )
+        told = [_score_json(e, a.by) for e in found.values()]
+        print(json.dumps(told[0] if len(told) == 1 else {"models": told}, indent=1))
     else:
-        print(evaluation._repr_markdown_() + ("\n\n" + markdown(groups.round(4)) if a.by else ""))
+        print("\n\n".join(_score_text(e, a.by, a.latex) for e in found.values()))
+        if len(found) > 1:
+            print("\n" + _table_text(wide(results(found)), a.latex))
     if a.figure:
-        from globe.figures.maps import error_map
-        from globe.figures.style import save
+        _score_figures(found, a.figure)
 
-        for path in save(error_map(evaluation), a.figure):
-            print(f"wrote {path}", file=sys.stderr)
+
+def _score_json(e, by):
+    groups = e.by(by).replace(float("nan"), None).to_dict("records") if by else None
+    return e.to_dict() | ({"groups": groups} if by else {})
+
+
+def _score_text(e, by, latex):
+    "The table of an evaluation and, in one wide table, of its groups."
+    from globe.evaluation.report import report, wide_groups
+
+    text = _table_text(e.table(), True) if latex else report(e)
+    return text + ("\n\n" + _table_text(wide_groups(e.by(by)), latex) if by else "")
+
+
+def _table_text(table, latex):
+    from globe.figures.tables import latex
+    from globe.markdown import markdown
+
+    return latex(table) if latex else markdown(table)
+
+
+def _score_figures(found, path):
+    from globe.figures.maps import error_map
+    from globe.figures.style import save
+
+    for model, e in found.items():
+        base = Path(path)
+        target = base if len(found) == 1 else base.with_name(f"{base.stem}-{_file_name(model)}{base.suffix}")
+        for file in save(error_map(e), target):
+            print(f"wrote {file}", file=sys.stderr)
 
 
 def _loaded(model):
@@ -160,7 +234,7 @@ def _evaluate_command(a):
     print(
         found._repr_markdown_()
         + "\n\n"
-        + markdown(wide(results({a.model: found, "right city, named": found.right_city})))
+        + markdown(wide(results({a.model: found, "right city, named": found.named_city_oracle})))
         + f"\n\nanswers: {out}"
     )
 
@@ -296,11 +370,13 @@ def _locate_command(a):
 
 # %% ../nbs/13_cli/00_commands.ipynb #28fcb358
 def _demo_command(a):
-    from globe.app.demo import LOCAL, _gradio, demo
+    from globe.app.demo import LOCAL, demo, load_gradio
+    from globe.world.camera_roll import example_postcards
 
     require("globe demo", "demo", *([] if _is_endpoint(a.model) else ["train"]))
-    _gradio()
+    load_gradio()
     with tempfile.TemporaryDirectory() as folder:
-        page = demo(_geolocator(a.model), folder)
+        label = "postcards of the synthetic world; the last one, a meal, shows no place"
+        page = demo(_geolocator(a.model), folder, example_postcards(folder), label)
         print(f"http://127.0.0.1:{a.port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         page.launch(**LOCAL, server_port=a.port, inbrowser=a.open)

@@ -194,14 +194,9 @@ def test_auroc_counts_pairs_and_calibration_counts_rows(pairs):
     yes, no = [a for a, b in pairs if b], [a for a, b in pairs if not b]
     expected = np.mean([(a > b) + 0.5 * (a == b) for a in yes for b in no]) if yes and no else float("nan")
     assert np.isclose(calibration.auroc(p, label), expected, equal_nan=True)
-    table = calibration.calibration(p, label)
-    assert (
-        0 <= calibration.ece(p, label) <= 1
-        and table.n.sum() == len(p)
-        and np.isclose(
-            calibration.ece(p, label), (table.n * (table.promised - table.observed).abs()).sum() / len(p)
-        )
-    )
+    table, ece = calibration.reliability(p, label), calibration.ece(p, label)
+    assert 0 <= ece <= 1 and table.n.sum() == len(p)
+    assert np.isclose(ece, (table.n * (table.probability - table.frequency).abs()).sum() / len(p))
 
 
 def test_hardened_rows_keep_the_truth():

@@ -230,7 +230,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(slow, how, code):
     again = start()
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
-    assert "goes on where it was cut off" in out and "▶ slow" in out
+    assert "resumes" in out and "▶ slow" in out
     rows = log.read_text().split()
     assert set(rows) == {str(i) for i in range(50)} and len(rows) <= 51, "more than the unit in hand was lost"
 

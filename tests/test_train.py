@@ -102,8 +102,8 @@ def test_internvl_trains_too(data, tmp_path, monkeypatch):
     for module in (prefix_generation, shared_prefix):
         monkeypatch.setattr(module, "warn_once", lambda warned, reason: pytest.fail(f"not shared: {reason}"))
     student = student_module.student(0, "internvl", hidden=96, layers=2, vision=80, depth=2)
-    student_module.warm_up(student, steps=2, batch=4, watch=False)
-    student_module.pretrain(student, steps=2, batch=2, pool=200, watch=False)
+    student_module.pretrain_vision(student, steps=2, batch_size=4, watch=False)
+    student_module.pretrain_language(student, steps=2, batch_size=2, pool=200, watch=False)
     assert "get_image_features" not in vars(student.model.model), "the features of pretraining are dropped"
     start = student.save(tmp_path / "start")
     tuned = train("sft", start, data, tmp_path / "sft")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..answers.prompts import PROMPTS
-from ..answers.completions import CONTROL
+from ..answers.completions import CONTROL_TOKENS
 from .vlm import VLM, inputs, load
 from .client import EndpointClient, accepted, question
 
@@ -53,7 +53,7 @@ def first_logits(
     "Logits of the first answer token [batch, vocabulary]."
     return (
         vlm.model(
-            **inputs(vlm, images, [PROMPTS["judge"] + CONTROL.sub(" ", text) for text in reasonings]),
+            **inputs(vlm, images, [PROMPTS["judge"] + CONTROL_TOKENS.sub(" ", text) for text in reasonings]),
             logits_to_keep=1,
         )
         .logits[:, -1]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..files import write_atomic
-from ..markdown import _table
+from ..markdown import padded_table
 
 # %% ../../nbs/12_pipeline/07_report.ipynb #8ac411ac
 @dataclass
@@ -97,7 +97,7 @@ class Report:
         head = ["paper item", "notebook", "files", "parameters", "seconds", "peak memory"]
         return (
             f"# Run report: profile {self.profile}\n\n"
-            f"{_table([head, *map(_report_cells, self.rows), total])}\n\n"
+            f"{padded_table([head, *map(_report_cells, self.rows), total])}\n\n"
             "Seconds (+ n): stages that were finished before took n seconds then, some of them side by side, "
             "and were not run again."
         )
