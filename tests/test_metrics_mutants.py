@@ -74,7 +74,7 @@ def test_truth_without_one_of_the_names_is_judged_by_the_rest():
 
 
 @pytest.mark.parametrize(
-    "predicted,unread,not_geocoded",
+    "predicted,unread,not_placed",
     [
         (dict(country="France"), 0, 1),
         (dict(city="Paris"), 0, 1),
@@ -86,9 +86,9 @@ def test_truth_without_one_of_the_names_is_judged_by_the_rest():
         (dict(lat=math.nan, lon=math.nan, parsed="1"), 0, 1),
     ],
 )
-def test_unread_and_not_geocoded_are_told_apart(predicted, unread, not_geocoded):
+def test_unread_and_not_placed_are_told_apart(predicted, unread, not_placed):
     row = one(predicted).row()
-    assert (row["unread"], row["not geocoded"]) == (unread, not_geocoded)
+    assert (row["unread"], row["not placed"]) == (unread, not_placed)
 
 
 def test_a_picture_without_prediction_is_unread_and_wrong():
@@ -152,7 +152,7 @@ def test_an_evaluation_shows_itself():
     e.name = "model 1"
     assert "model 1" in repr(e) and "100.0" in repr(e)
     assert e.row()["model"] == "model 1" and e.row("other")["model"] == "other"
-    assert {"intervals", "right city named", "notes"} <= set(e.to_dict()) and e.to_dict()["acc@25 km"] == 1
+    assert {"intervals", "named-city oracle", "notes"} <= set(e.to_dict()) and e.to_dict()["acc@25 km"] == 1
     nowhere = one(dict(city="", country="")).to_dict()
     assert nowhere["median km"] is None and nowhere["acc@25 km"] == 0, "JSON has no infinity"
     assert Evaluation(e.rows).row()["model"] == "", "a model has no name unless it gets one"

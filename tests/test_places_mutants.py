@@ -43,13 +43,28 @@ def test_unknown_names_are_the_same_if_they_are_spelt_alike():
     assert not same_country("", "") and not same_city("", "") and not same_city("Paris", "")
 
 
+STATES = [  # city, country as stated, latitude
+    ("Springfield", "OH, USA", 39.9),
+    ("Springfield", "Ohio", 39.9),
+    ("Springfield, IL", "", 39.8),
+    ("Delaware", "Ohio", 40.3),  # a city that is called like another state
+    ("Indiana", "Pennsylvania", 40.6),
+]
+
+
+@pytest.mark.parametrize("city,country,lat", STATES)
+def test_a_state_of_the_usa_says_which_namesake(city, country, lat):
+    place = locate(city, country)
+    assert (place.country_code, place.kind, round(place.lat, 1)) == ("US", "city", lat)
+
+
 def test_a_country_is_no_city():
     assert not same_city("Finland", "Helsinki") and not same_city("Helsinki", "Finland")
 
 
 TERRITORIES = [
     ("Hong Kong", "China", "HK"),
-    ("Macau", "China", "MO"),
+    ("Taipa", "China", "MO"),
     ("Bayamón", "United States", "PR"),
     ("Dededo Village", "United States", "GU"),
     ("Saint Croix", "United States", "VI"),
@@ -121,6 +136,7 @@ def test_a_place_is_a_value():
         ("China, Hong Kong", "HK"),
         ("California, USA", "US"),
         ("Georgia, USA", "US"),
+        ("Georgia (Caucasus)", "GE"),
         ("NA", "NA"),
         ("ST", "ST"),
         ("MT", "MT"),
@@ -194,7 +210,7 @@ def test_an_unknown_matcher_is_refused(same):
 
 
 def test_poles_are_places_and_beyond_them_is_an_error():
-    assert nearest(90, 0).city and nearest(-90, 0).city
+    assert nearest(90, 0).city and nearest(-90, 0).country_code == "AQ"
     for lat in (90.1, -90.1):
         with pytest.raises(ValueError, match="latitude"):
             nearest(lat, 0)
