@@ -62,6 +62,29 @@ def test_a_country_is_no_city():
     assert not same_city("Finland", "Helsinki") and not same_city("Helsinki", "Finland")
 
 
+def test_a_state_is_no_city_but_regions_and_sights_have_names_too():
+    assert not same_city("Texas", "Texas", "USA") and not same_city("Ohio", "Columbus", "USA")
+    assert same_city("Bavaria", "Bayern", "Germany") and not same_city("Munich", "Bavaria", "Germany")
+    assert same_city("Lake Como", "Lago di Como", "Italy")
+
+
+@pytest.mark.parametrize(
+    "city,country,kind,code,ambiguous",
+    [
+        ("Singapore", "", "city", "SG", False),
+        ("Djibouti", "", "city", "DJ", False),
+        ("Panama", "", "country", "PA", False),
+        ("the France area", "", "country", "FR", False),
+        ("Xyzzy", "France", "country", "FR", False),
+        ("Helsinki, Xyzzy", "", "city", "FI", True),
+        ("Helsinki, Finland", "", "city", "FI", False),
+    ],
+)
+def test_kind_and_doubt(city, country, kind, code, ambiguous):
+    place = locate(city, country)
+    assert (place.kind, place.country_code, place.ambiguous) == (kind, code, ambiguous)
+
+
 TERRITORIES = [
     ("Hong Kong", "China", "HK"),
     ("Taipa", "China", "MO"),
@@ -137,6 +160,7 @@ def test_a_place_is_a_value():
         ("California, USA", "US"),
         ("Georgia, USA", "US"),
         ("Georgia (Caucasus)", "GE"),
+        ("Paris, FR", "FR"),
         ("NA", "NA"),
         ("ST", "ST"),
         ("MT", "MT"),
