@@ -12,7 +12,7 @@ from typing import NamedTuple
 from .claims import exact_country
 from .labels import is_coarse
 from .lines import undressed
-from .scripts import CAPITAL, REST
+from .scripts import CAPITAL, REST, script_of
 from ..places.countries import country_code
 from ..places.gazetteer import gazetteer
 from ..places.match import locate_why
@@ -35,13 +35,13 @@ def name_runs(text):  # running text
 
 # %% ../../nbs/03_answers/12_chains.ipynb #4cca5fe7
 _LINK = re.compile(r"\s*(?:[,;>|(\[\]\n»→›·،、，]|\s[-–—]+>?\s|\s?/\s?|(?<=[^\W\d_]{3})\.\s+(?=[^\W\d_]))\s*")
-THINGS = re.compile(
-    r"""\b(?:street|st|road|rd|avenue|ave|lane|drive|highway|boulevard|museum|park|square|bridge|church|cathedral|basilica|tower|beach|hotel|station
-    |airport|university|palace|castle|temple|shrine|mosque|market|river|lake|mount|mountain|mountains|bay|harbou?r|port|monument|memorial|gardens?|zoo|stadium|theat(?:er|re)
-    |plaza|plaça|piazza|place|crossing|building|center|centre|hall|house|falls|canyon|national|old\s+town|district|quarter|neighbou?rhood|downtown|waterfront|hill|gate|wall|fort
-    |via|rua|rue|calle|carrer|avenida|strada|straße|strasse|ulica|ulitsa|platz|chome|[A-Z]?\d+\w*)\b""",
-    re.I | re.X,
-)
+_STREETS = r"street|road|avenue|lane|drive|highway|boulevard|(?:st|rd|ave)\.?$|calle|carrer|avenida|rua|rue|via|strada"
+_STREETS += r"|straße|strasse|ulica|ulitsa|platz|plaza|plaça|piazza|place|chome|crossing|[a-z]?\d+\w*"
+_SIGHTS = """museum park square bridge church cathedral basilica tower beach hotel station airport university palace castle
+temple shrine mosque market river lake mount mountain mountains bay harbor harbour port monument memorial garden gardens
+zoo stadium theater theatre building center centre hall house falls canyon national district quarter neighborhood
+neighbourhood downtown waterfront hill gate wall fort"""
+THINGS = re.compile(rf"\b(?:{_STREETS}|{'|'.join(_SIGHTS.split())}|old town)\b", re.I)
 _ADMIN = re.compile(
     r"\b(?:county|province|region|state|prefecture|department|governorate|oblast|canton|district|municipality|territory)\b",
     re.I,
@@ -88,7 +88,13 @@ def found_in(part, scope):  # name, and code of a country or of a state (US.ME),
 def links(text):  # a chain
     "The parts of a chain."
     parts = (undressed(part.replace(")", " ")) for part in _LINK.split(text))
-    return [part for part in parts if re.search(r"[^\W\d_]", part)]
+    parts = [part for part in parts if re.search(r"[^\W\d_]", part)]
+    words = parts[0].split() if len(parts) == 1 and script_of(parts[0]) in ("ending", "beginning") else []
+    if 1 < len(words) < 4 and (_country_part(words[0]) or _country_part(words[-1])):  # "일본 오사카"
+        return (
+            [words[0], " ".join(words[1:])] if _country_part(words[0]) else [" ".join(words[:-1]), words[-1]]
+        )
+    return parts
 
 
 def chain(parts):  # of a chain, in the order of the text
@@ -126,7 +132,9 @@ def _in_country(
             name, code = part, both
         elif found_in(part, code) is None:
             return None
-    return Place(name, town_of([p for p in rest if p != name] or rest, code))
+    state = next((p for p in rest[1:] if _state(p)), "") if code == "US" else ""
+    small = [p for p in rest if p not in (name, state)] or rest
+    return Place(name, town_of(small, code, _state(state), state) if small else "")
 
 
 def _without_country(parts):
@@ -156,7 +164,8 @@ def town_of(parts, code, state="", region=""):  # names, country, code and name 
     g, scope = gazetteer(), f"US.{state}" if state else code
     rows = [found_in(p, scope) for p in parts]
     known = [i for i, row in enumerate(rows) if row is not None]
-    plain = [i for i in known if not THINGS.search(parts[i]) and not _ADMIN.search(parts[i])]
+    plain = [i for i in known if g.population[rows[i]] >= 20_000 or not THINGS.search(parts[i])]
+    plain = [i for i in plain if not _ADMIN.search(parts[i])]
     if not known:
         named = [p for p in parts if not THINGS.search(p) and not _ADMIN.search(p)]
         return next(iter(named or [p for p in parts if not THINGS.search(p)] or parts), "")

@@ -128,8 +128,9 @@ def _longest(text, start, word, most, cased):  # where a name begins, its first 
         ends |= {w.end() for _, w in zip(range(most + 1), _WORDS.finditer(phrase))}
     for end in sorted(ends, reverse=True):
         name = text[start : start + end].rstrip(".")
-        short = len(name) < 4 and name.isascii() and name not in _SHORT
-        if not short and (code := exact_country(fold(name))):
+        plain = fold(name)
+        short = len(plain) < 4 and plain.isascii() and name not in _SHORT
+        if not short and (code := exact_country(plain)):
             end = start + len(name)
             part = _PART_OF.search(text, max(0, start - 16), start) or _GOES_ON.match(text, end)
             return None if cased and part else Mention(code, name, start, end)
@@ -225,7 +226,7 @@ def levels_of(sentence, places):  # text, and (start, end) of what is named in i
                 level = _next_level(kind, level)
                 if kind in ("denied", "supposed"):
                     held = level
-                elif kind in ("stop", "strong"):
+                elif kind in ("stop", "strong", "colon"):
                     held = None
                 level = level if held is None else held
             cue = next(cues, None)

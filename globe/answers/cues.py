@@ -91,7 +91,7 @@ _CUES = {  # level -> words with blanks around them, and words of scripts withou
     ),
     "supposed": (
         r"""e\.g|for (?:example|instance)|examples?|caption|initial\w*|at first|first (?:thought|glance|impression|guess(?:ed)?)
-        |if|once thought|hypothetical\w*|imagine|por ejemplo|par exemple|zum beispiel|например""",
+        |if|once thought|(?:most|many|some) (?:people )?would|one (?:might|would|could) (?:think|say|guess)|tempting|hypothetical\w*|imagine|por ejemplo|par exemple|zum beispiel|например""",
         "例如|比如|例えば|مثلا|उदाहरण",
     ),
     "hint": (
@@ -123,13 +123,14 @@ _TO_TELL = r"""(?:be\s)?(?:determin|identif|tell|told|say|specif|pinpoint|locat|
 _LACKING = r"""(?:do(?:es)?\s?n['’]t|do(?:es)?\snot)\s(?:contain|provide|have|show|offer|include|give|reveal)\s(?:\w+\s){0,3}?
     (?:enough|sufficient|any|specific|clear|distinct\w*|identif\w+)|lack(?:s|ing)?\s(?:any\s|of\s|the\s)?(?:specific|distinct\w*|clear
     |identif\w+|sufficient|visible|unique)|nothing\s(?:\w+\s){0,3}(?:allows|tells|says|indicates|helps)"""
-_NO_CLUES = r"""(?:i['’]m|i\sam)\s(?:sorry|not\ssure|not\scertain)|no\sidea|anyone['’]s\sguess
+_NO_CLUES = r"""(?:i['’]m|i\sam)\s(?:sorry|not\ssure|not\scertain)|no\sidea|(?:not\senough|insufficient)\s(?:clues|information|detail\w*|context|evidence|data)|anyone['’]s\sguess
     |there\s(?:is|are)\s(?:no|not\senough|insufficient)\s(?:\w+\s){0,4}(?:information|clues?|details?|evidence|way|landmarks?)
     |(?:location|place|country|city)\s(?:is|are|remains?)\s(?:unknown|unclear|undetermin\w+|uncertain|not\s(?:clear|identifiable))"""
-_ELSEWHERE = r"""no\s(?:puedo|es\sposible|se\spuede)|imposible|je\sne\s(?:peux|sais)|impossible\sde|il\sn['’]est\spas\spossible
+_ELSEWHERE = r"""no\s(?:s[eé]\b|puedo|es\sposible|se\spuede)|imposible|je\sne\s(?:peux|sais)|impossible\sde|il\sn['’]est\spas\spossible
     |ich\skann\s(?:\w+\s){0,4}nicht|nicht\s(?:möglich|bestimm|erkenn)|lässt\ssich\snicht|não\s(?:consigo|posso|é\spossível|sei)
-    |non\s(?:posso|è\spossibile|riesco)|не\s(?:могу|удается|удаётся|удалось|возможно)|невозможно|tidak\s(?:dapat|bisa|mungkin)"""
-_OTHER_SCRIPTS = r"""无法|無法|不能确定|不能確定|难以|難以|不知道|不清楚|特定でき|判断でき|わかりません|分かりません|알\s?수\s?없
+    |non\s(?:posso|è\spossibile|riesco)|не\s(?:могу|удается|удаётся|удалось|возможно)|невозможно|tidak\s(?:dapat|bisa|mungkin|tahu)|ich\swei(?:ß|ss)\s(?:es\s)?nicht|wei(?:ß|ss)\sich\snicht|non\s(?:lo\s)?so|не\sзнаю
+    |bilmiyorum|nie\swiem|ik\sweet\s(?:het\s)?niet"""
+_OTHER_SCRIPTS = r"""无法|無法|不能确定|不能確定|难以|難以|不知道|不清楚|特定でき|判断でき|わかりません|分かりません|わからない|分からない|모르겠|알\s?수\s?없
     |판단하기\s?어렵|لا\s(?:أستطيع|يمكن|يمكنني|أعرف)|नहीं\s(?:कर|बता|कह|पहचान|जा)|সম্ভব\sনয়|পারছি\sনা|পারি\sনা|যাচ্ছে\sনা|যায়\sনা|نہیں"""
 _WORDS = rf"(?:{_UNABLE})(?:\s\w+){{0,2}}?\s(?:{_TO_TELL})|{_NO_CLUES}|{_LACKING}|{_ELSEWHERE}"
 _REFUSALS = Phrases({"refusal": (_WORDS, _OTHER_SCRIPTS)})

@@ -27,6 +27,7 @@ from .lines import BULLET, undressed
 from .scripts import LOWER, script_of
 from globe.answers.towns import (
     KNOWN,
+    anywhere,
     beside,
     claimed_town,
     elsewhere,
@@ -34,7 +35,6 @@ from globe.answers.towns import (
     left_chain,
     people,
     runs,
-    town_of_sight,
 )
 from .values import SECOND, without_lead
 from ..places.gazetteer import gazetteer
@@ -216,7 +216,7 @@ def _by_towns(text):  # running text
 
 def _plain_town(name):
     "The town in the name of a sight, or the name."
-    found = None if found_in(name, "") is not None else town_of_sight(name)
+    found = None if found_in(name, "") is not None else anywhere(name)
     return gazetteer().name[found[0]] if found else name
 
 # %% ../../nbs/03_answers/15_prose.ipynb #295947fd

@@ -8,6 +8,7 @@ __all__ = ['Answer', 'plain_text', 'answer_span', 'records_of', 'read_answer']
 # %% ../../nbs/03_answers/16_reader.ipynb #741322dc
 import re, unicodedata
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 from .completions import INVISIBLE
 from .coordinates import coordinates
@@ -74,6 +75,8 @@ def plain_text(text):  # whatever a model wrote
             text = text.translate(_STYLED)
     if "&" in text:
         text = re.sub(r"&(?:nbsp|amp|quot|#39|apos|deg|lt|gt);", lambda m: _ENTITY[m[0]], text)
+    if "%C2%B0" in text:
+        text = unquote(text)
     return _CHAT.sub("\n", text) if "<|" in text else text
 
 
@@ -180,11 +183,11 @@ def _of_places(values):  # under the label of a place
     "The reading of the first value that names one."
     for value in values[:4]:
         plain = undressed(value)
-        if is_nothing(plain):
-            return Reading(refused=True)
         reading = read_chain(plain) or read_prose(plain)
         if reading.country or reading.others or reading.refused:
             return reading
+        if is_nothing(plain):
+            return Reading(refused=True)
     return None
 
 

@@ -56,7 +56,7 @@ _BETWEEN = """in the a an en em no na au aux im w we di dans of och i city town 
 set region state province county prefecture department district part largest small major northern southern eastern western
 central historic coastal municipality island territory within which is famous popular der dem den am im commercial old"""
 _NEAR = """specifically particularly more possibly probably likely perhaps precisely in near around the city town village
-of from at close to capital and somewhere outside area vicinity maybe on"""
+of from at close to capital and somewhere outside area vicinity maybe on à en em a di i w v in"""
 _LEFT = re.compile(rf"[\s,(\[–-]*(?:(?:{'|'.join(_BETWEEN.split())})\s+){{0,7}}", re.I)
 _NEAR_WORDS = rf"(?:(?:{'|'.join(_NEAR.split())})\s+)"
 _RIGHT = re.compile(
@@ -95,8 +95,9 @@ def beside(sentence, start, end, code):  # text, where a country stands in it, i
         return town_of(names, code)
     if right := _RIGHT.match(sentence, end):
         name = next((n for s, _, n in runs(sentence) if s == right.end()), "")
-        if name and row_of(name, code) is not None and not is_coarse(name):
-            return name
+        for name in (name, name.partition(" ")[2]):  # "Stadt Innsbruck"
+            if name and row_of(name, code) is not None and not is_coarse(name):
+                return name
     unknown = [n for n in names if n not in _SIDES]
     if not unknown or not plain or not sentence[:start].rstrip().endswith((",", "(")):
         return ""
@@ -153,7 +154,7 @@ _IS_CITY = re.compile(rf",?\s+(?:is\s+)?(?:an?|the)\s+(?:[\w-]+\s+){{0,5}}?(?:{_
 _CITY_WORDS = set(_CITY.split("|"))
 _OF = {"of", "de", "von", "di", "is", "called", "named", "likely", "probably"}
 _AT = """in at near around of outside on with is be like probably possibly perhaps maybe likely namely specifically
-à en em a im di på"""
+à en em a im di på probablemente posiblemente probablement provavelmente probabilmente wahrscheinlich vermutlich"""
 _AT_WORDS, _SKIPPED = set(_AT.split()), {"the", "downtown", "central"}
 
 
@@ -175,6 +176,8 @@ def elsewhere(text, code):  # a sentence or more, code of the country
         row = row_of(name, code)
         if row is not None and (called or _is_own_name(name, row)):
             at.append((not called, bool(THINGS.search(name)), start, name))
+        elif called and text[:start].rstrip().lower().endswith(" of") and not is_coarse(name):
+            at.append((True, True, start, name))  # a village that is too small for the gazetteer
     return min(at)[-1] if at else ""
 
 
