@@ -17,6 +17,7 @@ from ..places.countries import country_code
 from ..places.gazetteer import gazetteer
 from ..places.match import locate_why
 from ..places.names import fold
+from ..places.sphere import distance_km
 
 # %% ../../nbs/03_answers/12_chains.ipynb #3799e644
 _ONE = rf"(?:(?:St|Ste|Sta|Mt|Ft)\.|(?:[A-Z]\.){{2,}}|{CAPITAL}{REST}(?:['’-]{REST})*)"
@@ -42,18 +43,18 @@ temple shrine mosque market river lake mount mountain mountains bay harbor harbo
 zoo stadium theater theatre building center centre hall house falls canyon national district quarter neighborhood
 neighbourhood downtown waterfront hill gate wall fort"""
 THINGS = re.compile(rf"\b(?:{_STREETS}|{'|'.join(_SIGHTS.split())}|old town)\b", re.I)
-_ADMIN = re.compile(
-    r"\b(?:county|province|region|state|prefecture|department|governorate|oblast|canton|district|municipality|territory)\b",
-    re.I,
-)
+_AREAS = """county province region state prefecture department governorate oblast canton district municipality territory island
+islands isle isles archipelago peninsula highlands lowlands coast riviera valley plateau desert forest delta gulf basin steppe
+countryside cliffs national cape autonomous voivodeship krai"""
+_AREA = re.compile(rf"\b(?:{'|'.join(_AREAS.split())})\b", re.I)
 
 
 class Place(NamedTuple):
-    "Country and city of a chain, as written, or the country's English name where none is written."
+    "What a chain names, as written; the country by its English name where none is written."
 
     country: str
-    city: str = ""
-    others: tuple = ()
+    city: str = ""  # with its state where the name alone means another town
+    region: str = ""  # a state, a province, or a sight where no town is named
 
 
 def _state(part):  # of a chain
@@ -68,11 +69,13 @@ def _country_part(part):
     plain = fold(part)
     if len(plain) <= 3:
         return country_code(part) if part.replace(".", "").isupper() else ""
-    return exact_country(plain) or exact_country(_SIDE.sub("", plain))
+    bare = _SIDE.sub("", plain)
+    return exact_country(plain) or (exact_country(bare) if len(bare) > 3 else "")
 
 
 _SIDE = re.compile(
-    r"^(?:(?:in|the|north|south|east|west|central|northern|southern|eastern|western|southeastern|northeastern|mainland)\s+)+"
+    r"^(?:(?:in|the|north|south|east|west|central|northern|southern|eastern|western|southeastern|northeastern|mainland)\s+)+",
+    re.I,
 )
 
 
@@ -111,7 +114,7 @@ def chain(parts):  # of a chain, in the order of the text
     last = _state(parts[-1]) if at == 0 and len(parts) == 2 and codes[0] != "US" else ""
     if last and found_in(parts[0], f"US.{last}") is not None:  # "Lebanon, Pennsylvania"
         return _without_country(parts)
-    return _in_country(parts[at], codes[at], rest, [c for c in codes if c not in ("", codes[at])])
+    return _in_country(parts[at], codes[at], rest, at == 0)
 
 
 def _is_state(town, state, code):  # name, code of the state, code of the country of the same name
@@ -120,10 +123,11 @@ def _is_state(town, state, code):  # name, code of the state, code of the countr
 
 
 def _in_country(
-    name, code, rest, others
-):  # country as written, its code, other parts, codes of other countries
+    name, code, rest, at_front
+):  # country as written, its code, other parts, whether it comes first
     "The `Place` of a chain whose country is known."
-    for part in rest if others else ():
+    name = name if exact_country(fold(name)) else _SIDE.sub("", name)
+    for part in rest:
         other = _country_part(part)
         if not other or other == code or _state(part) and code == "US":
             continue
@@ -132,9 +136,18 @@ def _in_country(
             name, code = part, both
         elif found_in(part, code) is None:
             return None
-    state = next((p for p in rest[1:] if _state(p)), "") if code == "US" else ""
-    small = [p for p in rest if p not in (name, state)] or rest
-    return Place(name, town_of(small, code, _state(state), state) if small else "")
+    state = next((p for p in rest[::-1] if _state(p) and (len(rest) > 1 or not _is_large(p))), "")
+    state = state if code == "US" else ""
+    small = [p for p in rest if p not in (name, state)] or rest * (not state)
+    small = (
+        small[::-1] if at_front and len(small) > 1 else small
+    )  # "Mexico, Guanajuato, San Miguel de Allende"
+    return Place(name, *town_of(small, code, _state(state), state))
+
+
+def _is_large(name):  # of a town of the USA
+    found = gazetteer().find(fold(name), "US")
+    return bool(found) and gazetteer().population[found[0]] >= 100_000
 
 
 def _without_country(parts):
@@ -142,12 +155,15 @@ def _without_country(parts):
     state = next((s for p in reversed(parts) if (s := _state(p))), "") if len(parts) > 1 else ""
     if state:
         rest = [p for p in parts if _state(p) != state] or parts[:1]
-        return Place(gazetteer().english["US"], town_of(rest, "US", state, parts[-1]))
+        name = next(p for p in reversed(parts) if _state(p))
+        return Place(gazetteer().english["US"], *town_of(rest, "US", state, name))
     for part in reversed(parts):
         place = known_place(part)
         if place:
-            small = [p for p in parts if p != part] if place.kind == "country" else parts
-            return Place(place.country, town_of(small, place.country_code) if small else "")
+            if place.kind == "city":
+                return Place(place.country, *town_of(parts, place.country_code))
+            small = town_of([p for p in parts if p != part], place.country_code)
+            return Place(place.country, small[0], small[1] or part * (fold(part) != fold(place.country)))
     return None
 
 
@@ -159,27 +175,38 @@ def known_place(name):
     return None if place.kind == "city" and found_in(name, "") is None else place
 
 
-def town_of(parts, code, state="", region=""):  # names, country, code and name of the state
-    "The name among `parts` that is the town: known, and neither a street nor a sight nor a part of the next one."
+def town_of(parts, code, state="", state_name=""):  # names, country, code and name of the state
+    "(town, region): the name that is the town, neither a street nor a sight nor a part of the next one, and what is larger."
     g, scope = gazetteer(), f"US.{state}" if state else code
     rows = [found_in(p, scope) for p in parts]
     known = [i for i, row in enumerate(rows) if row is not None]
     plain = [i for i in known if g.population[rows[i]] >= 20_000 or not THINGS.search(parts[i])]
-    plain = [i for i in plain if not _ADMIN.search(parts[i])]
+    plain = [i for i in plain if not _AREA.search(parts[i])]
+    region = state_name or next((p for p in parts if _AREA.search(p)), "")
     if not known:
-        named = [p for p in parts if not THINGS.search(p) and not _ADMIN.search(p)]
-        return next(iter(named or [p for p in parts if not THINGS.search(p)] or parts), "")
+        named = [p for p in parts if not THINGS.search(p) and not _AREA.search(p)]
+        return (named[0] if named else ""), region or ("" if named or not parts else parts[0])
     best = (plain or known)[0]
     for i in plain:
-        if g.parent[rows[best]] == rows[i]:
+        if i > best and _is_part(rows[best], rows[i]):
             best = i
     town = parts[best]
     if state and (bare := g.find(fold(town), "US")) and bare[0] != rows[best]:
-        return f"{town}, {region}"
-    return town
+        town = f"{town}, {state_name}"
+    return town, region
+
+
+def _is_part(small, large):  # rows of towns
+    "Whether a town is a part of another: of its disc, or close to the middle of a city of a million."
+    g = gazetteer()
+    if g.parent[small] == large:
+        return True
+    if g.population[large] < max(1_000_000, 3 * g.population[small]):
+        return False
+    return distance_km(g.lat[small], g.lon[small], g.lat[large], g.lon[large]) < 12
 
 # %% ../../nbs/03_answers/12_chains.ipynb #f38c48a0
 def town_in_state(town, region, country):  # names, as written
     "The town with its state where the name alone means another town of the country."
     state = _state(region) if country_code(country) == "US" else ""
-    return town_of([town], "US", state, region) if state else town
+    return town_of([town], "US", state, region)[0] if state else town

@@ -68,7 +68,8 @@ _CUES = {  # level -> words with blanks around them, and words of scripts withou
         |likely|probably|appears? to be|seems? to be|looks? like|suggest\w*|points? (?:to|towards?|strongly)|indicat\w+
         |places? (?:this|it|the)|depicts?|shows?|showing|identif\w+|recogni\w+|features?|view of|specifically|gives? (?:it|this) away|tells? (?:us|me)|means?|says|confirms?
         |(?:country|city|location|place|setting|scene|photo|image|picture) (?:is|would be)|(?:street|scene) (?:in|from)
-        |tomada|prise|aufgenommen|сделан\w*|снят\w*|tirada|scattata""",
+        |zeigt|vermutlich|wahrscheinlich|probablement|probablemente|provavelmente|probabilmente|вероятно|muestra|montre|mostra
+        |creo que|je pense|ich denke|acho que|скорее всего|tomada|prise|aufgenommen|сделан\w*|снят\w*|tirada|scattata""",
         "照片|写真|사진",
     ),
     "possible": (
@@ -122,7 +123,9 @@ _TO_TELL = r"""(?:be\s)?(?:determin|identif|tell|told|say|specif|pinpoint|locat|
     |recogni|guess|place|narrow|make|give|answer|name|state|offer|sure\b|certain\b|see\swhere)\w*"""
 _LACKING = r"""(?:do(?:es)?\s?n['’]t|do(?:es)?\snot)\s(?:contain|provide|have|show|offer|include|give|reveal)\s(?:\w+\s){0,3}?
     (?:enough|sufficient|any|specific|clear|distinct\w*|identif\w+)|lack(?:s|ing)?\s(?:any\s|of\s|the\s)?(?:specific|distinct\w*|clear
-    |identif\w+|sufficient|visible|unique)|nothing\s(?:\w+\s){0,3}(?:allows|tells|says|indicates|helps)"""
+    |identif\w+|sufficient|visible|unique)|(?:gives?|offers?|provides?|has|shows?|contains?)\sno\s(?:\w+\s){0,2}(?:indication|clue|hint|information|evidence)\w*
+    |could\sbe\sanywhere(?!\sin)|(?:is|are)(?:n['’]t|\snot)\s(?:\w+\s)?(?:identifiable|recogni[sz]able|discernible|locatable)
+    |nothing\s(?:\w+\s){0,3}(?:allows|tells|says|indicates|helps)"""
 _NO_CLUES = r"""(?:i['’]m|i\sam)\s(?:sorry|not\ssure|not\scertain)|no\sidea|(?:not\senough|insufficient)\s(?:clues|information|detail\w*|context|evidence|data)|anyone['’]s\sguess
     |there\s(?:is|are)\s(?:no|not\senough|insufficient)\s(?:\w+\s){0,4}(?:information|clues?|details?|evidence|way|landmarks?)
     |(?:location|place|country|city)\s(?:is|are|remains?)\s(?:unknown|unclear|undetermin\w+|uncertain|not\s(?:clear|identifiable))"""

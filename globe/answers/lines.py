@@ -60,12 +60,18 @@ _INLINE = PLACES | {"confidence", "localizability", "reasoning", "continent", "p
 _MAX_LABELS, _MAX_LABEL = 200, 60
 
 
+def _unbulleted(text):
+    return text[BULLET.match(text).end() :].strip(" *_`\"'")
+
+
 def _label(text):  # what stands before a separator
     "(role, where the label begins) of a label at the end of `text`; ('', 0) for none."
     end = len(text.rstrip(" \"'*_`]）)"))
     if text[end:].lstrip(" \"'*_`]")[:1] in (")", "）"):
         end = max(text.rfind("(", 0, end), text.rfind("（", 0, end), 0)
     begin = max(0, end - _MAX_LABEL)
+    if begin == 0 and "," in text[:end] and (role := role_of(_unbulleted(text[:end]))):  # "City, Country"
+        return role, 0
     for cut in _BREAK.finditer(text, begin, end):
         begin = cut.end()
     label = text[begin:end]

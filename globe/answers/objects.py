@@ -184,11 +184,17 @@ class _Walk:
     def listed(self, key, role, items, values, depth):  # a list under a key
         "Names under one key, the two numbers of a coordinate, or hypotheses."
         leaves = [text for text in map(_text, items) if text]
+        guesses = not role and _RANKING.search(key) or role == "place" and any("," in leaf for leaf in leaves)
         if role in ("coordinates", "place") and len(leaves) == 2 and all(map(_is_number, leaves)):
             values.setdefault("coordinates", []).append(", ".join(leaves))
+        elif leaves and guesses:
+            for leaf in leaves[:20]:
+                self.record({"place": [leaf]}, "listed")
+        elif leaves and role == "place":
+            values.setdefault(role, []).append(", ".join(leaves))
         elif leaves and role:
             values.setdefault(role, []).extend(leaves)
-        elif role not in ("reasoning",) and (role or _RANKING.search(key)):
+        elif role != "reasoning" and (role or _RANKING.search(key)):
             self.items(items, "other" if "alternat" in key.lower() else "listed", depth)
 
     def nested(self, role, node, values, depth):  # an object under a key
@@ -198,14 +204,11 @@ class _Walk:
         inner = self.values(node, depth + 1)
         if role == "other":
             return self.record(inner, "other")
-        if (
-            role in ("country", "region", "city")
-            and role not in inner
-            or role == "place"
-            and not says_where(inner)
-        ):
-            names = [text for key, value in node if key.lower() in _NAME_KEYS and (text := _text(value))]
-            inner[role] = names[:1]
+        unnamed = role in ("country", "region", "city") and role not in inner
+        if unnamed or role == "place" and not {"city", "place"} & set(inner):
+            keys = {"name", "value", "label"} if says_where(inner) else _NAME_KEYS
+            names = [text for key, value in node if key.lower() in keys and (text := _text(value))]
+            inner |= {role: inner.get(role) or names[:1]} if names else {}
         if any(key == "type" and value == "Point" for key, value in node):
             inner["coordinates"] = [", ".join(reversed(c.split(", "))) for c in inner.get("coordinates", [])]
         for name, found in inner.items():

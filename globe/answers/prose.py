@@ -41,11 +41,15 @@ from ..places.gazetteer import gazetteer
 from ..places.names import fold
 
 # %% ../../nbs/03_answers/15_prose.ipynb #141a4311
+_CLAIMED, _SURE = 250_000, 50_000  # people: of a town that is claimed, of one whose name is not ambiguous
+
+
 class Reading(NamedTuple):
     "What a text says about the place."
 
     country: str = ""
     city: str = ""
+    region: str = ""
     others: tuple = ()  # places that it offers besides
     refused: bool = False
     start: int = 0  # first character of what was read
@@ -101,12 +105,27 @@ def _of_sentence(text, group):  # the claims of one sentence
     first = next(c for c in group if c.level == best)
     rivals = [c for c in group if c.mention.code != first.mention.code]
     if not any(c.level == best or _joined(text, first, c) for c in rivals):
-        return first
+        return None if _or_coarse(text, first.mention) else first
     shares = [_percent(text, c.mention) for c in group]
     if None not in shares and shares.count(max(shares)) == 1:
         return group[shares.index(max(shares))]
     behind = first.mention.end < rivals[0].mention.start
     return first if behind and SECOND.match(text[first.mention.end : rivals[0].mention.start]) else None
+
+
+_OR_BEHIND = re.compile(
+    r",?\s+or\s+(?:the\s+|parts\s+of\s+|other\s+|elsewhere\s+in\s+){0,2}([^,.;!?\n]{1,30})"
+)
+_OR_BEFORE = re.compile(r"([^,.;!?\n]{1,30}?),?\s+or\s+(?:(?:in|the|southern|northern)\s+){0,3}$")
+
+
+def _or_coarse(text, mention):
+    "Whether a country is offered as an equal of a larger region or of a large town elsewhere: *the United States or Europe*."
+    behind = _OR_BEHIND.match(text, mention.end)
+    before = _OR_BEFORE.search(text[max(0, mention.start - 50) : mention.start])
+    others = [" ".join(before[1].split()[-n:]) for n in (1, 2)] if before else []
+    others += [behind[1]] if behind else []
+    return any(is_coarse(name) or name[:1].isupper() and people([name], _CLAIMED) for name in others)
 
 
 _PERCENT_BEFORE = re.compile(r"(\d{1,3})\s?%\W{0,3}(?:(?:for|chance|likely|of|it is|sure)\W){0,3}$")
@@ -137,15 +156,16 @@ def _by_claims(text):  # running text
     found = claims(text)
     claim, others = _chosen(text, found) if found else (None, ())
     if claim is None:
-        return Reading("", "", others, bool(refusal(text))) if others else None
+        return Reading(others=others, refused=bool(refusal(text))) if others else None
     if fold(claim.mention.name) in gazetteer().states and (state := _in_state(text, claim)):
-        return Reading(*state, False, claim.start, claim.end)
+        return Reading(*state, start=claim.start, end=claim.end)
     same = [c for c in found if c.mention.code == claim.mention.code and c.level >= LIKENESS]
     same.sort(key=lambda c: (c.level, c is claim), reverse=True)
-    towns = (_town_by(text, c) for c in same[:4])
-    town = next(filter(None, towns), "") or elsewhere(text, claim.mention.code)
+    beside = [_town_by(text, c) for c in same[:4]]
+    region = next((region for _, region in beside if region), "")
+    town = next((town for town, _ in beside if town), "") or elsewhere(text, claim.mention.code)
     town = town or claimed_town(text, claim.mention.code)
-    return Reading(claim.mention.name, town, others, False, claim.start, claim.end)
+    return Reading(claim.mention.name, town, region, others, False, claim.start, claim.end)
 
 
 def _in_state(text, claim):
@@ -156,16 +176,16 @@ def _in_state(text, claim):
 
 
 def _town_by(text, claim):
-    "The town that the sentence of a claim names with the country."
+    "(town, region) that the sentence of a claim names with the country."
     sentence, start = text[claim.start : claim.end], claim.mention.start - claim.start
     end, code = claim.mention.end - claim.start, claim.mention.code
     if sentence[start] > "\u024f":
-        return foreign_town(sentence, start, end, code)
-    return beside(sentence, start, end, code) or elsewhere(sentence, code)
+        return foreign_town(sentence, start, end, code), ""
+    town, region = beside(sentence, start, end, code)
+    return town or elsewhere(sentence, code), region
 
 # %% ../../nbs/03_answers/15_prose.ipynb #44e6ceb8
 _COMMA = re.compile(r",\s+(?:in\s+)?(?:the\s+)?")
-_CLAIMED, _SURE = 250_000, 50_000  # people: of a town that is claimed, of one whose name is not ambiguous
 
 
 def _chains(sentence):
@@ -211,7 +231,23 @@ def _by_towns(text):  # running text
             if best is None or level > best[0]:
                 best = level, names, begin + start, begin + stop
     place = chain([_plain_town(n) for n in best[1]]) if best else None
-    return Reading(*place, False, *best[2:]) if place else None
+    if place and (other := _other_town(text, *best[2:])):
+        same = chain([other])
+        country = place.country if same and same.country == place.country else ""
+        return Reading(country, others=(place.city, other), start=best[2], end=best[3])
+    return Reading(*place, start=best[2], end=best[3]) if place else None
+
+
+_OR_WORD = re.compile(r"\s*(?:,\s*)?(?:or|oder|ou|или|o)\s+(?:in\s+|perhaps\s+|maybe\s+)?", re.I)
+
+
+def _other_town(text, start, end):  # running text, where the town that counts stands
+    "A large town that is offered as its equal: *Lyon or Marseille*; '' for none."
+    for begin, stop, name in runs(text):
+        between = (end, begin) if begin >= end else (stop, start)
+        if between[0] < between[1] and _OR_WORD.fullmatch(text, *between) and people([name], _CLAIMED, _SURE):
+            return name
+    return ""
 
 
 def _plain_town(name):
@@ -251,10 +287,10 @@ def read_chain(text):  # a line
     place = chain(parts) if parts else None
     if not place or parts[0].islower() and place.city and found_in(place.city.split(",")[0], "") is None:
         return None
-    alone = len(parts) == 1 and place.country != parts[0]
-    if alone and not people(parts, _CLAIMED, _SURE) and known_place(parts[0]).kind == "city":
+    known = known_place(parts[0]) if len(parts) == 1 and place.country != parts[0] else None
+    if known and known.kind == "city" and not people(parts, _CLAIMED, _SURE):
         return None
-    return Reading(*place, False, 0, len(text))
+    return Reading(*place, end=len(text))
 
 
 def _last_chains(text):
@@ -285,7 +321,7 @@ def _by_line(text):  # running text
         return readings[0] if readings and len(lines) == 1 else None
     names = tuple(", ".join(filter(None, (r.city, r.country))) for r in readings)
     numbered = re.match(r"\W*1[.):]", lines[0][1])
-    return readings[0]._replace(others=names[1:]) if numbered else Reading("", "", names)
+    return readings[0]._replace(others=names[1:]) if numbered else Reading(others=names)
 
 # %% ../../nbs/03_answers/15_prose.ipynb #0c7e471f
 def read_prose(text) -> Reading:  # running text

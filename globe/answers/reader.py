@@ -16,11 +16,11 @@ from .lines import line_records, undressed
 from .prose import Reading, read_chain, read_prose
 from .objects import json_records
 from .records import table_records, tag_records
-from .chains import chain, links, town_in_state
+from .chains import chain, known_place, links, town_in_state
 from .labels import is_nothing
 from .values import one_city, one_country
 from ..places.countries import country_code
-from ..places.match import locate, same_city
+from ..places.match import same_city
 from ..places.names import fold
 
 # %% ../../nbs/03_answers/16_reader.ipynb #af47c452
@@ -38,7 +38,7 @@ class Answer:
     refused: bool = False  # it says that the place cannot be told
     alternatives: tuple = ()  # further places that it offers, such as "Porto, Portugal"
     read_as: str = ""  # which rule read which characters, such as "json 0-57"
-    region: str = ""  # state or province under a label of its own
+    region: str = ""  # state or province, or a sight where no town is named
 
 # %% ../../nbs/03_answers/16_reader.ipynb #4567518d
 _STYLED = {
@@ -135,10 +135,12 @@ def _of_record(record) -> Answer:  # from JSON, tags, a table or lines
     if not country and not others:
         place = _implied(city, region)
         country, city = (place.country, place.city if city else "") if place else ("", "")
+        region = region or (place.region if place else "")
     silent = any(n.silent for n in told + cities)
     others += tuple(o for c in cities for o in c.others)
     if not country and (reading := _of_places(record.all("place"))):
         country, city, others = reading.country, reading.city or city, others + reading.others
+        region = region or reading.region
         silent = silent or reading.refused
     elif country and not city:
         city = _city_of_places(record.all("place"), country)
@@ -168,13 +170,9 @@ def _same(a, b):  # names of countries
 
 def _implied(city, region):  # names, may be empty
     "The place of a city and a state without a country."
-    if (
-        city
-        and (country := one_country(city)).name
-        and _same(country.name, city)
-        and locate(city).kind == "country"
-    ):
-        return chain([city])
+    place = known_place(city) if city else None
+    if place and place.kind == "country" and one_country(city).name == city:
+        return chain([city])  # a country under the label of the city
     parts = [*links(city)] * bool(city) + [region] * bool(region)
     return chain(parts) if parts else None
 
@@ -315,12 +313,16 @@ def _in_prose(text):  # the answer
         refused=reading.refused,
         alternatives=reading.others,
         read_as=rule,
+        region=reading.region,
     )
+
+
+_WORD = re.compile(r"[^\W\d_]{3}")
 
 
 def _with_coordinates(answer, text):
     "An answer with the coordinate that stands anywhere in the text."
-    found = coordinates(text)
+    found = coordinates(text, anywhere=bool(_WORD.search(text)))
     if not found:
         return answer
     at = found[0] if re.match(r"\W*1[.)]", text) else found[-1]

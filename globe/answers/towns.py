@@ -21,7 +21,7 @@ _CUT = re.compile(r"['’]s?$")
 _NO_NAME = re.compile(
     r"(?:(?:The|This|That|These|In|On|At|It|Its|A|An|And|But|So|From|With|Based|Given|My|Most|Likely|Probably|Possibly|Perhaps"
     r"|Considering|Combining|There|Here|Downtown|Greater|Near|Around|Also|As|For|While|However|Overall|Therefore|English|French"
-    r"|Spanish|German|Portuguese|Italian|Russian|Chinese|Japanese|Korean|Arabic|Latin|Roman|Gothic|Modern)(?:['’]s)?(?:\s|$))+"
+    r"|Spanish|German|Portuguese|Italian|Russian|Chinese|Japanese|Korean|Arabic|Latin|Roman|Gothic|Modern|Stadt|Город)(?:['’]s)?(?:\s|$))+"
 )
 
 
@@ -89,7 +89,7 @@ def left_chain(sentence, at):  # text, where the country begins
 
 
 def beside(sentence, start, end, code):  # text, where a country stands in it, its code
-    "The town in the chain that a country ends or begins, '' where there is none."
+    "(town, region) in the chain that a country ends or begins; '' for what is not named."
     names, plain = left_chain(sentence, start)
     if any(row_of(name, code) is not None for name in names):
         return town_of(names, code)
@@ -97,12 +97,12 @@ def beside(sentence, start, end, code):  # text, where a country stands in it, i
         name = next((n for s, _, n in runs(sentence) if s == right.end()), "")
         for name in (name, name.partition(" ")[2]):  # "Stadt Innsbruck"
             if name and row_of(name, code) is not None and not is_coarse(name):
-                return name
+                return name, ""
     unknown = [n for n in names if n not in _SIDES]
     if not unknown or not plain or not sentence[:start].rstrip().endswith((",", "(")):
-        return ""
-    name = next((n for n in reversed(unknown) if not THINGS.search(n)), unknown[-1])
-    return _without_ending(name, code) or name
+        return "", ""
+    town, region = town_of(unknown[::-1], code)
+    return _without_ending(town, code) or town, region
 
 
 def _without_ending(name, code):  # as written, code of the country
@@ -160,7 +160,8 @@ _AT_WORDS, _SKIPPED = set(_AT.split()), {"the", "downtown", "central"}
 
 def _called_or_placed(text, start, end):  # of a name
     "Whether a name is called a city, and whether a preposition stands before it."
-    before = [word for word in text[max(0, start - 40) : start].lower().split()[-4:] if word not in _SKIPPED]
+    words = text[max(0, start - 40) : start].lower().replace(",", " ").split()[-4:]
+    before = [word for word in words if word not in _SKIPPED]
     last = before[-1] if before else ""
     called = last in _CITY_WORDS or last in _OF and not _CITY_WORDS.isdisjoint(before[-3:])
     return called or bool(_IS_CITY.match(text, end)), last in _AT_WORDS

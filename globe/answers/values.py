@@ -41,7 +41,7 @@ _LEAD = re.compile(
     |(?:taken|located|situated|captured)(?=\s+(?:in|at|near))|it(?:['’]s|\s+(?:is|could\s+be|might\s+be|seems|looks\s+like))|this\s+(?:is|looks\s+like)|that(?:['’]s)?
     |from|is|was|be|most|more|very|highly|likely|probably|possibly|perhaps|maybe|presumably|around|near|close\s+to|somewhere|in|to\s+be
     |(?:the\s+)?(?:city|town|village|municipality|metropolis|capital\s+city|republic|country)\s+of|an?\s+(?:small\s+)?(?:city|town|village|place)\s+(?:in|near|called)
-    |en|em|à|in\s+der|в|городе|г\.)\s+""",
+    |en|em|à|in\s+der|в|городе|город|г\.|stadt|ville\s+de|ciudad\s+de|cidade\s+de|città\s+di|kota)\s+""",
     re.I | re.X,
 )
 
@@ -78,7 +78,14 @@ _REST = re.compile(
 def _is_name(text):  # bare
     "Whether a text looks like a name rather than like a sentence."
     words = text.split()
-    return bool(_NAME.fullmatch(text)) and len(words) <= 5 and not any(map(is_nothing, (text, words[-1])))
+    if not _NAME.fullmatch(text) or len(words) > 5 or any(map(is_nothing, (text, words[-1]))):
+        return False
+    return not _GENERIC.search(text) and not (text[0].islower() and len(words) > 2)
+
+
+_GENERIC = re.compile(
+    r"\b(?:areas?|regions?|city|town|village|country|rural|urban|street|road|image|photo|unclear)\b", re.I
+)
 
 
 @functools.lru_cache(10_000)
@@ -160,7 +167,7 @@ def one_city(value, country="") -> Named:  # as written under a label, name of t
             return Named(parts[0])
     if "," in head:
         place = chain([*links(head), country] if country else links(head))
-        return Named(place.city if place else links(head)[0])
+        return Named(place.city if place else next(iter(links(head)), ""))
     if country and country_code(head) == code != "" and found_in(head, code) is None:
         return Named()
     if len(head.split()) <= 6 and not refusal(head):

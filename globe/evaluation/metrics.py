@@ -67,9 +67,10 @@ def predictions(
     if len(set(ids)) < len(ids):
         raise ValueError("an id occurs twice: give every picture one id (is it predictions(texts, ids)?)")
     answers = [read_answer(t or "") for t in texts]
+    at = [geocode(a.city or a.region, a.country) if a.lat is None else (a.lat, a.lon) for a in answers]
     rows = [
-        (i, t or "", a.city, a.country, *geocode(a.city, a.country), a.parsed, a.localizability)
-        for i, t, a in zip(ids, texts, answers)
+        (i, t or "", a.city, a.country, *point, a.parsed, a.localizability)
+        for i, t, a, point in zip(ids, texts, answers, at)
     ]
     return pd.DataFrame(rows, columns=COLUMNS).astype(
         {"lat": float, "lon": float, "parsed": bool, "localizability": float}

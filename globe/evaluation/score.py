@@ -263,12 +263,10 @@ def from_answers(
     "Prediction rows and notes from raw answers."
     keep = ~ids.duplicated() | ~pd.concat([ids, texts], axis=1).duplicated()
     said = predictions(texts, pd.Series(range(len(ids))).astype(str)).assign(id=ids)
-    pair = texts.astype(str).str.extract(r"^\W*?([-+]?\d[^,;]*)[,;]\s*([-+]?\d[^,;)\]]*)\W*$")
-    lat, lon = (pair[i].map(degrees).astype(float).to_numpy() for i in (0, 1))
-    if (at := ~said.parsed.to_numpy() & (abs(lat) <= 90) & (abs(lon) <= 180)).any():
-        for w, values in dict(lat=lat[at], lon=lon[at], **by_coordinate(lat[at], lon[at])).items():
+    lat, lon = said.lat.to_numpy(), said.lon.to_numpy()
+    if (at := said.parsed.to_numpy() & (said.country == "").to_numpy()).any():
+        for w, values in by_coordinate(lat[at], lon[at]).items():
             said.loc[at, w] = values
-        said.loc[at, "parsed"] = True
         notes = notes + [
             f"{where}: {at.sum()} answers are coordinates; countries and cities are the nearest ones"
         ]
