@@ -21,8 +21,10 @@ from ..places.sphere import distance_km
 
 # %% ../../nbs/03_answers/12_chains.ipynb #3799e644
 _ONE = rf"(?:(?:St|Ste|Sta|Mt|Ft)\.|(?:[A-Z]\.){{2,}}|{CAPITAL}{REST}(?:['’-]{REST})*)"
-_AND = "of|de|du|da|do|das|dos|del|della|des|di|la|le|las|los|el|al|the|am|an|im|ob|bei|der|den|dem|zu|upon|on|sur|sous"
-_AND += "|sul|sulla|en|lès|les|van|von|op|aan|nad|pod|na|an der"
+_AND = (
+    "of|de|du|da|do|das|dos|del|della|des|di|la|le|las|los|el|al|the|am|an|im|ob|bei|der|den|dem|zu|upon|on"
+)
+_AND += "|sur|sous|sul|sulla|en|lès|les|van|von|op|aan|nad|pod|na|an der"
 _NAME_RUN = re.compile(rf"{_ONE}(?:[ -](?:(?:{_AND})[ -])*(?:(?:d|l|s|dell|sull|nell)['’])?{_ONE})*")
 _ASCII_ONE = r"[A-Z](?:(?<=S)t[ea]?\.|(?<=[MF])t\.|\.(?:[A-Z]\.)+|[A-Za-z0-9]*(?:['-][A-Za-z0-9]+)*)"
 _ASCII_RUN = re.compile(
@@ -36,19 +38,23 @@ def name_runs(text):  # running text
 
 # %% ../../nbs/03_answers/12_chains.ipynb #4cca5fe7
 _LINK = re.compile(r"\s*(?:[,;>|(\[\]\n»→›·،、，]|\s[-–—]+>?\s|\s?/\s?|(?<=[^\W\d_]{3})\.\s+(?=[^\W\d_]))\s*")
-_STREETS = r"street|road|avenue|lane|drive|highway|boulevard|(?:st|rd|ave)\.?$|calle|carrer|avenida|rua|rue|via|strada"
-_STREETS += r"|straße|strasse|ulica|ulitsa|platz|plaza|plaça|piazza|place|chome|crossing|[a-z]?\d+\w*"
-_SIGHTS = """museum park square bridge church cathedral basilica tower beach hotel station airport university palace castle
-temple shrine mosque market river lake mount mountain mountains bay harbor harbour port monument memorial garden gardens
-zoo stadium theater theatre building center centre hall house falls canyon national district quarter neighborhood
-neighbourhood downtown waterfront hill gate wall fort"""
+_STREETS = (
+    r"street|road|avenue|lane|drive|highway|boulevard|(?:st|rd|ave)\.?$|calle|carrer|avenida|rua|rue|via"
+)
+_STREETS += r"|strada|straße|strasse|ulica|ulitsa|platz|plaza|plaça|piazza|place|chome|crossing|[a-z]?\d+\w*"
+_SIGHTS = """museum park square bridge church cathedral basilica tower beach hotel station airport
+    university palace castle temple shrine mosque market river lake mount mountain mountains bay harbor
+    harbour port monument memorial garden gardens zoo stadium theater theatre building center centre
+    hall house falls canyon national district quarter neighborhood neighbourhood downtown waterfront
+    hill gate wall fort"""
 THINGS = re.compile(rf"\b(?:{_STREETS}|{'|'.join(_SIGHTS.split())}|old town)\b", re.I)
-_AREAS = """county province region state prefecture department governorate oblast canton district municipality territory island
-islands isle isles archipelago peninsula highlands lowlands coast riviera valley plateau desert forest delta gulf basin steppe
-countryside cliffs national cape autonomous voivodeship krai"""
+_AREAS = """county province region state prefecture department governorate oblast canton district
+    municipality territory island islands isle isles archipelago peninsula highlands lowlands coast
+    riviera valley plateau desert forest delta gulf basin steppe countryside cliffs national cape
+    autonomous voivodeship krai"""
 _AREA = re.compile(rf"\b(?:{'|'.join(_AREAS.split())})\b", re.I)
 
-
+# %% ../../nbs/03_answers/12_chains.ipynb #f51c6af0
 class Place(NamedTuple):
     "What a chain names, as written; the country by its English name where none is written."
 
@@ -73,10 +79,8 @@ def _country_part(part):
     return exact_country(plain) or (exact_country(bare) if len(bare) > 3 else "")
 
 
-_SIDE = re.compile(
-    r"^(?:(?:in|the|north|south|east|west|central|northern|southern|eastern|western|southeastern|northeastern|mainland)\s+)+",
-    re.I,
-)
+_SIDES = "in the mainland central north south east west northeast northwest southeast southwest".split()
+_SIDE = re.compile(rf"^(?:(?:{'|'.join(_SIDES)})(?:ern)?\s+)+", re.I)
 
 
 def found_in(part, scope):  # name, and code of a country or of a state (US.ME), or '' for the world
@@ -87,7 +91,7 @@ def found_in(part, scope):  # name, and code of a country or of a state (US.ME),
         return None
     return found[0]
 
-
+# %% ../../nbs/03_answers/12_chains.ipynb #690b679e
 def links(text):  # a chain
     "The parts of a chain."
     parts = (undressed(part.replace(")", " ")) for part in _LINK.split(text))
@@ -99,7 +103,7 @@ def links(text):  # a chain
         )
     return parts
 
-
+# %% ../../nbs/03_answers/12_chains.ipynb #1a44c3b0
 def chain(parts):  # of a chain, in the order of the text
     "The `Place` that a chain of names means; None where it names no place, or two countries."
     parts = [p for p in parts if not is_coarse(p)][:7]
@@ -144,7 +148,7 @@ def _in_country(
     )  # "Mexico, Guanajuato, San Miguel de Allende"
     return Place(name, *town_of(small, code, _state(state), state))
 
-
+# %% ../../nbs/03_answers/12_chains.ipynb #815e9b42
 def _is_large(name):  # of a town of the USA
     found = gazetteer().find(fold(name), "US")
     return bool(found) and gazetteer().population[found[0]] >= 100_000
@@ -168,15 +172,15 @@ def _without_country(parts):
 
 
 def known_place(name):
-    "The place that the gazetteer has under a name; None where it has none, or only one that is spelt nearly so."
+    "The place that the gazetteer has under a name; None for none, or only one that is spelt nearly so."
     place, why = locate_why(name) if len(name) <= 60 else (None, "")
     if place is None or "misspelt" in why:
         return None
     return None if place.kind == "city" and found_in(name, "") is None else place
 
-
+# %% ../../nbs/03_answers/12_chains.ipynb #7e6f545e
 def town_of(parts, code, state="", state_name=""):  # names, country, code and name of the state
-    "(town, region): the name that is the town, neither a street nor a sight nor a part of the next one, and what is larger."
+    "(town, region): the name that is neither street nor sight nor part of the next one, and what is larger."
     g, scope = gazetteer(), f"US.{state}" if state else code
     rows = [found_in(p, scope) for p in parts]
     known = [i for i, row in enumerate(rows) if row is not None]

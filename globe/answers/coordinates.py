@@ -113,7 +113,8 @@ class Coordinate(NamedTuple):
 
 
 _JOIN = re.compile(
-    rf"(?:\W|_|(?:and|et|und|y|e|и|by|is|to|be|of|about|approximately|around|the|value|{_LAT}|{_LON})(?![^\W_]))*",
+    r"(?:\W|_|(?:and|et|und|y|e|и|by|is|to|be|of|about|approximately|around|the|value"
+    rf"|{_LAT}|{_LON})(?![^\W_]))*",
     re.I,
 )
 _BARE_GAP = re.compile(r"(?:[ \t,;/|°º)('\"*\[\]]|(?:and|et|und|y|e|и)\b){1,8}")

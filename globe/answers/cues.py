@@ -44,7 +44,7 @@ class Phrases:
         self.any = re.compile("|".join([*parts, *map(self._ended, scripts)]))
 
     def _ended(self, item):  # (kind, pattern)
-        "The pattern with an empty group behind it, whose number tells the kind: groups in front would cost time."
+        "The pattern with an empty group behind it, whose number tells the kind: a group in front is slower."
         self.kinds.append(item[0])
         return f"{item[1]}()"
 
@@ -56,85 +56,102 @@ class Phrases:
 # %% ../../nbs/03_answers/10_cues.ipynb #cb303673
 _CUES = {  # level -> words with blanks around them, and words of scripts without blanks
     "strong": (
-        r"""most likely|most probably|final (?:answer|guess|location)|best (?:guess|estimate)
-        |(?:my|the) (?:guess|answer|estimate|conclusion)|conclu\w+|therefore|thus|hence|overall
-        |(?:likely|probably|was|were|been) (?:taken|captured|shot|photographed)
-        |i(?:['’]d| would| will|['’]ll) (?:guess|say|go with|place|estimate)|so (?:this|it|i)|must be
-        |this (?:is|must be|has to be)|narrow\w* (?:it )?down|determin\w+|confiden\w+|i (?:choose|chose|pick|picked)|por lo tanto|donc|daher|поэтому""",
+        r"""most likely|most probably|final (?:answer|guess|location)|best (?:guess|estimate)|(?:my
+        |the) (?:guess|answer|estimate|conclusion)|conclu\w+|therefore|thus|hence|overall|(?:likely
+        |probably|was|were|been) (?:taken|captured|shot|photographed)|i(?:['’]d| would| will
+        |['’]ll) (?:guess|say|go with|place|estimate)|so (?:this|it|i)|must be|this (?:is|must be
+        |has to be)|narrow\w* (?:it )?down|determin\w+|confiden\w+|i (?:choose|chose|pick|picked)
+        |por lo tanto|donc|daher|поэтому""",
         "应该是|應該是|所以|因此|拍摄[于於在]|拍攝[于於在]|位[于於]",
     ),
     "claim": (
-        r"""located|situated|taken|captured?s?|photographed|shot in|it is|it['’]s|that['’]s|is in|i (?:think|believe|guess)
-        |likely|probably|appears? to be|seems? to be|looks? like|suggest\w*|points? (?:to|towards?|strongly)|indicat\w+
-        |places? (?:this|it|the)|depicts?|shows?|showing|identif\w+|recogni\w+|features?|view of|specifically|gives? (?:it|this) away|tells? (?:us|me)|means?|says|confirms?
-        |(?:country|city|location|place|setting|scene|photo|image|picture) (?:is|would be)|(?:street|scene) (?:in|from)
-        |zeigt|vermutlich|wahrscheinlich|probablement|probablemente|provavelmente|probabilmente|вероятно|muestra|montre|mostra
-        |creo que|je pense|ich denke|acho que|скорее всего|tomada|prise|aufgenommen|сделан\w*|снят\w*|tirada|scattata""",
+        r"""located|situated|taken|captured?s?|photographed|shot in|it is|it['’]s|that['’]s|is in
+        |i (?:think|believe|guess)|likely|probably|appears? to be|seems? to be|looks? like|suggest\w*
+        |points? (?:to|towards?|strongly)|indicat\w+|places? (?:this|it|the)|depicts?|shows?|showing
+        |identif\w+|recogni\w+|features?|view of|specifically|gives? (?:it|this) away|tells? (?:us|me)
+        |means?|says|confirms?|(?:country|city|location|place|setting|scene|photo|image|picture) (?:is
+        |would be)|(?:street|scene) (?:in|from)|zeigt|vermutlich|wahrscheinlich|probablement
+        |probablemente|provavelmente|probabilmente|вероятно|muestra|montre|mostra|creo que|je pense
+        |ich denke|acho que|скорее всего|tomada|prise|aufgenommen|сделан\w*|снят\w*|tirada|scattata""",
         "照片|写真|사진",
     ),
     "possible": (
-        r"""could|may be|might|possibly|perhaps|maybe|potentially|either|whether|quizás|tal vez|peut-être|vielleicht
-        |возможно|talvez|forse""",
+        r"""could|may be|might|possibly|perhaps|maybe|potentially|either|whether|quizás|tal vez
+        |peut-être|vielleicht|возможно|talvez|forse""",
         "可能|也许|也許|かもしれ",
     ),
     "alike": (
-        r"""similar\w*|simil\w*|compar\w+|such as|like|as in|as (?:you|one)|reminiscent|resembl\w+|remind\w*|match\w*|fits?
-        |ähnlich|wie in|parecid[oa]|como en|comme en|semblable|похож\w*|как в""",
+        r"""similar\w*|simil\w*|compar\w+|such as|like|as in|as (?:you|one)|reminiscent|resembl\w+
+        |remind\w*|match\w*|fits?|ähnlich|wie in|parecid[oa]|como en|comme en|semblable|похож\w*|как в""",
         "类似|類似|像|似た|のような",
     ),
     "weak": (
-        r"""elsewhere|native to|import\w*|made in|manufactur\w+|brand\w*|flags? of|once|former(?:ly)?|historically|history|coloni\w+
-        |inspired|influence\w*|border\w*|neighbou?r\w*|famous for|known (?:for|as|to)|cuisine|empire|century|war|capital is|also
-        |(?:tourists?|visitors?|people|immigrants?|migrants?|travell?ers?) from|as well as|both|far from|would expect|sold in
-        |(?:countries|places|regions|areas|states|parts|cities)(?: \w+){0,3} (?:like|such as|including)|produced in
-        |headquarter\w*|languages?|spoken""",
+        r"""elsewhere|native to|import\w*|made in|manufactur\w+|brand\w*|flags? of|once|former(?:ly)?
+        |historically|history|coloni\w+|inspired|influence\w*|border\w*|neighbou?r\w*|famous for
+        |known (?:for|as|to)|cuisine|empire|century|war|capital is|also|(?:tourists?|visitors?|people
+        |immigrants?|migrants?|travell?ers?) from|as well as|both|far from|would expect|sold in
+        |(?:countries|places|regions|areas|states|parts|cities)(?: \w+){0,3} (?:like|such as|including)
+        |produced in|headquarter\w*|languages?|spoken""",
         "曾经|曾經|かつて",
     ),
     "supposed": (
-        r"""e\.g|for (?:example|instance)|examples?|caption|initial\w*|at first|first (?:thought|glance|impression|guess(?:ed)?)
-        |if|once thought|(?:most|many|some) (?:people )?would|one (?:might|would|could) (?:think|say|guess)|tempting|hypothetical\w*|imagine|por ejemplo|par exemple|zum beispiel|например""",
+        r"""e\.g|for (?:example|instance)|examples?|caption|initial\w*|at first|first (?:thought|glance
+        |impression|guess(?:ed)?)|if|once thought|(?:most|many|some) (?:people )?would|one (?:might
+        |would|could) (?:think|say|guess)|tempting|hypothetical\w*|imagine|por ejemplo|par exemple
+        |zum beispiel|например""",
         "例如|比如|例えば|مثلا|उदाहरण",
     ),
     "hint": (
-        r"""common(?:ly)?|typical(?:ly)?|characteristic|found|seen|often|consistent|used in|associated|style|prevalent|usual
-        |driv(?:e|es|ing) on|unique to""",
+        r"""common(?:ly)?|typical(?:ly)?|characteristic|found|seen|often|consistent|used in|associated
+        |style|prevalent|usual|driv(?:e|es|ing) on|unique to""",
         "常见|常見",
     ),
     "denied": (
-        r"""not(?! only| just| far| necessarily| sure| certain| entirely)|never|rather than|instead of|unlike|neither|nor
-        |rul(?:ed?|es|ing) out|exclud\w+|eliminat\w+|unlikely|except|other than|as opposed to|dismiss\w*|reject\w*
-        |discount\w*|(?:is|are|was|were|do|does|did|ca|could|wo|would|should|has|have)n['’]t|cannot|nicht|keine?|не|non
-        |não|ne|pas|tampoco|no (?:es|est[áa]|se parece|parece)""",
+        r"""not(?! only| just| far| necessarily| sure| certain| entirely)|never|rather than|instead of
+        |unlike|neither|nor|rul(?:ed?|es|ing) out|exclud\w+|eliminat\w+|unlikely|except|other than
+        |as opposed to|dismiss\w*|reject\w*|discount\w*|(?:is|are|was|were|do|does|did|ca|could|wo|would
+        |should|has|have)n['’]t|cannot|nicht|keine?|не|non|não|ne|pas|tampoco|no (?:es|est[áa]|se parece
+        |parece)""",
         "不是|并非|並非|不像|不在|ليس|ليست",
     ),
     "colon": ("", ":|："),
     "stop": (
-        r"but|however|although|though|while|whereas|yet|rather|otherwise|sondern|aber|sino|pero|mais|но|а именно",
+        r"""but|however|although|though|while|whereas|yet|rather|otherwise|sondern|aber|sino|pero|mais|но
+        |а именно""",
         r"""而是|[;!?\n]|[–—，。،]|\.\s
-        |,\s(?=(?:so|it|this|that|which|i|we|he|the|and|because|since|as|with|where|making|then|who|whose)\b)""",
+        |,\s(?=(?:so|it|this|that|which|i|we|he|the|and|because|since|as|with|where|making|then|whose?)\b)""",
     ),
 }
 CUES = Phrases(_CUES)
 
 # %% ../../nbs/03_answers/10_cues.ipynb #8d59a29e
-_UNABLE = r"""can(?:['’]t|not|\snot)|could\s?n['’]t|could\snot|(?:un|not\s)able\sto|impossible\sto|not\spossible\sto|hard\sto
-    |difficult\sto|no\sway\sto|not\senough\s(?:\w+\s){1,4}to|insufficient\s(?:\w+\s){1,4}to|(?:do\s?n['’]t|do\snot)"""
-_TO_TELL = r"""(?:be\s)?(?:determin|identif|tell|told|say|specif|pinpoint|locat|assist|help|provid|know|confirm|deduce|infer
-    |recogni|guess|place|narrow|make|give|answer|name|state|offer|sure\b|certain\b|see\swhere)\w*"""
-_LACKING = r"""(?:do(?:es)?\s?n['’]t|do(?:es)?\snot)\s(?:contain|provide|have|show|offer|include|give|reveal)\s(?:\w+\s){0,3}?
-    (?:enough|sufficient|any|specific|clear|distinct\w*|identif\w+)|lack(?:s|ing)?\s(?:any\s|of\s|the\s)?(?:specific|distinct\w*|clear
-    |identif\w+|sufficient|visible|unique)|(?:gives?|offers?|provides?|has|shows?|contains?)\sno\s(?:\w+\s){0,2}(?:indication|clue|hint|information|evidence)\w*
-    |could\sbe\sanywhere(?!\sin)|(?:is|are)(?:n['’]t|\snot)\s(?:\w+\s)?(?:identifiable|recogni[sz]able|discernible|locatable)
+_UNABLE = r"""can(?:['’]t|not|\snot)|could\s?n['’]t|could\snot|(?:un|not\s)able\sto|impossible\sto
+    |not\spossible\sto|hard\sto|difficult\sto|no\sway\sto|not\senough\s(?:\w+\s){1,4}to
+    |insufficient\s(?:\w+\s){1,4}to|(?:do\s?n['’]t|do\snot)"""
+_TO_TELL = r"""(?:be\s)?(?:determin|identif|tell|told|say|specif|pinpoint|locat|assist|help|provid|know
+    |confirm|deduce|infer|recogni|guess|place|narrow|make|give|answer|name|state|offer|sure\b|certain\b
+    |see\swhere)\w*"""
+_LACKING = r"""(?:do(?:es)?\s?n['’]t|do(?:es)?\snot)\s(?:contain|provide|have|show|offer|include|give
+    |reveal)\s(?:\w+\s){0,3}?(?:enough|sufficient|any|specific|clear|distinct\w*|identif\w+)|lack(?:s
+    |ing)?\s(?:any\s|of\s|the\s)?(?:specific|distinct\w*|clear|identif\w+|sufficient|visible|unique)
+    |(?:gives?|offers?|provides?|has|shows?|contains?)\sno\s(?:\w+\s){0,2}(?:indication|clue|hint
+    |information|evidence)\w*|could\sbe\sanywhere(?!\sin)|(?:is|are)(?:n['’]t
+    |\snot)\s(?:\w+\s)?(?:identifiable|recogni[sz]able|discernible|locatable)
     |nothing\s(?:\w+\s){0,3}(?:allows|tells|says|indicates|helps)"""
-_NO_CLUES = r"""(?:i['’]m|i\sam)\s(?:sorry|not\ssure|not\scertain)|no\sidea|(?:not\senough|insufficient)\s(?:clues|information|detail\w*|context|evidence|data)|anyone['’]s\sguess
-    |there\s(?:is|are)\s(?:no|not\senough|insufficient)\s(?:\w+\s){0,4}(?:information|clues?|details?|evidence|way|landmarks?)
-    |(?:location|place|country|city)\s(?:is|are|remains?)\s(?:unknown|unclear|undetermin\w+|uncertain|not\s(?:clear|identifiable))"""
-_ELSEWHERE = r"""no\s(?:s[eé]\b|puedo|es\sposible|se\spuede)|imposible|je\sne\s(?:peux|sais)|impossible\sde|il\sn['’]est\spas\spossible
-    |ich\skann\s(?:\w+\s){0,4}nicht|nicht\s(?:möglich|bestimm|erkenn)|lässt\ssich\snicht|não\s(?:consigo|posso|é\spossível|sei)
-    |non\s(?:posso|è\spossibile|riesco)|не\s(?:могу|удается|удаётся|удалось|возможно)|невозможно|tidak\s(?:dapat|bisa|mungkin|tahu)|ich\swei(?:ß|ss)\s(?:es\s)?nicht|wei(?:ß|ss)\sich\snicht|non\s(?:lo\s)?so|не\sзнаю
-    |bilmiyorum|nie\swiem|ik\sweet\s(?:het\s)?niet"""
+_NO_CLUES = r"""(?:i['’]m|i\sam)\s(?:sorry|not\ssure|not\scertain)|no\sidea|(?:not\senough
+    |insufficient)\s(?:clues|information|detail\w*|context|evidence|data)|anyone['’]s\sguess
+    |there\s(?:is|are)\s(?:no|not\senough|insufficient)\s(?:\w+\s){0,4}(?:information|clues?|details?
+    |evidence|way|landmarks?)|(?:location|place|country|city)\s(?:is|are|remains?)\s(?:unknown|unclear
+    |undetermin\w+|uncertain|not\s(?:clear|identifiable))"""
+_ELSEWHERE = r"""no\s(?:s[eé]\b|puedo|es\sposible|se\spuede)|imposible|je\sne\s(?:peux|sais)
+    |impossible\sde|il\sn['’]est\spas\spossible|ich\skann\s(?:\w+\s){0,4}nicht|nicht\s(?:möglich|bestimm
+    |erkenn)|lässt\ssich\snicht|não\s(?:consigo|posso|é\spossível|sei)|non\s(?:posso|è\spossibile
+    |riesco)|не\s(?:могу|удается|удаётся|удалось|возможно)|невозможно|tidak\s(?:dapat|bisa|mungkin|tahu)
+    |ich\swei(?:ß|ss)\s(?:es\s)?nicht|wei(?:ß|ss)\sich\snicht|non\s(?:lo\s)?so|не\sзнаю|bilmiyorum
+    |nie\swiem|ik\sweet\s(?:het\s)?niet"""
 _OTHER_SCRIPTS = r"""无法|無法|不能确定|不能確定|难以|難以|不知道|不清楚|特定でき|判断でき|わかりません|分かりません|わからない|分からない|모르겠|알\s?수\s?없
-    |판단하기\s?어렵|لا\s(?:أستطيع|يمكن|يمكنني|أعرف)|नहीं\s(?:कर|बता|कह|पहचान|जा)|সম্ভব\sনয়|পারছি\sনা|পারি\sনা|যাচ্ছে\sনা|যায়\sনা|نہیں"""
+    |판단하기\s?어렵|لا\s(?:أستطيع|يمكن|يمكنني|أعرف)|नहीं\s(?:कर|बता|कह|पहचान|जा)|সম্ভব\sনয়|পারছি\sনা
+    |পারি\sনা|যাচ্ছে\sনা|যায়\sনা|نہیں"""
 _WORDS = rf"(?:{_UNABLE})(?:\s\w+){{0,2}}?\s(?:{_TO_TELL})|{_NO_CLUES}|{_LACKING}|{_ELSEWHERE}"
 _REFUSALS = Phrases({"refusal": (_WORDS, _OTHER_SCRIPTS)})
 

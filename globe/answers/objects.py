@@ -42,7 +42,7 @@ def _tokens(text):  # from the first brace on
             value = re.sub(r"\\(.)", lambda c: {"n": "\n", "t": " ", "r": " "}.get(c[1], c[1]), value)
         yield (value if m.lastgroup == "sign" else "", value, m.end())
 
-
+# %% ../../nbs/03_answers/07_objects.ipynb #56414693
 class _Forgiving:
     "A parser that takes what it can from JSON that is broken or cut off."
 
@@ -94,7 +94,7 @@ class _Forgiving:
             self.take()
             found.append((str(key).strip(), self.value(depth)))
 
-
+# %% ../../nbs/03_answers/07_objects.ipynb #0069ddb8
 def json_values(
     text,  # any
 ) -> list:  # of (value, start, end)
@@ -219,7 +219,7 @@ class _Walk:
 def _is_number(text):
     return bool(re.fullmatch(r"\s*[-+]?\d+(?:\.\d+)?\s*", text))
 
-
+# %% ../../nbs/03_answers/07_objects.ipynb #6e107314
 def json_records(text):  # an answer
     "The records that JSON in `text` holds, in order."
     records = []

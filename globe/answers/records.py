@@ -39,7 +39,7 @@ def grouped(
     rule,  # name of the layout
 ):
     "Records from labelled values: a second country, city or place begins a new one."
-    records, held = [], {}
+    records, held, first, last = [], {}, 0, 0
     for role, value, start, end in parts:
         if role in held and role in ("country", "city", "place", "lat", "coordinates"):
             records.append(Record(rule, held, first, last))

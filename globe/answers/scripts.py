@@ -15,14 +15,18 @@ LOWER = "".join(
     c for c in map(chr, (*range(0x250), *range(0x370, 0x530), *range(0x1E00, 0x2000))) if c.islower()
 )  # a-z, à-ÿ, а-я …
 CAPITAL = rf"[^\W\d_{LOWER}]"  # a capital letter, or a letter of a script without capitals
-MARKS = "\u0610-\u061a\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0981-\u0983\u09bc-\u09cd\u0a01-\u0a4d\u0a81-\u0acd\u0b01-\u0b4d"
-MARKS += "\u0b82-\u0bcd\u0c00-\u0c4d\u0c81-\u0ccd\u0d00-\u0d4d\u0e31-\u0e3a\u0e47-\u0e4e"
+MARKS = "\u0610-\u061a\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0981-\u0983\u09bc-\u09cd\u0a01-\u0a4d"
+MARKS += (
+    "\u0a81-\u0acd\u0b01-\u0b4d\u0b82-\u0bcd\u0c00-\u0c4d\u0c81-\u0ccd\u0d00-\u0d4d\u0e31-\u0e3a\u0e47-\u0e4e"
+)
 REST = rf"[^\W_{MARKS}]*(?:[{MARKS}][^\W_]*)*"  # what follows the first letter of a word
 WORD = re.compile(rf"[^\W\d_]{REST}")
 
 
 def script_of(text):
-    "How words look in the script of the first letter: `spaced`, `joined` (no blanks), `ending` or `beginning` (particles)."
+    """How words look in the script of the first letter.
+
+    `spaced`; `joined`: without blanks; `ending`, `beginning`: particles behind or before a word."""
     point = ord(text[:1] or "a")
     if point < 0x400 or 0x530 <= point < 0x590:
         return "spaced"
@@ -56,7 +60,7 @@ def word_forms(word):  # folded, so Korean syllables are taken apart
 
 # %% ../../nbs/03_answers/09_scripts.ipynb #28e1089d
 def folded_letters(run):  # text without blanks
-    "The folded text, and for each of its letters, and the end, the letter of `run` that it comes from; -1 inside of one."
+    "The folded text, and which letter of `run` each of its letters (and its end) comes from, or -1."
     pieces = [fold(letter) for letter in run]
     origin = [
         i if first else -1

@@ -18,11 +18,13 @@ from ..places.names import fold
 
 # %% ../../nbs/03_answers/14_towns.ipynb #66dcc023
 _CUT = re.compile(r"['’]s?$")
-_NO_NAME = re.compile(
-    r"(?:(?:The|This|That|These|In|On|At|It|Its|A|An|And|But|So|From|With|Based|Given|My|Most|Likely|Probably|Possibly|Perhaps"
-    r"|Considering|Combining|There|Here|Downtown|Greater|Near|Around|Also|As|For|While|However|Overall|Therefore|English|French"
-    r"|Spanish|German|Portuguese|Italian|Russian|Chinese|Japanese|Korean|Arabic|Latin|Roman|Gothic|Modern|Stadt|Город)(?:['’]s)?(?:\s|$))+"
-)
+_NO_NAMES = """
+The This That These In On At It Its A An And But So From With Based Given My Most Likely Probably
+Possibly Perhaps Considering Combining There Here Downtown Greater Near Around Also As For While
+However Overall Therefore English French Spanish German Portuguese Italian Russian Chinese Japanese
+Korean Arabic Latin Roman Gothic Modern Stadt Город
+"""
+_NO_NAME = re.compile(rf"(?:(?:{'|'.join(_NO_NAMES.split())})(?:['’]s)?(?:\s|$))+")
 
 
 @functools.lru_cache(64)
@@ -52,11 +54,13 @@ def _is_own_name(name, row, least=20_000):  # as written, row of the town, peopl
     return len(name) > 3 and (g.population[row] >= least or fold(g.name[row]) == fold(name))
 
 # %% ../../nbs/03_answers/14_towns.ipynb #fcac985a
-_BETWEEN = """in the a an en em no na au aux im w we di dans of och i city town village capital located situated nestled
-set region state province county prefecture department district part largest small major northern southern eastern western
-central historic coastal municipality island territory within which is famous popular der dem den am im commercial old"""
-_NEAR = """specifically particularly more possibly probably likely perhaps precisely in near around the city town village
-of from at close to capital and somewhere outside area vicinity maybe on à en em a di i w v in"""
+_BETWEEN = """in the a an en em no na au aux im w we di dans of och i city town village capital located
+    situated nestled set region state province county prefecture department district part largest small
+    major northern southern eastern western central historic coastal municipality island territory
+    within which is famous popular der dem den am im commercial old"""
+_NEAR = """specifically particularly more possibly probably likely perhaps precisely in near around the
+    city town village of from at close to capital and somewhere outside area vicinity maybe on à en em a
+    di i w v in"""
 _LEFT = re.compile(rf"[\s,(\[–-]*(?:(?:{'|'.join(_BETWEEN.split())})\s+){{0,7}}", re.I)
 _NEAR_WORDS = rf"(?:(?:{'|'.join(_NEAR.split())})\s+)"
 _RIGHT = re.compile(
@@ -94,8 +98,8 @@ def beside(sentence, start, end, code):  # text, where a country stands in it, i
     if any(row_of(name, code) is not None for name in names):
         return town_of(names, code)
     if right := _RIGHT.match(sentence, end):
-        name = next((n for s, _, n in runs(sentence) if s == right.end()), "")
-        for name in (name, name.partition(" ")[2]):  # "Stadt Innsbruck"
+        beginning = next((n for s, _, n in runs(sentence) if s == right.end()), "")
+        for name in (beginning, beginning.partition(" ")[2]):  # "Stadt Innsbruck"
             if name and row_of(name, code) is not None and not is_coarse(name):
                 return name, ""
     unknown = [n for n in names if n not in _SIDES]
@@ -153,8 +157,9 @@ _CITY = "city|town|village|municipality|capital|ciudad|ville|stadt|cidade|città
 _IS_CITY = re.compile(rf",?\s+(?:is\s+)?(?:an?|the)\s+(?:[\w-]+\s+){{0,5}}?(?:{_CITY})\b", re.I)
 _CITY_WORDS = set(_CITY.split("|"))
 _OF = {"of", "de", "von", "di", "is", "called", "named", "likely", "probably"}
-_AT = """in at near around of outside on with is be like probably possibly perhaps maybe likely namely specifically
-à en em a im di på probablemente posiblemente probablement provavelmente probabilmente wahrscheinlich vermutlich"""
+_AT = """in at near around of outside on with is be like probably possibly perhaps maybe likely namely
+    specifically à en em a im di på probablemente posiblemente probablement provavelmente probabilmente
+    wahrscheinlich vermutlich"""
 _AT_WORDS, _SKIPPED = set(_AT.split()), {"the", "downtown", "central"}
 
 
@@ -168,7 +173,7 @@ def _called_or_placed(text, start, end):  # of a name
 
 
 def elsewhere(text, code):  # a sentence or more, code of the country
-    "A town of the country that a text calls a city, or that stands behind a preposition; '' where there is none."
+    "A town of the country that a text calls a city, or that stands behind a preposition; '' for none."
     at = []
     for start, end, name in runs(text):
         called, placed = _called_or_placed(text, start, end)
@@ -188,7 +193,8 @@ def claimed_town(text, code):  # running text, code of the country
     for start, end in sentences(text):
         sentence = text[start:end]
         known = [r for r in runs(sentence) if _is_town(r[2], code)]
-        for (*_, name), level in zip(known, levels_of(sentence, [r[:2] for r in known]) if known else ()):
+        levels = levels_of(sentence, [r[:2] for r in known]) if known else []
+        for (*_, name), level in zip(known, levels):
             if level >= NEUTRAL and level > best[0]:
                 best = level, name
     return best[1]
@@ -206,7 +212,7 @@ KNOWN = 1_000_000  # people
 
 @functools.lru_cache(20_000)
 def anywhere(name):  # as written
-    "(row, ambiguous) of the town of a name in the world, or of the town that the name of a sight begins with; or None."
+    "(row, ambiguous) of the town of a name, or of the one that a sight's name begins with; None for none."
     find, plain = gazetteer().find, fold(name)
     found = find(plain) if len(plain) > 3 or len(name) > 1 and not plain.isascii() else None
     if not found and not plain.isascii():

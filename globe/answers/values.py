@@ -28,20 +28,24 @@ class Named(NamedTuple):
 
 
 _REASON = re.compile(
-    r"\s+[-–—]+\s+|\s*[(\[]|[;!?\n]|(?<!\bSt)(?<!\bMt)(?<!\bFt)(?<!\b[A-Z])\.\s|,?\s+(?:because|since|as|due to|based on|given"
-    r"|judging|considering|where|which|whose|with|fits|fit|seems|seem|is|was|that|for its|for the|by the)\b"
+    r"\s+[-–—]+\s+|\s*[(\[]|[;!?\n]|(?<!\bSt)(?<!\bMt)(?<!\bFt)(?<!\b[A-Z])\.\s"
+    r"|,?\s+(?:because|since|as|due to|based on|given|judging|considering|where|which|whose|with"
+    r"|fits|fit|seems|seem|is|was|that|for its|for the|by the)\b"
     r"|,\s+(?:known|famous|so|but|a|an)\b|\s+\d{1,3}\s?%|\s*[:：]\s",
     re.I,
 )
-_THING = "country|nation|city|town|village|location|place|answer|guess|image|photo|photograph|picture|scene|setting"
+_THING = "country|nation|city|town|village|location|place|answer|guess|image|photo|photograph|picture|scene"
 _LEAD = re.compile(
-    rf"""(?:(?:i|we)(?:['’]d|\s+would|['’]m|\s+am)?\s+(?:have\s+)?(?:chose|choose|chosen|picked|pick|guess(?:ed)?|think|believe|say
-    |select(?:ed)?|went\s+with|go\s+with|going\s+with|settled\s+on|lean(?:ing)?\s+towards?|suspect)
-    |(?:so\s+)?(?:the|this|my|its)\s+(?:\w+\s+){{0,2}}?(?:{_THING})\s+(?:(?:was|is|seems|appears|would|could|might|must|has)\b)
-    |(?:taken|located|situated|captured)(?=\s+(?:in|at|near))|it(?:['’]s|\s+(?:is|could\s+be|might\s+be|seems|looks\s+like))|this\s+(?:is|looks\s+like)|that(?:['’]s)?
-    |from|is|was|be|most|more|very|highly|likely|probably|possibly|perhaps|maybe|presumably|around|near|close\s+to|somewhere|in|to\s+be
-    |(?:the\s+)?(?:city|town|village|municipality|metropolis|capital\s+city|republic|country)\s+of|an?\s+(?:small\s+)?(?:city|town|village|place)\s+(?:in|near|called)
-    |en|em|à|in\s+der|в|городе|город|г\.|stadt|ville\s+de|ciudad\s+de|cidade\s+de|città\s+di|kota)\s+""",
+    rf"""(?:(?:i|we)(?:['’]d|\s+would|['’]m|\s+am)?\s+(?:have\s+)?(?:chose|choose|chosen|picked|pick
+    |guess(?:ed)?|think|believe|say|select(?:ed)?|went\s+with|go\s+with|going\s+with|settled\s+on
+    |lean(?:ing)?\s+towards?|suspect)|(?:so\s+)?(?:the|this|my
+    |its)\s+(?:\w+\s+){{0,2}}?(?:{_THING})\s+(?:(?:was|is|seems|appears|would|could|might|must|has)\b)
+    |(?:taken|located|situated|captured)(?=\s+(?:in|at|near))|it(?:['’]s|\s+(?:is|could\s+be|might\s+be
+    |seems|looks\s+like))|this\s+(?:is|looks\s+like)|that(?:['’]s)?|from|is|was|be|most|more|very|highly
+    |likely|probably|possibly|perhaps|maybe|presumably|around|near|close\s+to|somewhere|in|to\s+be
+    |(?:the\s+)?(?:city|town|village|municipality|metropolis|capital\s+city|republic|country)\s+of
+    |an?\s+(?:small\s+)?(?:city|town|village|place)\s+(?:in|near|called)|en|em|à|in\s+der|в|городе|город
+    |г\.|stadt|ville\s+de|ciudad\s+de|cidade\s+de|città\s+di|kota)\s+""",
     re.I | re.X,
 )
 
@@ -64,7 +68,8 @@ def bare(value):  # undressed
 
 # %% ../../nbs/03_answers/13_values.ipynb #36bf5b8a
 SECOND = re.compile(
-    r"\W*(?:(?:or|and|but)\W+)?(?:possibly|perhaps|maybe|probably|alternatively|alternative|second|less likely|then|if not|could)\b"
+    r"\W*(?:(?:or|and|but)\W+)?"
+    r"(?:possibly|perhaps|maybe|probably|alternatively|alternative|second|less likely|then|if not|could)\b"
     r"|\s*[(\[]\s*(?:or|possibly|perhaps|maybe|alternative\w*|also)\b",
     re.I,
 )
