@@ -204,6 +204,8 @@ class _Walk:
         inner = self.values(node, depth + 1)
         if role == "other":
             return self.record(inner, "other")
+        if role in ("country", "place") and len(node) > 1 and all(map(_is_weight, node)):
+            inner = {role: [max(node, key=lambda pair: float(pair[1]))[0]]}  # {"Spain": 0.7, "Portugal": 0.2}
         unnamed = role in ("country", "region", "city") and role not in inner
         if unnamed or role == "place" and not {"city", "place"} & set(inner):
             keys = {"name", "value", "label"} if says_where(inner) else _NAME_KEYS
@@ -214,6 +216,11 @@ class _Walk:
         for name, found in inner.items():
             if found and name not in values:
                 values[name] = found
+
+
+def _is_weight(pair):  # key and value
+    "Whether a key stands for a name and its value for the confidence in it."
+    return isinstance(pair[1], (int, float)) and not role_of(pair[0][:60])
 
 
 def _is_number(text):
@@ -228,6 +235,8 @@ def json_records(text):  # an answer
         if isinstance(value, _Object):
             walk.record(walk.values(value), "")
             walk.records.sort(key=lambda record: record.mark != "")
+            if walk.records and not walk.records[0].mark:  # what else it holds are other places
+                walk.records[1:] = [record._replace(mark="other") for record in walk.records[1:]]
         else:
             walk.items(value, "listed", 0)
         records += walk.records
