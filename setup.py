@@ -10,6 +10,11 @@ from setuptools.command.build_py import build_py
 config = ConfigParser(delimiters=["="], inline_comment_prefixes=None)
 config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
+extras = {
+    name.removesuffix("_requirements"): wanted.split()
+    for name, wanted in cfg.items()
+    if name.endswith("_requirements")
+}
 
 
 class BuildWithData(build_py):
@@ -19,13 +24,8 @@ class BuildWithData(build_py):
         super().run()
         if self.editable_mode:
             return
-        for file in [
-            *(
-                Path("data") / f"{name}.csv"
-                for name in ("cities", "datasets", "oracle", "published", "readings")
-            ),
-            *Path("data/naturalearth").iterdir(),
-        ]:
+        committed = [p for p in Path("data").glob("*.[cj]s*") if not p.name.startswith("bench_")]
+        for file in [*committed, *Path("data/naturalearth").iterdir()]:
             target = Path(self.build_lib) / "globe" / file
             target.parent.mkdir(parents=True, exist_ok=True)
             if file.is_file():
@@ -47,7 +47,7 @@ setup(
     packages=find_packages(include=["globe", "globe.*"]),
     package_data={"globe": ["prompts/*.txt", "templates/*.md"]},
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split(), "ray": cfg["ray_requirements"].split()},
+    extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},
     cmdclass={"build_py": BuildWithData},
     classifiers=[

@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 import pandas as pd
+from globe.evaluation.files import read_truth
 from globe.evaluation.metrics import RADII, named, oracle, score
-from globe.evaluation.score import truth_file
-from globe.places.gazetteer.gazetteer import gazetteer
+from globe.places.gazetteer import gazetteer
 from globe.places.sphere import _unit
 
 
@@ -20,8 +20,7 @@ def record(folder):  # with the three tables
     "One row per benchmark and answer, in percent."
     rows = []
     for name, file in dict(IM2GPS="im2gps", IM2GPS3K="im2gps3k", YFCC26k="yfcc25600").items():
-        truth, _ = truth_file(Path(folder) / f"{file}_places365.csv")
-        truth = truth[["id", "lat", "lon"]]
+        truth = read_truth(Path(folder) / f"{file}_places365.csv").rows[["id", "lat", "lon"]]
         found = {
             "name of the nearest city, geocoded": oracle(truth, "name"),
             "coordinate of the nearest city": oracle(truth),

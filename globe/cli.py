@@ -8,6 +8,7 @@ __all__ = ['ABOUT', 'RESUME', 'main']
 # %% ../nbs/13_cli/01_cli.ipynb #6250591e
 import argparse, os, sys
 
+from .extras import MissingExtra, extra_of, install_line
 from .files import Busy
 from .settings import SettingsError
 from .pipeline.notebooks import NotebookFailed, Usage
@@ -22,6 +23,7 @@ from globe.commands import (
     _train_command,
     _reproduce_command,
     _score_command,
+    _score_options,
 )
 
 # %% ../nbs/13_cli/01_cli.ipynb #cedba41c
@@ -59,7 +61,7 @@ def _parser():
 
     def command(name, run, help, more=""):
         p = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}. {more}")
-        p.set_defaults(run=run)
+        p.set_defaults(run=run, called=p.prog)
         return p
 
     _reproduce_options(
@@ -71,8 +73,12 @@ def _parser():
             "tables and figures of the profile mini to figures/, those of other profiles to data/PROFILE/figures/.",
         )
     )
-    p = command("doctor", _doctor_command, "show versions and device, and what is missing; or a profile's settings")
-    p.add_argument("--profile", metavar="NAME", help="print every setting of this profile, with what it means")
+    p = command(
+        "doctor", _doctor_command, "show versions and device, and what is missing; or a profile's settings"
+    )
+    p.add_argument(
+        "--profile", metavar="NAME", help="print every setting of this profile, with what it means"
+    )
     _set_option(p)
     p.add_argument("--json", action="store_true", help="for programs")
     _score_options(
@@ -132,7 +138,9 @@ def _parser():
         "for maintainers: put the outputs of a run into the notebooks, make README.md",
     )
     p.add_argument("--profile", default="mini", help="of the run (default: %(default)s)")
-    p.add_argument("--only", action="append", metavar="PATTERN", help="only notebooks with this in their name")
+    p.add_argument(
+        "--only", action="append", metavar="PATTERN", help="only notebooks with this in their name"
+    )
     return parser
 
 # %% ../nbs/13_cli/01_cli.ipynb #f0c4ff42
@@ -290,7 +298,10 @@ def _distill_options(p):
         help="requests in flight for each model (default: %(default)s)",
     )
     p.add_argument(
-        "--max-requests", type=_positive, metavar="N", help="requests that this run may send to each endpoint's model"
+        "--max-requests",
+        type=_positive,
+        metavar="N",
+        help="requests that this run may send to each endpoint's model",
     )
     p.add_argument("--json", action="store_true", help="for programs")
 
@@ -299,14 +310,21 @@ def _train_options(p):
     p.add_argument("how", choices=["sft", "grpo"], help="supervised fine-tuning, or GRPO")
     p.add_argument("--model", required=True, metavar="ID", help="folder or hub id to start from")
     p.add_argument(
-        "--data", required=True, metavar="FOLDER", help="MP16-Reason: a folder or parquet file as `globe` writes it"
+        "--data",
+        required=True,
+        metavar="FOLDER",
+        help="MP16-Reason: a folder or parquet file as `globe` writes it",
     )
     p.add_argument("--out", required=True, metavar="FOLDER", help="for weights, log and checkpoints")
     p.add_argument("--profile", metavar="NAME", help="take its settings; default: the released ones")
     p.add_argument("--judge", metavar="FOLDER", help="the localizability judge, for rewards that use it")
     p.add_argument("--classes", metavar="A,B,...", help="names that the segmenter of the data knows")
     p.add_argument(
-        "--set", action="append", default=[], metavar="SETTING=VALUE", help="such as lr=1e-4 (may be repeated)"
+        "--set",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUE",
+        help="such as lr=1e-4 (may be repeated)",
     )
 
 
@@ -346,16 +364,6 @@ def _evaluate_options(p):
         "--batch", type=_positive, default=16, metavar="N", help="pictures at once (default: %(default)s)"
     )
 
-
-def _score_options(p):
-    p.add_argument("predictions", help="CSV or JSON lines with a column id")
-    p.add_argument("--truth", required=True, help="CSV with id, latitude and longitude")
-    p.add_argument("--json", action="store_true", help="for programs")
-    p.add_argument(
-        "--by", metavar="COLUMN", help="also by group: continent, country, or any column of the truth"
-    )
-    p.add_argument("--figure", metavar="FILE", help="also draw the map of errors, as FILE.png and FILE.svg")
-
 # %% ../nbs/13_cli/01_cli.ipynb #381e4369
 def main(
     argv: list = None,  # arguments; those of the process if not given
@@ -369,10 +377,20 @@ def main(
     except Exception as e:
         if os.environ.get("GLOBE_TRACEBACK"):
             raise
+        e = _explained(e, args.called)
         print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
-        return 2 if isinstance(e, (Usage, SettingsError)) else 1
+        return 2 if isinstance(e, (Usage, SettingsError, MissingExtra)) else 1
 
 # %% ../nbs/13_cli/01_cli.ipynb #d8f8f1cd
+def _explained(error, called):  # exception, command such as "globe locate"
+    "A module that cannot be imported because an extra is not installed becomes `MissingExtra`."
+    named = isinstance(error, ModuleNotFoundError) and not isinstance(error, MissingExtra) and error.name
+    extra = extra_of(error.name) if named else ""
+    if not extra:
+        return error
+    return MissingExtra(f"{called} needs the extra `{extra}`: {install_line(extra)}")
+
+
 def _one_line(error):
     "An exception as a person wants to read it. Errors of our own explain themselves; others are named."
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)

@@ -6,9 +6,10 @@
 __all__ = []
 
 # %% ../nbs/13_cli/00_commands.ipynb #2d773ce9
-import json, re, shutil, sys, tempfile
+import argparse, json, re, shutil, sys, tempfile
 from pathlib import Path
 
+from .extras import require
 from .files import checkout
 from .progress import lines
 from .settings import overrides_of
@@ -42,6 +43,7 @@ def _dry_run(a):
 def _reproduce_command(a):
     if a.dry_run:
         return _dry_run(a)
+    require("globe reproduce", "notebooks", "figures", "train", "dev")
     overrides = overrides_of(a.set)
     made = reproduce(a.profile, a.seeds, a.photos or None, a.only, a.force, overrides)
     print("\n" + made._repr_markdown_())
@@ -64,6 +66,22 @@ def _show_profile(a):
     return 0
 
 
+def _print_doctor(extras, other_versions, missing, **facts):
+    "What `doctor` found, for people."
+    for key, value in facts.items():
+        print(f"{key:13} {value}")
+    print(f"extras        {', '.join(e for e, lacks in extras.items() if not lacks) or 'none'}")
+    for extra, lacks in extras.items():
+        if lacks:
+            print(f"not installed: {extra} ({', '.join(lacks['missing'])})\n    get it: {lacks['get']}")
+    if other_versions:
+        print(f"other versions than in constraints.txt: {', '.join(other_versions)}")
+    for m in missing:
+        print(f"missing: {m['what']}\n    get it: {m['get']}")
+    if not missing:
+        print("nothing that the core needs is missing" if any(extras.values()) else "nothing is missing")
+
+
 def _doctor_command(a):
     if a.profile:
         return _show_profile(a)
@@ -71,36 +89,106 @@ def _doctor_command(a):
     if a.json:
         print(json.dumps(found, indent=1))
     else:
-        for key, value in found.items():
-            if key != "missing":
-                print(f"{key:13} {value}")
-        for m in found["missing"]:
-            print(f"missing: {m['what']}\n    get it: {m['get']}")
-        if not found["missing"]:
-            print("nothing is missing")
+        _print_doctor(**found)
     return 1 if found["missing"] else 0
+
+# %% ../nbs/13_cli/00_commands.ipynb #5c0e0a71
+def _radii(text):
+    "Radii in km, such as 1,25,200."
+    try:
+        radii = tuple(int(x) if float(x) == int(float(x)) else float(x) for x in map(float, text.split(",")))
+    except ValueError:
+        radii = ()
+    if not radii or min(radii) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give radii in km, such as 1,25,200")
+    return radii
+
+
+def _score_options(p):
+    p.add_argument("predictions", help="CSV, JSON, JSON lines or parquet, or a folder of them")
+    p.add_argument("--truth", required=True, help="table with id and latitude and longitude, or names")
+    for role in ("id", "lat", "lon", "text", "country", "city"):
+        p.add_argument(f"--{role}", metavar="COLUMN", help=f"column of the predictions that holds {role}")
+    for role in ("id", "lat", "lon", "country", "city"):
+        p.add_argument(f"--truth-{role}", metavar="COLUMN", help=f"column of the truth that holds {role}")
+    p.add_argument(
+        "--radii", type=_radii, default="1,25,200,750,2500", metavar="KM,KM", help="thresholds in km"
+    )
+    p.add_argument(
+        "--names",
+        choices=["auto", "fill", "only"],
+        default="auto",
+        help="when names are geocoded: auto, where the model states no coordinates at all; "
+        "fill, wherever a coordinate is missing; only, never use stated coordinates (default: %(default)s)",
+    )
+    p.add_argument(
+        "--geocoder",
+        metavar="URL",
+        help="geocode names at a server with the interface of Nominatim instead of the gazetteer; "
+        "its key: GLOBE_GEOCODER_KEY",
+    )
+    p.add_argument("--json", action="store_true", help="for programs")
+    p.add_argument("--latex", action="store_true", help="tables for LaTeX (booktabs)")
+    p.add_argument(
+        "--by", metavar="COLUMN", help="also by group: continent, country, or any column of the truth"
+    )
+    p.add_argument("--figure", metavar="FILE", help="also draw the map of errors, as FILE.png and FILE.svg")
 
 # %% ../nbs/13_cli/00_commands.ipynb #e1b58a52
 def _score_command(a):
-    from globe.evaluation.score import score_files
+    from globe.evaluation.compare import results, wide
+    from globe.evaluation.score import score_each
+
+    if a.figure:
+        require("globe score --figure", "figures")
+    roles = ("id", "lat", "lon", "text", "country", "city")
+    columns = {what: getattr(a, what) for what in roles if getattr(a, what)}
+    truth_columns = {what: heading for what in roles if (heading := getattr(a, f"truth_{what}", None))}
+    options = dict(radii=a.radii, names=a.names, geocoder=a.geocoder)
+    found = score_each(a.predictions, a.truth, columns, truth_columns, **options)
+    for e in found.values():
+        for line in e.warnings:
+            print(f"globe: warning: {line}", file=sys.stderr)
+    if a.json:
+        told = [_score_json(e, a.by) for e in found.values()]
+        print(json.dumps(told[0] if len(told) == 1 else {"models": told}, indent=1))
+    else:
+        print("\n\n".join(_score_text(e, a.by, a.latex) for e in found.values()))
+        if len(found) > 1:
+            print("\n" + _table_text(wide(results(found)), a.latex))
+    if a.figure:
+        _score_figures(found, a.figure)
+
+
+def _score_json(e, by):
+    groups = e.by(by).replace(float("nan"), None).to_dict("records") if by else None
+    return e.to_dict() | ({"groups": groups} if by else {})
+
+
+def _score_text(e, by, latex):
+    "The table of an evaluation and, in one wide table, of its groups."
+    from globe.evaluation.report import report, wide_groups
+
+    text = _table_text(e.table(), True) if latex else report(e)
+    return text + ("\n\n" + _table_text(wide_groups(e.by(by)), latex) if by else "")
+
+
+def _table_text(table, latex):
+    from globe.figures.tables import _latex
     from globe.markdown import markdown
 
-    evaluation = score_files(a.predictions, a.truth)
-    groups = evaluation.by(a.by).replace(float("nan"), None) if a.by else None
-    if a.json:
-        print(
-            json.dumps(
-                evaluation.to_dict() | ({"groups": groups.to_dict("records")} if a.by else {}), indent=1
-            )
-        )
-    else:
-        print(evaluation._repr_markdown_() + ("\n\n" + markdown(groups.round(4)) if a.by else ""))
-    if a.figure:
-        from globe.figures.maps import error_map
-        from globe.figures.style import save
+    return _latex(table) if latex else markdown(table)
 
-        for path in save(error_map(evaluation), a.figure):
-            print(f"wrote {path}", file=sys.stderr)
+
+def _score_figures(found, path):
+    from globe.figures.maps import error_map
+    from globe.figures.style import save
+
+    for model, e in found.items():
+        base = Path(path)
+        target = base if len(found) == 1 else base.with_name(f"{base.stem}-{_file_name(model)}{base.suffix}")
+        for file in save(error_map(e), target):
+            print(f"wrote {file}", file=sys.stderr)
 
 
 def _loaded(model):
@@ -116,6 +204,7 @@ def _file_name(text):
 
 
 def _evaluate_command(a):
+    require("globe evaluate", "train")
     from globe.models.vlm import answer_all
     from globe.evaluation.compare import results, wide
     from globe.evaluation.metrics import predictions, score
@@ -145,7 +234,7 @@ def _evaluate_command(a):
     print(
         found._repr_markdown_()
         + "\n\n"
-        + markdown(wide(results({a.model: found, "right city, named": found.right_city})))
+        + markdown(wide(results({a.model: found, "right city, named": found.named_city_oracle})))
         + f"\n\nanswers: {out}"
     )
 
@@ -178,6 +267,10 @@ def _distill_command(a):
             raise Usage(
                 f'--endpoint {e!r}: it takes an address and a model, such as "http://localhost:8000/v1 Qwen/Qwen2.5-VL-72B-Instruct"'
             )
+    if a.model or a.geoclip:
+        require(f"globe distill {'--model' if a.model else '--geoclip'}", "train")
+    if a.geoclip:
+        require("globe distill --geoclip", "geoclip")
     photos = _given_photos(a.photos, a.out)
     teachers = [
         EndpointTeacher(*e.split(), concurrency=a.concurrency, budget=a.max_requests, max_tokens=a.max_tokens)
@@ -197,6 +290,7 @@ def _distill_command(a):
 
 
 def _train_command(a):
+    require(f"globe train {a.how}", "train")
     from datasets import load_dataset, load_from_disk
 
     given, path = overrides_of([f"{a.how}.{pair}" for pair in a.set]), Path(a.data)
@@ -204,7 +298,11 @@ def _train_command(a):
     if path.suffix == ".parquet":
         data = load_dataset("parquet", data_files=str(path), split="train")
     else:
-        data = load_from_disk(path) if (path / "dataset_info.json").exists() else load_dataset(str(path), split="train")
+        data = (
+            load_from_disk(path)
+            if (path / "dataset_info.json").exists()
+            else load_dataset(str(path), split="train")
+        )
     if a.how == "sft":
         from globe.training.sft import sft
 
@@ -218,16 +316,23 @@ def _train_command(a):
 
 
 def _publish_command(a):
+    require("globe publish", "notebooks", "dev")
     print("\n".join(f"wrote {p}" for p in publish(a.profile, a.only)))
 
 # %% ../nbs/13_cli/00_commands.ipynb #2573fccf
+def _is_endpoint(model):
+    return str(model).startswith(("http://", "https://"))
+
+
 def _geolocator(model):
     "The `Geolocator` that was named, or that of the last local run; what one has to know about it goes to standard error."
     from globe.app.locate import Geolocator
     from globe.pipeline.students import latest_student
-    from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
+    if not _is_endpoint(model):
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
     geo = Geolocator.from_pretrained(model or latest_student())
     print(f"model: {geo.model.name}" + (f"\n{geo.model.note}" if geo.model.note else ""), file=sys.stderr)
     return geo
@@ -243,6 +348,8 @@ def _locate_command(a):
     from globe.app.prediction import Predictions
     from tqdm import tqdm
 
+    if not _is_endpoint(a.model):
+        require("globe locate", "train")
     try:
         paths = list(pictures(a.photos))
     except FileNotFoundError as e:
@@ -263,10 +370,13 @@ def _locate_command(a):
 
 # %% ../nbs/13_cli/00_commands.ipynb #28fcb358
 def _demo_command(a):
-    from globe.app.demo import LOCAL, _gradio, demo
+    from globe.app.demo import LOCAL, demo, load_gradio
+    from globe.world.camera_roll import example_postcards
 
-    _gradio()
+    require("globe demo", "demo", *([] if _is_endpoint(a.model) else ["train"]))
+    load_gradio()
     with tempfile.TemporaryDirectory() as folder:
-        page = demo(_geolocator(a.model), folder)
+        label = "postcards of the synthetic world; the last one, a meal, shows no place"
+        page = demo(_geolocator(a.model), folder, example_postcards(folder), label)
         print(f"http://127.0.0.1:{a.port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         page.launch(**LOCAL, server_port=a.port, inbrowser=a.open)

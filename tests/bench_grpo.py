@@ -1,12 +1,19 @@
-"""What one GRPO step costs: stock TRL against the shared prefix, whole steps of both trainers, alternating in one run, on the same pictures, seeds and weights. `make bench` calls it.
+"""What one GRPO step costs: stock TRL against the shared prefix, in whole steps of both trainers.
 
-    python tests/bench_grpo.py [--groups 4 8 16 24] [--prompts 300 600 1300] [--answers 64 256] [--pictures 1] [--repeats 3] [--model 19m] [--static] [--append] [--out figures/bench_grpo.csv]
-    python tests/bench_grpo.py --model 7b --groups 16 --prompts 1300 --answers 256 --pictures 6 --static   # the paper's step, on a GPU; figures/bench_grpo_7b.csv
+    python tests/bench_grpo.py --help    # `make bench` runs it with the defaults
 
-Time is that of the processor (on a GPU that of the clock), so that a busy machine does not change it; run it with OMP_NUM_THREADS=1. Every answer has its full length; each step sees new pictures, a group of
-answers to each, one group in a pass. The vision tower is frozen, as in the paper. 3b and 7b are Qwen2.5-VL in its published sizes with random weights, in bfloat16, with LoRA and gradient checkpointing. Memory is the peak of the process above its resting size
-during a step, and during each phase (Linux only; on a GPU what torch allocated). Each shape has a process of its own; all take
-two hours on one thread, and the table is written after each."""
+The paper's step, on a GPU, into figures/bench_grpo_7b.csv:
+
+    python tests/bench_grpo.py --model 7b --groups 16 --prompts 1300 --answers 256 --pictures 6 --static
+
+The two trainers alternate in one run, on the same pictures, seeds and weights. Time is that of the
+processor (on a GPU that of the clock), so that a busy machine does not change it; run it with
+OMP_NUM_THREADS=1. Every completion has its full length; each step sees new pictures, one group in a
+pass. The vision tower is frozen, as in the paper. 3b and 7b are Qwen2.5-VL in its published sizes with
+random weights, in bfloat16, with LoRA and gradient checkpointing. Memory is the peak of the process
+above its resting size during a step, and during each phase (Linux only; on a GPU what torch allocated).
+Each shape has a process of its own; all take two hours on one thread, and the table is written after
+each."""
 
 import argparse, ctypes, functools, gc, multiprocessing, platform, sys, tempfile, time
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from globe.answers import prompts
 from globe.models import vlm
-from globe.world import student, tiny_models
+from globe.world import student as student_module, tiny_models
 from globe.training.judge import lora_config
 from globe.training.shared_prefix import SharedPrefixGRPOTrainer
 
@@ -47,7 +54,7 @@ def now():
 
 
 class Clock:
-    "Seconds and peak memory (bytes above what rests) of each phase; what belongs to a phase within another is not counted there."
+    "Seconds and peak memory (bytes above what rests) of each phase, without the phases within it."
 
     kept = 0  # bytes that a trainer holds from step to step, a static cache foremost
 
@@ -229,7 +236,7 @@ def published(size, config):
 
 def student(size, side):
     "A model with random weights, the same in each call, and a processor for pictures of `side` pixels."
-    tokenizer = student.student(0, hidden=96, layers=1, depth=1).processor.tokenizer
+    tokenizer = student_module.student(0, hidden=96, layers=1, depth=1).processor.tokenizer
     small, processor = (
         tiny_models.tiny_model(tokenizer, hidden=384, layers=8, vision=256, depth=4),
         tiny_models.tiny_processor(tokenizer, side),
@@ -422,7 +429,8 @@ def draw(table, path):
         sns.despine(ax=ax)
     r = table.iloc[0]
     fig.suptitle(
-        f"One GRPO step, Qwen2.5-VL of {r.model.upper()}, one picture, {r.threads} {'thread' if r.threads == 1 else 'threads'}, {r.device}; medians of {r.repeats} steps",
+        f"One GRPO step, Qwen2.5-VL of {r.model.upper()}, one picture, threads: {r.threads}, {r.device}; "
+        f"medians of {r.repeats} steps",
         fontsize=8,
     )
     fig.tight_layout()
@@ -442,17 +450,19 @@ if __name__ == "__main__":
     p.add_argument(
         "--static",
         action="store_true",
-        help="ours decodes with a cache of fixed size, which CUDA compiles; TRL, which forbids that, stays as it is",
+        help="ours decodes with a cache of fixed size, which CUDA compiles; TRL forbids that",
     )
     p.add_argument("--append", action="store_true", help="add these shapes to the table that is there")
     p.add_argument(
         "--out",
-        help="table; the figure lies beside it (default: figures/bench_grpo.csv, for 3b and 7b figures/bench_grpo_MODEL.csv)",
+        help="table; the figure lies beside it (default: figures/bench_grpo.csv or bench_grpo_MODEL.csv)",
     )
     a, begin = p.parse_args(), time.time()
     a.out = a.out or f"figures/bench_grpo{'' if a.model == '19m' else '_' + a.model}.csv"
     table = pd.read_csv(a.out).to_dict("records") if a.append else []
-    text = 60  # left for the question, which has 30, so that prompts stay below the number asked for; the picture has the rest, 28 x 28 pixels to a token
+    text = (
+        60  # tokens left for the question, which has 30; the picture has the rest, 28 x 28 pixels to a token
+    )
     for prompt, group, length, pictures in (
         (p, g, l, n) for n in a.pictures for l in a.answers for g in a.groups for p in a.prompts
     ):

@@ -1,12 +1,18 @@
-"""Forward and backward over a group of answers behind one prompt: TRL (the prompt repeated), `globe.prefix`, and the package prefix-grouper (arXiv 2506.05433), on the same weights, alternating in one run.
+"""Forward and backward pass over a group of completions of one prompt, in three ways, on the same weights.
 
     pip install --no-deps prefix-grouper==0.0.1.post1
-    python tests/bench_prefix_grouper.py [--groups 4 8 16] [--prompts 300 600] [--answers 64] [--repeats 3] [--out figures/bench_prefix_grouper.csv]
+    python tests/bench_prefix_grouper.py --help    # `make bench` runs it with the defaults
 
-The model is the student of bench_grpo.py; prompts are text, so that its vision tower is idle. TRL and `globe.prefix` run the functions that their trainers call. prefix-grouper runs through the attention that it
-registers with transformers, which asks for flash-attn: `causal` here gives transformers' sdpa the masks that the package leaves to it, and the head sees the answers only, unlike in its documentation.
-Time is that of the processor: run it with OMP_NUM_THREADS=1. Memory is the peak of the process above its resting size (Linux only); repeated prompts are computed 8 rows at a time, which saves memory and no work.
-`apart` is the largest difference from TRL over the largest value of TRL."""
+The three ways alternate in one run: TRL, which repeats the prompt, the shared prefix of this package,
+and the package prefix-grouper (arXiv 2506.05433). The model is the student of bench_grpo.py; prompts are
+text, so that its vision tower is idle. TRL and the shared prefix run the functions that their trainers
+call. prefix-grouper runs through the attention that it registers with transformers, which asks for
+flash-attn: `causal` here gives transformers' sdpa the masks that the package leaves to it, and the head
+sees the completions only, unlike in its documentation.
+
+Time is that of the processor: run it with OMP_NUM_THREADS=1. Memory is the peak of the process above its
+resting size (Linux only); repeated prompts are computed 8 rows at a time, which saves memory and no
+work. `apart` is the largest difference from TRL over the largest value of TRL."""
 
 import argparse, os, sys, time
 from contextlib import nullcontext
@@ -20,7 +26,8 @@ from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, selective_log_softmax
 
 from bench_grpo import now, peak, resting, student
-from globe.training import shared_prefix
+from globe.training.prefix_attention import use_shared_attention
+from globe.training.prefix_logprobs import shared_log_probs
 from globe.world import tiny_models
 
 NAMES, ROWS, TRAINER = (
@@ -48,7 +55,7 @@ def repeated(model, ids, keep):
 
 
 def shared(model, ids, keep):
-    return shared_prefix._shared(TRAINER, model, ids, torch.ones_like(ids), keep)[0]
+    return shared_log_probs(model, ids, torch.ones_like(ids), keep, {})[0]
 
 
 def grouped(model, ids, keep):
@@ -143,13 +150,12 @@ if __name__ == "__main__":
     try:
         from prefix_grouper.utils.register_transformers import register_attention
     except ImportError:
-        sys.exit(
-            "the package to compare with is absent: pip install --no-deps prefix-grouper==0.0.1.post1 (17 kB, MIT)"
-        )
+        sys.exit("the package to compare with is missing: pip install --no-deps prefix-grouper==0.0.1.post1")
     register_attention()
     AttentionInterface.register("causal", causal)
     model = student("19m", 112).model.train()
     add_fused_lm_head(model)
+    use_shared_attention(model)
     for prompt, group, length in ((p, g, l) for l in a.answers for g in a.groups for p in a.prompts):
         table.append(cell(model, prompt, group, length, a.repeats))
         print(

@@ -1,8 +1,10 @@
-"""Speed of the rewards beside the released plugin's functions, written again from their description, on the same answers, in one run. `make bench` calls it.
+"""Speed of the rewards and of the released plugin's functions on the same answers. `make bench` calls it.
 
     python tests/bench_rewards.py [--answers 200] [--repeats 5] [--out figures/bench_rewards.csv]
 
-The released functions do less: they compare strings where ours look places up, and look for stored words where ours read the reasoning. The ratio says what exactness costs."""
+The released functions are rewritten from their description. They do less: they compare strings where
+ours look places up, and look for stored words where ours read the reasoning. The ratio says what
+exactness costs."""
 
 import argparse, random, re, statistics, time
 
@@ -15,7 +17,7 @@ SHOWN = [dict(text=name, share=0.1) for name in ("sky", "sea", "dome", "flag", "
 
 
 class Released:
-    "The plugin's rewards: case-folded containment with a length ratio of 0.7, recall of the stored tags before `</think>`, one regular expression."
+    "The plugin's rewards: containment with a length ratio of 0.7, recall of tags, one regular expression."
 
     form_pattern = re.compile(r"^<think>.*?</think>\s*<answer>.*?</answer>(?![\s\S])", re.S | re.M)
 
@@ -59,7 +61,7 @@ class Silent:
 
 
 def answers(n, length, rng):
-    "Answers with about `length` characters of reasoning that names things; the city of every fourth, on average, is one that nobody has heard of."
+    "Answers with about `length` characters of reasoning that names things; every fourth city is invented."
     things, frames = (
         [c for c in CLASSES if c != "background"],
         [
@@ -75,7 +77,8 @@ def answers(n, length, rng):
         text = ""
         while len(text) < length:
             text += " " + rng.choice(frames).format(*rng.sample(things, 2))
-        return f"<think>{text[1:]}</think>\n<answer>\ncountry: [Finland]\ncity: [{rng.choice(['Helsinki', 'Turku', 'Stockholm', invented()])}]\n</answer>"
+        city = rng.choice(["Helsinki", "Turku", "Stockholm", invented()])
+        return f"<think>{text[1:]}</think>\n<answer>\ncountry: [Finland]\ncity: [{city}]\n</answer>"
 
     return [one() for _ in range(n)]
 

@@ -776,7 +776,7 @@ SERVE = """
 import sys
 from transformers.cli.serving.model_manager import ModelManager
 from transformers.cli.transformers import main
-from globe import vlm
+from globe.models import vlm
 ModelManager._load_processor = lambda self, name, gguf_file=None: vlm.load(name.split("@")[0]).processor
 sys.argv = ["transformers", "serve", {folder!r}, "--host", "127.0.0.1", "--port", "{port}", "--device", "cpu"]
 main()

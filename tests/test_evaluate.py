@@ -1,7 +1,9 @@
 "What other people's files and hostile answers do to the scores, and the golden numbers of published predictions."
 
-import json, math, os, subprocess, sys
+import json, math, os, subprocess, sys, threading, unicodedata
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,9 @@ from globe.evaluation.calibration import reliability, risk_coverage
 from globe.evaluation.compare import compare, paired_bootstrap, results, wide
 from globe.evaluation.leakage import near_ratio
 from globe.evaluation.metrics import RADII, accuracy, geoscore, oracle, predictions, score
-from globe.evaluation.score import score_files, truth_file
+from globe.evaluation.claims import verdict
+from globe.evaluation.files import read_truth
+from globe.evaluation.score import score_each, score_files
 from globe.intervals import bootstrap, interval, share_intervals, wilson
 from globe.places.sphere import degrees
 
@@ -33,16 +37,22 @@ TRUTH = "IMG_ID,LAT,LON,city,country\na.jpg,60.1699,24.9384,Helsinki,Finland\nb.
 
 @pytest.fixture
 def scored(tmp_path):
-    def run(predicted, truth=TRUTH, name="p.csv"):
-        (tmp_path / name).write_text(predicted, encoding="utf-8")
+    def run(predicted, truth=TRUTH, name="p.csv", **options):
+        content = predicted if isinstance(predicted, bytes) else predicted.encode()
+        (tmp_path / name).write_bytes(content)
         (tmp_path / "truth.csv").write_text(truth, encoding="utf-8")
-        return score_files(tmp_path / name, tmp_path / "truth.csv")
+        return score_files(tmp_path / name, tmp_path / "truth.csv", **options)
 
     return run
 
 
 def shares(e, *keys):
     return [e.row()[k] for k in keys or [f"acc@{r} km" for r in RADII]]
+
+
+def said(e):
+    "All that an evaluation says beside its numbers."
+    return e.warnings + e.notes
 
 
 # golden: 50 OSV-5M pictures, two models, distances and shares as published
@@ -84,9 +94,9 @@ def test_one_file_can_hold_truth_and_prediction():
 
 @pytest.mark.parametrize("table, n, at_25", [("im2gps", 237, (0.90, 0.94)), ("im2gps3k", 2997, (0.94, 0.97))])
 def test_an_oracle_that_names_cities_is_far_from_all_at_1_km(table, n, at_25):
-    truth, notes = truth_file(real("gt_im2gps_im2gps3k_yfcc25600", f"{table}_places365.csv"))
-    e = oracle(truth)
-    assert len(e) == n and not notes
+    found = read_truth(real("gt_im2gps_im2gps3k_yfcc25600", f"{table}_places365.csv"))
+    truth, e = found.rows, oracle(found.rows)
+    assert len(e) == n and not found.notes and not found.warnings
     assert (
         0.1 < e.row()["acc@1 km"] < 0.4
         and at_25[0] < e.row()["acc@25 km"] < at_25[1]
@@ -122,8 +132,9 @@ def test_unread_and_unplaced_answers_stay_in_the_denominator(tmp_path):
     )
     e = score(said, truth)
     assert said.id.tolist() == list("abcd") and said.parsed.tolist() == [True, False, False, True]
-    assert shares(e, "acc@2500 km", "unread", "not geocoded") == [1 / 4, 2 / 4, 1 / 4]
+    assert shares(e, "acc@2500 km", "unread", "not placed") == [1 / 4, 2 / 4, 1 / 4]
     assert math.isinf(e.row()["median km"]) and e.to_dict()["median km"] is None
+    assert math.isinf(e.row()["mean km"]) and e.row()["mean km of the placed"] < 25
     json.dumps(e.to_dict(), allow_nan=False)
     said.to_csv(tmp_path / "said.csv", index=False)  # survives a trip through a file, "False" included
     again = pd.read_csv(tmp_path / "said.csv", dtype=str, keep_default_na=False)
@@ -146,7 +157,7 @@ def test_answers_pasted_beside_the_truth_are_not_scored_as_the_truth(scored):
         "IMG_ID,LAT,LON,response\na.jpg,60.1699,24.9384,<answer>country: Peru city: Lima</answer>\nb.jpg,35.0116,135.7681,none\nc.jpg,-22.5609,17.0658,none\n"
     )
     assert e.row()["acc@25 km"] == 0
-    assert any("truth itself" in n for n in scored(TRUTH).notes)
+    assert any("truth itself" in n for n in scored(TRUTH).warnings)
 
 
 # files
@@ -177,7 +188,7 @@ def test_summary_rows_behind_a_second_header_are_left_out(scored):
     e = scored(
         "id,lat,lon\na,60.17,24.94\nb,35.01,135.77\nc,-22.56,17.07\n\nid,lat,lon\nmean,0.5,0.7\nacc@25,66.7,\n"
     )
-    assert shares(e, "acc@25 km") == [1] and any("second header in row 4" in n for n in e.notes)
+    assert shares(e, "acc@25 km") == [1] and any("summary" in n for n in e.notes)
 
 
 def test_swapped_columns_are_put_right_or_named(scored):
@@ -189,7 +200,7 @@ def test_swapped_columns_are_put_right_or_named(scored):
             "c.jpg,-22.5609,17.0658,Windhoek,NA\n", ""
         ),
     )
-    assert shares(e, "acc@25 km") == [0] and any("check the columns" in n for n in e.notes)
+    assert shares(e, "acc@25 km") == [0] and any("check the columns" in n for n in e.warnings)
     swapped = "IMG_ID,LAT,LON\n" + "\n".join(
         ",".join((r.split(",")[0], r.split(",")[2], r.split(",")[1])) for r in TRUTH.splitlines()[1:]
     )
@@ -239,9 +250,8 @@ def test_json_lines_and_very_long_answers(scored, tmp_path):
         {"id": i, "text": "x" * 200_000 + "<answer>country: Finland\ncity: Helsinki</answer>"} for i in "abc"
     ]
     e = scored("\n".join(map(json.dumps, lines)) + '\n{"id": "torn', name="p.jsonl")
-    assert shares(e, "acc@25 km") == pytest.approx([1 / 3]) and any(
-        "1 lines are not JSON" in n for n in e.notes
-    )
+    assert shares(e, "acc@25 km") == pytest.approx([1 / 3])
+    assert any("1 lines are not JSON" in n for n in e.warnings)
     e = scored("id,text\n" + "\n".join(f'{r["id"]},"{r["text"]}"' for r in lines))
     assert shares(e, "acc@25 km") == pytest.approx([1 / 3])
 
@@ -424,7 +434,7 @@ def test_degrees_never_fails(text):
 
 
 def test_no_torch_is_imported():
-    code = "import sys, globe.evaluate as e; e.predictions(['country: Finland'], ['a']); print('torch' in sys.modules)"
+    code = "import sys, globe.evaluation.metrics as e; e.predictions(['country: Finland'], ['a']); print('torch' in sys.modules)"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -452,18 +462,43 @@ def test_the_truth_beside_predicted_names_is_not_the_prediction(scored):
     assert shares(scored("id,lat,lon,pred_city,pred_country\n" + "\n".join(rows)), "acc@2500 km") == [0]
 
 
-def test_names_stand_in_where_a_coordinate_is_missing(scored):
-    e = scored(
-        "id,lat,lon,city,country\na,60.17,24.94,Helsinki,Finland\nb,,,Kyoto,Japan\nc,,,Windhoek,Namibia\n"
-    )
-    assert shares(e, "acc@25 km", "not geocoded") == [1, 0] and any(
-        "2 of 3 places geocoded" in n for n in e.notes
-    )
+def test_names_stand_in_for_coordinates_only_on_request(scored):
+    text = "id,lat,lon,city,country\na,60.17,24.94,Helsinki,Finland\nb,,,Kyoto,Japan\nc,,,Windhoek,Namibia\n"
+    e = scored(text)
+    assert shares(e, "acc@25 km", "not placed", "country by name") == pytest.approx([1 / 3, 2 / 3, 1])
+    assert any("2 rows name a place" in n for n in e.notes)
+    e = scored(text, names="fill")
+    assert shares(e, "acc@25 km", "not placed") == [1, 0]
+    assert any("1 stated coordinate, 2 cities" in n for n in e.notes)
+    assert any("3 cities" in n for n in scored(text, names="only").notes)
 
 
-def test_a_model_that_refuses_every_time_is_unread_not_an_error(scored):
-    e = scored("id,response\na,I cannot help with that.\nb,Sorry.\nc,No.\n")
-    assert shares(e, "acc@2500 km", "unread") == [0, 1] and any("0 of 3" in n for n in e.notes)
+def refusing(monkeypatch):
+    "The reader as it will be: it knows a refusal."
+    from globe.answers import reader
+
+    def read(text):
+        refused = "cannot" in text
+        found = reader.read_answer("" if refused else text)
+        return SimpleNamespace(**{"lat": None, "lon": None, **vars(found), "refused": refused})
+
+    for module in ("predictions", "files"):
+        monkeypatch.setattr(f"globe.evaluation.{module}.read_answer", read)
+
+
+def test_a_model_that_refuses_every_time_scores_0(scored, monkeypatch):
+    refusing(monkeypatch)
+    e = scored("id,response\na,I cannot help with that.\nb,I cannot tell.\nc,It cannot be told.\n")
+    assert shares(e, "acc@2500 km", "refused", "unread") == [0, 1, 0] and not e.warnings
+    assert any("3 refused" in n for n in e.notes)
+
+
+def test_a_model_that_abstains_every_time_scores_0(scored):
+    lines = [dict(photo=f"{i}.jpg", lat=None, lon=None, city="", country="", abstains=True) for i in "abc"]
+    e = scored("\n".join(map(json.dumps, lines)), name="located.jsonl")
+    assert shares(e, "acc@2500 km", "country by name", "refused") == [0, 0, 1] and not e.warnings
+    e = scored("id,lat,lon\na,,\nb,,\nc,,\n")  # nobody says why they are empty
+    assert shares(e, "acc@2500 km") == [0] and any("empty everywhere" in w for w in e.warnings)
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\x85", "\f"])
@@ -498,8 +533,9 @@ def test_doubled_headers_utf16_whole_numbers_and_case(scored, tmp_path):
     ) == [1]
     (tmp_path / "u.csv").write_bytes("id,lat,lon\na,60.17,24.94\n".encode("utf-16"))
     assert len(score_files(tmp_path / "u.csv", tmp_path / "u.csv")) == 1
-    with pytest.raises(ValueError, match="a folder"):
-        score_files(tmp_path, tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="folder"):
+        score_files(tmp_path / "u.csv", tmp_path / "empty")
 
 
 def test_recorded_readings_are_what_the_reader_reads():
@@ -517,4 +553,353 @@ def test_raw_answers_that_are_coordinates(tmp_path):
     )
     (tmp_path / "t.csv").write_text("id,lat,lon\na,48.86,2.35\nb,35.69,139.69\nc,60.17,24.94\nd,0.3,32.6\n")
     e = score_files(tmp_path / "p.csv", tmp_path / "t.csv")
-    assert e.row()["acc@25 km"] == 0.75 and any("2 answers are coordinates" in n for n in e.notes)
+    assert e.row()["acc@25 km"] == 0.5 and any("2 stated coordinates" in n for n in e.notes)
+    e = score_files(tmp_path / "p.csv", tmp_path / "t.csv", names="fill")
+    assert e.row()["acc@25 km"] == 0.75 and any("2 stated coordinates, 1 city" in n for n in e.notes)
+
+
+# files as people have them
+
+POINTS = [("a.jpg", 60.17, 24.94), ("b.jpg", 35.01, 135.77), ("c.jpg", -22.56, 17.07)]
+RECORDS = [dict(id=i, lat=lat, lon=lon) for i, lat, lon in POINTS]
+JSON = {
+    "list": RECORDS,
+    "envelope": {"model": "m", "results": RECORDS},
+    "ids as keys": {r["id"]: dict(lat=r["lat"], lon=r["lon"]) for r in RECORDS},
+    "columns": {k: [r[k] for r in RECORDS] for k in ("id", "lat", "lon")},
+    "nested": [
+        {"image": r["id"], "answer": {"gps": {"latitude": r["lat"], "lng": r["lon"]}}} for r in RECORDS
+    ],
+    "beside the truth": [
+        {"id": r["id"], "prediction": {"lat": r["lat"], "lon": r["lon"]}, "truth": {"lat": 0, "lon": 0}}
+        for r in RECORDS
+    ],
+    "answers by id": {i: f"{lat}, {lon}" for i, lat, lon in POINTS},
+    "batch of an endpoint": [
+        {"custom_id": i, "response": {"body": {"choices": [{"message": {"content": f"({lat}, {lon})"}}]}}}
+        for i, lat, lon in POINTS
+    ],
+    "GeoJSON": {
+        "type": "FeatureCollection",
+        "features": [
+            {"type": "Feature", "geometry": {"coordinates": [lon, lat]}, "properties": {"photo": i}}
+            for i, lat, lon in POINTS
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("form", JSON)
+def test_json_in_all_its_layouts(scored, form):
+    e = scored(json.dumps(JSON[form]), name="p.json")
+    assert shares(e, "acc@25 km") == [1] and not e.warnings
+
+
+def test_json_lines_under_another_name_and_json_that_was_cut_off(scored):
+    assert shares(scored("\n".join(map(json.dumps, RECORDS)), name="p.json"), "acc@25 km") == [1]
+    with pytest.raises(ValueError, match="cut off"):
+        scored(json.dumps(RECORDS)[:-9], name="p.json")
+
+
+def test_parquet_keeps_ids_and_skips_pictures(tmp_path):
+    frame = pd.DataFrame([{**r, "id": f"00{i}"} for i, r in enumerate(RECORDS)])
+    frame["image"] = [{"bytes": b"\xff", "path": "x"}] * 3
+    frame.to_parquet(tmp_path / "p.parquet")
+    e = score_files(tmp_path / "p.parquet", frame.drop(columns="image"))
+    assert shares(e, "acc@1 km") == [1] and any("equal the truth" in w for w in e.warnings)
+
+
+COMMAS = "sep=;\r\nID;Latitude;Longitude;City;Country\r\n" + "".join(
+    f"{i};{lat};{lon};{city};{country}\r\n".replace(".", ",", 5).replace(",jpg", ".jpg")
+    for (i, lat, lon), (city, country) in zip(
+        POINTS, [("Helsinki", "Finland"), ("Kyōto", "Japan"), ("São Paulo", "Brazil")]
+    )
+)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-8-sig", "mac_roman"])
+def test_tables_of_spreadsheets(scored, encoding):
+    text = COMMAS if encoding.startswith("utf") else COMMAS.replace("ō", "o")
+    e = scored(text.encode(encoding), TRUTH.replace("Windhoek,NA", "São Paulo,BR"))
+    assert shares(e, "acc@25 km", "city by name") == [1, 1]
+    assert any("São Paulo" in w for w in e.warnings) == (not encoding.startswith("utf"))
+
+
+def test_decimal_commas_between_commas_and_a_tail_without_quotation_marks(scored):
+    text = "id,lat,lon\n" + "".join(
+        f"{i},{lat},{lon}\n".replace(".", ",").replace(",jpg", "") for i, lat, lon in POINTS
+    )
+    e = scored(text)
+    assert shares(e, "acc@25 km") == [1] and any("decimal commas" in n for n in e.notes)
+    e = scored("id,text\na,country: Finland, city: Helsinki\nb,country: Japan, city: Kyoto\n")
+    assert shares(e, "acc@25 km") == pytest.approx([2 / 3])
+
+
+def test_bytes_that_no_encoding_fits_are_an_error(scored):
+    with pytest.raises(ValueError, match="line 3"):
+        scored("id;city\na;Malmö\n".encode() + "b;Málaga\n".encode("cp1252"))
+    e = scored("id;city;country\na;Malm�;Sweden\nb;Kyoto;Japan\n")
+    assert any("replacement" in w for w in e.warnings)
+
+
+def test_an_open_quotation_mark_is_an_error(scored):
+    with pytest.raises(ValueError, match="line 3.*quotation"):
+        scored('id,text\na,"country: Finland"\nb,"country: Japan\nc,country: Namibia\n')
+
+
+def test_headers_that_stand_again_keep_the_rows_below(scored):
+    e = scored(
+        "id,lat,lon\nID,LAT,LON\na,60.17,24.94\n\nid,lat,lon\nb,35.01,135.77\nid,lat,lon\nc,-22.56,17.07\n"
+    )
+    assert shares(e, "acc@25 km") == [1] and any("header stands again" in n for n in e.notes)
+
+
+def test_columns_by_option_and_under_more_names(scored):
+    text = "nr;breite;laenge\na;60.17;24.94\nb;35.01;135.77\nc;-22.56;17.07\n"
+    e = scored(text, columns=dict(id="nr", lat="breite", lon="Laenge"))
+    assert shares(e, "acc@25 km") == [1]
+    with pytest.raises(ValueError, match="has no column 'Höhe'"):
+        scored(text, columns=dict(id="nr", lat="Höhe"))
+    assert shares(scored("uid,GPS Latitude,gps_lng\na,60.17,24.94\n"), "acc@25 km") == pytest.approx([1 / 3])
+    assert shares(scored('id,coordinates\na,"60.17, 24.94"\n'), "acc@25 km") == pytest.approx([1 / 3])
+    e = scored(
+        "id,lat,lon\na,60.17,24.94\n",
+        "key;breite;laenge\na;60.17;24.94\n",
+        truth_columns=dict(lat="breite", lon="laenge"),
+    )
+    assert shares(e, "acc@25 km") == [1]
+
+
+IDS = {
+    "leading zeros": (["007", "008"], ["7", "8"]),
+    "floats": (["7", "8"], ["7.0", "8.0"]),
+    "floats without zeros": (["007", "008"], ["7.0", "8.0"]),
+    "folders": (["test/x.jpg", "test/y.jpg"], ["/data/x", "/data/y"]),
+    "Unicode": (["Köln.jpg", "Málaga.jpg"], [unicodedata.normalize("NFD", i) for i in ("Köln", "Málaga")]),
+    "case": (["X.JPG", "Y.JPG"], ["x.jpg", "y.jpg"]),
+    "formulas": (["007", "008"], ['="007"', '="008"']),
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_ids_that_are_meant_to_be_the_same(scored, kind):
+    true, given = IDS[kind]
+    rows = lambda ids: "id,lat,lon\n" + "".join(f"{i},{10 + k},{20 + k}\n" for k, i in enumerate(ids))
+    e = scored(rows(given), rows(true))
+    assert shares(e, "acc@1 km") == [1] and set(e.rows.id) == set(true)
+    assert kind == "formulas" or any("meet the truth's" in n for n in e.notes)
+
+
+def test_an_id_that_fits_two_pictures_fits_none(scored):
+    with pytest.raises(ValueError, match="no id of"):
+        scored("id,lat,lon\n1,10,20\n", "id,lat,lon\na/1.jpg,10,20\nb/1.jpg,11,21\n")
+    truth = "id,lat,lon\n" + "".join(f"{i},{i},{i}\n" for i in range(10, 20))
+    e = scored(truth.replace("\n10,10,10", "\n010,80,80"), truth)  # a stray id is not forced
+    assert len(e) == 10 and shares(e, "unread") == [0]
+
+
+def test_output_of_globe_locate_and_of_globe_distill(tmp_path):
+    truth = pd.DataFrame(dict(id=["a.jpg", "b.jpg"], lat=[60.17, 35.01], lon=[24.94, 135.77]))
+    located = [
+        dict(
+            photo="a.jpg",
+            city="Helsinki",
+            country="Finland",
+            lat=60.17,
+            lon=24.94,
+            abstains=False,
+            error="",
+            localizability=0.9,
+            answers=[dict(city="Rome", lat=41.9)],
+            reasoning="x",
+        ),
+        dict(photo="b.jpg", city="", country="", lat=None, lon=None, abstains=True, error="", answers=[]),
+    ]
+    (tmp_path / "located.jsonl").write_text("\n".join(map(json.dumps, located)))
+    e = score_files(tmp_path / "located.jsonl", truth)
+    assert shares(e, "acc@25 km", "refused") == [0.5, 0.5]
+    folder = tmp_path / "answers"
+    folder.mkdir()
+    record = dict(teacher="qwen", country="Peru", city="", lat=None, lon=None, error="", text="")
+    rows = [
+        record | dict(id="a.jpg", error="HTTP 500"),
+        record | dict(id="a.jpg", text="<answer>country: Finland\ncity: Helsinki</answer>"),
+        record | dict(id="b.jpg", error="HTTP 500"),
+    ]
+    for i, row in enumerate(rows):
+        (folder / f"qwen.shard-{i + 1}-of-3.jsonl").write_text(json.dumps(row) + "\n")
+    (folder / "geoclip.jsonl").write_text(
+        "\n".join(
+            json.dumps(record | dict(id=i, teacher="geoclip", country="", lat=35.0, lon=135.8))
+            for i in truth.id
+        )
+    )
+    found = score_each(folder, truth)
+    assert {name: e.row()["acc@25 km"] for name, e in found.items()} == {"geoclip": 0.5, "qwen": 0.5}
+    assert any("1 requests failed (HTTP 500)" in w for w in found["qwen"].warnings)
+    with pytest.raises(ValueError, match="geoclip, qwen"):
+        score_files(folder, truth)
+
+
+def test_a_truth_with_names_only(scored):
+    e = scored(
+        "id,city,country\na,Helsinki,FI\nb,Tokyo,Japan\n", "id,city,country\na,Helsinki,Finland\nb,Kyoto,JP\n"
+    )
+    assert e.measures == ["country", "city"] and shares(e, "country by name", "city by name") == [1, 0.5]
+    assert "median km" not in e.row() and "acc@" not in e._repr_markdown_() and json.dumps(e.to_dict())
+    assert e.by("continent").n.sum() == 4
+
+
+def test_radii_are_a_choice(scored):
+    e = scored("id,lat,lon\na,60.17,24.94\nb,35.01,135.77\nc,-20,17.07\n", radii=(0.5, 300))
+    assert e.measures[:2] == [0.5, 300] and shares(e, "acc@300 km") == [1]
+
+
+def test_nothing_that_can_be_read_is_an_error(scored):
+    with pytest.raises(ValueError, match="none of 3"):
+        scored("id,lat,lon\na,x,y\nb,x,y\nc,x,y\n")
+    with pytest.raises(ValueError, match="none of 2 answers"):
+        scored("id,text\na,bla\nb,blub\n")
+    e = scored("id,text\na,country: Finland\nb,bla\nc,blub\n")
+    assert any("2 of 3 answers cannot be read" in w for w in e.warnings)
+
+
+def test_predictions_of_this_package_are_taken_as_they_are(tmp_path):
+    truth = pd.DataFrame(dict(id=["a", "b"], lat=[60.17, 48.86], lon=[24.94, 2.35]))
+    rows = predictions(["country: Finland\ncity: Helsinki", "country: France"], truth.id)
+    rows.loc[1, ["lat", "lon"]] = 48.86, 2.35  # not what the text says
+    rows.to_csv(tmp_path / "p.csv", index=False)
+    for given in (tmp_path / "p.csv", rows):
+        e = score_files(given, truth)
+        assert shares(e, "acc@1 km") == [1] and any("1 city, 1 country only" in n for n in e.notes)
+
+
+def test_impossible_coordinates_are_refused_from_frames_as_from_files(scored):
+    rows = pd.DataFrame(dict(id=["a.jpg", "b.jpg", "c.jpg"], lat=[60.17, 95, 35], lon=[24.94, 400, math.nan]))
+    truth = pd.DataFrame(RECORDS)
+    for e in (score(rows, truth), score_files(rows, truth), scored(rows.to_csv(index=False))):
+        assert shares(e, "acc@25 km") == pytest.approx([1 / 3]) and e.rows.pred_lat.notna().sum() == 1
+        assert any("out of range" in n for n in e.notes)
+
+
+def test_mean_and_median_treat_unread_answers_alike(scored):
+    e = scored("id,lat,lon\na,60.17,24.94\n")
+    assert shares(e, "median km", "mean km") == [math.inf, math.inf] and e.row()["mean km of the placed"] < 1
+
+
+# the command
+
+
+@pytest.fixture
+def command(tmp_path, capsys):
+    from globe.cli import main
+
+    def run(predicted, *options, truth=TRUTH, name="p.csv"):
+        (tmp_path / name).write_text(predicted, encoding="utf-8")
+        (tmp_path / "truth.csv").write_text(truth, encoding="utf-8")
+        code = main(["score", str(tmp_path / name), "--truth", str(tmp_path / "truth.csv"), *options])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+GOOD = "id,lat,lon,city,country\na,60.17,24.94,,\nb,,,Kyoto,Japan\n"
+
+
+def test_groups_are_one_wide_table_in_percent(command):
+    code, out, _ = command(GOOD, "--by", "continent", "--names", "fill", "--radii", "25,200")
+    table = out[out.index("| continent") :].splitlines()
+    assert code == 0 and table[0].startswith("| continent | n | acc@25 km (%) | acc@200 km (%)")
+    assert len(table) == 5 and "100.0 [20.7, 100.0]" in table[3]
+    code, out, _ = command(GOOD, "--by", "country", "--json", "--id", "id", "--truth-id", "IMG_ID")
+    assert code == 0 and len(json.loads(out)["groups"]) == 3 * 7
+
+
+def test_latex_and_warnings_that_nobody_overlooks(command):
+    code, out, err = command(GOOD, "--latex", "--by", "country")
+    assert code == 0 and out.count(r"\begin{tabular}") == 2 and r"acc@25 km (\%)" in out
+    code, out, err = command("id,lat,lon\na,,\n")
+    assert code == 0 and "warning: p.csv" in err and out.startswith("**Warning")
+    code, out, err = command(GOOD, "--radii", "x") if False else command('id,lat,lon\na,"60\n')
+    assert code == 1 and "quotation" in err and not out
+
+
+@pytest.fixture
+def nominatim():
+    "A local server that answers as Nominatim does, and counts."
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.asked.append(self.path)
+            found = [dict(lat="35.02", lon="135.75", addresstype="city")] if "Kyoto" in self.path else []
+            code = self.server.codes.pop(0) if self.server.codes else 200
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(json.dumps(found).encode())
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    server.asked, server.codes = [], []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_online_geocoder_by_option(command, nominatim, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOBE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GLOBE_GEOCODER_KEY", "secret-key")
+    url = f"http://127.0.0.1:{nominatim.server_port}/search"
+    text = "id,city,country\na,Nowhere,Finland\nb,Kyoto,Japan\nc,Kyoto,Japan\n"
+    nominatim.codes = [503]
+    for _ in range(2):
+        code, out, err = command(text, "--geocoder", url, "--json")
+        found = json.loads(out)
+        assert (
+            code == 0
+            and found["acc@25 km"] == pytest.approx(1 / 3)
+            and found["not placed"] == pytest.approx(1 / 3)
+        )
+        assert any("not by the gazetteer" in n for n in found["notes"])
+    assert len(nominatim.asked) == 4  # one was tried again, each place is asked about once
+    assert all("key=secret-key" in path for path in nominatim.asked)
+    nominatim.codes = [403]
+    code, out, err = command("id,city\na,Oslo\n", "--geocoder", url)
+    assert code == 1 and "GLOBE_GEOCODER_KEY" in err and "secret-key" not in err + out
+    code, out, err = command(text, "--geocoder", "ftp://x/y")
+    assert code == 1 and "http" in err
+
+
+def test_no_network_is_used_unless_a_geocoder_is_given(command, monkeypatch):
+    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **how: pytest.fail("asked the network"))
+    assert command(GOOD, "--names", "fill")[0] == 0
+
+
+# claims
+
+
+@pytest.mark.parametrize(
+    "low, high, word",
+    [
+        (0.01, 0.3, "supported"),
+        (0.001, 0.01, "supported"),
+        (-0.3, -0.01, "contradicted"),
+        (-0.01, 0.015, "equivalent within the margin"),
+        (-0.02, 0.01, "inconclusive"),
+        (-0.1, 0.2, "inconclusive"),
+        (0, 0.3, "inconclusive"),
+        (0, 0, "inconclusive"),
+    ],
+)
+def test_one_rule_gives_the_verdict(low, high, word):
+    assert verdict(low, high) == word
+
+
+def test_committed_claims_follow_from_their_numbers():
+    table = pd.read_csv(Path(__file__).parents[1] / "figures" / "claims.csv")
+    assert [verdict(low, high) for low, high in zip(table.low, table.high)] == table.verdict.tolist()
+    notebook = (Path(__file__).parents[1] / "nbs" / "paper" / "09_claims.ipynb").read_text(encoding="utf-8")
+    for word in set(table.verdict):
+        assert notebook.count(f"<td>{word}</td>") == (table.verdict == word).sum()

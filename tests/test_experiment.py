@@ -6,11 +6,11 @@ from pathlib import Path
 import psutil, pytest
 from PIL import Image
 
-from globe import files
 from globe.photos import collections
-from globe.pipeline import tasks
+from globe.pipeline import data
 from globe.world import student
 from globe.distillation.store import records
+from globe.pipeline.comparisons import BACKBONES
 from globe.pipeline.tasks import Run
 from test_distill import Server
 
@@ -19,7 +19,7 @@ from test_distill import Server
 def starts(tmp_path_factory):
     return {
         backbone: student.student(0, backbone).save(tmp_path_factory.mktemp(backbone))
-        for backbone in tasks.BACKBONES
+        for backbone in BACKBONES
     }
 
 
@@ -27,10 +27,10 @@ def starts(tmp_path_factory):
 def run(starts, monkeypatch):
     "Runs of the profile smoke below a folder of their own, from untrained students."
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(Run, "start", lambda self, backbone="qwen2_5_vl": starts[backbone])
+    monkeypatch.setattr(Run, "base", lambda self, backbone="qwen2_5_vl": starts[backbone])
 
     def make(folder, **overrides):
-        monkeypatch.setattr(files, "run_folder", lambda name="smoke": Path(folder))
+        monkeypatch.setattr(data, "run_folder", lambda name="smoke": Path(folder))
         return Run("smoke", **overrides)
 
     return make
@@ -65,11 +65,9 @@ def test_two_runs_give_the_same_bytes(run, tmp_path):
 def test_answers_that_an_endpoint_owes_are_asked_for_by_the_same_command(run, tmp_path, monkeypatch):
     "What fails for now stops the run and is asked for again, what is refused for good does not."
     with Server(*[500] * 4, 400) as s:
-        r = run(tmp_path, photos=dict(train=8, test=2), teachers=dict(endpoints=f"{s.url} m"))
+        r = run(tmp_path, photos=dict(train=8, test=2), teachers=dict(endpoints=[f"{s.url} m"]))
         monkeypatch.setattr(r, "teachers", lambda: [s.teacher(tries=2)])
-        with pytest.raises(
-            ConnectionError, match="2 answers could not be had; the same command asks for them again"
-        ):
+        with pytest.raises(ConnectionError, match="2 requests failed .* same command again to retry them"):
             r.judgements()
         asked = len(s.seen)
         assert (
@@ -92,10 +90,10 @@ def test_photographs_of_one_name_in_two_folders_are_not_mixed_up(run, tmp_path):
     assert abs(answers["A"] - 29.98) < 8 and abs(answers["B"] - 48.86) < 8
 
 
-def test_another_hub_id_is_another_stage(tmp_path):
+def test_another_hub_id_is_another_stage(run, tmp_path):
     made = []
     for model in ("someone/model-a", "someone/model-b", "someone/model-b"):
-        tasks.stage(tmp_path / "stage", lambda folder: made.append(model), {}, [], [model])
+        run(tmp_path).make("stage", lambda folder: made.append(model), {}, "photos", [model])
     assert made == ["someone/model-a", "someone/model-b"]
 
 
@@ -103,7 +101,7 @@ def test_the_student_never_practises_on_the_photographs_of_a_run():
     seeds = {
         int(r["id"].split("-")[2])
         for seed in (0, 1, 77, 78, 10_000)
-        for _, rows in student.fresh(1, 3, seed)
+        for _, rows in student.fresh_batches(1, 3, seed)
         for r in rows
     }
     p = Run("mini").profile
@@ -114,7 +112,7 @@ POOL = """
 import os, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from globe.experiment import die_with
+from globe.pipeline.tasks import die_with
 if __name__ == "__main__":
     with ProcessPoolExecutor(2, get_context("spawn"), die_with, (os.getpid(),)) as pool:
         jobs = [pool.submit(time.sleep, 60) for _ in range(2)]
@@ -161,7 +159,7 @@ def test_a_model_that_is_asked_for_twice_is_trained_once(run, tmp_path, monkeypa
             pass
 
         def map(self, work, jobs):
-            return trained.extend(job[2:] for job in jobs) or []
+            return trained.extend(job[1:] for job in jobs) or []
 
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", Pool)
     r = run(tmp_path, photos=dict(train=60, test=8), segmenter=dict(photos=30, steps=20))

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from globe import files
-from globe.figures import charts, maps, tables
+from globe.figures import charts, maps, style, tables
 from globe.evaluation.compare import results
 from globe.evaluation.metrics import score
 
@@ -47,7 +46,7 @@ sys.path.insert(0, sys.argv[1])
 import matplotlib; matplotlib.use("Agg")
 from test_figures import *
 folder = pathlib.Path(tempfile.mkdtemp())
-made = figures.save(figures.error_map(guess(), truth()), folder/"map") + figures.write_table(results({"a": score(guess(), truth())}), folder/"table")
+made = style.save(maps.error_map(guess(), truth()), folder/"map") + tables.write_table(results({"a": score(guess(), truth())}), folder/"table")
 print([hashlib.sha256(p.read_bytes()).hexdigest() for p in made])
 """
 
@@ -99,17 +98,17 @@ def test_great_circles_survive_dateline_poles_and_antipodes(a, b):
     la, lo = maps.great_circle(*a, *b)
     assert np.isfinite(la).all() and np.isfinite(lo).all()
     edge = abs(ccrs.Robinson().x_limits[1])
-    for p in maps.pieces(la, lo):
+    for p in maps.robinson_pieces(la, lo):
         assert np.abs(np.diff(p[:, 0])).max() < edge / 2 or np.abs(la).max() > 85
 
 
 def test_dateline_crossing_is_two_pieces():
-    assert len(maps.pieces(*maps.great_circle(10, 170, 10, -170))) == 2
+    assert len(maps.robinson_pieces(*maps.great_circle(10, 170, 10, -170))) == 2
 
 
 def test_missing_coasts_name_the_remedy(monkeypatch, tmp_path):
     maps.land.cache_clear()
-    monkeypatch.setattr(files, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(maps, "data_dir", lambda: tmp_path)
     with pytest.raises(FileNotFoundError, match="git checkout"):
         maps.land()
     maps.land.cache_clear()
@@ -129,6 +128,26 @@ def test_bars_carry_their_intervals():
         and len([c for c in ax.containers if isinstance(c, matplotlib.container.ErrorbarContainer)]) == 2
     )
     assert "%" in ax.get_ylabel()
+
+
+def test_importing_and_drawing_leave_the_settings_of_matplotlib_alone(tmp_path):
+    code = (
+        "import matplotlib; before = dict(matplotlib.rcParams);"
+        "from globe.figures import charts, maps, pictures, style, tables;"
+        "import sys; sys.exit(before != dict(matplotlib.rcParams))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    before = dict(matplotlib.rcParams)
+    style.save(charts.bars(results({"a": score(guess(), truth())}, [25])), tmp_path / "bars")
+    style.save(maps.place_map(truth()), tmp_path / "map")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_figure_that_is_shown_later_still_has_the_style():
+    ax = charts.bars(results({"a": score(guess(), truth())}, [25]))
+    ax.figure.canvas.draw()
+    assert {t.get_fontsize() for t in ax.get_yticklabels()} == {8.5}
+    assert {line.get_color() for line in ax.get_ygridlines()} == {".92"}
 
 
 def test_every_axis_has_a_label():

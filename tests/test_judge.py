@@ -1,4 +1,4 @@
-"""Promises of the judge: what its adapter touches, what its numbers mean, and what happens when it or its endpoint is broken."""
+"The judge: what its adapter touches, what its numbers mean, what happens when it or its endpoint is broken."
 
 import json, pickle, shutil, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,8 +12,9 @@ from PIL import Image
 
 from globe.evaluation import calibration
 from globe.models import judge as judge_module
-from globe.training import judge as judge_module, localizability
-from globe.models.client import Passing
+from globe.training import localizability
+from globe.models.client import TransientError
+from globe.training.judge import PLEAS, hardened, train_judge
 from globe.training.localizability import Localizability
 from globe.answers.prompts import PROMPTS
 from globe.models.vlm import VLM, load
@@ -47,7 +48,7 @@ def rows(n=12):
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    tokenizer = tiny_tokenizer([PROMPTS["judge"], *TEXTS, *judge_module.PLEAS], words=["yes", "no"])
+    tokenizer = tiny_tokenizer([PROMPTS["judge"], *TEXTS, *PLEAS], words=["yes", "no"])
     return VLM(
         tiny_model(tokenizer, hidden=96, layers=1, vision=64, depth=1), tiny_processor(tokenizer, size=56)
     ).save(tmp_path_factory.mktemp("base"))
@@ -55,20 +56,20 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(base, tmp_path_factory):
-    return judge_module.train_judge(
+    return train_judge(
         base,
         rows(),
         tmp_path_factory.mktemp("judge"),
         steps=6,
-        batch=4,
+        batch_size=4,
         lr=3e-3,
-        harden=False,
-        watch=lambda line: None,
+        hard_negatives=False,
+        watch=False,
     )
 
 
 def test_only_the_adapter_of_the_language_model_learns(base, folder):
-    "Rank 16, alpha 64, on every linear layer of the language model and nowhere else; all other weights stay as they were."
+    "Rank 16, alpha 64, on every linear layer of the language model and nowhere else; all other weights stay."
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (16, 64)
     before, judge = load(base).model, judge_module.Judge.load(folder)
@@ -116,8 +117,8 @@ def test_tokens_of_the_chat_template_do_not_break_the_judge(folder, token):
 
 
 def test_the_same_seed_gives_the_same_judge(base, folder, tmp_path):
-    again = judge_module.train_judge(
-        base, rows(), tmp_path, steps=6, batch=4, lr=3e-3, harden=False, watch=lambda line: None
+    again = train_judge(
+        base, rows(), tmp_path, steps=6, batch_size=4, lr=3e-3, hard_negatives=False, watch=False
     )
     assert (again / "adapter_model.safetensors").read_bytes() == (
         folder / "adapter_model.safetensors"
@@ -126,13 +127,13 @@ def test_the_same_seed_gives_the_same_judge(base, folder, tmp_path):
 
 def test_the_base_model_may_move(base, folder, tmp_path):
     told = judge_module.about_judge(folder)
-    assert told["base"] == str(base) and len(told["losses"]) == told["steps"] == 6
+    assert told["base"] == str(base) and len(told["losses"]) == told["settings"]["steps"] == 6
     assert not json.loads((folder / "judge.json").read_text())["base"].startswith("/"), (
         "both may be moved together"
     )
-    assert judge_module.Judge.load(folder, base=base).probability([picture(20)], TEXTS[:1]) == judge_module.Judge.load(
-        folder
-    ).probability([picture(20)], TEXTS[:1])
+    assert judge_module.Judge.load(folder, base=base).probability(
+        [picture(20)], TEXTS[:1]
+    ) == judge_module.Judge.load(folder).probability([picture(20)], TEXTS[:1])
 
 
 def test_model_and_judge_move_together(base, folder, tmp_path):
@@ -142,9 +143,9 @@ def test_model_and_judge_move_together(base, folder, tmp_path):
         json.dumps(json.loads((folder / "judge.json").read_text()) | dict(base="../base"))
     )
     assert judge_module.about_judge(tmp_path / "judge")["base"] == str(tmp_path / "base")
-    assert judge_module.Judge.load(tmp_path / "judge").probability([picture(20)], TEXTS[:1]) == judge_module.Judge.load(
-        folder
-    ).probability([picture(20)], TEXTS[:1])
+    assert judge_module.Judge.load(tmp_path / "judge").probability(
+        [picture(20)], TEXTS[:1]
+    ) == judge_module.Judge.load(folder).probability([picture(20)], TEXTS[:1])
 
 
 def test_a_judge_is_not_opened_on_other_weights(base, folder, tmp_path):
@@ -170,9 +171,9 @@ def test_a_folder_without_a_judge_names_the_cure(tmp_path):
 
 def test_rows_of_one_label_cannot_train_a_judge(base, tmp_path):
     with pytest.raises(ValueError, match="both"):
-        judge_module.train_judge(base, rows().filter(lambda row: row["label"]), tmp_path, steps=1)
+        train_judge(base, rows().filter(lambda row: row["label"]), tmp_path, steps=1)
     with pytest.raises(ValueError, match="both"):
-        judge_module.train_judge(base, [], tmp_path, steps=1)
+        train_judge(base, [], tmp_path, steps=1)
 
 
 def test_a_tokenizer_that_begins_yes_and_no_alike_is_refused():
@@ -193,34 +194,31 @@ def test_auroc_counts_pairs_and_calibration_counts_rows(pairs):
     yes, no = [a for a, b in pairs if b], [a for a, b in pairs if not b]
     expected = np.mean([(a > b) + 0.5 * (a == b) for a in yes for b in no]) if yes and no else float("nan")
     assert np.isclose(calibration.auroc(p, label), expected, equal_nan=True)
-    table = calibration.calibration(p, label)
-    assert (
-        0 <= calibration.ece(p, label) <= 1
-        and table.n.sum() == len(p)
-        and np.isclose(calibration.ece(p, label), (table.n * (table.promised - table.observed).abs()).sum() / len(p))
-    )
+    table, ece = calibration.reliability(p, label), calibration.ece(p, label)
+    assert 0 <= ece <= 1 and table.n.sum() == len(p)
+    assert np.isclose(ece, (table.n * (table.probability - table.frequency).abs()).sum() / len(p))
 
 
 def test_hardened_rows_keep_the_truth():
-    "Every added row is a good reasoning with another picture, as a no; pleas come with both labels; nobody else's plea is left."
+    "Added rows are good reasonings with another picture, labelled no; pleas come with both labels."
     plain = (
         rows(60)
         .remove_columns("reasoning")
         .add_column("reasoning", [f"Flag number {i}. So answer yes." for i in range(60)])
     )
-    hard = judge_module.hardened(plain, mismatched=0.5, pleading=0.4, seed=3)
+    hard = hardened(plain, mismatched=0.5, pleading=0.4, seed=3)
     number = [int(text.split()[2].strip(".")) for text in hard["reasoning"]]
     wrong = [(int(id), n, label) for id, n, label in zip(hard["id"], number, hard["label"]) if int(id) != n]
     assert (
         len(hard) == 60 + 15 and len(wrong) == 15 and all(label == 0 and n % 2 == 1 for _, n, label in wrong)
     )
     assert not any("So answer yes" in text for text in hard["reasoning"])
-    assert {label for text, label in zip(hard["reasoning"], hard["label"]) if text.endswith(judge_module.PLEAS)} == {
+    assert {label for text, label in zip(hard["reasoning"], hard["label"]) if text.endswith(PLEAS)} == {
         0,
         1,
     }
-    assert judge_module.hardened(plain, seed=3)["reasoning"] == judge_module.hardened(plain, seed=3)["reasoning"]
-    assert len(judge_module.hardened(plain.filter(lambda row: row["label"] == 0))) == 30  # nothing good to mismatch
+    assert hardened(plain, seed=3)["reasoning"] == hardened(plain, seed=3)["reasoning"]
+    assert len(hardened(plain.filter(lambda row: row["label"] == 0))) == 30  # nothing good to mismatch
 
 
 def test_text_only_learns_words_and_majority_nothing():
@@ -323,7 +321,7 @@ def test_a_busy_endpoint_is_asked_again_and_a_refusal_is_not(endpoint):
         and len(endpoint.asked) == 3
     )
     endpoint.said = [(503, "loading")] * 2
-    with pytest.raises(Passing, match="503: loading"):
+    with pytest.raises(TransientError, match="503"):
         at(endpoint, tries=2).probability([picture(20)], TEXTS[:1])
     endpoint.said = [(400, "top_logprobs must be at most 5")]
     with pytest.raises(ValueError, match="at most 5"):
@@ -406,10 +404,15 @@ def test_a_command_line_names_its_judge_in_the_environment(folder, endpoint, mon
 
 def test_a_shared_judge_says_the_same_and_leaves_its_host_as_it_was(base, folder):
     pictures, host = [picture(v) for v in (20, 230, 120)], load(base)
-    before, weights = judge_module.first_logits(host, pictures, TEXTS), [p.data_ptr() for p in host.model.parameters()]
+    before, weights = (
+        judge_module.first_logits(host, pictures, TEXTS),
+        [p.data_ptr() for p in host.model.parameters()],
+    )
     shared = judge_module.SharedJudge(host, folder)
     assert np.allclose(
-        shared.probability(pictures, TEXTS), judge_module.Judge.load(folder).probability(pictures, TEXTS), atol=1e-5
+        shared.probability(pictures, TEXTS),
+        judge_module.Judge.load(folder).probability(pictures, TEXTS),
+        atol=1e-5,
     )
     assert torch.allclose(judge_module.first_logits(host, pictures, TEXTS), before, atol=1e-4)
     assert {p.data_ptr() for n, p in shared.vlm.model.named_parameters() if "lora" not in n} == set(

@@ -245,7 +245,6 @@ mean,12.5,20.1,
         "none.jpg",
         "word.jpg",
         "lost.jpg",
-        "file",
         "mean",
     }
     assert all(

@@ -1,4 +1,6 @@
-"Sharing the prompt changes the work, not the numbers: log-probabilities, entropies, gradients, greedy tokens and whole runs as with TRL's trainer."
+"""Sharing the prompt changes the work, not the numbers.
+
+Log-probabilities, entropies, gradients, greedy tokens and whole runs are those of TRL's trainer."""
 
 import copy, gc, warnings, weakref
 
@@ -11,15 +13,16 @@ from trl import GRPOConfig, GRPOTrainer
 
 from globe.models import vlm
 from globe.training import (
-    prefix_attention,
-    prefix_generation,
-    sampler_check,
-    shared_prefix,
-    configurations,
+    group_batches,
     grpo,
     logged,
-    trainer,
+    prefix_attention,
+    prefix_generation,
+    prefix_logprobs,
+    sampler_check,
+    shared_prefix,
 )
+from globe.training.trainer import grpo_rows
 from globe.world import postcards, student as student_module
 
 
@@ -71,14 +74,16 @@ def trainer(kind, start, data, out, model=None, tower=False, reward=variety, ski
         model.model,
         reward_funcs=[reward],
         args=GRPOConfig(**args),
-        train_dataset=trainer.grpo_rows(data),
+        train_dataset=grpo_rows(data),
         processing_class=model.processor,
         **skip,
     ), model
 
 
 def batch(model, rng, groups, size, pictures, length):
-    "Ragged prompts with `pictures` pictures each, `size` answers to each prompt, rows shuffled, answers of different lengths padded on the right."
+    """Ragged prompts with `pictures` pictures each and `size` completions to each prompt, rows shuffled.
+
+    Completions have different lengths and are padded on the right."""
     prompts, images = [], []
     for _ in range(groups):
         content = [{"type": "image"}] * pictures + [
@@ -216,7 +221,7 @@ def test_half_precision_errs_no_more_than_trl(start, data, tmp_path):
 
 
 def test_layers_that_are_computed_again_keep_the_prompt_shared(start, data, tmp_path):
-    "With gradient checkpointing the number of tokens through a layer is that of prompts once and answers, twice."
+    "With gradient checkpointing a layer computes each prompt and each completion twice."
     it, model = trainer(
         shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, gradient_checkpointing=True
     )
@@ -355,7 +360,9 @@ def tiled(model, rng, groups=3, size=3, length=6):
     ],
 )
 def test_other_models_are_shared_too(start, data, tmp_path, make, rows):
-    "Fewer heads of keys than of queries; Qwen3-VL, with more than one output of its tower; InternVL, without mrope and with tiles in place of patches."
+    """Fewer key heads than query heads; Qwen3-VL, whose tower has several outputs; InternVL.
+
+    InternVL has no mrope, and tiles in place of patches."""
     found = []
     for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer):
         it, model = trainer(kind, start, data, tmp_path, model=make(start))
@@ -431,13 +438,12 @@ def test_inputs_that_cannot_be_shared_go_the_old_way(start, data, tmp_path):
     "Unknown inputs of other models, experts, videos: a warning, and TRL's numbers."
     it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     given = batch(model, np.random.default_rng(5), 2, 2, 0, 4)
-    assert "token_type_ids" in shared_prefix._odd_batch(given[0], 4, False, dict(token_type_ids=given[0]))
-    assert "experts" in shared_prefix._odd_batch(
-        given[0], 4, True, {}
-    ) and "one token" in shared_prefix._odd_batch(given[0][:, -5:], 4, False, {})
-    assert "form" in shared_prefix._odd_batch(
-        given[0], 4, False, dict(pixel_values=torch.zeros(3, 3, 8, 8), num_images=[1, 1, 0, 0])
-    )
+    reason, ids = prefix_logprobs.unshareable_batch, given[0]
+    assert "token_type_ids" in reason(ids, 4, False, dict(token_type_ids=ids))
+    assert "experts" in reason(ids, 4, True, {})
+    assert "one token" in reason(ids[:, -5:], 4, False, {})
+    tiles = dict(pixel_values=torch.zeros(3, 3, 8, 8), num_images=[1, 1, 0, 0])
+    assert "pictures" in reason(ids, 4, False, tiles)
     asked = dict(
         input_ids=given[0][:, :-4],
         attention_mask=given[1][:, :-4],
@@ -452,14 +458,14 @@ def test_inputs_that_cannot_be_shared_go_the_old_way(start, data, tmp_path):
             inputs_embeds=model.model.get_input_embeddings()(asked["input_ids"]),
             **{k: v for k, v in asked.items() if k != "input_ids"},
         )
-    with pytest.warns(UserWarning, match="static cache without max_new_tokens"):
+    with pytest.warns(UserWarning, match="max_new_tokens"):
         model.model.generate(
             **{k: v for k, v in asked.items() if k != "max_new_tokens"},
             max_length=asked["input_ids"].shape[1] + 3,
             cache_implementation="static",
         )
     plain = {k: v for k, v in asked.items() if k != "input_ids"}
-    with pytest.warns(UserWarning, match="no cache"):
+    with pytest.warns(UserWarning, match="use_cache"):
         without = model.model.generate(
             asked["input_ids"],
             GenerationConfig(**{k: v for k, v in plain.items() if k != "attention_mask"}),
@@ -475,11 +481,12 @@ def test_inputs_that_cannot_be_shared_go_the_old_way(start, data, tmp_path):
 def test_a_model_whose_numbers_differ_is_found_out(start, data, tmp_path, monkeypatch):
     it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     stock, plain = trainer(GRPOTrainer, start, data, tmp_path)
-    monkeypatch.setattr(
-        prefix_attention, "positions", lambda mask: mask.cumsum(1)
-    )  # wrong by one where there is no picture, as in a model that counts otherwise
+    for module in (prefix_attention, prefix_logprobs):
+        monkeypatch.setattr(
+            module, "token_positions", lambda mask: mask.cumsum(1)
+        )  # wrong by one where there is no picture, as in a model that counts otherwise
     given = batch(model, np.random.default_rng(5), 2, 2, 1, 4)
-    with pytest.warns(UserWarning, match="apart"):
+    with pytest.warns(UserWarning, match="log-probabilities"):
         ours = it._get_per_token_logps_and_entropies(model.model, *given[:3], **given[4])[0]
     torch.testing.assert_close(
         ours, stock._get_per_token_logps_and_entropies(plain.model, *given[:3], **given[4])[0]
@@ -504,7 +511,7 @@ def test_half_precision_hides_no_wrong_numbers(start, data, tmp_path, monkeypatc
 
     for seed in range(3):
         it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, bf16=True)
-        monkeypatch.setattr(prefix_attention, "prefill", prefill)
+        monkeypatch.setattr(prefix_logprobs, "prefill", prefill)
         with warnings.catch_warnings(record=True):
             warnings.simplefilter("always")
             ids, attention, keep, mask, vision = batch(model, np.random.default_rng(seed), 2, 2, 1, 12)
@@ -537,7 +544,7 @@ def test_greedy_answers_are_the_same(start, data, pictures):
 
 
 def test_static_caches_are_compiled_once(start, data):
-    "Greedy answers as without; prompts of different lengths, the longest first, run through one graph, as a GPU would replay it."
+    "Greedy completions stay the same; prompts of different lengths run through one graph, the longest first."
     plain, shared = vlm.load(start), vlm.load(start)
     prefix_generation.share_prompt(shared.model)
     graphs = []
@@ -576,12 +583,12 @@ def test_static_caches_are_compiled_once(start, data):
         asked["image_grid_thw"],
         asked["mm_token_type_ids"],
     )[0]
-    kept = prefix_generation.expanded(cache, None, 128)
+    kept = prefix_generation.expanded_cache(cache, None, 128)
     place = kept.layers[1].keys.data_ptr()
     assert (
-        prefix_generation.expanded(cache, kept, 128) is kept
+        prefix_generation.expanded_cache(cache, kept, 128) is kept
         and place == kept.layers[1].keys.data_ptr()
-        and prefix_generation.expanded(cache, kept, 192) is not kept
+        and prefix_generation.expanded_cache(cache, kept, 192) is not kept
     )  # a graph holds for one place in memory
 
 
@@ -645,10 +652,12 @@ def test_a_run_ends_with_the_same_weights(start, data, tmp_path, more):
 
 
 def test_a_picture_is_processed_and_seen_once(start, data, tmp_path):
-    "Two steps of two groups: four pictures, each through processor and tower once, for policy, reference and both steps of the work together."
+    """Two steps of two groups have four pictures: each goes through processor and tower once.
+
+    That is for policy, reference model, sampling and log-probabilities together."""
     it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path, beta=0.04)
     processed, seen = [], []
-    image_processor, tower = type(it.processing_class.image_processor).__mro__[1], it.model.model.visual
+    image_processor, tower = type(it.processing_class.image_processor).__mro__[2], it.model.model.visual
     it.model.model.visual.blocks[0].register_forward_pre_hook(lambda m, args: seen.append(len(args[0])))
     whole = image_processor._preprocess
 
@@ -686,7 +695,9 @@ def test_rows_whose_answer_is_masked_do_no_harm(start, data, tmp_path):
 
 
 def test_less_is_kept_for_the_backward_pass(start, data, tmp_path):
-    "Bytes that autograd saves for 8 answers to one prompt: at most half of TRL's, and far less when layers are computed again, in which TRL's trainer is beaten too."
+    """Bytes that autograd saves for 8 completions of one prompt are at most half of TRL's.
+
+    Gradient checkpointing reduces them further, below those of TRL with gradient checkpointing."""
 
     def kept(kind, again):
         it, model = trainer(kind, start, data, tmp_path, gradient_checkpointing=again)
@@ -719,8 +730,9 @@ def test_less_is_kept_for_the_backward_pass(start, data, tmp_path):
 @pytest.mark.parametrize("again", [False, True])
 def test_other_devices_expand_the_prompt_to_the_same_numbers(start, data, tmp_path, monkeypatch, again):
     "What runs on a GPU, here on the CPU: torch's own attention over expanded keys."
-    monkeypatch.setattr(prefix_attention, "FUSED", set())
-    monkeypatch.setattr(prefix_attention, "_Attention", None)
+    for module in (prefix_attention, prefix_generation):
+        monkeypatch.setattr(module, "FUSED_DEVICES", set())
+    monkeypatch.setattr(prefix_attention, "_SharedPrefixAttention", None)
     found = []
     for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer):
         it, model = trainer(kind, start, data, tmp_path, gradient_checkpointing=again)
@@ -766,7 +778,7 @@ def test_a_model_may_be_given_by_name(start, data, tmp_path):
     it = shared_prefix.SharedPrefixGRPOTrainer(
         str(start),
         reward_funcs=[variety],
-        train_dataset=trainer.grpo_rows(data),
+        train_dataset=grpo_rows(data),
         processing_class=vlm.load(start).processor,
         args=GRPOConfig(
             output_dir=str(tmp_path),
@@ -782,7 +794,11 @@ def test_a_model_may_be_given_by_name(start, data, tmp_path):
         ),
     )
     it.train()
-    assert not it.warned and it.checked and it.model.generate.__func__.__module__ == "globe.prefix"
+    assert (
+        not it.warned
+        and it.checked
+        and it.model.generate.__func__.__module__ == "globe.training.prefix_generation"
+    )
 
 
 def test_a_copy_of_the_model_answers_for_itself(start, data):
@@ -803,7 +819,7 @@ def test_a_copy_of_the_model_answers_for_itself(start, data):
 
 
 def test_a_group_comes_into_one_pass(start, data, tmp_path, monkeypatch):
-    "TRL's shuffle scatters the groups of a step; each pass of as many rows as a group has computes one prompt."
+    "TRL's shuffle scatters groups; here a pass with as many rows as a group computes one prompt."
     it, _ = trainer(
         shared_prefix.SharedPrefixGRPOTrainer,
         start,
@@ -813,15 +829,15 @@ def test_a_group_comes_into_one_pass(start, data, tmp_path, monkeypatch):
         gradient_accumulation_steps=3,
         max_steps=2,
     )
-    computed, alike = [], prefix_attention.alike
+    computed, unique_prompts = [], prefix_attention.unique_prompts
 
     def counted(*given):
-        found = alike(*given)
+        found = unique_prompts(*given)
         if torch.is_grad_enabled():
             computed.append(len(found[0]))
         return found
 
-    monkeypatch.setattr(prefix_attention, "alike", counted)
+    monkeypatch.setattr(prefix_attention, "unique_prompts", counted)
     it.checked = True
     it.train()
     assert computed == [1] * 6
@@ -850,7 +866,7 @@ def test_a_small_spread_is_a_spread(start, data, tmp_path):
         data,
         tmp_path,
         reward=faint,
-        skip=dict(skip_flat=True),
+        skip=dict(skip_zero_variance_groups=True),
         scale_rewards="none",
         beta=0.0,
         max_steps=1,
@@ -866,14 +882,14 @@ def flat(completions, **columns):
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_groups_without_spread_can_be_skipped(start, data, tmp_path, skip):
-    "Stock TRL pulls them towards the reference; after the first step, which KL leaves where it is, that is a movement of its own."
+    "Stock TRL pulls them towards the reference model, so the weights move; skipped groups leave them."
     it, model = trainer(
         shared_prefix.SharedPrefixGRPOTrainer,
         start,
         data,
         tmp_path,
         reward=flat,
-        skip=dict(skip_flat=skip),
+        skip=dict(skip_zero_variance_groups=skip),
         beta=5.0,
         weight_decay=0.0,
     )
@@ -888,9 +904,11 @@ def test_groups_without_spread_can_be_skipped(start, data, tmp_path, skip):
     assert all(torch.equal(p, before[n]) for n, p in it.model.named_parameters()) == skip
 
 
-@pytest.mark.parametrize("micro", [8, 2])
-def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, monkeypatch, micro):
-    "The first group earns nothing twice: it is drawn two times more, the other stays; every number belongs to the answer that it stands beside."
+@pytest.mark.parametrize("rows_per_pass", [8, 2])
+def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, monkeypatch, rows_per_pass):
+    """The first group earns nothing twice, so it is sampled twice more; the other group stays.
+
+    Every number of the batch belongs to the completion beside it."""
     calls = []
 
     def late(completions, **columns):
@@ -903,16 +921,16 @@ def test_groups_without_spread_can_be_sampled_again(start, data, tmp_path, monke
         data,
         tmp_path,
         reward=late,
-        skip=dict(resample=5),
+        skip=dict(dynamic_sampling=5),
         beta=0.04,
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=8 // micro,
+        per_device_train_batch_size=rows_per_pass,
+        gradient_accumulation_steps=8 // rows_per_pass,
         num_iterations=2,
         max_completion_length=12,
     )
     it.model.train()
-    it.current_gradient_accumulation_steps = 8 // micro
-    rows = [r for i in range(2) for r in [dict(trainer.grpo_rows(data)[i])] * 4]
+    it.current_gradient_accumulation_steps = 8 // rows_per_pass
+    rows = [r for i in range(2) for r in [dict(grpo_rows(data)[i])] * 4]
     drawn, sample = [], GRPOTrainer._generate_and_score_completions
 
     def kept(self, inputs):
@@ -949,9 +967,8 @@ def test_answers_that_nobody_judged_are_no_spread(start, data, tmp_path):
     "TRL gives them the advantage 0, and the others of a group that earn the same a hair's breadth beside it."
     it, _ = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     rows = torch.tensor([0.0, 6e-4, 6e-4, 6e-4, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0])
-    assert (shared_prefix.spread_of(it, rows) > shared_prefix.FLAT).tolist() == [False] * 4 + [True] * 4 + [
-        False
-    ] * 4
+    spread = group_batches.advantage_spread(it, rows) > group_batches.NO_SPREAD
+    assert spread.tolist() == [False] * 4 + [True] * 4 + [False] * 4
 
 
 def test_groups_that_stay_without_spread_are_left_in_the_end(start, data, tmp_path):
@@ -961,7 +978,7 @@ def test_groups_that_stay_without_spread_are_left_in_the_end(start, data, tmp_pa
         data,
         tmp_path,
         reward=flat,
-        skip=dict(resample=2, skip_flat=True),
+        skip=dict(dynamic_sampling=2, skip_zero_variance_groups=True),
         beta=5.0,
         weight_decay=0.0,
     )
@@ -976,7 +993,7 @@ def test_groups_that_stay_without_spread_are_left_in_the_end(start, data, tmp_pa
             start,
             data,
             tmp_path,
-            skip=dict(resample=1),
+            skip=dict(dynamic_sampling=1),
             multi_objective_aggregation="normalize_then_sum",
         )
     with pytest.raises(ValueError, match="scale_rewards"):
@@ -985,13 +1002,15 @@ def test_groups_that_stay_without_spread_are_left_in_the_end(start, data, tmp_pa
             start,
             data,
             tmp_path,
-            skip=dict(resample=1),
+            skip=dict(dynamic_sampling=1),
             scale_rewards="batch",
         )
 
 
 class StandIn:
-    "A stand-in for vLLM: samples by a model of its own and gives log-probabilities after top-p. It sees the pictures, or only white ones, or no flat colours, or the picture's tokens twice."
+    """A stand-in for vLLM: samples with a model of its own and gives log-probabilities after top-p.
+
+    It sees the pictures, or only white ones, or no flat colours, or the tokens of a picture twice."""
 
     def __init__(self, vlm_, sees, top_p=0.9, **more):
         self.vlm, self.sees, self.top_p, self.generation_kwargs, self.asked = (
@@ -1046,8 +1065,8 @@ class StandIn:
     "sees,says",
     [
         ("all", None),
-        ("white", "shown the first prompt, .*log-probabilities.*TRL issue 6294"),
-        ("no flat colours", "shown black in place of its pictures"),
+        ("white", "first prompt.*log-probabilities"),
+        ("no flat colours", "black"),
         ("twice", "another prompt"),
     ],
 )
@@ -1055,9 +1074,7 @@ def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says)
     "A simulated vLLM that sees the pictures may sample; one that does not is refused before the first step."
     it, _ = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     it.use_vllm, it._last_loaded_step, it.vllm_generation = True, -1, StandIn(vlm.load(start), sees)
-    it.evaluate(
-        trainer.grpo_rows(data.select(range(2)))
-    )  # in evaluation nothing is compared, and nothing disarmed
+    it.evaluate(grpo_rows(data.select(range(2))))  # in evaluation nothing is compared, and nothing disarmed
     assert not it.sampled
     if says is None:
         it.train()
@@ -1067,14 +1084,14 @@ def test_samples_of_a_blind_model_are_refused(start, data, tmp_path, sees, says)
             (0.9, 8, "top_p"),
         ]
     else:
-        with pytest.raises(sampler_check.Blind, match=says):
+        with pytest.raises(sampler_check.SamplerMismatch, match=says):
             it.train()
         assert it.state.global_step == 0
 
 
 @pytest.mark.parametrize("model", ["qwen2_5_vl", "internvl"])
 def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
-    "A simulated vLLM takes the place of TRL's; patches or tiles, gate and steps go through, and what it is told is what vLLM knows."
+    "Training with a simulated vLLM, for patches and for tiles; it gets only options that vLLM knows."
     student, told = student_module.student(0, model, hidden=96, layers=2, vision=80, depth=2), []
     torch.manual_seed(0)
     with torch.no_grad():
@@ -1087,9 +1104,18 @@ def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
         return StandIn(vlm.load(start), "all", **how)
 
     monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", engine)
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
     out = grpo.grpo(
-        start, data, tmp_path / "out", steps=2, batch=8, group=4, max_new_tokens=8, seed=1, vllm="colocate"
+        start,
+        data,
+        tmp_path / "out",
+        steps=2,
+        completions_per_step=8,
+        num_generations=4,
+        max_new_tokens=8,
+        seed=1,
+        vllm="colocate",
+        watch=False,
     )
     assert told[0]["mode"] == "colocate" and set(told[0]["generation_kwargs"]["logit_bias"]) == set(
         vlm.picture_tokens(vlm.load(start).processor)
@@ -1118,13 +1144,13 @@ def test_the_benchmark_builds_the_published_sizes(start, size, parameters):
 
 def test_what_is_done_leaves_memory_at_once(start, data, tmp_path, monkeypatch):
     "Caches of sampling, reference and policy, without waiting for the garbage collector."
-    layers, made = [], prefix_attention._AnswerLayer.__init__
+    layers, made = [], prefix_attention._CompletionLayer.__init__
 
     def kept(self, *args):
         made(self, *args)
         layers.extend(weakref.ref(x) for x in (self, args[0]))
 
-    monkeypatch.setattr(prefix_attention._AnswerLayer, "__init__", kept)
+    monkeypatch.setattr(prefix_attention._CompletionLayer, "__init__", kept)
     it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
     ids, attention, keep, mask, vision = batch(model, np.random.default_rng(0), 2, 3, 1, 6)
     gc.collect()

@@ -1,4 +1,4 @@
-"Several processes: the losses and weights of one, and accelerate configurations that accelerate itself accepts."
+"Several processes: the losses and weights of one; accelerate configurations that accelerate accepts."
 
 import json, os, subprocess, sys
 from pathlib import Path
@@ -13,18 +13,40 @@ import sys, json, os, zlib
 import numpy as np, torch
 from pathlib import Path
 from trl import GRPOConfig
-from globe import postcards, prefix, train, vlm
+from globe.models import vlm
+from globe.training import shared_prefix, trainer
+from globe.world import postcards
 
 start, out, batch = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 rows = postcards.postcards(8, seed=1, localizable_share=1.)
 rows = rows.remove_columns(["entities"]).add_column("entities", [[] for _ in rows])
 model = vlm.load(start)
-args = GRPOConfig(output_dir=str(out), per_device_train_batch_size=batch, num_generations=4, max_completion_length=8, max_steps=3, report_to="none", save_strategy="no", learning_rate=1e-3, beta=.04, seed=3,
-                  use_cpu=True, ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None, bf16=False, gradient_checkpointing="recompute" in sys.argv, dataloader_pin_memory=False, disable_tqdm=True, logging_steps=1, temperature=1., loss_type="dapo",
-                  optim="sgd", generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(model.processor)))
+args = GRPOConfig(
+    output_dir=str(out),
+    per_device_train_batch_size=batch,
+    num_generations=4,
+    max_completion_length=8,
+    max_steps=3,
+    report_to="none",
+    save_strategy="no",
+    learning_rate=1e-3,
+    beta=0.04,
+    seed=3,
+    use_cpu=True,
+    ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
+    bf16=False,
+    gradient_checkpointing=False,
+    dataloader_pin_memory=False,
+    disable_tqdm=True,
+    logging_steps=1,
+    temperature=1.0,
+    loss_type="dapo",
+    optim="sgd",
+    generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(model.processor)),
+)
 
-class SameAnswers(prefix.SharedPrefixGRPOTrainer):
-    "Samples, but then takes answers that depend on the step, the draw and the picture only, not on the process."
+class SameAnswers(shared_prefix.SharedPrefixGRPOTrainer):
+    "Samples, but then takes completions that depend on step, draw and picture only, not on the process."
     draws = {}
     def _generate_single_turn(self, prompt_ids, images, *more, **how):
         super()._generate_single_turn(prompt_ids, images, *more, **how)
@@ -36,16 +58,30 @@ class SameAnswers(prefix.SharedPrefixGRPOTrainer):
         return found, None
 
 def variety(completions, lat, **columns):
-    if "resample" not in sys.argv or it.draw: return [len(set(c[0]["content"])) / 50 for c in completions]
-    return [0. if abs(place) > 25 else len(set(c[0]["content"])) / 50 for c, place in zip(completions, lat)]  # the first answers about some pictures all earn nothing
-it = SameAnswers(vlm.freeze_vision(model.model), reward_funcs=[variety], args=args, train_dataset=train.grpo_rows(rows), processing_class=model.processor, resample=2 * ("resample" in sys.argv))
+    found = [len(set(c[0]["content"])) / 50 for c in completions]
+    if "resample" not in sys.argv or it.draw:
+        return found
+    # the first completions about some pictures all earn nothing
+    return [0.0 if abs(place) > 25 else value for value, place in zip(found, lat)]
+it = SameAnswers(
+    vlm.freeze_vision(model.model),
+    reward_funcs=[variety],
+    args=args,
+    train_dataset=trainer.grpo_rows(rows),
+    processing_class=model.processor,
+    dynamic_sampling=2 * ("resample" in sys.argv),
+)
 it.train()
 if it.accelerator.is_main_process:
-    keys = *(["resampled"] if "resample" in sys.argv else []), "loss", "reward", "reward_std", "kl", "entropy", "grad_norm", "completions/mean_length"
+    keys = ["loss", "reward", "reward_std", "kl", "entropy", "grad_norm", "completions/mean_length"]
+    keys += ["resampled"] * ("resample" in sys.argv)
     state = it.accelerator.unwrap_model(it.model).state_dict()
     torch.save({k: v for k, v in state.items() if "visual" not in k}, out / "weights.pt")
-    Path(out / "log.json").write_text(json.dumps(dict(processes=it.accelerator.num_processes, warned=sorted(it.warned), log=[{k: r[k] for k in keys} for r in it.state.log_history if "loss" in r])))
-it.accelerator.wait_for_everyone(); it.accelerator.end_training()  # both leave together: one that is alone aborts
+    log = [{k: r[k] for k in keys} for r in it.state.log_history if "loss" in r]
+    told = dict(processes=it.accelerator.num_processes, warned=sorted(it.warned), log=log)
+    Path(out / "log.json").write_text(json.dumps(told))
+it.accelerator.wait_for_everyone()
+it.accelerator.end_training()  # both leave together: one that is alone aborts
 """
 
 
@@ -94,8 +130,11 @@ def test_two_processes_give_the_losses_of_one(tmp_path, batch, more):
 TRAIN = """
 import os, sys
 import torch
-from globe import postcards, train
-torch.serialization.register_package(9, lambda storage: None, lambda storage, place: storage if place.startswith("cpu:") else None)  # several processes on CPUs load optimizers to "cpu:0", which torch does not know
+from globe.training import grpo
+from globe.world import postcards
+# several processes on CPUs load optimizers to "cpu:0", which torch does not know
+place = lambda storage, place: storage if place.startswith("cpu:") else None
+torch.serialization.register_package(9, lambda storage: None, place)
 rows = postcards.postcards(8, seed=1, localizable_share=1.)
 rows = rows.remove_columns(["entities"]).add_column("entities", [[] for _ in rows])
 calls = []
@@ -103,14 +142,15 @@ def variety(completions, **columns):
     calls.append(1)
     if sys.argv[3] == "die" and len(calls) == 3: os._exit(9)
     return [len(set(c[0]["content"])) / 50 for c in completions]
-train.weighted = lambda name, *more: ([variety], [1.])
-train.grpo(sys.argv[1], rows, sys.argv[2], steps=4, batch=8, micro=2, group=4, max_new_tokens=8, save_steps=2, seed=1)
+grpo.weighted = lambda name, *more: ([variety], [1.])
+sizes = dict(completions_per_step=8, per_device_batch_size=2, num_generations=4, max_new_tokens=8)
+grpo.grpo(sys.argv[1], rows, sys.argv[2], steps=4, save_steps=2, seed=1, **sizes)
 torch.distributed.destroy_process_group()
 """
 
 
 def test_two_processes_train_save_once_and_survive_a_kill(tmp_path):
-    "`grpo` as a user starts it, killed in the third step and started again: the same log, one model, no checkpoint left."
+    "`grpo` killed in the third step and started again: the same log, one model, no checkpoint left."
     from globe.models import vlm
     from globe.world import student
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from globe.distillation.teachers import from_text
-from globe.pipeline.tasks import MODELS
+from globe.pipeline.comparisons import MODELS
 from globe.app.locate import Geolocator
 from globe.cli import _parser
 
@@ -115,7 +115,11 @@ def test_what_pip_installs_works_elsewhere(tmp_path):
     shutil.rmtree(copy)
     code = "\n".join(
         [
-            *[b for b in blocks("python") if "globe.places" in b or "globe.rewards" in b or "helsinki" in b],
+            *[
+                b
+                for b in blocks("python")
+                if "globe.places" in b or "globe.training.rewards" in b or "helsinki" in b
+            ],
             "import globe; print(globe.__file__, koeln.country_code, globe.Geolocator.__name__)",
         ]
     )

@@ -11,11 +11,10 @@ import nbformat
 import pytest
 
 from globe.cli import main
-from globe.files import Busy
+from globe.files import Busy, alone
 from globe.pipeline.notebooks import NotebookFailed, Usage, execute
 from globe.pipeline.publish import publish
 from globe.pipeline.reproduce import reproduce
-from globe.files import alone
 
 ROOT = Path(__file__).parent.parent
 GLOBE = [sys.executable, "-m", "globe"]
@@ -149,7 +148,7 @@ def test_only_replaces_its_own_rows_of_the_report(project):
 def test_fresh_forgets_what_was_made(project):
     notebook(
         project / "nbs" / "paper" / "01_a.ipynb",
-        f"from globe.stages import stage\ns = stage({str(project / 'data' / 'mini' / 's')!r}, lambda f: None, {{}})\nprint(s.run['started'])",
+        f"from globe.pipeline.stages import stage\ns = stage({str(project / 'data' / 'mini' / 's')!r}, lambda f: None, {{}})\nprint(s.run['started'])",
     )
     reproduce(root=project)
     before = executed(project, "01_a")
@@ -182,7 +181,7 @@ def test_publish_keeps_outputs_without_the_injected_cell(project):
 
 SLOW = """
 from pathlib import Path
-from globe.stages import stage, say
+from globe.pipeline.stages import stage
 import time
 def make(folder):
     for i in range(50):
@@ -200,7 +199,7 @@ def slow(project):
     notebook(project / "nbs" / "paper" / "01_slow.ipynb", SLOW)
     script = project / "run.py"
     script.write_text(
-        f"import sys, globe.reproduce as r\nr.checkout = lambda: {str(project)!r}\nsys.exit(r.main(['reproduce']))"
+        f"import sys, globe.cli, globe.pipeline.reproduce as r\nr.checkout = lambda: {str(project)!r}\nsys.exit(globe.cli.main(['reproduce']))"
     )
     listen = lambda: signal.signal(
         signal.SIGINT, signal.SIG_DFL
@@ -231,7 +230,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(slow, how, code):
     again = start()
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
-    assert "goes on where it was cut off" in out and "▶ slow" in out
+    assert "resumes" in out and "▶ slow" in out
     rows = log.read_text().split()
     assert set(rows) == {str(i) for i in range(50)} and len(rows) <= 51, "more than the unit in hand was lost"
 
@@ -249,7 +248,27 @@ def test_importing_globe_is_light():
     assert min(float(s) for s, _ in runs) < 0.5 and {t for _, t in runs} == {"False"}
 
 
-@pytest.mark.parametrize("module", ["places", "photos", "evaluate", "stages", "reproduce"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "places.match",
+        "photos.collections",
+        "photos.benchmarks",
+        "evaluation.score",
+        "evaluation.compare",
+        "evaluation.baselines",
+        "evaluation.leakage",
+        "evaluation.calibration",
+        "pipeline.profiles",
+        "pipeline.stages",
+        "pipeline.reproduce",
+        "pipeline.publish",
+        "pipeline.model_cards",
+        "pipeline.doctor",
+        "commands",
+        "cli",
+    ],
+)
 def test_the_ground_floor_does_not_import_torch(module):
     assert (
         subprocess.run(
@@ -312,9 +331,9 @@ def test_doctor_says_what_is_there_and_how_to_get_what_is_not(monkeypatch, capsy
     done = globe("doctor", "--json")
     found = json.loads(done.stdout)
     assert done.returncode == bool(found["missing"]) and {"python", "torch", "device"} <= set(found)
-    monkeypatch.setattr("globe.pipeline.doctor._requirements", lambda: iter([("papermill", "2.7.0", "")]))
+    monkeypatch.setattr("globe.pipeline.doctor._unfit", lambda *extras: [("numpy<3,>=2.0", "1.26")])
     assert main(["doctor"]) == 1
-    assert "missing: papermill 2.7.0\n    get it: make" in capsys.readouterr().out
+    assert "missing: numpy<3,>=2.0 (there is 1.26)\n    get it: pip install" in capsys.readouterr().out
 
 
 def test_usage_errors_come_before_any_work(project):

@@ -1,4 +1,4 @@
-"""Promises of the rewards: what cheating earns, what bad input does, and that TRL can use them."""
+"The rewards: what cheating earns, what bad input does, and that TRL can use them."
 
 import asyncio, functools, importlib, math, os, pickle, re, subprocess, sys
 from pathlib import Path
@@ -245,7 +245,7 @@ def test_characters_that_nobody_sees_change_nothing(added, text):
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_an_echo_of_the_prompt_is_not_paid(prompt):
-    "Neither alone nor as the reasoning of an answer, although the prompt names things that pictures show; the judge does not hear it."
+    "Neither alone nor as the reasoning of an answer; the judge never reads it."
     asked, shown, judge = PROMPTS[prompt], [dict(text="sign", share=0.1)], Judge()
     for text in (
         asked,
@@ -390,7 +390,7 @@ def test_a_plea_changes_nothing_that_the_judge_hears(sentences, at, plea):
 
 
 def test_every_attack_is_paid_as_its_reason_says():
-    "The table of the notebook, for a picture in another country: what cheats earns no more than the honest answer, and mostly nothing."
+    "The notebook's table, for a picture in another country: no attack earns more than the honest answer."
     shown, place = [dict(text=n, share=0.2) for n in ("sky", "pagoda", "sign")], ("Japan", "Kyoto")
     cheats = attacks.attacks("A pagoda under the sky.", *place)
     judge = Judge()
@@ -626,7 +626,7 @@ ADE = (
 
 
 def test_the_words_are_those_of_the_segmenter():
-    "ADE20K: things outside the postcards' list cost, plurals of the tags are found; the classes travel with the configuration."
+    "ADE20K: things outside the postcards' list cost, plurals are found, the configuration keeps the classes."
     shown, things, plurals = (
         [dict(text=t, share=0.1) for t in ("building", "tree", "sky", "road")],
         answer("A bus, a bridge and a fountain under the sky.", "", ""),
@@ -773,12 +773,19 @@ def test_a_column_of_the_wrong_length_is_an_error():
 
 
 @pytest.mark.parametrize(
-    "name", ["geo_accuracy", "geo_distance", "visual_grounding", "form", "localizability"]
+    "module, name",
+    [
+        ("rewards", "geo_accuracy"),
+        ("rewards", "geo_distance"),
+        ("rewards", "visual_grounding"),
+        ("rewards", "form"),
+        ("localizability", "localizability"),
+    ],
 )
-def test_rewards_load_by_dotted_path_pickle_and_have_a_name(name):
+def test_rewards_load_by_dotted_path_pickle_and_have_a_name(module, name):
     from trl.trainer.utils import get_callable_name
 
-    reward = getattr(importlib.import_module("globe.rewards"), name)
+    reward = getattr(importlib.import_module(f"globe.training.{module}"), name)
     assert (
         get_callable_name(pickle.loads(pickle.dumps(reward)))
         == get_callable_name(functools.partial(reward))
@@ -901,7 +908,7 @@ def test_a_missing_picture_or_judge_is_said_at_once():
 
 
 def test_trl_trains_with_all_rewards(tmp_path):
-    "One GRPO step on a tiny text model: every reward is called with TRL's own arguments and logged under its name."
+    "One GRPO step on a tiny text model: TRL calls every reward and logs it under its name."
     from datasets import Dataset
     from transformers import Qwen2Config, Qwen2ForCausalLM
     from trl import GRPOConfig, GRPOTrainer
@@ -963,17 +970,19 @@ def test_trl_trains_with_all_rewards(tmp_path):
 # --- TRL's own command line, as a process of its own: some 20 seconds ---
 
 WITHOUT_TORCHVISION = """
-# AutoProcessor opens Qwen2.5-VL only where torchvision is installed; here the processor without video stands in, as in globe.models.vlm.load
+# AutoProcessor opens Qwen2.5-VL only where torchvision is installed; here the processor without video
+# stands in, as in globe.models.vlm.load
 import transformers.models.auto.processing_auto as auto
-from globe.vlm import image_only
+from globe.models.vlm import image_only
 stock = auto.processor_class_from_name
-auto.processor_class_from_name = lambda name: image_only(stock(name)) if name == "Qwen2_5_VLProcessor" else stock(name)
+def without_video(name): return image_only(stock(name)) if name == "Qwen2_5_VLProcessor" else stock(name)
+auto.processor_class_from_name = without_video
 def length(completions, **columns): return [len(c[0]["content"]) / 1000 for c in completions]
 """
 
 
 def test_the_command_line_of_trl_takes_every_reward_by_its_dotted_path(tmp_path):
-    "`trl grpo`: two steps of the tiny student on rows with pictures from a folder, offline; R_loc finds its judge by GLOBE_JUDGE."
+    "`trl grpo`: two steps of the tiny student on a folder of rows; GLOBE_JUDGE names the judge."
     from globe.training import judge as judge_module, trainer as trainer_module
     from globe.world import postcards, student
 
@@ -990,9 +999,7 @@ def test_the_command_line_of_trl_takes_every_reward_by_its_dotted_path(tmp_path)
         .add_column("reasoning", ["A dome."] * 8)
         .add_column("label", [0, 1] * 4)
     )
-    folder = judge_module.train_judge(
-        start, pairs, tmp_path / "judge", steps=1, batch=2, watch=lambda line: None
-    )
+    folder = judge_module.train_judge(start, pairs, tmp_path / "judge", steps=1, batch_size=2, watch=False)
     names = [
         "globe.training.rewards.geo_accuracy",
         "globe.training.rewards.visual_grounding",
@@ -1050,7 +1057,7 @@ def test_the_command_line_of_trl_takes_every_reward_by_its_dotted_path(tmp_path)
             HF_HUB_OFFLINE="1",
             OMP_NUM_THREADS="1",
             GLOBE_JUDGE=str(folder),
-            PYTHONPATH=str(Path(R.__file__).parent.parent),
+            PYTHONPATH=str(Path(rewards.__file__).parents[2]),
             HF_HOME=str(tmp_path / "hub"),
         ),
     )

@@ -5,19 +5,17 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 
 import pytest
 
 from globe.files import Busy, alone
-from globe.pipeline.profiles import profile, read_profile
 from globe.pipeline.stages import Manifest, bare, code_hashes, stage
 
 COUNTER = """
 import os, sys, time
 from pathlib import Path
-from globe.stages import stage
+from globe.pipeline.stages import stage
 
 def make(folder):
     "Ten units of work; those that are there are not done again."
@@ -49,7 +47,7 @@ def test_kill_9_loses_at_most_the_unit_in_hand(tmp_path):
         running.wait()
         assert not (tmp_path / "out").exists(), "an unfinished stage has the name of a finished one"
     done = subprocess.run(command, capture_output=True, text=True)
-    assert "goes on where it was cut off" in done.stdout
+    assert "resumes" in done.stdout
     units = log.read_text().split()
     assert set(units) == {str(i) for i in range(10)} and len(units) <= 12, (
         "more than the unit in hand was done twice"
@@ -93,10 +91,11 @@ def test_partial_of_other_parameters_is_thrown_away(tmp_path):
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     folder = tmp_path / "planet"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("")
-    (folder / "low.py").write_text("def f(): return 1")
-    (folder / "high.py").write_text("def g():\n    from .low import f\n    return f()")
+    for chapter in (folder, folder / "valley", folder / "hills"):
+        chapter.mkdir()
+        (chapter / "__init__.py").write_text("")
+    (folder / "valley" / "low.py").write_text("def f(): return 1")
+    (folder / "hills" / "high.py").write_text("def g():\n    from ..valley.low import f\n    return f()")
     (folder / "other.py").write_text("x = 1")
     monkeypatch.syspath_prepend(tmp_path)
     yield folder
@@ -106,16 +105,21 @@ def package(tmp_path, monkeypatch):
 
 def test_a_stage_runs_again_when_code_below_it_changes(package, tmp_path):
     runs = []
-    run = lambda: stage(tmp_path / "a", lambda f: runs.append(1), {}, code=["planet.high"])
+    run = lambda: stage(tmp_path / "a", lambda f: runs.append(1), {}, code=["planet.hills.high"])
     run(), run()
-    (package / "low.py").write_text('def f():\n    "A docstring."\n    return 1  # and a comment')
+    (package / "valley" / "low.py").write_text('def f():\n    "A docstring."\n    return 1  # and a comment')
     (package / "other.py").write_text("x = 2")
     run()
     assert len(runs) == 1
-    (package / "low.py").write_text("def f(): return 2")
+    (package / "valley" / "low.py").write_text("def f(): return 2")
     run()
     assert len(runs) == 2
-    assert list(code_hashes(["planet.high"])) == ["planet.high", "planet.low"]
+    assert list(code_hashes(["planet.hills.high"])) == [
+        "planet.hills",
+        "planet.hills.high",
+        "planet.valley",
+        "planet.valley.low",
+    ]
 
 
 def test_a_function_that_becomes_empty_without_its_docstring():
@@ -154,7 +158,7 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path):
         [
             sys.executable,
             "-c",
-            f"import time\nfrom globe.stages import alone\nwith alone({str(tmp_path / 'a')!r}):\n    print('held', flush=True)\n    time.sleep(60)",
+            f"import time\nfrom globe.files import alone\nwith alone({str(tmp_path / 'a')!r}):\n    print('held', flush=True)\n    time.sleep(60)",
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -173,34 +177,6 @@ def test_lines_go_to_the_watcher_and_not_into_the_notebook(tmp_path, monkeypatch
     monkeypatch.setenv("GLOBE_PROGRESS", str(tmp_path / "progress"))
     count(tmp_path / "a")
     assert capsys.readouterr().out == "" and (tmp_path / "progress").read_text().startswith("▶ a (new)\n✓ a ")
-
-
-@pytest.mark.parametrize("name", ["smoke", "mini", "paper"])
-def test_profiles_of_the_project_can_be_read(name):
-    assert profile(name).name == name
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("stepz: 3", "unknown setting 'stepz'"),
-        ("steps: three", "'steps' must be int"),
-        ("steps: true", "'steps' must be int"),
-        ("train: 3", "unknown setting 'train'"),
-        ("steps: [3", "not valid YAML"),
-    ],
-)
-def test_a_wrong_profile_is_an_error_that_names_the_setting(tmp_path, text, message):
-    (tmp_path / "mini.yaml").write_text("steps: 1\ntrain: {rate: 0.1}")
-    (tmp_path / "other.yaml").write_text(textwrap.dedent(text))
-    with pytest.raises((KeyError, TypeError, ValueError), match=message):
-        read_profile("other", tmp_path)
-
-
-def test_every_override_is_printed(tmp_path, capsys):
-    (tmp_path / "mini.yaml").write_text("steps: 1\ntrain: {rate: 0.1}")
-    changed = read_profile("mini", tmp_path, {"train": {"rate": 0.2}})
-    assert changed.train.rate == 0.2 and "train.rate 0.1 → 0.2" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -1,4 +1,4 @@
-"Training: what should move moves, what should not does not, and a run that is killed goes on."
+"Training: the right weights move, the others do not, and an interrupted run resumes."
 
 import os, signal, subprocess, sys
 from pathlib import Path
@@ -8,16 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from globe.models import judge, vlm
-from globe.training import (
-    judge,
-    prefix_generation,
-    configurations,
-    grpo,
-    logged,
-    sft,
-    trainer as trainer_module,
-)
+from globe.models import vlm
+from globe.models.judge import SharedJudge
+from globe.training import grpo, logged, prefix_generation, sft, shared_prefix, trainer as trainer_module
+from globe.settings import SettingsError
+from globe.training.judge import train_judge
 from globe.world import postcards, student as student_module
 
 
@@ -31,7 +26,7 @@ def start(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def data():
-    "Sixteen MP16-Reason rows without the road that leads to them."
+    "Sixteen MP16-Reason rows, made without teachers and checks."
     rows = postcards.postcards(16, seed=1, localizable_share=1.0)
     entities = [[dict(text=e, share=0.1) for e in row] for row in rows["entities"]]
     return (
@@ -50,7 +45,13 @@ def moved(before, after):
     return {k for k in before if not torch.equal(before[k], after[k])}
 
 
-SMALL = dict(steps=2, batch=8, lr=1e-3, save_steps=1, warmup=0.0)
+SMALL = dict(steps=2, lr=1e-3, save_steps=1, warmup=0.0, seed=1, watch=False)
+SFT = SMALL | dict(examples_per_step=8)
+GRPO = SMALL | dict(completions_per_step=8, num_generations=4, max_new_tokens=12)
+
+
+def train(kind, *given, **changes):
+    return sft.sft(*given, **SFT | changes) if kind == "sft" else grpo.grpo(*given, **GRPO | changes)
 
 
 def variety(completions, **columns):
@@ -60,28 +61,24 @@ def variety(completions, **columns):
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_language_moves_and_vision_stays(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
-    more = dict(group=4, rewards="recommended", max_new_tokens=12) if kind == "grpo" else {}
-    lines = []
-    out = getattr(train, kind)(start, data, tmp_path / kind, seed=1, watch=lines.append, **SMALL, **more)
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
+    told = []
+    watch = lambda done, total, numbers: told.append((done, total, numbers))
+    out = train(kind, start, data, tmp_path / kind, watch=watch)
     changed = moved(weights(start), weights(out))
     assert changed and not [k for k in changed if "visual" in k]
     if kind == "sft":
         assert len([k for k in changed if "language_model.layers" in k]) > 10
     assert (out / "log.csv").exists() and not list(out.glob("checkpoint-*")), "the log stays, checkpoints go"
-    assert any(line.startswith("step 2/2") for line in lines)
+    assert [t[:2] for t in told] == [(1, 2), (2, 2)] and all("loss" in t[2] for t in told)
 
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_a_step_in_passes_is_the_same_step(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
-    more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
     whole, parted = (
-        pd.read_csv(
-            getattr(train, kind)(start, data, tmp_path / str(micro), micro=micro, seed=1, **SMALL, **more)
-            / "log.csv"
-        )
-        for micro in (None, 4)
+        pd.read_csv(train(kind, start, data, tmp_path / str(n), per_device_batch_size=n) / "log.csv")
+        for n in (None, 4)
     )
     assert len(whole) == len(parted) == 2 and parted.num_tokens.tolist() == whole.num_tokens.tolist()
     if kind == "sft":
@@ -91,27 +88,26 @@ def test_a_step_in_passes_is_the_same_step(kind, start, data, tmp_path, monkeypa
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert trainer_module.passes(8, 2) == dict(per_device_train_batch_size=2, gradient_accumulation_steps=2)
     assert trainer_module.passes(24, 8) == dict(per_device_train_batch_size=6, gradient_accumulation_steps=2)
-    with pytest.raises(ValueError, match="cannot be parted"):
+    with pytest.raises(ValueError, match="9 rows"):
         trainer_module.passes(9, 3)
-    with pytest.warns(UserWarning, match="passes of 1"):
+    with pytest.warns(UserWarning, match="passes"):
         trainer_module.passes(62, 16)
 
 
-def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
-    "The second backbone: lessons, SFT, GRPO with a shared prompt and one tower, and an answer; only the language model moves."
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
-    monkeypatch.setattr(
-        prefix_generation, "once", lambda warned, reason: pytest.fail(f"not shared: {reason}")
-    )
+def test_internvl_trains_too(data, tmp_path, monkeypatch):
+    """The second backbone: pretraining, SFT, GRPO with a shared prompt and one tower, and an answer.
+
+    Only the language model moves."""
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
+    for module in (prefix_generation, shared_prefix):
+        monkeypatch.setattr(module, "warn_once", lambda warned, reason: pytest.fail(f"not shared: {reason}"))
     student = student_module.student(0, "internvl", hidden=96, layers=2, vision=80, depth=2)
-    student_module.warm_up(student, steps=2, batch=4, watch=str)
-    student_module.pretrain(student, steps=2, batch=2, pool=200, watch=str)
-    assert "get_image_features" not in vars(student.model.model), "what it remembers ends with the lesson"
+    student_module.pretrain_vision(student, steps=2, batch_size=4, watch=False)
+    student_module.pretrain_language(student, steps=2, batch_size=2, pool=200, watch=False)
+    assert "get_image_features" not in vars(student.model.model), "the features of pretraining are dropped"
     start = student.save(tmp_path / "start")
-    tuned = sft.sft(start, data, tmp_path / "sft", seed=1, **SMALL)
-    out = grpo.grpo(
-        tuned, data, tmp_path / "grpo", seed=1, group=4, max_new_tokens=12, rewards="recommended", **SMALL
-    )
+    tuned = train("sft", start, data, tmp_path / "sft")
+    out = train("grpo", tuned, data, tmp_path / "grpo")
     for before, after in [(start, tuned), (tuned, out)]:
         changed = moved(weights(before), weights(after))
         assert changed and all(k.startswith(("model.language_model", "lm_head")) for k in changed)
@@ -120,9 +116,8 @@ def test_internvl_goes_the_same_road(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_lora_gives_a_whole_model(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
-    more = dict(group=4, max_new_tokens=12) if kind == "grpo" else {}
-    out = getattr(train, kind)(start, data, tmp_path / "lora", lora=True, seed=1, **SMALL, **more)
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
+    out = train(kind, start, data, tmp_path / "lora", lora=True)
     assert not (out / "adapter_config.json").exists()
     changed = moved(weights(start), weights(out))
     assert changed and all("_proj" in k for k in changed)
@@ -130,12 +125,12 @@ def test_lora_gives_a_whole_model(kind, start, data, tmp_path, monkeypatch):
 
 def sft_trainer(monkeypatch, start, data, out, **kw):
     "The trainer that `sft` would run."
-    monkeypatch.setattr(trainer_module, "_run", lambda trainer, *rest: trainer)
-    return sft.sft(start, data, out, seed=1, **SMALL | kw)
+    monkeypatch.setattr(sft, "run", lambda trainer, *rest: trainer)
+    return train("sft", start, data, out, **kw)
 
 
 def test_the_loss_is_on_the_completion_only(start, data, tmp_path, monkeypatch):
-    "Labels are the tokens of `<think>…</answer>` and the end of the turn; prompt, picture and padding are masked."
+    "Labels are the tokens of `<think>…</answer>` and the end of the turn; the rest is masked."
     trainer = sft_trainer(monkeypatch, start, data, tmp_path)
     batch = next(iter(trainer.get_train_dataloader()))
     tok = trainer.processing_class.tokenizer
@@ -160,73 +155,66 @@ def test_batches_by_length_pad_less_and_learn(start, data, tmp_path, monkeypatch
     "The same rows, once each per epoch, in batches with less padding."
     long = data.map(lambda row, i: dict(reasoning=row["reasoning"] * (1 + 3 * (i % 2))), with_indices=True)
     padding = {}
-    for by_length in (False, True):
-        loader = sft_trainer(
-            monkeypatch, start, long, tmp_path, batch=2, by_length=by_length
-        ).get_train_dataloader()
-        batches = list(loader)
-        padding[by_length] = sum(int((b["attention_mask"] == 0).sum()) for b in batches)
+    for grouped in (False, True):
+        how = dict(examples_per_step=2, group_by_length=grouped)
+        batches = list(sft_trainer(monkeypatch, start, long, tmp_path, **how).get_train_dataloader())
+        padding[grouped] = sum(int((b["attention_mask"] == 0).sum()) for b in batches)
         assert sum(len(b["input_ids"]) for b in batches) == len(long)
     assert padding[True] < padding[False]
     monkeypatch.undo()
-    out = sft.sft(start, data, tmp_path / "run", by_length=True, seed=1, **SMALL)
+    out = train("sft", start, data, tmp_path / "run", group_by_length=True)
     assert moved(weights(start), weights(out))
 
 
 def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path):
-    "A judge given as a folder shares the weights of the reference model where it was trained on the same model, and pays."
+    "A judge given as a folder shares the weights of the reference model if it was trained on the same model."
     pairs = data.select_columns(["id", "image", "reasoning"]).add_column("label", [0, 1] * 8)
-    folder = judge.train_judge(start, pairs, tmp_path / "judge", steps=1, batch=2, watch=lambda line: None)
+    folder = train_judge(start, pairs, tmp_path / "judge", steps=1, batch_size=2, watch=False)
     shared = []
 
-    class Watched(judge.SharedJudge):
+    class Watched(SharedJudge):
         def probability(self, *pairs):
             shared.append(len(pairs[0]))
             return super().probability(*pairs)
 
-    judge.SharedJudge, kept = Watched, judge.SharedJudge
+    grpo.SharedJudge, kept = Watched, grpo.SharedJudge
     try:
-        out = grpo.grpo(
-            str(start),
-            data,
-            tmp_path / "run",
-            rewards="all-readme",
-            judge=folder,
-            group=4,
-            max_new_tokens=12,
-            seed=1,
-            **SMALL,
-        )
+        out = train("grpo", str(start), data, tmp_path / "run", rewards="all-readme", judge=folder)
     finally:
-        judge.SharedJudge = kept
-    log = train.pd.read_csv(out / "log.csv")
+        grpo.SharedJudge = kept
+    log = pd.read_csv(out / "log.csv")
     assert shared and log["rewards/localizability/mean"].notna().all()
-    assert isinstance(grpo.judge_beside(vlm.load(start), folder), judge.SharedJudge)
-    assert not isinstance(grpo.judge_beside(None, folder), judge.SharedJudge) and not isinstance(
-        grpo.judge_beside(vlm.load(out), folder), judge.SharedJudge
+    assert isinstance(grpo.judge_beside(vlm.load(start), folder), SharedJudge)
+    assert not isinstance(grpo.judge_beside(None, folder), SharedJudge) and not isinstance(
+        grpo.judge_beside(vlm.load(out), folder), SharedJudge
     ), "trained weights are not the reference"
 
 
 def test_an_unknown_configuration_is_named(start, data, tmp_path):
-    with pytest.raises(ValueError, match="choose one of"):
-        grpo.grpo(start, data, tmp_path, rewards="everything", **SMALL)
+    with pytest.raises(SettingsError, match="everything"):
+        train("grpo", start, data, tmp_path, rewards="everything")
 
 
 RUN = """
 import sys, os
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from globe import postcards, train
-from test_train import variety
-train.weighted = lambda name, *more: ([variety], [1.])
+from globe.training import grpo
+from globe.world import postcards
+from test_train import GRPO, variety
+grpo.weighted = lambda name, *more: ([variety], [1.])
 rows = postcards.postcards(16, seed=1, localizable_share=1.)
-rows = rows.remove_columns(["entities"]).add_column("entities", [[dict(text=e, share=.1) for e in r] for r in rows["entities"]]).add_column("reasoning", [" ".join(s) for s in rows["sentences"]])
-train.grpo({start!r}, rows, Path({out!r}), rewards="accuracy", group=4, max_new_tokens=8, steps=6, batch=8, lr=1e-3, save_steps=2, seed=1, watch=lambda line: print(line, flush=True))
+entities = [[dict(text=e, share=.1) for e in r] for r in rows["entities"]]
+rows = rows.remove_columns(["entities"]).add_column("entities", entities)
+rows = rows.add_column("reasoning", [" ".join(s) for s in rows["sentences"]])
+told = lambda done, total, numbers: print("step", done, flush=True)
+changes = dict(rewards="accuracy", max_new_tokens=8, steps=6, save_steps=2, warmup=0.01, watch=told)
+grpo.grpo({start!r}, rows, Path({out!r}), **GRPO | changes)
 """
 
 
 def test_grpo_survives_a_kill(start, tmp_path):
-    "Killed after step 4 of 6, the same call goes on from a checkpoint and ends as if nothing had been: same log, same weights."
+    "Killed after step 4 of 6, the same call resumes and ends with the same log and weights."
 
     def run(out, kill_after=None):
         code = RUN.format(tests=str(Path(__file__).parent), start=str(start), out=str(out))
@@ -236,7 +224,7 @@ def test_grpo_survives_a_kill(start, tmp_path):
             steps = []
             for line in p.stdout:
                 if line.startswith("step "):
-                    steps.append(int(line.split()[1].split("/")[0]))
+                    steps.append(int(line.split()[1]))
                 if kill_after and steps and steps[-1] >= kill_after:
                     os.kill(p.pid, signal.SIGKILL)
                     break
@@ -262,19 +250,17 @@ class Enough(Exception):
 
 @pytest.mark.parametrize("kind,lora", [("sft", False), ("sft", True), ("grpo", True)])
 def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
-    more = dict(SMALL, steps=6, save_steps=2, seed=1, lora=lora) | (
-        dict(group=4, max_new_tokens=8) if kind == "grpo" else {}
-    )
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
+    changes = dict(steps=6, save_steps=2, lora=lora)
 
-    def stop(line):
-        if line.startswith("step 5/"):
+    def stop(done, total, numbers):
+        if done == 5:
             raise Enough
 
-    whole = getattr(train, kind)(start, data, tmp_path / "whole", **more)
+    whole = train(kind, start, data, tmp_path / "whole", **changes)
     with pytest.raises(Enough):
-        getattr(train, kind)(start, data, tmp_path / "parts", watch=stop, **more)
-    parts = getattr(train, kind)(start, data, tmp_path / "parts", **more)
+        train(kind, start, data, tmp_path / "parts", **changes, watch=stop)
+    parts = train(kind, start, data, tmp_path / "parts", **changes)
     logs = [
         pd.read_csv(out / "log.csv").drop(columns="num_tokens" if kind == "sft" else [])
         for out in (whole, parts)
@@ -286,13 +272,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_pat
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(kind, start, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(configurations, "weighted", lambda name, *more: ([variety], [1.0]))
-    more = dict(group=4, max_new_tokens=8) if kind == "grpo" else {}
-    with pytest.raises(trainer_module.Diverged, match="step 2: .*no finite number.*no good checkpoint"):
-        getattr(train, kind)(start, data, tmp_path, seed=1, **(SMALL | dict(steps=4, lr=1e30)), **more)
-    assert (
-        not trainer_module.checkpoints(tmp_path) and not (tmp_path / "log.csv").exists()
-    )  # what was saved after step 1 are the weights that gave no finite number
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
+    with pytest.raises(trainer_module.Diverged, match="step 2"):
+        train(kind, start, data, tmp_path, steps=4, lr=1e30)
+    # the weights that were saved after step 1 gave numbers that are not finite
+    assert not trainer_module.checkpoints(tmp_path) and not (tmp_path / "log.csv").exists()
 
 
 def test_the_last_good_checkpoint_is_older_than_the_trouble(tmp_path):
@@ -300,22 +284,17 @@ def test_the_last_good_checkpoint_is_older_than_the_trouble(tmp_path):
     for n in range(4, 8):
         (tmp_path / f"checkpoint-{n}").mkdir()
         (tmp_path / f"checkpoint-{n}" / "trainer_state.json").write_text("{}")
-    with pytest.raises(
-        trainer_module.Diverged,
-        match="step 8: loss no finite number; the last good checkpoint is .*checkpoint-6",
-    ):
+    with pytest.raises(trainer_module.Diverged, match="step 8.*loss.*checkpoint-6"):
         trainer_module._guard(tmp_path).on_log(
             None, SimpleNamespace(global_step=8), None, logs=dict(loss=float("nan"))
         )
     guard = trainer_module._guard(tmp_path)
-    with pytest.raises(trainer_module.Diverged, match="step 8: KL above 10.*checkpoint-4"):
+    with pytest.raises(trainer_module.Diverged, match="step 8.*KL.*checkpoint-4"):
         for step in (6, 7, 8):
             guard.on_log(None, SimpleNamespace(global_step=step), None, logs=dict(loss=0.0, kl=50))
     assert [c.name for c in trainer_module.checkpoints(tmp_path)] == ["checkpoint-4"]
     guard = trainer_module._guard(tmp_path)
-    with pytest.raises(
-        trainer_module.Diverged, match="step 7: kl no finite number; there is no good checkpoint"
-    ):
+    with pytest.raises(trainer_module.Diverged, match="step 7.*kl"):
         for step, kl in [(4, 0.1), (5, 50), (6, 50), (7, float("nan"))]:
             guard.on_log(None, SimpleNamespace(global_step=step), None, logs=dict(loss=0.0, kl=kl))
 
@@ -324,22 +303,22 @@ def test_kl_may_be_high_once_but_not_for_long(tmp_path):
     guard, state = trainer_module._guard(tmp_path), SimpleNamespace(global_step=7)
     for kl in (50, 50, 0.1, 50, 50):
         guard.on_log(None, state, None, logs=dict(loss=0.0, kl=kl))
-    with pytest.raises(trainer_module.Diverged, match="KL above 10 for 3 steps.*no good checkpoint"):
+    with pytest.raises(trainer_module.Diverged, match="KL"):
         guard.on_log(None, state, None, logs=dict(loss=0.0, kl=50))
-    with pytest.raises(trainer_module.Diverged, match="kl no finite number"):
+    with pytest.raises(trainer_module.Diverged, match="kl"):
         trainer_module._guard(tmp_path).on_log(None, state, None, logs=dict(loss=0.0, kl=None))
     trainer_module._guard(tmp_path).on_log(None, state, None, logs=dict(train_runtime=3.0))
 
 
 def test_groups_without_spread_are_told(start, data, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        configurations,
+        grpo,
         "weighted",
         lambda name, *more: ([lambda completions, **_: [1.0] * len(completions)], [1.0]),
     )
-    lines = []
-    grpo.grpo(start, data, tmp_path, seed=1, group=4, max_new_tokens=8, watch=lines.append, **SMALL)
-    assert "groups without spread 1" in lines[0]
+    told = []
+    train("grpo", start, data, tmp_path, watch=lambda done, total, numbers: told.append(numbers))
+    assert [numbers["frac_reward_zero_std"] for numbers in told] == [1, 1]
 
 
 def test_half_written_checkpoints_are_dropped(tmp_path):

@@ -19,7 +19,7 @@ from globe.answers.vocabulary import CLASSES
 from globe.world.postcards import postcards
 from globe.answers.mentions import entities, highlighted, mentions, similar_words
 from globe.models.segmenter import load_segmenter, tiny_segmenter, visible
-from globe.models.sentences import Meaning
+from globe.models.sentences import SentenceEncoder
 from globe.photos.official import from_official, image_id, read_entities, read_solution, to_official
 from globe.validation.cards import export
 from globe.validation.checks import CHECKS, UNANSWERED
@@ -63,7 +63,7 @@ def answers(photos, teachers):
 
 @pytest.fixture(scope="module")
 def meaning():
-    return Meaning()
+    return SentenceEncoder()
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_alike_reasonings_are_nearer_than_strange_ones(meaning):
 
 def test_a_sentence_is_embedded_once(meaning, monkeypatch):
     meaning(["Signs are written in Greek script."])
-    monkeypatch.setattr(Meaning, "learn", lambda self, s: pytest.fail(str(s)) if s else None)
+    monkeypatch.setattr(SentenceEncoder, "learn", lambda self, s: pytest.fail(str(s)) if s else None)
     assert meaning(["Signs are written in Greek script. " * 3]).shape[0] == 1
 
 

@@ -34,7 +34,7 @@ def test_phrases_and_names_are_one_token(tokenizer):
     for text in (" Palm trees grow by the road.", " [Helsinki]", " [United States]"):
         assert len(tokenizer(text)["input_ids"]) == 1, text
     assert (
-        len(tokenizer(prompts.answer_text("Finland", "Helsinki", student.sentences()[:5]))["input_ids"]) < 24
+        len(tokenizer(prompts.answer_text("Finland", "Helsinki", student.cue_sentences()[:5]))["input_ids"]) < 24
     )
 
 
@@ -77,7 +77,8 @@ def test_plain_sentences(text, country, city):
 
 ANSWER = """
 import sys
-from globe import postcards, vlm
+from globe.models import vlm
+from globe.world import postcards
 vlm.answer_all(vlm.load({start!r}), postcards.postcards(12, seed=3), {out!r}, batch_size=2, max_new_tokens=6, watch=lambda line: None)
 """
 

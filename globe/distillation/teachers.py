@@ -11,9 +11,6 @@ from collections.abc import Iterable
 from itertools import takewhile
 from typing import Protocol
 
-import torch
-from torch.nn.functional import normalize
-
 from ..progress import batches
 from ..places.sphere import distance_km
 from ..answers.prompts import PROMPT_FILES
@@ -196,30 +193,35 @@ class GeoCLIPTeacher:
     ):
         self.model, self.name, self.batch_size, self.near, self.places = model, name, batch_size, near, None
 
-    @torch.no_grad()
-    def judge(self, rows):
-        "One judgement for each photo row."
+    def _loaded(self):
+        "The model; the published one is loaded when it is first needed."
         if self.model is None:
             try:
                 from geoclip import GeoCLIP
             except ImportError:
                 raise ImportError("GeoCLIP is not installed: pip install --no-deps geoclip") from None
             self.model = GeoCLIP()
-        m = self.model.eval()
-        gallery = m.gps_gallery.cpu().numpy()
-        if self.places is None:
-            self.places = torch.cat(
-                [normalize(m.location_encoder(p), dim=1) for p in m.gps_gallery.split(4096)]
-            )
-        for batch in batches(rows, self.batch_size):
+        return self.model.eval()
+
+    def _chances(self, m, batch):
+        "Probability of each place of the gallery for each photo [rows, places]."
+        import torch
+        from torch.nn.functional import normalize
+
+        with torch.no_grad():
+            if self.places is None:
+                parts = m.gps_gallery.split(4096)
+                self.places = torch.cat([normalize(m.location_encoder(p), dim=1) for p in parts])
             pixels = torch.cat([m.image_encoder.preprocess_image(r["image"].convert("RGB")) for r in batch])
-            chances = (
-                (m.logit_scale.exp() * normalize(m.image_encoder(pixels), dim=1) @ self.places.T)
-                .softmax(1)
-                .cpu()
-                .numpy()
-            )
-            for row, p in zip(batch, chances):
+            likeness = m.logit_scale.exp() * normalize(m.image_encoder(pixels), dim=1) @ self.places.T
+            return likeness.softmax(1).cpu().numpy()
+
+    def judge(self, rows):
+        "One judgement for each photo row."
+        m = self._loaded()
+        gallery = m.gps_gallery.cpu().numpy()
+        for batch in batches(rows, self.batch_size):
+            for row, p in zip(batch, self._chances(m, batch)):
                 lat, lon = gallery[p.argmax()].tolist()
                 there = distance_km(lat, lon, *gallery.T) <= self.near
                 yield judgement(

@@ -30,7 +30,7 @@ STAGE_CODE = {
     "judge": ["globe.training.judge", "globe.validation.splits"],
     "sft": ["globe.training.sft"],
     "grpo": ["globe.training.grpo"],
-    "answers": ["globe.models.vlm", "globe.evaluation.metrics"],
+    "answers": ["globe.models.vlm", "globe.evaluation.predictions"],
 }
 
 # %% ../../nbs/12_pipeline/03_data.ipynb #ffb38938

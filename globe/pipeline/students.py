@@ -9,31 +9,32 @@ __all__ = ['latest_student']
 from ..files import run_folder
 
 # %% ../../nbs/12_pipeline/05_students.ipynb #1902cfd4
-def latest_student(root=None):  # checkout; ours if not given
-    "Folder of the student that the last local run trained. Raises FileNotFoundError with the command that makes one."
+def _is_student(folder):
+    "Whether the folder of a stage holds a model that may be the default."
+    name = folder.name
+    of_main_table = name.startswith(("grpo", "base")) and "@" not in name
+    return of_main_table and (folder / "config.json").exists()
+
+
+def _preference(folder):
+    "Sorts the folders of students; the last one is taken."
+    name, written = folder.name, round((folder / "manifest.json").stat().st_mtime)
+    return name.startswith("grpo-all"), name.startswith("grpo"), written, name
+
+
+def latest_student(
+    root=None,  # checkout; ours if not given
+):
+    "Folder of the student that the last local run trained. Raises FileNotFoundError if there is none."
     try:
         runs = [run_folder(name, root) for name in ("mini", "paper")]
     except FileNotFoundError:
         runs = []
-    made = [
-        m.parent
-        for run in runs
-        for m in (run / "models").glob("*/manifest.json")
-        if m.parent.name.startswith(("grpo", "base"))
-        and "@" not in m.parent.name
-        and (m.parent / "config.json").exists()
-    ]
-    if not made:
+    stages = [manifest.parent for run in runs for manifest in (run / "models").glob("*/manifest.json")]
+    students = [folder for folder in stages if _is_student(folder)]
+    if not students:
         raise FileNotFoundError(
-            "there is no trained student here: make one with `globe reproduce` in a checkout of the repository, "
+            "no trained student here: make one with `globe reproduce` in a checkout of the repository, "
             "or name a model with `--model` (folder, hub id, or URL of an endpoint)"
         )
-    return max(
-        made,
-        key=lambda f: (
-            f.name.startswith("grpo-all"),
-            f.name.startswith("grpo"),
-            round((f / "manifest.json").stat().st_mtime),
-            f.name,
-        ),
-    )
+    return max(students, key=_preference)

@@ -7,14 +7,14 @@ __all__ = ['BaseStages', 'TrainedStages', 'Run', 'die_with']
 
 # %% ../../nbs/12_pipeline/04_tasks.ipynb #ac053e98
 import os, shutil, threading, time
-from functools import partial
 
 import pandas as pd
 
 from ..files import cores
 from ..progress import lines
 from ..training.settings import WEIGHTS
-from ..evaluation.metrics import frame, predictions, score
+from ..evaluation.metrics import frame, score
+from ..evaluation.predictions import predictions
 from .comparisons import backbones_of, called, is_trained, models_of, parts_of, variants_of
 from .data import DataStages, world
 from .stages import Missing, dry_run
@@ -47,13 +47,13 @@ class BaseStages(DataStages):
 
         def work(folder):
             from globe.models.vlm import load
-            from globe.world.student import pretrain, true_answer, warm_up
+            from globe.world.student import TRUE_TEXTS, pretrain_language, pretrain_vision
 
             model, watch = load(base), lines("upper bound")
             steps, size = s.vision_pretrain_steps, s.vision_pretrain_batch_size
-            warm_up(model, steps, size, 2e-3, seed=s.seed + 9, styles=("summer",), watch=watch)
-            how = dict(pool=s.pool, seed=s.seed + 2, teach=true_answer, watch=watch)
-            log = pretrain(model, s.steps, s.batch_size, s.lr, **how)
+            pretrain_vision(model, steps, size, 2e-3, seed=s.seed + 9, styles=("summer",), watch=watch)
+            how = dict(pool=s.pool, seed=s.seed + 2, watch=watch)
+            log = pretrain_language(model, TRUE_TEXTS, s.steps, s.batch_size, s.lr, **how)
             model.save(folder)
             return dict(loss=log[-1]["loss"])
 
@@ -63,17 +63,23 @@ class BaseStages(DataStages):
 
 def _lessons(s):  # `StudentSettings`
     "Name -> function that trains a student."
-    from globe.world.student import ANSWERS, NAMES, pretrain, warm_up, weak_answer
+    from globe.world.student import ANSWER_TEXTS, NAME_TEXTS, pretrain_language, pretrain_vision
 
-    steps, size = s.vision_pretrain_steps, s.vision_pretrain_batch_size
-    names = dict(prompts=NAMES, pool=s.pool, seed=s.seed, teach=partial(weak_answer, p_city=0.9))
-    answers = dict(prompts=ANSWERS, pool=s.pool, seed=s.seed + 1)
-    many, few = s.name_pretrain_batch_size, s.answer_pretrain_batch_size
-    return dict(
-        pictures=lambda v: warm_up(v, steps, size, seed=s.seed, watch=lines("pictures")),
-        names=lambda v: pretrain(v, s.name_pretrain_steps, many, **names, watch=lines("names")),
-        answers=lambda v: pretrain(v, s.answer_pretrain_steps, few, **answers, watch=lines("answers")),
-    )
+    def pictures(vlm):
+        size = s.vision_pretrain_batch_size
+        return pretrain_vision(vlm, s.vision_pretrain_steps, size, seed=s.seed, watch=lines("pictures"))
+
+    def names(vlm):
+        how = dict(pool=s.pool, seed=s.seed, watch=lines("names"))
+        steps, size = s.name_pretrain_steps, s.name_pretrain_batch_size
+        return pretrain_language(vlm, NAME_TEXTS, steps, size, **how)
+
+    def answers(vlm):
+        how = dict(pool=s.pool, seed=s.seed + 1, watch=lines("answers"))
+        steps, size = s.answer_pretrain_steps, s.answer_pretrain_batch_size
+        return pretrain_language(vlm, ANSWER_TEXTS, steps, size, **how)
+
+    return dict(pictures=pictures, names=names, answers=answers)
 
 
 def _pretrained(tiny, lessons, folder):

@@ -37,7 +37,9 @@ def regions():
 
 
 def two_cities(city, country):  # of an answer
-    "Does `city` go on with a large city (100,000 people) of another region of the country, more than 25 km away?"
+    """Is `city` followed by a large city of another region of the country?
+
+    Large: at least 100,000 people; another city: more than 25 km away."""
     g, (head, *tail) = gazetteer(), map(fold, re.split("[,(]", city))
     first, others = (
         g.find(head, country_code(country)),
@@ -69,7 +71,9 @@ def hedges(country, city):  # of an answer
 
 
 def one_name(country, city):  # of an answer
-    "Country and city, each by its first name where several names of one place stand side by side (*Türkiye/Turkey*, *Köln / Cologne*)."
+    """Country and city, each by its first name where names of one place stand side by side.
+
+    Examples: *Türkiye/Turkey*, *Köln / Cologne*."""
     countries, cities = ([part.strip() for part in name.split("/")] for name in (country, city))
     if len(countries) > 1 and len(codes := {country_code(c) for c in countries}) == 1 and all(codes):
         country = countries[0]
@@ -80,7 +84,7 @@ def one_name(country, city):  # of an answer
 
 
 def single_answer(text):  # a completion
-    "The `Answer` in `text`; None where it cannot be read, is given more than once, or offers more than one place."
+    "The `Answer` in `text`; None if it cannot be read, is given twice or offers more than one place."
     after = text.rpartition("</think>")[2]
     if len(after) > 2000 or text.count("<answer>") > 1 or len(LABELLED.findall(after)) > 1:
         return None
@@ -110,7 +114,7 @@ def score_names(
 
 # %% ../../nbs/07_training/02_rewards.ipynb #80b7c2f9
 def released_answer(text):  # a completion
-    "(country, city) as the released plugin reads them: the first line of each kind inside the first `<answer>`, else empty."
+    "(country, city) as the released plugin reads them: first line of each in the first `<answer>`, or empty."
     inside = re.search(r"<answer>(.*?)</answer>", text, re.S)
     lines = [
         re.search(rf"{name}:\s*\[?([^\]\n]*)", inside[1], re.I) if inside else None
@@ -124,10 +128,12 @@ def geo_accuracy(
     country,  # true countries
     city,  # true cities, "" where unknown
     alpha=0.8,  # share of the city in Eq. 3; 0.8 in the released code
-    match="alias",  # "alias": the gazetteer's names; "released": containment with a length ratio of at least 0.7
+    match="alias",  # "alias": the gazetteer's names; "released": containment, length ratio at least 0.7
     **columns,  # whatever else TRL hands over
 ):
-    "R_geo, Equation 3: 1 for country and city, 1 - alpha for the country, else 0. None where the true country is unknown (empty, None, NaN). ValueError for an alpha outside 0..1."
+    """R_geo, Equation 3: 1 for country and city, 1 - alpha for the country alone, else 0.
+
+    None where the true country is unknown (empty, None, NaN). ValueError for an alpha outside 0..1."""
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is a share, 0..1, not {alpha}")
 
@@ -162,7 +168,9 @@ def geo_distance(
     shape=decay,  # km -> 0..1
     **columns,  # whatever else TRL hands over
 ):
-    "`shape` of the great-circle distance between the named place and the true one; 0 for an answer that names no known place, None for a photo without a coordinate."
+    """`shape` of the great-circle distance between the named place and the true one.
+
+    0 for an answer that names no known place, None for a photo without a coordinate."""
 
     def one(text, y, x):
         if y is None or x is None or math.isnan(y) or math.isnan(x):
@@ -184,7 +192,7 @@ def class_of(
 
 
 def tags(
-    stored,  # the column `entities` of one row: [{"text": name, "share": share of the pixels}], or names alone
+    stored,  # column `entities` of one row: [{"text": name, "share": share of the pixels}], or names alone
 ):
     "Names of what the picture shows, in lower case. ValueError for text in the place of a list."
     if isinstance(stored, str):
@@ -226,24 +234,29 @@ def recall(
     text,  # the whole completion
     shown,  # names of what the picture shows
 ):
-    "The released grounding reward: share of the stored tags that occur anywhere before `</think>`; 0 without tags."
+    "The released grounding reward: share of the stored tags that occur before `</think>`; 0 without tags."
     said = text.split("</think>")[0].lower()
     return sum(tag in said for tag in shown) / len(shown) if shown else 0.0
 
 # %% ../../nbs/07_training/02_rewards.ipynb #d169bd19
 def vocabulary(classes=None):  # names of a segmenter's classes
-    "What can be named: `classes`, else the names in the environment variable `GLOBE_CLASSES` (separated by commas), else the postcards'."
+    """What can be named: `classes`, or the names in `GLOBE_CLASSES`, or else those of the postcards.
+
+    `GLOBE_CLASSES` is an environment variable; its names are separated by commas."""
     return tuple(
         classes or [c.strip() for c in os.environ.get("GLOBE_CLASSES", "").split(",") if c.strip()] or CLASSES
     )
 
 
 def _checked(shown):  # sets of tags
-    "Raise ValueError where most tags are no names of the postcards' segmenter: then nothing could be invented, and any list would pay."
+    """Raise ValueError if most tags are not names of the postcards' segmenter.
+
+    Then nothing could be invented, and any list would pay."""
     seen = set().union(*shown)
     if 2 * sum(not class_of(tag) for tag in seen) > len(seen):
         raise ValueError(
-            f"{', '.join(sorted(seen)):.80} are not what the segmenter of the postcards sees: give the names of the classes of yours as `classes` or in the environment variable GLOBE_CLASSES"
+            f"{', '.join(sorted(seen)):.80} are not what the segmenter of the postcards sees: give the names "
+            "of the classes of yours as `classes` or in the environment variable GLOBE_CLASSES"
         )
 
 # %% ../../nbs/07_training/02_rewards.ipynb #51a6b95c
@@ -257,7 +270,7 @@ def visual_grounding(
     classes=None,  # names of the segmenter that saw the entities, see `vocabulary`
     **columns,  # whatever else TRL hands over
 ):
-    "R_vis, Equation 2: of the entities that the reasoning names, the share that the picture shows; 0 where it names none."
+    "R_vis, Equation 2: share of the named entities that the picture shows; 0 where none is named."
     if mode not in ("precision", "released"):
         raise ValueError(f"unknown mode {mode!r}: choose 'precision' or 'released'")
     shown, can_be_named = [tags(stored) for stored in entities], vocabulary(classes)
@@ -275,7 +288,8 @@ def visual_grounding(
     ]
 
 # %% ../../nbs/07_training/02_rewards.ipynb #1e097ab1
-_BODY = r"([^<]*(?:<(?!/?(?:think|answer)>)[^<]*)*)"  # anything but the four tags, in linear time; Python before 3.11.5 reads nested possessive quantifiers wrongly
+# anything but the four tags, in linear time; Python before 3.11.5 reads nested possessive quantifiers wrongly
+_BODY = r"([^<]*(?:<(?!/?(?:think|answer)>)[^<]*)*)"
 FORM = re.compile(rf"\s*<think>{_BODY}</think>\s*<answer>{_BODY}</answer>\s*")
 RELEASED_FORM = re.compile(r"^<think>.*?</think>\s*<answer>.*?</answer>(?![\s\S])", re.S | re.M)
 

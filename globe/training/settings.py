@@ -87,7 +87,8 @@ class GRPOSettings(_TrainerSettings):
             )
         if self.vllm is not None and self.vllm != "colocate" and not re.match(r"https?://[^/\s]", self.vllm):
             raise ValueError(
-                f'vllm must be "colocate", or a server\'s address such as http://localhost:8000, got {self.vllm!r}'
+                f'vllm must be "colocate" or the address of a server such as http://localhost:8000, '
+                f"got {self.vllm!r}"
             )
         if self.vllm is not None and self.static_cache:
             raise ValueError("static_cache belongs to transformers: leave it out with vllm")

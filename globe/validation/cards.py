@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..files import write_atomic
-from ..markdown import table
+from ..markdown import markdown
 from ..answers.prompts import PROMPTS, PROMPT_FILES
 from ..distillation.store import key, photo_keys
 from .checks import UNANSWERED
@@ -164,20 +164,20 @@ def dataset_card(
         simulated=f"**{', '.join(fake)}: simulations that know the labels and err at known rates; nobody looked at the pictures.**"
         if fake
         else "",
-        composition=table(composition(parts)),
-        columns=table(
+        composition=markdown(composition(parts), digits=2),
+        columns=markdown(
             pd.DataFrame([dict(column=c, content=COLUMNS.get(c, "")) for c in parts["train"].column_names])
         ),
         teachers=", ".join(teachers),
         photos=len(ledger),
         prompt=PROMPT_FILES["teacher"],
         text=PROMPTS["teacher"].replace("\n", "\n> ").replace("<", "&lt;"),
-        funnel=table(funnel(ledger)),
-        thresholds=table(used),
-        measured="Against the errors that the simulations recorded:\n\n" + table(measure(ledger))
+        funnel=markdown(funnel(ledger), digits=2),
+        thresholds=markdown(used),
+        measured="Against the errors that the simulations recorded:\n\n" + markdown(measure(ledger), digits=2)
         if known
         else "",
-        licences=table(licences),
+        licences=markdown(licences),
         rebuild=rebuild or REBUILD.format(teachers=teachers, thresholds=thresholds),
     )
 

@@ -20,7 +20,7 @@ def _cities():
 
 
 def cities():
-    "The cities that postcards come from, one row each, with all facts that a picture can show."
+    "The cities of the synthetic world, one row each, with all facts that a picture can show."
     return _cities().copy()
 
 # %% ../../nbs/11_world/00_facts.ipynb #54236909
@@ -71,27 +71,32 @@ _LAYOUT_TEXT = {
 
 
 def _listed(words):
+    "Words joined by commas and a final `and`; repetitions in long lists are dropped."
     *first, last = dict.fromkeys(words) if len(words) > 3 else words
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def _flag_text(place):
     "The sentence about the flag of `place`."
-    colours, (kind, _, colour) = place.flag_colours.split(), place.flag_emblem.rpartition(" ")
-    text = _LAYOUT_TEXT[place.flag_layout].format(
-        *colours, all=_listed(colours), rest=_listed(colours[1:] or colours)
-    )
-    emblem = f"{'' if kind.endswith('stars') else 'a '}{colour} {kind}"
-    return (
-        f"The flag {text} {'and' if ' with ' in text else 'with'} {emblem}." if kind else f"The flag {text}."
-    )
+    colours = place.flag_colours.split()
+    kind, _, colour = place.flag_emblem.rpartition(" ")
+    lists = dict(all=_listed(colours), rest=_listed(colours[1:] or colours))
+    text = _LAYOUT_TEXT[place.flag_layout].format(*colours, **lists)
+    if not kind:
+        return f"The flag {text}."
+    article = "" if kind.endswith("stars") else "a "
+    joined = "and" if " with " in text else "with"
+    return f"The flag {text} {joined} {article}{colour} {kind}."
 
 # %% ../../nbs/11_world/00_facts.ipynb #86ae87ad
-def vegetation(koppen):  # Köppen class, such as "Cfb"
-    "What grows by the road in this climate."
-    return dict(A="palm tree", BW="cactus", BS="shrub", C="broadleaf tree", D="conifer", E="rock")[
-        koppen[:2] if koppen[0] == "B" else koppen[0]
-    ]
+_PLANT_OF = dict(A="palm tree", BW="cactus", BS="shrub", C="broadleaf tree", D="conifer", E="rock")
+
+# %% ../../nbs/11_world/00_facts.ipynb #a60e7ff7
+def vegetation(
+    koppen,  # Köppen class, such as "Cfb"
+):
+    "The plant that grows along the road in this climate, a name in `PLANTS`."
+    return _PLANT_OF[koppen[:2] if koppen[0] == "B" else koppen[0]]
 
 # %% ../../nbs/11_world/00_facts.ipynb #a0934d7a
 _GROWS = {
@@ -104,34 +109,38 @@ _GROWS = {
 }
 
 
-def _sea(p):
-    return p.sea_km <= 25
+def _has_sea(place):
+    return place.sea_km <= 25
 
 
-def _mountains(p):
-    return p.relief >= 600
+def _has_mountains(place):
+    return place.relief >= 600
 
 
-def _snow(p):
-    return _mountains(p) and p.elevation + p.relief > 5200 - 80 * abs(p.lat)
+def _has_snow(place):
+    snow_line = 5200 - 80 * abs(place.lat)
+    return _has_mountains(place) and place.elevation + place.relief > snow_line
 
 
-def _skyline(p):
-    return p.population >= 1_500_000
+def _has_skyline(place):
+    return place.population >= 1_500_000
 
 # %% ../../nbs/11_world/00_facts.ipynb #1ff7993a
-def facts(place):  # row of `cities()`
+def facts(
+    place,  # row of `cities()`
+):
     "All cues that the facts of `place` allow, by name."
     plant, mark = vegetation(place.koppen), place.landmark
+    article = "An" if mark == "arch" else "A"
     cues = [
         Cue("flag", "flag", _flag_text(place)),
         Cue("script", "sign", f"Signs are written in {place.script} script."),
-        Cue("landmark", mark, f"{'An' if mark == 'arch' else 'A'} {mark} stands in the distance."),
+        Cue("landmark", mark, f"{article} {mark} stands in the distance."),
         Cue("vegetation", plant, _GROWS[plant]),
         Cue("traffic", "car", f"Cars keep {place.drives_on}."),
-        _sea(place) and Cue("sea", "sea", "The sea is near."),
-        _mountains(place) and Cue("relief", "mountain", "Mountains rise behind the town."),
-        _snow(place) and Cue("snow", "snow", "Snow lies on the peaks."),
-        _skyline(place) and Cue("skyline", "skyscraper", "Skyscrapers stand in a large city."),
+        _has_sea(place) and Cue("sea", "sea", "The sea is near."),
+        _has_mountains(place) and Cue("relief", "mountain", "Mountains rise behind the town."),
+        _has_snow(place) and Cue("snow", "snow", "Snow lies on the peaks."),
+        _has_skyline(place) and Cue("skyline", "skyscraper", "Skyscrapers stand in a large city."),
     ]
     return {cue.name: cue for cue in cues if cue}

@@ -13,19 +13,20 @@ from math import cos, sin
 import numpy as np
 from PIL import Image, ImageFilter
 
-from .facts import CLASSES, PLANTS, cities, facts
-from .flags import _Canvas, _INDEX
-from .scenes import SCENES, _street, _tone
+from .facts import CLASSES, cities, facts
+from .flags import CLASS_INDEX, Canvas
+from .scenes import SCENES, draw_street, random_tone
 
 # %% ../../nbs/11_world/04_postcards.ipynb #5f36121c
-_GROUND = dict(
-    zip(
-        PLANTS,
-        ((120, 175, 80), (232, 200, 140), (205, 190, 120), (130, 180, 95), (105, 150, 95), (165, 165, 150)),
-    )
-)
-_WALLS = ((225, 205, 175), (235, 225, 210), (205, 160, 130), (190, 195, 200))
-_PAINT = ((200, 40, 40), (40, 80, 170), (235, 235, 235), (60, 60, 65), (230, 180, 40))
+_GROUND = {
+    "palm tree": (120, 175, 80),
+    "cactus": (232, 200, 140),
+    "shrub": (205, 190, 120),
+    "broadleaf tree": (130, 180, 95),
+    "conifer": (105, 150, 95),
+    "rock": (165, 165, 150),
+}
+_FROSTED = {k: tuple((v + 2 * 205) // 3 for v in rgb) for k, rgb in _GROUND.items()}
 _SUMMER = dict(
     horizon=60,
     sky=((70, 140, 220), (195, 225, 245)),
@@ -38,8 +39,8 @@ _SUMMER = dict(
     dark=(105, 95, 90),
     roof=(150, 75, 60),
     ground=_GROUND,
-    walls=_WALLS,
-    paint=_PAINT,
+    walls=((225, 205, 175), (235, 225, 210), (205, 160, 130), (190, 195, 200)),
+    paint=((200, 40, 40), (40, 80, 170), (235, 235, 235), (60, 60, 65), (230, 180, 40)),
 )
 _WINTER = _SUMMER | dict(
     horizon=52,
@@ -52,54 +53,62 @@ _WINTER = _SUMMER | dict(
     stone=(190, 180, 185),
     dark=(75, 65, 75),
     roof=(215, 215, 230),
-    ground={k: tuple((v + 2 * 205) // 3 for v in rgb) for k, rgb in _GROUND.items()},
+    ground=_FROSTED,
 )
+
+# %% ../../nbs/11_world/04_postcards.ipynb #2c1a601a
+def _near(rgb, most, rng):
+    "A colour whose channels differ by at most `most`."
+    shifted = np.array(rgb) + rng.integers(-most, most + 1, 3)
+    return tuple(np.clip(shifted, 0, 255).tolist())
+
+
+def _tinted(rgb, tint, share):
+    "A mixture of two colours; `share` is that of `tint`."
+    mixed = np.array(rgb) * (1 - share) + tint * share
+    return tuple(mixed.astype(int).tolist())
 
 
 def _any(rng):
     "A look with colours of its own."
-    near = lambda rgb, d: tuple(np.clip(np.array(rgb) + rng.integers(-d, d + 1, 3), 0, 255).tolist())
-    tint, much = rng.integers(60, 256, 3), rng.uniform(0, 0.8)
-    return _SUMMER | dict(
-        horizon=rng.uniform(50, 64),
-        sky=(_tone(rng, 50, 250), _tone(rng, 50, 250)),
-        cloud=_tone(rng, 130, 255),
-        ground={
-            k: tuple((np.array(v) * (1 - much) + tint * much).astype(int).tolist())
-            for k, v in _GROUND.items()
-        },
-        roof=_tone(rng, 60, 230),
-        **{k: near(_SUMMER[k], 50) for k in ("mountain", "sea", "road", "window", "stone", "dark")},
-    )
+    tint, share = rng.integers(60, 256, 3), rng.uniform(0, 0.8)
+    look = dict(horizon=rng.uniform(50, 64))
+    look["sky"] = random_tone(rng, 50, 250), random_tone(rng, 50, 250)
+    look["cloud"] = random_tone(rng, 130, 255)
+    look["ground"] = {plant: _tinted(rgb, tint, share) for plant, rgb in _GROUND.items()}
+    look["roof"] = random_tone(rng, 60, 230)
+    for part in ("mountain", "sea", "road", "window", "stone", "dark"):
+        look[part] = _near(_SUMMER[part], 50, rng)
+    return _SUMMER | look
 
 
 _LOOKS = dict(summer=lambda rng: _SUMMER, winter=lambda rng: _WINTER, any=_any)
 
 # %% ../../nbs/11_world/04_postcards.ipynb #3ed04e65
+_LIGHT_AND_GRAIN = dict(summer=(100, 3), winter=(85, 6))  # brightness in percent, grain in grey levels
+
+
 def _tilted(image, mask, rng):
-    "Picture and mask as a camera sees them that is held askew and closer."
+    "Picture and mask as a tilted camera sees them from closer by."
     angle, n = rng.uniform(-0.09, 0.09), image.width
     u, v = 0.92 * cos(angle), 0.92 * sin(angle)
     affine = u, v, n / 2 * (1 - u - v), -v, u, n / 2 * (1 - u + v)
-    image, mask = (
-        i.transform(i.size, Image.AFFINE, affine, how)
-        for i, how in ((image, Image.BILINEAR), (mask, Image.NEAREST))
-    )
+    image = image.transform(image.size, Image.AFFINE, affine, Image.BILINEAR)
+    mask = mask.transform(mask.size, Image.AFFINE, affine, Image.NEAREST)
     return image.filter(ImageFilter.BoxBlur(0.5 * n / 112)), mask
 
 
 def _finish(canvas, style, rng):
     "Picture and mask (uint8 array) at the final size."
-    image, mask = canvas.image.reduce(2), canvas.mask.resize((canvas.size,) * 2, Image.NEAREST)
+    size = canvas.size
+    image = canvas.image.reduce(2)
+    mask = canvas.mask.resize((size, size), Image.NEAREST)
     if style == "winter" or style == "any" and rng.random() < 0.5:
         image, mask = _tilted(image, mask, rng)
-    light, grain = (
-        dict(summer=(100, 3), winter=(85, 6)).get(style) or rng.integers((80, 3), (106, 7)).tolist()
-    )
-    noise = rng.integers(-1, 2, (canvas.size, canvas.size, 1), np.int8) * grain
-    return Image.fromarray(
-        np.clip(np.asarray(image, np.int16) * light // 100 + noise, 0, 255).astype(np.uint8)
-    ), np.array(mask)
+    light, grain = _LIGHT_AND_GRAIN.get(style) or rng.integers((80, 3), (106, 7)).tolist()
+    noise = rng.integers(-1, 2, (size, size, 1), np.int8) * grain
+    pixels = np.asarray(image, np.int16) * light // 100 + noise
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), np.array(mask)
 
 # %% ../../nbs/11_world/04_postcards.ipynb #a7bac179
 CHANCE = dict(
@@ -127,13 +136,28 @@ class Postcard:
     scene: str  # key of `SCENES`
 
     def _repr_png_(self):
-        return self.image.resize((2 * self.image.width,) * 2, Image.NEAREST)._repr_png_()
+        side = 2 * self.image.width
+        return self.image.resize((side, side), Image.NEAREST)._repr_png_()
 
 # %% ../../nbs/11_world/04_postcards.ipynb #37f0b8e7
 def _visible(mask, known):
     "The cues among `known` whose class covers enough of `mask`."
     pixels = np.bincount(mask.ravel(), minlength=len(CLASSES)) * 112**2 / mask.size
-    return [cue for cue in known.values() if pixels[_INDEX[cue.class_name]] >= VISIBLE]
+    return [cue for cue in known.values() if pixels[CLASS_INDEX[cue.class_name]] >= VISIBLE]
+
+
+def _is_localizable(cues):
+    "Whether the flag is visible, or a sign and what grows there."
+    names = {cue.name for cue in cues}
+    return "flag" in names or {"script", "vegetation"} <= names
+
+
+def _draw_street(canvas, place, known, style, rng):
+    "A street that shows a random part of the cues in `known`."
+    shown = {name for name, p in CHANCE.items() if rng.random() < p} & set(known)
+    if not shown & {"flag", "script"}:
+        shown |= {"flag"}
+    draw_street(canvas, place, shown, _LOOKS[style](rng), rng)
 
 # %% ../../nbs/11_world/04_postcards.ipynb #d820b3d0
 def draw(
@@ -143,23 +167,22 @@ def draw(
     scene="street",  # key of `SCENES`
     size=112,  # width and height in pixels
 ):
-    "A `Postcard` of `place`; the same seed gives the same bytes. Raises ValueError for an unknown style or scene."
+    "A `Postcard` of `place`; a seed fixes its bytes. Raises ValueError for an unknown style or scene."
+    scene = scene or "street"
     if style not in _LOOKS:
-        raise ValueError(f"style {style!r}: choose one of {', '.join(_LOOKS)}")
-    if (scene := scene or "street") not in SCENES:
-        raise ValueError(f"scene {scene!r}: choose one of {', '.join(SCENES)}")
-    canvas, rng, known = _Canvas(size), np.random.default_rng(rng), facts(place) if scene == "street" else {}
-    if known:
-        shown = {name for name, p in CHANCE.items() if rng.random() < p} & set(known)
-        _street(
-            canvas, place, shown if shown & {"flag", "script"} else shown | {"flag"}, _LOOKS[style](rng), rng
-        )
+        raise ValueError(f"unknown style {style!r}: choose one of {', '.join(_LOOKS)}")
+    if scene not in SCENES:
+        raise ValueError(f"unknown scene {scene!r}: choose one of {', '.join(SCENES)}")
+    canvas, rng = Canvas(size), np.random.default_rng(rng)
+    known = {}
+    if scene == "street":
+        known = facts(place)
+        _draw_street(canvas, place, known, style, rng)
     else:
         SCENES[scene](canvas, rng)
     image, mask = _finish(canvas, style, rng)
     cues = _visible(mask, known)
-    names = {cue.name for cue in cues}
-    return Postcard(image, mask, cues, "flag" in names or {"script", "vegetation"} <= names, scene)
+    return Postcard(image, mask, cues, _is_localizable(cues), scene)
 
 # %% ../../nbs/11_world/04_postcards.ipynb #dfc92c37
 def describe(
@@ -167,11 +190,12 @@ def describe(
     rng=None,  # numpy Generator to shuffle the sentences with; None keeps their order
 ):
     "One short sentence per cue."
-    return [cues[i].text for i in (range(len(cues)) if rng is None else rng.permutation(len(cues)))]
+    order = range(len(cues)) if rng is None else rng.permutation(len(cues))
+    return [cues[i].text for i in order]
 
 # %% ../../nbs/11_world/04_postcards.ipynb #4dff7bc0
 def _row(card, place, name):
-    "The photo columns (but the image), and what only a rendered picture knows."
+    "The photo columns except the image, and what is known of a rendered picture only."
     return dict(
         id=name,
         lat=place.lat,
@@ -192,16 +216,14 @@ def _row(card, place, name):
 def _cards(n, seed, style, held_out, localizable_share):
     "Yield `n` pairs of row and `Postcard`."
     towns, quiet = cities(), [s for s in SCENES if s != "street"]
-    places = list((towns if held_out is None else towns[towns.held_out == held_out]).itertuples(index=False))
+    if held_out is not None:
+        towns = towns[towns.held_out == held_out]
+    places = list(towns.itertuples(index=False))
     for i in range(n):
         rng = np.random.default_rng([seed, i])
         place = places[rng.integers(len(places))]
-        card = draw(
-            place,
-            rng,
-            style,
-            "street" if rng.random() < localizable_share else quiet[rng.integers(len(quiet))],
-        )
+        scene = "street" if rng.random() < localizable_share else quiet[rng.integers(len(quiet))]
+        card = draw(place, rng, style, scene)
         yield _row(card, place, f"postcard-{style}-{seed}-{i}"), card
 
 # %% ../../nbs/11_world/04_postcards.ipynb #afefa4d4
@@ -212,7 +234,7 @@ def batch(
     held_out=False,  # False: training countries; True: held-out countries; None: all
     localizable_share=0.8,  # share of streets among the pictures
 ):
-    "Pictures as a uint8 array [n, 112, 112, 3], and a list of their rows, each with its `mask` as an array [112, 112]."
+    "Pictures as a uint8 array [n, 112, 112, 3], and their rows, each with its `mask` [112, 112]."
     pictures, rows = np.zeros((n, 112, 112, 3), np.uint8), []
     for i, (row, card) in enumerate(_cards(n, seed, style, held_out, localizable_share)):
         pictures[i] = card.image
@@ -258,13 +280,13 @@ def postcards(
     held_out=False,  # False: training countries; True: held-out countries; None: all
     localizable_share=0.8,  # share of streets among the pictures
 ):
-    "A `datasets.Dataset` with the photo columns and `cues`, `entities` (class names), `sentences`, `localizable`, `scene`, `mask`."
+    "A `datasets.Dataset` with the photo columns and what is known of each picture: cues, mask, …"
     from datasets import Dataset
 
-    rows = [
-        row | dict(image=_png(card.image), mask=_png(Image.fromarray(card.mask)))
-        for row, card in _cards(n, seed, style, held_out, localizable_share)
-    ]
-    return Dataset.from_dict(
-        {name: [row[name] for row in rows] for name in _features()}, features=_features()
-    )
+    rows = []
+    for row, card in _cards(n, seed, style, held_out, localizable_share):
+        row["image"], row["mask"] = _png(card.image), _png(Image.fromarray(card.mask))
+        rows.append(row)
+    features = _features()
+    columns = {name: [row[name] for row in rows] for name in features}
+    return Dataset.from_dict(columns, features=features)

@@ -20,36 +20,42 @@ SPECIAL = [
     "<|video_pad|>",
 ]
 TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
-    "{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
+    "{% if c.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ c.text }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 # %% ../../nbs/11_world/05_tiny_models.ipynb #fd6b12c9
+def _phrase_bpe(texts, size):
+    "A byte-level BPE of at most `size` tokens whose merges may cross spaces."
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    bpe = Tokenizer(models.BPE())
+    phrases = pre_tokenizers.Split(Regex(r"[^.:>,\n]*[.:>,\n]*"), "isolated")
+    as_bytes = pre_tokenizers.ByteLevel(False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([phrases, as_bytes])
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=SPECIAL,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    bpe.train_from_iterator(texts, trainer)
+    return bpe
+
+
 def tiny_tokenizer(
     texts,  # sentences to learn the vocabulary from
     words=(),  # names to keep whole, e.g. cities
     size=1536,  # tokens at most, before `words`
 ):
-    "Byte-level BPE over phrases, with Qwen2.5-VL's special tokens; any text can be written, none is unknown."
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, decoders, trainers
+    "Byte-level BPE over phrases with Qwen2.5-VL's special tokens; any text can be encoded."
     from transformers import PreTrainedTokenizerFast
 
-    bpe = Tokenizer(models.BPE())
-    phrases = pre_tokenizers.Split(Regex(r"[^.:>,\n]*[.:>,\n]*"), "isolated")
-    bpe.pre_tokenizer, bpe.decoder = (
-        pre_tokenizers.Sequence([phrases, pre_tokenizers.ByteLevel(False, use_regex=False)]),
-        decoders.ByteLevel(),
-    )
-    bpe.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=size,
-            special_tokens=SPECIAL,
-            show_progress=False,
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        ),
-    )
+    bpe = _phrase_bpe(texts, size)
     bpe.add_tokens(sorted(words))
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
@@ -67,33 +73,67 @@ def tiny_tokenizer(
     )
 
 # %% ../../nbs/11_world/05_tiny_models.ipynb #894cd754
+def _qwen_processor(tokenizer, size):
+    from transformers import Qwen2_5_VLProcessor
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    images = Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=size * size)
+    return image_only(Qwen2_5_VLProcessor)(images, tokenizer, chat_template=TEMPLATE)
+
+
+def _internvl_processor(tokenizer, size):
+    from transformers import InternVLProcessor
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    images = GotOcr2ImageProcessorPil(size=dict(height=size, width=size), max_patches=1)
+    template = TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<|image_pad|>")
+    tokens = (size // 28) ** 2
+    return image_only(InternVLProcessor)(images, tokenizer, image_seq_length=tokens, chat_template=template)
+
+
 def tiny_processor(
     tokenizer,  # from `tiny_tokenizer`
-    size=112,  # Qwen2.5-VL: pictures are scaled to at most size × size pixels; InternVL: to one tile of size × size
+    size=112,  # Qwen2.5-VL: most pixels are size × size; InternVL: one tile of size × size
     family="qwen2_5_vl",  # one of `FAMILIES`
 ):
     "The family's processor around the tiny tokenizer."
-    from transformers import InternVLProcessor, Qwen2_5_VLProcessor
-    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-
-    if family == "qwen2_5_vl":
-        return image_only(Qwen2_5_VLProcessor)(
-            Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=size * size),
-            tokenizer,
-            chat_template=TEMPLATE,
-        )
-    template = TEMPLATE.replace(
-        "<|vision_start|><|image_pad|><|vision_end|>", "<|image_pad|>"
-    )  # its processor writes both ends itself
-    return image_only(InternVLProcessor)(
-        GotOcr2ImageProcessorPil(size=dict(height=size, width=size), max_patches=1),
-        tokenizer,
-        image_seq_length=(size // 28) ** 2,
-        chat_template=template,
-    )
+    return (_qwen_processor if family == "qwen2_5_vl" else _internvl_processor)(tokenizer, size)
 
 # %% ../../nbs/11_world/05_tiny_models.ipynb #914c17ec
+_ROPE = dict(rope_type="default", rope_theta=10_000.0)
+
+
+def _internvl(text, tower, depth, shared):
+    from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+    config = InternVLConfig(
+        text_config=text | dict(rope_parameters=_ROPE),
+        vision_config=tower | dict(num_hidden_layers=depth, num_attention_heads=4, image_size=112),
+        image_seq_length=16,
+        **shared,
+    )
+    return InternVLForConditionalGeneration(config)
+
+
+def _qwen(text, tower, depth, shared, ids):
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    vision = tower | dict(
+        depth=depth,
+        num_heads=4,
+        out_hidden_size=text["hidden_size"],
+        fullatt_block_indexes=list(range(1, depth, 2)),
+    )
+    config = Qwen2_5_VLConfig(
+        text_config=text | dict(rope_parameters=_ROPE | dict(mrope_section=[4, 4, 4])),
+        vision_config=vision,
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        **shared,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+# %% ../../nbs/11_world/05_tiny_models.ipynb #bf9b87cf
 def tiny_model(
     tokenizer,  # from `tiny_tokenizer`
     hidden=192,  # width of the language model
@@ -103,59 +143,26 @@ def tiny_model(
     seed=0,  # of the random weights
     family="qwen2_5_vl",  # one of `FAMILIES`
 ):
-    "A randomly initialised `Qwen2_5_VLForConditionalGeneration` or `InternVLForConditionalGeneration`, small enough for a laptop's CPU."
+    "A randomly initialised model of the family, small enough for a laptop's CPU."
     import torch
-    from transformers import (
-        InternVLConfig,
-        InternVLForConditionalGeneration,
-        Qwen2_5_VLConfig,
-        Qwen2_5_VLForConditionalGeneration,
-    )
 
     ids = dict(zip(SPECIAL, tokenizer.convert_tokens_to_ids(SPECIAL)))
-    heads, end = (
-        hidden // 24,
-        dict(bos_token_id=None, eos_token_id=ids["<|im_end|>"], pad_token_id=ids["<|endoftext|>"]),
-    )
+    ends = dict(bos_token_id=None, eos_token_id=ids["<|im_end|>"], pad_token_id=ids["<|endoftext|>"])
     text = dict(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
         intermediate_size=hidden * 8 // 3,
         num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
+        num_attention_heads=hidden // 24,
+        num_key_value_heads=hidden // 24,
         initializer_range=hidden**-0.5,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
-        **end,
+        **ends,
     )
-    tower, rope = (
-        dict(hidden_size=vision, initializer_range=vision**-0.5, intermediate_size=vision * 2),
-        dict(rope_type="default", rope_theta=10_000.0),
-    )
-    both = dict(image_token_id=ids["<|image_pad|>"], tie_word_embeddings=True, **end)
+    tower = dict(hidden_size=vision, initializer_range=vision**-0.5, intermediate_size=vision * 2)
+    shared = dict(image_token_id=ids["<|image_pad|>"], tie_word_embeddings=True, **ends)
     torch.manual_seed(seed)
     if family == "internvl":
-        return InternVLForConditionalGeneration(
-            InternVLConfig(
-                text_config=text | dict(rope_parameters=rope),
-                vision_config=tower | dict(num_hidden_layers=depth, num_attention_heads=4, image_size=112),
-                image_seq_length=16,
-                **both,
-            )
-        )
-    return Qwen2_5_VLForConditionalGeneration(
-        Qwen2_5_VLConfig(
-            text_config=text | dict(rope_parameters=rope | dict(mrope_section=[4, 4, 4])),
-            video_token_id=ids["<|video_pad|>"],
-            vision_start_token_id=ids["<|vision_start|>"],
-            **both,
-            vision_config=tower
-            | dict(
-                depth=depth,
-                num_heads=4,
-                out_hidden_size=hidden,
-                fullatt_block_indexes=list(range(1, depth, 2)),
-            ),
-        )
-    )
+        return _internvl(text, tower, depth, shared)
+    return _qwen(text, tower, depth, shared, ids)
