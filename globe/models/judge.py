@@ -114,7 +114,7 @@ class Judge:
         base=None,  # folder or hub id of the model below the adapter; the one it was trained on if not given
         device=None,  # as for `globe.models.vlm.load`
     ):
-        "The judge in `folder`. Raises FileNotFoundError without one, ValueError where it needs other weights."
+        "The judge in `folder`. Raises FileNotFoundError without one, ValueError for other weights."
         from peft import PeftModel
 
         vlm = load(base or about_judge(folder)["base"], device=device)
