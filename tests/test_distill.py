@@ -670,7 +670,7 @@ def test_an_endpoint_that_refuses_every_photo_is_not_called_dead(tmp_path):
         Server(*[400] * 50) as s,
         pytest.raises(
             ConnectionError,
-            match="3 photos in a row .*HTTP 400: .*the endpoint is up: mend what it complains of and run the same command again",
+            match="3 photos in a row .*HTTP 400: .*the endpoint is running: fix the error that it reports and run the same command again",
         ),
     ):
         distill(photos(50), [s.teacher(give_up=3)], tmp_path, progress=False)
