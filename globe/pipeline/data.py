@@ -151,7 +151,7 @@ class DataStages(PhotoStages):
             from globe.models.segmenter import train_segmenter
             from globe.world.postcards import postcards
 
-            train_segmenter(postcards(s.photos, seed=s.seed), folder, steps=s.steps, progress=False)
+            train_segmenter(postcards(s.photos, seed=s.seed), folder, steps=s.steps, watch=False)
 
         return self.make("models/segmenter", work, s.flat(), "segmenter", [world()], "segmenter")
 
@@ -182,7 +182,7 @@ class DataStages(PhotoStages):
         def work(folder):
             from globe.distillation.distill import distill
 
-            counts = distill(photos, teachers, paid or folder, progress=False)
+            counts = distill(photos, teachers, paid or folder, watch=False)
             if paid:
                 _check_complete(paid)
                 shutil.copytree(paid, folder, dirs_exist_ok=True)
