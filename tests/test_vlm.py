@@ -79,7 +79,7 @@ ANSWER = """
 import sys
 from globe.models import vlm
 from globe.world import postcards
-vlm.answer_all(vlm.load({start!r}), postcards.postcards(12, seed=3), {out!r}, batch_size=2, max_new_tokens=6, watch=lambda line: None)
+vlm.answer_all(vlm.load({start!r}), postcards.postcards(12, seed=3), {out!r}, batch_size=2, max_new_tokens=6, watch=False)
 """
 
 
