@@ -174,10 +174,10 @@ def _score_text(e, by, latex):
 
 
 def _table_text(table, latex):
-    from globe.figures.tables import _latex
+    from globe.figures.tables import latex
     from globe.markdown import markdown
 
-    return _latex(table) if latex else markdown(table)
+    return latex(table) if latex else markdown(table)
 
 
 def _score_figures(found, path):

@@ -6,7 +6,7 @@
 __all__ = ['fold']
 
 # %% ../../nbs/01_places/01_names.ipynb #e03b83b2
-import re, unicodedata
+import functools, hashlib, re, unicodedata
 from collections import Counter, defaultdict
 
 # %% ../../nbs/01_places/01_names.ipynb #1932eaa9
@@ -47,7 +47,23 @@ def fold(name: str) -> str:
         name = _DOTTED.sub(r"\1 ", name)
     if not name.isascii():
         name = unicodedata.normalize("NFKD", name)
-    return " ".join([_SHORT.get(w, w) for w in name.translate(_TABLE).split()])
+    words = name.translate(_TABLE).split()
+    if not _SHORT.keys().isdisjoint(words):
+        words = [_SHORT.get(w, w) for w in words]
+    return " ".join(words)
+
+# %% ../../nbs/01_places/01_names.ipynb #574d61af
+def _hash(text: str) -> int:
+    "64 bits of BLAKE2: the same in every process, unlike `hash`."
+    return int.from_bytes(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+    )
+
+
+@functools.lru_cache(maxsize=None)
+def _scope(name: str) -> int:
+    "The number mixed into a name's hash: `''` is the world, `'DE'` a country, `'US.OR'` a state."
+    return _hash("scope " + name) if name else 0
 
 # %% ../../nbs/01_places/01_names.ipynb #13b6adac
 _ALIASES = {
@@ -93,6 +109,23 @@ _ALIASES = {
     "MF": "Saint Martin",
     "RE": "Reunion",
     "XK": "Kosovo",
+}
+
+# %% ../../nbs/01_places/01_names.ipynb #ca2f3a8d
+_TERRITORIES = {
+    k: v.split()
+    for k, v in dict(
+        CN="HK MO",
+        US="PR GU VI AS MP",
+        FR="RE GP MQ GF YT NC PF PM BL MF WF",
+        NL="AW CW SX BQ",
+        FI="AX",
+        DK="GL FO",
+        NO="SJ",
+        GB="JE GG IM GI BM KY VG TC FK AI MS SH",
+        AU="CX CC NF",
+        NZ="CK NU TK",
+    ).items()
 }
 
 # %% ../../nbs/01_places/01_names.ipynb #7cf628c4
