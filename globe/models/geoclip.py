@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, normalize
 
 from ..progress import batches
+from ..places.sphere import unit_vectors
 from .vlm import look
 
 # %% ../../nbs/04_models/05_geoclip.ipynb #6a1fe8b3
@@ -20,9 +21,8 @@ _SIGMAS = (1.0, 16.0, 256.0)
 
 
 def _on_sphere(lat, lon):  # degrees [n]
-    "Unit vectors [n, 3] of points."
-    la, lo = (torch.as_tensor(np.radians(np.asarray(v, float)), dtype=torch.float64) for v in (lat, lon))
-    return torch.stack([la.cos() * lo.cos(), la.cos() * lo.sin(), la.sin()], 1)
+    "Unit vectors [n, 3] of points, as a tensor."
+    return torch.from_numpy(unit_vectors(lat, lon))
 
 
 class LocationEncoder(nn.Module):
