@@ -92,7 +92,7 @@ def grounding_numbers(
     classes=CLASSES,  # tuple of the segmenter's class names
     more=(),  # further (word, class) pairs, see `globe.answers.mentions.similar_words`
 ) -> dict:
-    "What the reasoning names, what the picture shows, and the share of the least visible thing that is named."
+    "What the reasoning names, what the picture shows, and the share of the least visible named thing."
     named = entities(reasoning, classes, more)
     return dict(
         named=named,
@@ -122,9 +122,13 @@ def teachers_agree(
     s,  # `CheckSettings`
 ):
     "Check iii: all name the same place for similar reasons, and no confident coordinate contradicts."
-    confident = row["coordinate_sure"] >= s.min_confidence
-    contradicted = confident and row["coordinate_km"] > s.max_disagreement_km
-    return row["same_place"] == 1 and row["similarity"] >= s.min_similarity and not contradicted
+    alike = row["same_place"] == 1 and row["similarity"] >= s.min_similarity
+    return alike and not _contradicted(row, s)
+
+
+def _contradicted(row, s):
+    "Does a confident coordinate lie far from the lead's place?"
+    return row["coordinate_sure"] >= s.min_confidence and row["coordinate_km"] > s.max_disagreement_km
 
 
 def grounded(
