@@ -192,7 +192,9 @@ class GeoCLIPTeacher:
             try:
                 from geoclip import GeoCLIP
             except ImportError:
-                raise ImportError("GeoCLIP is not installed: pip install --no-deps geoclip") from None
+                raise ImportError(
+                    "GeoCLIP is not installed: pip install --no-deps geoclip==1.3.0 geopy geographiclib"
+                ) from None
             self.model = GeoCLIP()
         return self.model.eval()
 
