@@ -114,8 +114,8 @@ def predictions(
         raise ValueError("an id occurs twice: give every picture one id (is it predictions(texts, ids)?)")
     answers = [read_answer(t) for t in texts]
     lat, lon = np.reshape([_stated(a, t) for a, t in zip(answers, texts)], (-1, 2)).T
-    city, country = ([getattr(a, what) for a in answers] for what in ("city", "country"))
-    where = placements(lat, lon, city, country, names, geocoder=geocoder)
+    city, country = [a.city for a in answers], [a.country for a in answers]
+    where = placements(lat, lon, [a.city or a.region for a in answers], country, names, geocoder=geocoder)
     city, country = named_by_coordinate(city, country, where.lat, where.lon)
     said = pd.DataFrame(dict(id=ids, text=texts, city=city, country=country)).join(where)
     said["parsed"] = np.array([a.parsed for a in answers], bool) | is_coordinate(lat, lon)
