@@ -14,16 +14,13 @@ from .files import checkout
 from .progress import lines
 from .settings import overrides_of
 from .pipeline.notebooks import Usage
-from .pipeline.profiles import Profile, profile
-from .pipeline.reproduce import reproduce
-from .pipeline.publish import publish
-from .pipeline.doctor import doctor, needs
 
 # %% ../nbs/13_cli/00_commands.ipynb #1c66526e
 def _dry_run(a):
     "Prints what a run needs; 1 if something of it is not there."
     import pandas as pd
     from globe.markdown import markdown
+    from globe.pipeline.doctor import needs
 
     rows = needs(a.profile, a.seeds)
     if not rows:
@@ -44,6 +41,8 @@ def _reproduce_command(a):
     if a.dry_run:
         return _dry_run(a)
     require("globe reproduce", "notebooks", "figures", "train", "dev")
+    from globe.pipeline.reproduce import reproduce
+
     overrides = overrides_of(a.set)
     made = reproduce(a.profile, a.seeds, a.photos or None, a.only, a.force, overrides)
     print("\n" + made._repr_markdown_())
@@ -51,6 +50,8 @@ def _reproduce_command(a):
 
 def _show_profile(a):
     "Print every setting of a profile."
+    from globe.pipeline.profiles import profile
+
     found = profile(a.profile, **overrides_of(a.set))
     if a.json:
         print(json.dumps(found.flat(), indent=1))
@@ -85,6 +86,8 @@ def _print_doctor(extras, other_versions, missing, **facts):
 def _doctor_command(a):
     if a.profile:
         return _show_profile(a)
+    from globe.pipeline.doctor import doctor
+
     found = doctor()
     if a.json:
         print(json.dumps(found, indent=1))
@@ -294,6 +297,7 @@ def _distill_command(a):
 def _train_command(a):
     require(f"globe train {a.how}", "train")
     from datasets import load_dataset, load_from_disk
+    from globe.pipeline.profiles import Profile, profile
 
     given, path = overrides_of([f"{a.how}.{pair}" for pair in a.set]), Path(a.data)
     settings = getattr(profile(a.profile, **given) if a.profile else Profile(**given), a.how)
@@ -319,6 +323,8 @@ def _train_command(a):
 
 def _publish_command(a):
     require("globe publish", "notebooks", "dev")
+    from globe.pipeline.publish import publish
+
     print("\n".join(f"wrote {p}" for p in publish(a.profile, a.only)))
 
 # %% ../nbs/13_cli/00_commands.ipynb #2573fccf
