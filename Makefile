@@ -63,4 +63,4 @@ publish: .venv/installed
 	@$(PY) -m globe publish
 
 readme: .venv/installed
-	@$(PY) -c "from pathlib import Path; from globe.reproduce import readme; Path('README.md').write_text(readme(), encoding='utf-8')"
+	@$(PY) -c "from pathlib import Path; from globe.pipeline.publish import readme; Path('README.md').write_text(readme(), encoding='utf-8')"

@@ -188,6 +188,8 @@ def _score_figures(found, path):
     from globe.figures.style import save
 
     for model, e in found.items():
+        if not e.has_coordinates:
+            raise Usage("a truth with names only has no map: leave out --figure")
         base = Path(path)
         target = base if len(found) == 1 else base.with_name(f"{base.stem}-{_file_name(model)}{base.suffix}")
         for file in save(error_map(e), target):

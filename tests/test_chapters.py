@@ -135,7 +135,7 @@ def made_again(folder, edits):
 
 
 WORDS = [
-    ("validation/cards.py", "No city is in two parts", "No town is in two parts"),
+    ("templates/dataset_card.md", "No city is in two parts", "No town is in two parts"),
     ("figures/maps.py", "#d55e00", "#d55e01"),
     ("cli.py", "execute every notebook", "run every notebook"),
     ("progress.py", "groups without spread", "flat groups"),

@@ -40,7 +40,7 @@ def notebook(path, *cells, parameters=None):
 @pytest.fixture
 def project(tmp_path):
     (tmp_path / "nbs" / "profiles").mkdir(parents=True)
-    (tmp_path / "nbs" / "profiles" / "mini.yaml").write_text("steps: 1")
+    (tmp_path / "nbs" / "profiles" / "mini.yaml").write_text("sft: {steps: 1}")
     (tmp_path / "nbs" / "profiles" / "smoke.yaml").write_text("")
     return tmp_path
 
@@ -156,7 +156,7 @@ def test_fresh_forgets_what_was_made(project):
     time.sleep(1.1)
     reproduce(root=project)
     assert executed(project, "01_a") == before
-    reproduce(root=project, fresh=True)
+    reproduce(root=project, force=True)
     assert executed(project, "01_a") != before
 
 
@@ -362,7 +362,7 @@ def test_a_checkpoint_is_evaluated_on_a_benchmark(tmp_path, capsys):
         str(tmp_path / "model"),
         "--benchmark",
         "mp16-reason-test",
-        "--from",
+        "--data",
         str(tmp_path / "benchmarks"),
         "--out",
         str(tmp_path / "answers"),
@@ -415,7 +415,7 @@ def test_the_profile_paper_goes_as_far_as_its_first_download(monkeypatch):
     from globe.pipeline.tasks import Run
 
     run = Run("paper")
-    assert run.start() == "Qwen/Qwen2.5-VL-7B-Instruct" and [t.name for t in run.teachers()][2] == "geoclip"
+    assert run.base() == "Qwen/Qwen2.5-VL-7B-Instruct" and [t.name for t in run.teachers()][2] == "geoclip"
     for split in ("train", "test", "shifted"):
         with pytest.raises(FileNotFoundError, match="put .* into that folder"):
             run.photos(split)

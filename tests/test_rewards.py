@@ -332,6 +332,8 @@ def test_a_name_with_signs_in_it_is_one_city(country, city):
         ("Finland", "Turku, Helsinki"),
         ("Finland", "Helsinki/Turku"),
         ("Finland", "Helsinki (perhaps Turku)"),
+        ("Finland", "Helsinki (Perhaps Turku)"),
+        ("Finland OR Sweden", ""),
     ],
 )
 def test_doubt_and_a_second_city_are_hedges(country, city):
@@ -475,6 +477,7 @@ def test_released_matching_is_kept_as_an_option():
     text = answer("", "Niger", "Niamey")
     assert geo(text, "Nigeria", "Niamey") == 0 and geo(text, "Nigeria", "Niamey", match="released") == 1
     assert geo(GOOD + answer("", "Sweden", "Stockholm"), match="released") == 1
+    assert geo("<answer>Country: Finland\nCITY: Helsinki</answer>", match="released") == 1
     with pytest.raises(ValueError):
         geo(GOOD, match="exact")
     with pytest.raises(ValueError, match="precision"):
@@ -640,6 +643,42 @@ def test_the_words_are_those_of_the_segmenter():
     ) == [1]
 
 
+@pytest.mark.parametrize(
+    "reasoning,paid",
+    [
+        ("A flag. A dome. A flag. A dome.", 1),  # half of the sentences are different ones
+        ("A flag. A dome. A flag. A dome. A flag.", 0),  # 2 of 5
+        ("A flag. A dome! A flag? A DOME.\nA flag", 0),  # neither signs nor capitals make a difference
+        ("A flag.", 1),
+    ],
+)
+def test_a_text_loops_when_fewer_than_half_of_its_sentences_differ(reasoning, paid):
+    judge = Judge()
+    localizability.Localizability(judge)([answer(reasoning, "", "")], image=[None])
+    assert vis(answer(reasoning, "", "")) == paid == len(judge.heard)
+
+
+def test_at_most_so_many_entities_and_characters():
+    "The limits are inclusive."
+    text = answer("A flag, a dome and a cactus.", "", "")
+    assert vis(text, at_most=3) == pytest.approx(2 / 3) and vis(text, at_most=2) == 0
+    assert vis(text, longest=len(text)) > 0 and vis(text, longest=len(text) - 1) == 0
+    for length, paid in ((6000, 1), (6001, 0)):
+        said = "A flag. " + "x" * (length - len(answer("A flag. ", "", "")))
+        assert vis(answer(said, "", "")) == paid
+    assert (
+        geo(answer("", "Finland", "Turku"), alpha=1) == 0
+        and geo(answer("", "Finland", "Turku"), alpha=0) == 1
+    )
+
+
+def test_distance_rewards_have_the_published_shapes():
+    assert [rewards.decay(km) for km in (0, 200)] == pytest.approx([1, math.exp(-1)])
+    km, paid = zip(*[(0, 1), (375, 0.75), (750, 0.5), (1625, 0.35), (2500, 0.2), (11250, 0.1), (20000, 0)])
+    assert [rewards.pieces(d) for d in km] == pytest.approx(paid)
+    assert rewards.pieces(20_010) == 0
+
+
 def test_a_loop_is_not_heard_by_the_judge():
     judge = Judge()
     assert (
@@ -691,6 +730,7 @@ def test_words_of_another_segmenter_have_to_be_given(monkeypatch):
         ("Belgium", "Brussels / Bruxelles", ("Belgium", "Brussels")),
         ("likely Italy", "Rome", ("Italy", "Rome")),
         ("India", "Mumbai / Bombay", ("India", "Mumbai")),
+        ("United Kingdom", "Newcastle / Newcastle upon Tyne", ("United Kingdom", "Newcastle upon Tyne")),
     ],
 )
 def test_two_names_of_one_place_are_one_place(country, city, label):
@@ -726,6 +766,8 @@ def test_what_stands_behind_the_answer_is_no_part_of_it():
         (GOOD + "\n", 1, 0),
         ("", 0, 0),
         ("<think></think><answer></answer>", 0, 1),
+        ("<think>a</think><answer>.</answer>", 0, 1),
+        ("<think>.</think><answer>a</answer>", 0, 1),
         (GOOD + "<answer>b</answer>", 0, 1),
         (GOOD * 2, 0, 1),
         ("a " + GOOD, 0, 0),
