@@ -65,7 +65,11 @@ def fill(folder, **files):
         (Image.new("I;16", (64, 48), 40000), "TIFF"),
         (Image.new("I", (64, 48), 40000), "TIFF"),
         (Image.new("F", (64, 48), 0.5), "TIFF"),
-        (SCENE.convert("YCbCr"), "TIFF"),
+        pytest.param(
+            SCENE.convert("YCbCr"),
+            "TIFF",
+            marks=pytest.mark.skipif(PIL.__version__ < "13", reason="pillow before 13 cannot read it"),
+        ),
         (SCENE.convert("LAB"), "TIFF"),
     ],
 )

@@ -160,17 +160,6 @@ def test_readme_names_every_chapter():
         assert f"({chapter.relative_to(ROOT).as_posix()})" in readme(ROOT)
 
 
-def test_environment_has_the_requirements_of_the_settings():
-    wanted = settings()
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    pip = conda[-1]["pip"]
-    assert sorted(pip) == sorted(
-        ["-e ."] + wanted["requirements"].split() + wanted["dev_requirements"].split()
-    )
-    assert f"python={wanted['min_python']}" in conda
-    assert all("==" in r for r in pip if r != "-e ."), "requirements are pinned"
-
-
 def test_one_version_and_one_licence_everywhere():
     import globe
 
@@ -219,19 +208,10 @@ def test_wheel_carries_the_committed_data_and_nothing_produced(tmp_path):
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    committed = {
-        f"globe/data/{name}"
-        for name in (
-            "cities.csv",
-            "datasets.csv",
-            "oracle.csv",
-            "published.csv",
-            "readings.csv",
-            "vocabulary.json",
-        )
-    } | {
-        f"globe/data/naturalearth/{p.name}" for p in (ROOT / "data" / "naturalearth").iterdir() if p.is_file()
-    }
+    tracked = subprocess.run(["git", "ls-files", "data"], cwd=ROOT, capture_output=True, text=True).stdout
+    committed = {f"globe/{file}" for file in tracked.split("\n") if file and not file.endswith(".py")}
+    if not committed:
+        pytest.skip("not a git checkout")
     assert committed == {n for n in names if n.startswith("globe/data/")}
     assert {
         f"globe/prompts/{p.name}" for p in (ROOT / "globe" / "prompts").iterdir()
