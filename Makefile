@@ -1,35 +1,39 @@
 # The commands of this project. Each sets up .venv first, once; after that no network is needed (but for three packages that bench compares with).
 #   make reproduce [PROFILE=mini] [SEEDS=1] [PHOTOS=folder]   every table and figure
-#   make test                                                 everything that is checked before a change is accepted
+#   make test                                                 everything that is checked before a change is accepted: under ten minutes
+#   make test-quick                                           the part of it that needs no training and no data from outside: under two minutes
 #   make bench                                                speed beside what people use today; about two and a half hours, never part of a test
 #   make lab                                                  JupyterLab with the notebooks
 #   make publish                                              for maintainers: outputs of the last mini run into nbs/, README.md
 #   make readme                                               README.md from nbs/index.ipynb
+#   make pins                                                 constraints.txt and environment.yml from .venv
 
 PROFILE ?= mini
 SEEDS ?= 1
 PHOTOS ?=
 PYTHON ?= python3
+# exact versions; `make CONSTRAINTS=/dev/null .venv/installed` takes the newest that settings.ini allows
+CONSTRAINTS ?= constraints.txt
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
-.PHONY: help reproduce test bench lab publish readme
+.PHONY: help reproduce test test-quick bench lab publish readme pins
 PY := .venv/bin/python
-PIP := $(PY) -m pip install --disable-pip-version-check --no-input
-TORCH := $(shell grep -o 'torch==[0-9.]*' settings.ini)
+PIP := $(PY) -m pip install --disable-pip-version-check --no-input -c $(CONSTRAINTS)
 SHOW = tee -a .venv/install.log | awk '/^ *(Collecting|Obtaining)/ {printf "\r\033[K  package %d: %s", ++n, $$2; fflush()} /^Installing collected/ {printf "\r\033[K  installing"; fflush()} END {print ""}'
+PYTEST := $(PY) -m pytest -q -rs
 
 help:
-	@sed -n '2,7s/^#//p' Makefile
+	@sed -n '2,9s/^#//p' Makefile
 
 # torch goes first, so that the rest is resolved against the build (CPU or CUDA) that this machine gets
-.venv/installed: settings.ini setup.py pyproject.toml
+.venv/installed: settings.ini setup.py pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@echo "set up .venv: some minutes, once (log: .venv/install.log)"
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@: > .venv/install.log
-	@$(PIP) '$(TORCH)' 2>&1 | $(SHOW) || { tail -n 15 .venv/install.log; exit 1; }
-	@$(PIP) '$(TORCH)' -e '.[dev]' 2>&1 | $(SHOW) || { tail -n 15 .venv/install.log; exit 1; }
+	@$(PIP) torch 2>&1 | $(SHOW) || { tail -n 15 .venv/install.log; exit 1; }
+	@$(PIP) torch -e '.[all]' 2>&1 | $(SHOW) || { tail -n 15 .venv/install.log; exit 1; }
 	@$(PY) -m ipykernel install --sys-prefix --name python3 --display-name "Python 3 (globe)" > /dev/null 2>&1
 	@touch .venv/installed
 	@echo "set up .venv: done"
@@ -37,17 +41,26 @@ help:
 reproduce: .venv/installed
 	@$(PY) -m globe reproduce --profile '$(PROFILE)' --seeds '$(SEEDS)' $(if $(PHOTOS),--photos '$(PHOTOS)')
 
-test: export HF_HUB_OFFLINE = 1
-test: export PYTHONHASHSEED = 0
+# One thread for each process: the smoke run keeps one core busy while notebooks and tests take the other, then both.
+test test-quick: export HF_HUB_OFFLINE = 1
+test test-quick: export PYTHONHASHSEED = 0
+test test-quick: export OMP_NUM_THREADS = 1
+LIBRARY := .venv/bin/nbdev_test --path nbs --skip_folder_re '^[_.]|^paper$$' --do_print --n_workers 1
+AGREE := tests/test_repository.py tests/test_chapters.py tests/test_install.py
+
 test: .venv/installed
-	@echo "1/4 the package equals what the notebooks export; notebooks are clean and keep their tags; README and requirements agree"
-	@$(PY) -m pytest -q tests/test_repository.py
-	@echo "2/4 the notebooks of the library run, and every test in them holds"
-	@OMP_NUM_THREADS=1 .venv/bin/nbdev_test --path nbs --skip_folder_re '^[_.]|^paper$$' --n_workers 2 --do_print
-	@echo "3/4 a smoke reproduction: every notebook, smallest sizes"
-	@$(PY) -m globe reproduce --profile smoke
-	@echo "4/4 what crosses rooms, bad input, the command line"
-	@$(PY) -m pytest -q -rs --durations 5 --ignore tests/test_repository.py
+	@echo "1/4 the package equals what the notebooks export; chapters, README, requirements and layout agree"
+	@$(PYTEST) -n 2 $(AGREE)
+	@echo "2/4 a smoke reproduction, beside 3/4 and 4/4: every notebook of the paper, smallest sizes (log: .venv/smoke.log)"
+	@$(PY) -m globe reproduce --profile smoke --only paper/ > .venv/smoke.log 2>&1 & smoke=$$!; trap "kill $$smoke 2> /dev/null || true" EXIT; \
+	  echo "3/4 the notebooks of the library run, and every test in them holds"; \
+	  $(LIBRARY); \
+	  echo "4/4 what crosses modules, bad input, kills, the command line"; \
+	  $(PYTEST) -n 2 --dist worksteal --durations 5 $(AGREE:%=--ignore %); \
+	  wait $$smoke || { tail -n 40 .venv/smoke.log; exit 1; }; echo "smoke reproduction: $$(tail -n 1 .venv/smoke.log)"
+
+test-quick: .venv/installed
+	@$(PYTEST) -n 2 --dist worksteal -m 'not slow and not real'
 
 bench: .venv/installed
 	@$(PIP) --quiet reverse_geocoder==1.5.1 geopy==2.4.1
@@ -64,3 +77,6 @@ publish: .venv/installed
 
 readme: .venv/installed
 	@$(PY) -c "from pathlib import Path; from globe.pipeline.publish import readme; Path('README.md').write_text(readme(), encoding='utf-8')"
+
+pins: .venv/installed
+	@$(PY) .ci/pin.py

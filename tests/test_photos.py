@@ -3,6 +3,7 @@
 import io, math, os, zipfile
 import pandas as pd, pytest
 from pathlib import Path
+import PIL
 from PIL import Image
 from globe.photos import benchmarks, images
 from globe.places import gazetteer
