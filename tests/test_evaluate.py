@@ -475,7 +475,9 @@ def test_names_stand_in_for_coordinates_only_on_request(scored):
 
 
 def test_a_model_that_refuses_every_time_scores_0(scored):
-    e = scored("id,response\na,I cannot help with that.\nb,I cannot tell where this is.\nc,The location cannot be determined.\n")
+    e = scored(
+        "id,response\na,I cannot help with that.\nb,I cannot tell where this is.\nc,The location cannot be determined.\n"
+    )
     assert shares(e, "acc@2500 km", "refused", "unread") == [0, 1, 0] and not e.warnings
     assert any("3 refused" in n for n in e.notes)
 

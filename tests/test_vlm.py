@@ -34,7 +34,8 @@ def test_phrases_and_names_are_one_token(tokenizer):
     for text in (" Palm trees grow by the road.", " [Helsinki]", " [United States]"):
         assert len(tokenizer(text)["input_ids"]) == 1, text
     assert (
-        len(tokenizer(prompts.answer_text("Finland", "Helsinki", student.cue_sentences()[:5]))["input_ids"]) < 24
+        len(tokenizer(prompts.answer_text("Finland", "Helsinki", student.cue_sentences()[:5]))["input_ids"])
+        < 24
     )
 
 
