@@ -46,7 +46,7 @@ if __name__ == "__main__":
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--out", default="figures/bench_reproduce.csv")
     a, folder, ours = p.parse_args(), run_folder("mini"), grpo.SharedPrefixGRPOTrainer
-    start, rows = folder / "models" / "start", folder / "mp16-reason" / "data.parquet"
+    start, rows = folder / "models" / "base", folder / "mp16-reason" / "data.parquet"
     if not (start.exists() and rows.exists()):
         print(f"nothing measured: there is no finished run in {folder}; make one: make reproduce")
         sys.exit()

@@ -9,7 +9,7 @@ __all__ = ['locate_why', 'locate', 'same_country', 'same_city', 'Place', 'neares
 from .countries import _given, country_code
 from .gazetteer import gazetteer
 from .names import fold
-from .nearest import Place, _city, _country, _region, _same_row, nearest
+from .reverse import Place, _city, _country, _region, _same_row, nearest
 from .search import _is_country, _resolve  # noqa: F401, the reader of answers asks for the first
 
 # %% ../../nbs/01_places/08_match.ipynb #860fd778

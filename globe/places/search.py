@@ -16,7 +16,7 @@ from .index import _strings
 from .regions import _KIND_WORDS, short_name, word_key
 from .gazetteer import gazetteer
 from .countries import _close, _given, _known, _misspelt_country, _parts, _read_country
-from .nearest import _in_country
+from .reverse import _in_country
 
 # %% ../../nbs/01_places/07_search.ipynb #4ff08989
 def _hit(found, code: str, reason: str):
