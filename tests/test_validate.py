@@ -18,7 +18,6 @@ from globe.photos.collections import from_folder
 from globe.answers.prompts import conversation
 from globe.answers.vocabulary import CLASSES
 from globe.world.postcards import postcards
-from globe.answers.prompts import conversation
 from globe.answers.mentions import entities, highlighted, mentions, similar_words
 from globe.models.segmenter import load_segmenter, tiny_segmenter, visible
 from globe.models.sentences import SentenceEncoder
