@@ -6,13 +6,13 @@ import pandas as pd
 from globe.evaluation.files import read_truth
 from globe.evaluation.metrics import RADII, named, oracle, score
 from globe.places.gazetteer import gazetteer
-from globe.places.sphere import _unit
+from globe.places.sphere import unit_vectors
 
 
 def nearest_place(truth):
     "The coordinate of the nearest entry of the gazetteer, districts and suburbs too."
     g = gazetteer()
-    at = g.tree.query(_unit(truth.lat, truth.lon))[1]
+    at = g.tree.query(unit_vectors(truth.lat, truth.lon))[1]
     return score(pd.DataFrame(dict(id=truth.id, lat=g.lat[at], lon=g.lon[at])), truth[["id", "lat", "lon"]])
 
 

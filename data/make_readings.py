@@ -26,7 +26,7 @@ def measured(name, answers, truth):
     got, true = [read_answer(t) for t in answers.output], truth.loc[answers.panoid]
     country = [same_country(a.country, c) for a, c in zip(got, true.gt_country_iso2)]
     city = [
-        right and same_city(a.city, t, c)
+        right and same_city(a.city or a.region, t, c)
         for right, a, t, c in zip(country, got, true.gt_city, true.gt_country_iso2)
     ]
     return dict(

@@ -1,4 +1,4 @@
-"""Write data/regions.csv, first-level (and some second-level) divisions of the world, and data/naturalearth/borders.geojson. Run once; the results are committed.
+"""Write data/regions.csv, divisions of the world's countries, and data/naturalearth/borders.geojson. Run once; the results are committed.
 
     python -m venv iso && iso/bin/pip install --no-deps iso3166-2==1.8.4
     apt-get download qgis-common unicode-cldr-core        # then unpack both with `dpkg -x PACKAGE.deb FOLDER`
@@ -23,7 +23,7 @@ from rapidfuzz import fuzz
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from globe.places.names import fold
-from globe.places.sphere import _sphere_km, _unit
+from globe.places.sphere import haversine_km, unit_vectors
 
 LANGUAGES = """en es fr de pt it nl sv no da fi pl cs hu ro ru uk el tr ar fa he hi bn ur ta mr id vi th ja ko zh""".split()
 GENERIC = {
@@ -63,7 +63,9 @@ def polygons(path):
     "Country code -> folded name -> list of polygons of Natural Earth's states; and the countries' polygons."
     states, countries = defaultdict(lambda: defaultdict(list)), {}
     with sqlite3.connect(path) as db:
-        rows = db.execute("select geom, iso_a2, name, woe_name, gn_name, adm0_a3 from states_provinces").fetchall()
+        rows = db.execute(
+            "select geom, iso_a2, name, woe_name, gn_name, adm0_a3 from states_provinces"
+        ).fetchall()
         land = db.execute("select geom, iso_a2 from countries").fetchall()
     for blob, code, *names, _ in rows:
         shape = geometry(blob)
@@ -97,7 +99,7 @@ def plain_names(row, others):
     foreign = [n for n in foreign if not latin(n) or close(n) or words & set(fold(n).split())]
     kept = {}
     for n in (*others[:1], row["name"], *english, *others[1:], *foreign):
-        n = re.sub(r"\s*[\[(].*?[\])]", "", n).strip(" '\"*")
+        n = re.sub(r"\s*[\[(].*?[\])]|[²³¹†]", "", n).strip(" '\"*")
         if fold(n) and (len(fold(n)) > 3 or not n.isascii() or n == row["name"]) and len(n) < 60:
             kept.setdefault(fold(n), n)
     return list(kept.values())
@@ -154,13 +156,13 @@ def admin1_of(shapes, code, admin1, lat, lon, people):
 
 
 def mean_point(lat, lon, people):
-    x, y, z = np.average(_unit(lat, lon), axis=0, weights=people)
+    x, y, z = np.average(unit_vectors(lat, lon), axis=0, weights=people)
     return math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
 
 
 def holds(lat, lon, people, point, share=0.9):
     "Distance from `point` that holds `share` of the people."
-    km = _sphere_km(lat, lon, *point)
+    km = haversine_km(lat, lon, *point)
     order = np.argsort(km)
     return float(km[order][np.searchsorted(np.cumsum(people[order]), share * people.sum())])
 
@@ -172,111 +174,157 @@ def write_borders(land, path):
         small = shapely.set_precision(shapely.simplify(shape, 0.02), 0.01)
         small = shapely.make_valid(small if not small.is_empty else shape)
         parts = [p for p in shapely.get_parts(small) if p.geom_type in ("Polygon", "MultiPolygon")]
-        rings = shapely.geometry.mapping(shapely.MultiPolygon([q for p in parts for q in shapely.get_parts(p)]))
+        rings = shapely.geometry.mapping(
+            shapely.MultiPolygon([q for p in parts for q in shapely.get_parts(p)])
+        )
         tidy = lambda v: [tidy(x) for x in v] if isinstance(v, (list, tuple)) else round(v, 2)
-        feature = dict(type="Feature", properties={"iso_a2": code}, geometry=rings | {"coordinates": tidy(rings["coordinates"])})
+        feature = dict(
+            type="Feature",
+            properties={"iso_a2": code},
+            geometry=rings | {"coordinates": tidy(rings["coordinates"])},
+        )
         lines.append(json.dumps(feature, separators=(",", ":")))
-    path.write_text('{"type":"FeatureCollection","features":[\n' + ",\n".join(lines) + "\n]}\n", encoding="utf-8")
+    path.write_text(
+        '{"type":"FeatureCollection","features":[\n' + ",\n".join(lines) + "\n]}\n", encoding="utf-8"
+    )
+
+
+class Towns:
+    "GeoNames' towns, by country and `admin1` code."
+
+    def __init__(self):
+        self.code, self.admin1, self.lat, self.lon, self.people = cities()
+        self.rows, self.mean = {}, {}
+        for c in np.unique(self.code):
+            here = np.flatnonzero(self.code == c)
+            for a in np.unique(self.admin1[here]):
+                rows = here[self.admin1[here] == a]
+                self.rows[str(c), str(a)] = rows
+                self.mean[str(c), str(a)] = mean_point(self.lat[rows], self.lon[rows], self.people[rows])
+
+    def people_in(self, shape, country):
+        "People of the towns of a country in a polygon."
+        here = np.flatnonzero(self.code == country)
+        inside = shapely.contains_xy(shape, self.lon[here], self.lat[here])
+        return int(self.people[here[inside]].sum())
+
+    def nearest_mean(self, country, point, taken):
+        "The `admin1` code with the mean nearest to a point, of those that are not taken; None if that is too far."
+        km = [
+            (float(haversine_km(*point, *mean)), key)
+            for key, mean in self.mean.items()
+            if key[0] == country and key not in taken
+        ]
+        return min(km)[1][1] if km and min(km)[0] < TOLERANCE_KM else None
+
+
+def agreeing(points, radius):
+    "Pairs of sources whose points are near each other."
+    limit = max(TOLERANCE_KM, SCATTER * radius)
+    order = list(points)
+    return [
+        (p, q)
+        for i, p in enumerate(order)
+        for q in order[i + 1 :]
+        if float(haversine_km(*points[p], *points[q])) <= limit
+    ]
+
+
+def outside_km(land, point, narrow=True):
+    "Distance of a point from a country's polygons, roughly; 0 where there are none."
+    if land is None:
+        return 0.0
+    km = float(shapely.distance(land, shapely.Point(point[1], point[0]))) * 111.2
+    return km * max(0.2, math.cos(math.radians(point[0]))) if narrow else km
+
+
+def chosen(points, pairs, land):
+    "The source whose point is written, and what was done about it; no source where none lies in the country."
+    source = pairs[0][0] if pairs else next(iter(points))
+    if outside_km(land, points[source]) > TOLERANCE_KM:
+        other = [
+            s for s in points if s != source and outside_km(land, points[s], narrow=False) < TOLERANCE_KM
+        ]
+        return (other[0], "moved into its country") if other else (None, "dropped, outside its country")
+    moved = pairs and source != "ISO 3166-2" and "ISO 3166-2" in points
+    return source, "moved, two other sources agree" if moved else ""
+
+
+def division(iso_code, row, names, shape, admin1, towns, land):
+    "The row of the table (None where there is no point), and what was done."
+    country, points, km2 = iso_code[:2], {}, 0
+    if row["latLng"] and len(row["latLng"]) == 2:
+        points["ISO 3166-2"] = tuple(map(float, row["latLng"]))
+    if shape is not None:
+        *point, km2 = middle(shape)
+        points["Natural Earth"] = tuple(point)
+    rows = towns.rows.get((country, admin1))
+    if rows is not None:
+        points["GeoNames"] = towns.mean[country, admin1]
+    if not points:
+        return None, "without a point"
+    radius = math.sqrt(km2 / math.pi) if km2 else 25
+    if not km2 and rows is not None:
+        radius = holds(towns.lat[rows], towns.lon[rows], towns.people[rows], points["GeoNames"])
+    radius = min(max(radius or 25, 5), 2000)
+    pairs = agreeing(points, radius)
+    source, done = chosen(points, pairs, land)
+    if source is None:
+        return None, done
+    people = int(towns.people[rows].sum()) if rows is not None else 0
+    if not people and shape is not None:
+        people = towns.people_in(shape, country)
+    kind = row["type"].lower()
+    lat, lon = points[source]
+    return (
+        dict(
+            name=names[0],
+            other_names="|".join(names[1:]),
+            country_code=country,
+            code=iso_code,
+            kind="island" if "island" in kind or "atoll" in kind else "region",
+            type=row["type"],
+            lat=round(lat, 3),
+            lon=round(lon, 3),
+            radius_km=round(radius),
+            people=people,
+            admin1=admin1 or "",
+            source=source,
+            verified="+".join(pairs[0]) if pairs and source in pairs[0] else "no",
+        ),
+        done,
+    )
 
 
 def main(iso_file, map_file, cldr_folder):
     iso = json.loads(Path(iso_file).read_text(encoding="utf-8"))
     translated, (states, land) = cldr(cldr_folder), polygons(map_file)
-    names = {
-        c: plain_names(row, translated[c.replace("-", "").lower()]) for rows in iso.values() for c, row in rows.items()
-    }
-    shapes = shapes_of(iso, names, states)
-    code, admin1, lat, lon, people = cities()
-    region = admin1_of(shapes, code, admin1, lat, lon, people)
-    taken = {(c[:2], a) for c, a in region.items()}
+    divisions = {code: row for rows in iso.values() for code, row in rows.items()}
+    names = {c: plain_names(row, translated[c.replace("-", "").lower()]) for c, row in divisions.items()}
+    shapes, towns = shapes_of(iso, names, states), Towns()
+    admin1 = admin1_of(shapes, towns.code, towns.admin1, towns.lat, towns.lon, towns.people)
+    taken = {(c[:2], a) for c, a in admin1.items()}
     out, counts = [], defaultdict(int)
-    # the mean of the towns of every admin1, for divisions without a polygon
-    means = {}
-    for c in np.unique(code):
-        here = np.flatnonzero(code == c)
-        for a in np.unique(admin1[here]):
-            rows = here[admin1[here] == a]
-            means[str(c), str(a)] = mean_point(lat[rows], lon[rows], people[rows]), rows
-    for country, rows in iso.items():
-        for iso_code, row in rows.items():
-            if not names[iso_code]:
-                continue
-            points, km2 = {}, 0
-            if row["latLng"] and len(row["latLng"]) == 2:
-                points["ISO 3166-2"] = tuple(map(float, row["latLng"]))
-            if iso_code in shapes:
-                *point, km2 = middle(shapes[iso_code])
-                points["Natural Earth"] = tuple(point)
-            a = region.get(iso_code)
-            if a is None and "ISO 3166-2" in points and iso_code not in shapes and not row["parentCode"]:
-                near = [
-                    (float(_sphere_km(*points["ISO 3166-2"], *m)), k)
-                    for k, (m, _) in means.items()
-                    if k[0] == country and k not in taken
-                ]
-                if near and min(near)[0] < TOLERANCE_KM:
-                    a = min(near)[1][1]
-                    taken.add((country, a))
-                    region[iso_code] = a
-            towns = means.get((country, a), (None, None))[1] if a is not None else None
-            if towns is not None:
-                points["GeoNames"] = means[country, a][0]
-            if not points:
-                counts["without a point"] += 1
-                continue
-            radius = math.sqrt(km2 / math.pi) if km2 else None
-            if radius is None and towns is not None:
-                radius = holds(lat[towns], lon[towns], people[towns], points["GeoNames"])
-            radius = min(max(radius or 25, 5), 2000)
-            limit = max(TOLERANCE_KM, SCATTER * radius)
-            order = list(points)
-            pairs = [(p, q) for i, p in enumerate(order) for q in order[i + 1 :] if float(_sphere_km(*points[p], *points[q])) <= limit]
-            source = pairs[0][0] if pairs else order[0]
-            point = points[source]
-            off = 0.0
-            if country in land:
-                where = shapely.Point(point[1], point[0])
-                off = float(shapely.distance(land[country], where)) * 111.2 * max(0.2, math.cos(math.radians(point[0])))
-            if off > TOLERANCE_KM:
-                other = [s for s in order if s != source and float(shapely.distance(land[country], shapely.Point(points[s][1], points[s][0]))) * 111.2 < TOLERANCE_KM]
-                if not other:
-                    counts["dropped, outside its country"] += 1
-                    continue
-                source, point = other[0], points[other[0]]
-                counts["moved into its country"] += 1
-            elif pairs and source != "ISO 3166-2" and "ISO 3166-2" in points:
-                counts["moved, two other sources agree"] += 1
-            inside = towns
-            head = int(people[inside].sum()) if inside is not None else 0
-            if not head and iso_code in shapes:
-                here = np.flatnonzero(code == country)
-                head = int(people[here[shapely.contains_xy(shapes[iso_code], lon[here], lat[here])]].sum())
-            kind = "island" if "island" in row["type"].lower() or "atoll" in row["type"].lower() else "region"
-            out.append(
-                dict(
-                    name=names[iso_code][0],
-                    other_names="|".join(names[iso_code][1:]),
-                    country_code=country,
-                    code=iso_code,
-                    kind=kind,
-                    type=row["type"],
-                    lat=round(point[0], 3),
-                    lon=round(point[1], 3),
-                    radius_km=round(radius),
-                    people=head,
-                    admin1=a or "",
-                    source=source,
-                    verified="+".join(pairs[0]) if pairs and source in pairs[0] else "no",
-                )
-            )
-            counts["verified" if pairs and source in pairs[0] else "not verified"] += 1
+    for code, row in divisions.items():
+        if not names[code]:
+            continue
+        a = admin1.get(code)
+        has_point = row["latLng"] and len(row["latLng"]) == 2
+        if a is None and has_point and code not in shapes and not row["parentCode"]:
+            a = towns.nearest_mean(code[:2], tuple(map(float, row["latLng"])), taken)
+            taken |= {(code[:2], a)} - {(code[:2], None)}
+        found, done = division(code, row, names[code], shapes.get(code), a, towns, land.get(code[:2]))
+        counts[done] += bool(done)
+        if found:
+            counts["not verified" if found["verified"] == "no" else "verified"] += 1
+            out.append(found)
     here = Path(__file__).parent
     with open(here / "regions.csv", "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, out[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(out)
     write_borders(land, here / "naturalearth" / "borders.geojson")
-    print(len(out), "divisions;", dict(counts), len(region), "with an admin1 code of", len(means))
+    print(len(out), "divisions;", dict(counts))
 
 
 if __name__ == "__main__":

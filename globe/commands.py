@@ -136,11 +136,11 @@ def _score_options(p):
 
 # %% ../nbs/13_cli/00_commands.ipynb #e1b58a52
 def _score_command(a):
+    if a.figure:
+        require("globe score --figure", "figures")
     from globe.evaluation.compare import results, wide
     from globe.evaluation.score import score_each
 
-    if a.figure:
-        require("globe score --figure", "figures")
     roles = ("id", "lat", "lon", "text", "country", "city")
     columns = {what: getattr(a, what) for what in roles if getattr(a, what)}
     truth_columns = {what: heading for what in roles if (heading := getattr(a, f"truth_{what}", None))}
@@ -174,10 +174,10 @@ def _score_text(e, by, latex):
 
 
 def _table_text(table, latex):
-    from globe.figures.tables import latex
+    from globe.figures.tables import latex as as_latex
     from globe.markdown import markdown
 
-    return latex(table) if latex else markdown(table)
+    return as_latex(table) if latex else markdown(table)
 
 
 def _score_figures(found, path):
@@ -185,6 +185,8 @@ def _score_figures(found, path):
     from globe.figures.style import save
 
     for model, e in found.items():
+        if not e.has_coordinates:
+            raise Usage("a truth with names only has no map: leave out --figure")
         base = Path(path)
         target = base if len(found) == 1 else base.with_name(f"{base.stem}-{_file_name(model)}{base.suffix}")
         for file in save(error_map(e), target):
@@ -344,12 +346,12 @@ def _printable(p):
 
 
 def _locate_command(a):
+    if not _is_endpoint(a.model):
+        require("globe locate", "train")
     from globe.app.locate import pictures
     from globe.app.prediction import Predictions
     from tqdm import tqdm
 
-    if not _is_endpoint(a.model):
-        require("globe locate", "train")
     try:
         paths = list(pictures(a.photos))
     except FileNotFoundError as e:
@@ -370,10 +372,10 @@ def _locate_command(a):
 
 # %% ../nbs/13_cli/00_commands.ipynb #28fcb358
 def _demo_command(a):
+    require("globe demo", "demo", *([] if _is_endpoint(a.model) else ["train"]))
     from globe.app.demo import LOCAL, demo, load_gradio
     from globe.world.camera_roll import example_postcards
 
-    require("globe demo", "demo", *([] if _is_endpoint(a.model) else ["train"]))
     load_gradio()
     with tempfile.TemporaryDirectory() as folder:
         label = "postcards of the synthetic world; the last one, a meal, shows no place"

@@ -43,7 +43,7 @@ def version_of(
         return ""
 
 # %% ../nbs/00_base/06_extras.ipynb #c8ff7fe5
-APART = {"geoclip": "pip install --no-deps geoclip==1.3.0"}
+APART = {"geoclip": "pip install --no-deps geoclip==1.3.0 geopy geographiclib"}
 
 
 class MissingExtra(ModuleNotFoundError):

@@ -36,7 +36,7 @@ def lines(
 
     return watch
 
-# %% ../nbs/00_base/01_progress.ipynb #22165234
+# %% ../nbs/00_base/01_progress.ipynb #b7a8ee76
 _EVERY = 10.0  # seconds between two messages to a watcher, where a twentieth part takes longer
 
 
@@ -63,14 +63,19 @@ def tracked(
         watch(done, total, numbers())
 
 
+_OF_THE_BAR = ("rows_per_second", "seconds_left")  # a bar shows these itself
+
+
 def _with_bar(items, total, numbers, title, unit):
     "The items under a progress bar."
     from tqdm.auto import tqdm
 
-    with tqdm(total=total, desc=title or None, unit=unit, disable=not total or None) as bar:
+    how = {} if total else dict(disable=True)  # not given otherwise: TQDM_DISABLE counts
+    with tqdm(total=total, desc=title or None, unit=unit, **how) as bar:
         for item in items:
             yield item
-            bar.set_postfix(numbers(), refresh=False)
+            shown = {name: n for name, n in numbers().items() if name not in _OF_THE_BAR}
+            bar.set_postfix(shown, refresh=False)
             bar.update()
 
 # %% ../nbs/00_base/01_progress.ipynb #fa6c00eb

@@ -80,7 +80,7 @@ TEXT = (
 
 
 class Trivial:
-    "Teacher, segmenter and meaning that look at nothing."
+    "Teacher, segmenter and encoder that look at nothing."
 
     name = "simulated-trivial"
 
@@ -111,7 +111,7 @@ def measure(rows, check):
     from globe.distillation.distill import distill
     from globe.distillation.store import Answers, records
     from globe.validation.cards import export
-    from globe.validation.ledger import read_ledger, validate_in_parts
+    from globe.validation.parts import read_ledger, validate_in_parts
     from globe.validation.quality import funnel
 
     datasets.disable_progress_bars()
@@ -121,10 +121,10 @@ def measure(rows, check):
         write_photos(Path(folder) / "photos.arrow", rows)
         photos, base, start = Dataset.from_file(f"{folder}/photos.arrow"), own_mb(), time.perf_counter()
         with Peak() as first:
-            counts = distill(photos, [trivial], f"{folder}/out", progress=False)
+            counts = distill(photos, [trivial], f"{folder}/out", watch=False)
         seconds, start = time.perf_counter() - start, time.perf_counter()
         with Peak() as again:
-            asked = distill(photos, [trivial], f"{folder}/out", progress=False).asked.sum()
+            asked = distill(photos, [trivial], f"{folder}/out", watch=False).asked.sum()
         seconds_again = time.perf_counter() - start
         with Peak() as read:
             n = sum(1 for _ in records(f"{folder}/out"))
@@ -135,12 +135,12 @@ def measure(rows, check):
             begun = time.perf_counter()
             with Peak() as checked:
                 kept = validate_in_parts(
-                    photos, answers, trivial, f"{folder}/checked", trivial, progress=False
+                    photos, answers, trivial, f"{folder}/checked", encoder=trivial, watch=False
                 )
             more = dict(checked_mb=checked.mb - base, checked_seconds=time.perf_counter() - begun)
             begun = time.perf_counter()
             with Peak() as checked:
-                validate_in_parts(photos, answers, trivial, f"{folder}/checked", trivial, progress=False)
+                validate_in_parts(photos, answers, trivial, f"{folder}/checked", encoder=trivial, watch=False)
             more |= dict(
                 checked_again_mb=checked.mb - base, checked_again_seconds=time.perf_counter() - begun
             )

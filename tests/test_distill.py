@@ -77,7 +77,7 @@ sys.path.insert(0, {tests!r})
 from test_distill import *
 class Slow(SimulatedTeacher):
     def answer(self, row): time.sleep(.01); return super().answer(row)
-distill(photos(120), [Slow("simulated-a")], {out!r}, progress=False)
+distill(photos(120), [Slow("simulated-a")], {out!r}, watch=False)
 """
 
 
@@ -100,20 +100,20 @@ def test_kill_9_in_the_middle_loses_and_doubles_nothing(tmp_path):
     before = path.read_bytes()
     assert 20 <= before.count(b"\n") < 120
     teacher = Counting("simulated-a")
-    distill(photos(120), [teacher], tmp_path, progress=False)
+    distill(photos(120), [teacher], tmp_path, watch=False)
     assert sorted(ids(path)) == sorted(f"p{i}" for i in range(120))
     assert len(teacher.asked) == 120 - before.count(b"\n")
-    distill(photos(120), [SimulatedTeacher("simulated-a")], tmp_path / "whole", progress=False)
+    distill(photos(120), [SimulatedTeacher("simulated-a")], tmp_path / "whole", watch=False)
     assert path.read_bytes() == (tmp_path / "whole" / "simulated-a.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("cut", [1, 7, 150, 333, 334, 1000])
 def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(tmp_path, cut):
     path = tmp_path / "simulated-a.jsonl"
-    distill(photos(6), [SimulatedTeacher()], tmp_path, progress=False)
+    distill(photos(6), [SimulatedTeacher()], tmp_path, watch=False)
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
-    distill(photos(6), [SimulatedTeacher()], tmp_path, progress=False)
+    distill(photos(6), [SimulatedTeacher()], tmp_path, watch=False)
     assert path.read_bytes() == whole
 
 
@@ -135,17 +135,17 @@ def test_failed_answers_are_asked_again_and_only_those(tmp_path):
             r = super().answer(row)
             return r | dict(error="HTTP 500") if row["id"] == "p2" else r
 
-    assert distill(photos(5), [Moody()], tmp_path, progress=False).failed.tolist() == [1]
+    assert distill(photos(5), [Moody()], tmp_path, watch=False).failed.tolist() == [1]
     better = Counting()
-    distill(photos(5), [better], tmp_path, progress=False)
+    distill(photos(5), [better], tmp_path, watch=False)
     assert better.asked == ["p2"]
     assert sorted(ids(tmp_path / "simulated-a.jsonl")) == [f"p{i}" for i in range(5)]
 
 
 def test_more_photos_later_cost_only_themselves(tmp_path):
-    distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False)
+    distill(photos(3), [SimulatedTeacher()], tmp_path, watch=False)
     later = Counting()
-    distill(photos(7), [later], tmp_path, progress=False)
+    distill(photos(7), [later], tmp_path, watch=False)
     assert later.asked == ["p3", "p4", "p5", "p6"]
 
 
@@ -156,7 +156,7 @@ def test_a_broken_picture_is_a_record_with_an_error(tmp_path):
         Dataset.from_list(rows, features=FEATURES),
         [SimulatedTeacher(), CoordinateTeacher()],
         tmp_path,
-        progress=False,
+        watch=False,
     )
     for name in ["simulated-a", "simulated-coordinates"]:
         got = {r["id"]: r["error"] for r in lines(tmp_path / f"{name}.jsonl")}
@@ -187,7 +187,7 @@ def test_a_bomb_and_a_missing_picture_are_records_with_an_error(tmp_path, image,
             Dataset.from_list(rows, features=FEATURES),
             [s.teacher(), SimulatedTeacher()],
             tmp_path,
-            progress=False,
+            watch=False,
         )
     assert counts.failed.tolist() == [1, 1] and len(s.seen) == 2
     assert all(
@@ -198,7 +198,7 @@ def test_a_bomb_and_a_missing_picture_are_records_with_an_error(tmp_path, image,
 
 def test_two_runs_on_one_file_do_not_mix(tmp_path):
     with FileLock(tmp_path / "simulated-a.jsonl.lock"), pytest.raises(RuntimeError, match="another run"):
-        distill(photos(1), [SimulatedTeacher()], tmp_path, progress=False)
+        distill(photos(1), [SimulatedTeacher()], tmp_path, watch=False)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ from test_distill import *
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 data = photos(40)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
-try: distill(data, [SimulatedTeacher("simulated-a")], {out!r}, progress=False)
+try: distill(data, [SimulatedTeacher("simulated-a")], {out!r}, watch=False)
 except OSError as e: print(e)
 """
 
@@ -262,13 +262,13 @@ def test_a_full_disk_is_one_clear_line_and_no_torn_answer(tmp_path):
     )
     path = tmp_path / "simulated-a.jsonl"
     assert 0 < path.stat().st_size <= 4000 and path.read_bytes().endswith(b"\n")
-    distill(photos(40), [SimulatedTeacher("simulated-a")], tmp_path, progress=False)
+    distill(photos(40), [SimulatedTeacher("simulated-a")], tmp_path, watch=False)
     assert sorted(ids(path)) == sorted(f"p{i}" for i in range(40))
 
 
 def test_mending_on_a_full_disk_says_so_and_keeps_all(tmp_path, monkeypatch):
     path = tmp_path / "simulated-a.jsonl"
-    distill(photos(4), [SimulatedTeacher()], tmp_path, progress=False)
+    distill(photos(4), [SimulatedTeacher()], tmp_path, watch=False)
     path.write_bytes(torn := path.read_bytes()[:-5])
 
     def full(fd):
@@ -300,8 +300,8 @@ def test_doubled_ids_and_names_are_refused(tmp_path):
 
 
 def test_simulated_answers_depend_on_teacher_and_photo_only(tmp_path):
-    distill(photos(8), [SimulatedTeacher()], tmp_path / "a", progress=False)
-    distill(photos(8).select([5, 2, 7]), [SimulatedTeacher()], tmp_path / "b", progress=False)
+    distill(photos(8), [SimulatedTeacher()], tmp_path / "a", watch=False)
+    distill(photos(8).select([5, 2, 7]), [SimulatedTeacher()], tmp_path / "b", watch=False)
     a, b = ({r["id"]: r for r in lines(tmp_path / k / "simulated-a.jsonl")} for k in "ab")
     assert b == {i: a[i] for i in ["p5", "p2", "p7"]}
 
@@ -314,25 +314,25 @@ def by_id(rows):
 
 
 def test_shards_cover_every_photo_once_in_any_order(tmp_path):
-    distill(photos(60), [SimulatedTeacher()], tmp_path / "whole", progress=False)
+    distill(photos(60), [SimulatedTeacher()], tmp_path / "whole", watch=False)
     asked = [
-        distill(photos(60), [SimulatedTeacher()], tmp_path / "parts", progress=False, shard=(i, 4)).asked[0]
+        distill(photos(60), [SimulatedTeacher()], tmp_path / "parts", watch=False, shard=(i, 4)).asked[0]
         for i in (3, 1, 4, 2)
     ]
     assert sum(asked) == 60 and min(asked) > 5 and len(answer_files(tmp_path / "parts")["simulated-a"]) == 4
     assert by_id(records(tmp_path / "parts")) == by_id(records(tmp_path / "whole"))
     more = [set(ids(p)) for p in answer_files(tmp_path / "parts")["simulated-a"]]
-    distill(photos(90), [SimulatedTeacher()], tmp_path / "parts", progress=False, shard=(1, 4))
+    distill(photos(90), [SimulatedTeacher()], tmp_path / "parts", watch=False, shard=(1, 4))
     assert more[0] <= set(ids(answer_files(tmp_path / "parts")["simulated-a"][0])), (
         "a photo stays in its shard when others are added"
     )
 
 
 def test_another_division_pays_for_nothing_twice(tmp_path):
-    distill(photos(40), [SimulatedTeacher()], tmp_path, progress=False, shard=(2, 4))
+    distill(photos(40), [SimulatedTeacher()], tmp_path, watch=False, shard=(2, 4))
     first = len(list(records(tmp_path)))
     asked = [
-        distill(photos(40), [SimulatedTeacher()], tmp_path, progress=False, shard=s).asked[0]
+        distill(photos(40), [SimulatedTeacher()], tmp_path, watch=False, shard=s).asked[0]
         for s in [(1, 3), (2, 3), (3, 3), None]
     ]
     assert sum(asked) == 40 - first and asked[-1] == 0 and len(list(records(tmp_path))) == 40
@@ -353,8 +353,8 @@ def test_a_failure_in_one_file_does_not_hide_the_answer_in_another(tmp_path):
 def test_answers_are_found_on_disk_whatever_the_files(tmp_path):
     teachers = [SimulatedTeacher(), CoordinateTeacher()]
     for i in (1, 2, 3):
-        distill(photos(30), teachers[:1], tmp_path, progress=False, shard=(i, 3))
-    distill(photos(20), teachers[1:], tmp_path, progress=False)
+        distill(photos(30), teachers[:1], tmp_path, watch=False, shard=(i, 3))
+    distill(photos(20), teachers[1:], tmp_path, watch=False)
     answers, wanted = Answers(tmp_path), {}
     for r in records(tmp_path):
         wanted.setdefault(r["id"], {})[r["teacher"]] = r
@@ -370,7 +370,7 @@ def test_answers_are_found_on_disk_whatever_the_files(tmp_path):
 
 
 def test_a_torn_line_is_no_answer_and_hides_none(tmp_path):
-    distill(photos(5), [SimulatedTeacher()], tmp_path, progress=False)
+    distill(photos(5), [SimulatedTeacher()], tmp_path, watch=False)
     path = tmp_path / "simulated-a.jsonl"
     path.write_bytes(path.read_bytes()[:-60])
     assert len(list(records(tmp_path))) == len(Answers(tmp_path)) == 4 and "p4" not in Answers(tmp_path)
@@ -389,7 +389,7 @@ def test_a_torn_line_is_no_answer_and_hides_none(tmp_path):
     ],
 )
 def test_all_readers_pass_over_the_same_lines(tmp_path, odd):
-    distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False)
+    distill(photos(3), [SimulatedTeacher()], tmp_path, watch=False)
     path = tmp_path / "simulated-a.jsonl"
     path.write_bytes(odd + path.read_bytes() + odd)
     assert (
@@ -397,7 +397,7 @@ def test_all_readers_pass_over_the_same_lines(tmp_path, odd):
         and Answers(tmp_path)["p2"]["simulated-a"]["id"] == "p2"
     )
     assert (
-        distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False).asked.tolist() == [0]
+        distill(photos(3), [SimulatedTeacher()], tmp_path, watch=False).asked.tolist() == [0]
         and len(lines(path)) == 3
     )
 
@@ -429,7 +429,7 @@ def test_an_answer_to_an_older_prompt_is_asked_for_again_and_kept_aside(tmp_path
     shutil.copy(path, tmp_path / "org_Model-7B.shard-1-of-1.jsonl")  # of another division
     with Server() as s:
         for asked in (1, 0):
-            assert distill(photos(3), [s.teacher()], tmp_path, progress=False).asked.tolist() == [asked]
+            assert distill(photos(3), [s.teacher()], tmp_path, watch=False).asked.tolist() == [asked]
     assert len(s.seen) == 1 and ids(tmp_path / "org_Model-7B.jsonl.older") == ["p0"]
     assert {r["id"]: r.get("prompt") for r in records(tmp_path)} == dict(
         p0="teacher-1", p1="teacher-1", p2=None
@@ -439,7 +439,7 @@ def test_an_answer_to_an_older_prompt_is_asked_for_again_and_kept_aside(tmp_path
 def test_a_shard_that_is_not_there_is_refused(tmp_path):
     for shard in [(0, 4), (5, 4)]:
         with pytest.raises(ValueError, match="counted from 1"):
-            distill(photos(3), [SimulatedTeacher()], tmp_path, progress=False, shard=shard)
+            distill(photos(3), [SimulatedTeacher()], tmp_path, watch=False, shard=shard)
 
 
 def test_two_workers_of_a_ray_cluster_answer_every_photo(tmp_path):
@@ -464,7 +464,7 @@ def test_two_workers_of_a_ray_cluster_answer_every_photo(tmp_path):
     finally:
         ray.shutdown()
     assert first.asked.sum() == 30 and again.asked.sum() == 0 and sorted(first["shard"]) == [1, 2, 3, 4]
-    distill(photos(30), [SimulatedTeacher()], tmp_path / "whole", progress=False)
+    distill(photos(30), [SimulatedTeacher()], tmp_path / "whole", watch=False)
     assert by_id(records(out)) == by_id(records(tmp_path / "whole"))
 
 
@@ -580,7 +580,7 @@ class Server:
 )
 def test_passing_trouble_is_tried_again(tmp_path, trouble):
     with Server(trouble, trouble) as s:
-        counts = distill(photos(2), [s.teacher()], tmp_path, progress=False)
+        counts = distill(photos(2), [s.teacher()], tmp_path, watch=False)
     assert counts.failed.tolist() == [0] and len(s.seen) == 4
     assert [r["city"] for r in lines(tmp_path / "org_Model-7B.jsonl")] == ["Helsinki"] * 2
 
@@ -588,7 +588,7 @@ def test_passing_trouble_is_tried_again(tmp_path, trouble):
 @pytest.mark.parametrize("trouble", ["gzip", "deep"])
 def test_odd_responses_that_last_are_recorded(tmp_path, trouble):
     with Server(*[trouble] * 2) as s:
-        counts = distill(photos(3), [s.teacher(tries=2)], tmp_path, progress=False)
+        counts = distill(photos(3), [s.teacher(tries=2)], tmp_path, watch=False)
     assert (
         counts.failed.tolist() == [1]
         and len(s.seen) == 4
@@ -598,20 +598,20 @@ def test_odd_responses_that_last_are_recorded(tmp_path, trouble):
 
 def test_a_rubbish_charset_hides_no_answer(tmp_path):
     with Server("charset") as s:
-        assert distill(photos(1), [s.teacher()], tmp_path, progress=False).failed.tolist() == [0]
+        assert distill(photos(1), [s.teacher()], tmp_path, watch=False).failed.tolist() == [0]
     assert len(s.seen) == 1
 
 
 @pytest.mark.parametrize("reason, why", [("length", "raise"), ("content_filter", "content filter")])
 def test_a_cut_or_filtered_answer_is_recorded_as_such_and_asked_for_again(tmp_path, reason, why):
     with Server(reason) as s:
-        assert distill(photos(2), [s.teacher(max_tokens=7)], tmp_path, progress=False).failed.tolist() == [1]
+        assert distill(photos(2), [s.teacher(max_tokens=7)], tmp_path, watch=False).failed.tolist() == [1]
         assert (
             len(s.seen) == 2
             and s.seen[0]["max_tokens"] == 7
             and why in next(r["error"] for r in records(tmp_path) if r["error"])
         )
-        assert distill(photos(2), [s.teacher()], tmp_path, progress=False)[
+        assert distill(photos(2), [s.teacher()], tmp_path, watch=False)[
             ["asked", "failed"]
         ].values.tolist() == [[1, 0]]
 
@@ -619,24 +619,24 @@ def test_a_cut_or_filtered_answer_is_recorded_as_such_and_asked_for_again(tmp_pa
 def test_the_pause_that_the_server_asks_for_is_kept(tmp_path):
     with Server("429 wait") as s:
         start = time.time()
-        distill(photos(1), [s.teacher()], tmp_path, progress=False)
+        distill(photos(1), [s.teacher()], tmp_path, watch=False)
     assert time.time() - start >= 0.3
 
 
 def test_lasting_trouble_is_recorded_and_asked_again_alone(tmp_path):
     with Server("ok", *[500] * 2, "ok") as s:
-        assert distill(photos(3), [s.teacher(tries=2)], tmp_path, progress=False).failed.tolist() == [1]
+        assert distill(photos(3), [s.teacher(tries=2)], tmp_path, watch=False).failed.tolist() == [1]
         bad = [r for r in lines(tmp_path / "org_Model-7B.jsonl") if r["error"]]
         assert len(bad) == 1 and bad[0]["error"].startswith("HTTP 500") and bad[0]["city"] == ""
         before = len(s.seen)
-        assert distill(photos(3), [s.teacher()], tmp_path, progress=False).asked.tolist() == [1]
+        assert distill(photos(3), [s.teacher()], tmp_path, watch=False).asked.tolist() == [1]
         assert len(s.seen) == before + 1
     assert sorted(ids(tmp_path / "org_Model-7B.jsonl")) == ["p0", "p1", "p2"]
 
 
 def test_many_at_once_but_not_more(tmp_path):
     with Server(*["slow"] * 40) as s:
-        distill(photos(40), [s.teacher(concurrency=5, timeout=5)], tmp_path, progress=False)
+        distill(photos(40), [s.teacher(concurrency=5, timeout=5)], tmp_path, watch=False)
     assert 2 <= s.most <= 5 and sorted(ids(tmp_path / "org_Model-7B.jsonl")) == sorted(
         f"p{i}" for i in range(40)
     )
@@ -661,7 +661,7 @@ def test_the_key_is_sent_but_never_told(tmp_path, monkeypatch, capfd):
 
 def test_a_wrong_address_stops_at_once(tmp_path):
     with Server(404) as s, pytest.raises(PermissionError, match="404"):
-        distill(photos(50), [s.teacher()], tmp_path, progress=False)
+        distill(photos(50), [s.teacher()], tmp_path, watch=False)
     assert len(s.seen) == 1
 
 
@@ -670,10 +670,10 @@ def test_an_endpoint_that_refuses_every_photo_is_not_called_dead(tmp_path):
         Server(*[400] * 50) as s,
         pytest.raises(
             ConnectionError,
-            match="3 photos in a row .*HTTP 400: .*the endpoint is up: mend what it complains of and run the same command again",
+            match="3 photos in a row .*HTTP 400: .*the endpoint is running: fix the error that it reports and run the same command again",
         ),
     ):
-        distill(photos(50), [s.teacher(give_up=3)], tmp_path, progress=False)
+        distill(photos(50), [s.teacher(give_up=3)], tmp_path, watch=False)
 
 
 def test_giving_up_keeps_the_answers_that_are_under_way(tmp_path):
@@ -681,7 +681,7 @@ def test_giving_up_keeps_the_answers_that_are_under_way(tmp_path):
         Server("hang", "hang", "hang", *[400] * 50) as s,
         pytest.raises(ConnectionError, match="5 photos in a row"),
     ):
-        distill(photos(50), [s.teacher(give_up=5, concurrency=4, timeout=5)], tmp_path, progress=False)
+        distill(photos(50), [s.teacher(give_up=5, concurrency=4, timeout=5)], tmp_path, watch=False)
     assert len(found := list(records(tmp_path))) == len(s.seen) and sum(not r["error"] for r in found) == 3
 
 
@@ -695,7 +695,7 @@ def test_a_picture_that_the_model_refuses_costs_itself_alone(tmp_path):
     rows = Dataset.from_list(
         [photo(0), photo(1) | dict(image=PIL.new("RGB", (1600, 4))), photo(2)], features=FEATURES
     )
-    counts = distill(rows, [VLMTeacher(Narrow())], tmp_path, progress=False)
+    counts = distill(rows, [VLMTeacher(Narrow())], tmp_path, watch=False)
     assert counts.failed.tolist() == [1] and {r["id"]: r["error"] for r in records(tmp_path)} == dict(
         p0="", p1="picture: absolute aspect ratio must be smaller than 200", p2=""
     )
@@ -721,15 +721,15 @@ def test_a_dead_endpoint_ends_the_run_with_one_line(tmp_path):
     with pytest.raises(
         ConnectionError, match="3 photos in a row .* start the endpoint and run the same command again"
     ):
-        distill(photos(50), [teacher], tmp_path, progress=False)
+        distill(photos(50), [teacher], tmp_path, watch=False)
 
 
 def test_the_budget_is_kept_and_what_it_bought_is_safe(tmp_path):
     with Server() as s:
         with pytest.raises(RuntimeError, match="budget of 7 requests"):
-            distill(photos(20), [s.teacher(budget=7, concurrency=4)], tmp_path, progress=False)
+            distill(photos(20), [s.teacher(budget=7, concurrency=4)], tmp_path, watch=False)
         assert len(s.seen) == 7 and len(ids(tmp_path / "org_Model-7B.jsonl")) == 7
-        distill(photos(20), [s.teacher()], tmp_path, progress=False)
+        distill(photos(20), [s.teacher()], tmp_path, watch=False)
         assert len(s.seen) == 20
 
 
@@ -742,7 +742,7 @@ def test_the_picture_goes_without_its_exif(tmp_path):
         [photo(0) | dict(image=dict(bytes=raw.getvalue(), path=None))], features=FEATURES
     )
     with Server() as s:
-        distill(rows, [s.teacher()], tmp_path, progress=False)
+        distill(rows, [s.teacher()], tmp_path, watch=False)
     picture, text = s.seen[0]["messages"][0]["content"]
     sent = PIL.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1])))
     assert (
@@ -826,7 +826,7 @@ def test_a_real_server_that_dies_is_asked_for_the_missing_answers_alone(tmp_path
         few,
         [EndpointTeacher(server.url, folder, "student", concurrency=2, tries=2, backoff=0.01, give_up=3)],
         tmp_path / "out",
-        progress=False,
+        watch=False,
     )
 
     def kill():
@@ -869,7 +869,7 @@ def both(a, b, **kw):
 
 def test_the_endpoints_of_a_model_share_the_work(tmp_path):
     with Server(*["slow"] * 40) as a, Server(*["slow"] * 40) as b:
-        distill(photos(40), [both(a, b)], tmp_path, progress=False)
+        distill(photos(40), [both(a, b)], tmp_path, watch=False)
     assert (
         len(a.seen) + len(b.seen) == 40 and min(len(a.seen), len(b.seen)) >= 10 and max(a.most, b.most) <= 4
     )
@@ -881,7 +881,7 @@ def test_a_dead_endpoint_is_set_aside_while_another_lives(tmp_path, url):
     with Server() as s:
         urls = url.format(s.url) if isinstance(url, str) else [u.format(s.url) for u in url]
         teacher = EndpointTeacher(urls, "m", backoff=0.001, concurrency=2, give_up=3)
-        assert distill(photos(30), [teacher], tmp_path, progress=False).failed.tolist() == [0]
+        assert distill(photos(30), [teacher], tmp_path, watch=False).failed.tolist() == [0]
         dead, live = teacher.endpoints
     assert (
         len(s.seen) == 30
@@ -894,16 +894,16 @@ def test_a_dead_endpoint_is_set_aside_while_another_lives(tmp_path, url):
 def test_an_endpoint_that_comes_back_is_used_again(tmp_path):
     with Server(*[500] * STRIKES) as a, Server() as b:
         teacher = both(a, b, concurrency=1)
-        distill(photos(12), [teacher], tmp_path, progress=False)
+        distill(photos(12), [teacher], tmp_path, watch=False)
         assert len(a.seen) == STRIKES
         teacher.endpoints[0].aside = 0.0  # half a minute later
-        distill(photos(24), [teacher], tmp_path, progress=False)
+        distill(photos(24), [teacher], tmp_path, watch=False)
         assert len(a.seen) > STRIKES + 3 and teacher.endpoints[0].failed == 0
 
 
 def test_who_asks_for_a_pause_gets_it_and_the_others_go_on(tmp_path):
     with Server("429 long") as a, Server() as b:
-        assert distill(photos(20), [both(a, b)], tmp_path, progress=False).failed.tolist() == [0]
+        assert distill(photos(20), [both(a, b)], tmp_path, watch=False).failed.tolist() == [0]
     assert len(a.seen) <= 4 and len(a.seen) + len(b.seen) == 21
 
 
@@ -913,7 +913,7 @@ def test_teachers_behind_endpoints_are_asked_at_the_same_time(tmp_path):
         teachers = [
             EndpointTeacher(s.url, name, concurrency=1, tries=1) for s, name in [(a, "first"), (b, "second")]
         ]
-        counts = distill(photos(3), [*teachers, SimulatedTeacher()], tmp_path, progress=False)
+        counts = distill(photos(3), [*teachers, SimulatedTeacher()], tmp_path, watch=False)
     assert (
         counts.teacher.tolist() == ["first", "second", "simulated-a"]
         and counts.failed.tolist() == [0, 0, 0]
@@ -928,28 +928,24 @@ def test_a_teacher_that_is_down_does_not_keep_the_others_from_finishing(tmp_path
             s.teacher(timeout=5),
         ]
         with pytest.raises(ConnectionError, match="down: 3 photos in a row"):
-            distill(photos(30), teachers, tmp_path, progress=False)
+            distill(photos(30), teachers, tmp_path, watch=False)
     assert len(ids(tmp_path / "org_Model-7B.jsonl")) == 30
 
 
 def test_answers_say_their_prompt_and_their_cost_and_progress_tells_rates(tmp_path):
     told = []
+    watch = lambda name: lambda done, of, numbers: told.append((name, done, of, numbers))
     with Server(*["slow"] * 5) as s:
-        counts = distill(photos(5), [s.teacher()], tmp_path, progress=told.append)
+        counts = distill(photos(5), [s.teacher()], tmp_path, watch)
     assert all(
         (r["prompt"], r["tokens"], r["prompt_tokens"]) == ("teacher-1", 40, 900)
         for r in lines(tmp_path / "org_Model-7B.jsonl")
     )
-    last = told[-1]
-    assert counts.tokens.tolist() == [200] and (
-        last["rows"],
-        last["of"],
-        last["failed"],
-        last["seconds_left"],
-    ) == (5, 5, 0, 0)
-    assert last["rows_per_second"] > 0 and last["tokens_per_second"] == pytest.approx(
-        40 * last["rows_per_second"], rel=0.05
-    )
+    name, done, of, numbers = told[-1]
+    assert counts.tokens.tolist() == [200] and (name, done, of) == ("org_Model-7B", 5, 5)
+    assert (numbers["failed"], numbers["seconds_left"]) == (0, 0)
+    rate = numbers["rows_per_second"]
+    assert rate > 0 and numbers["tokens_per_second"] == pytest.approx(40 * rate, rel=0.05)
 
 
 HALTED = """
@@ -957,7 +953,7 @@ import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would pass Ctrl-C over
 sys.path.insert(0, {tests!r})
 from test_distill import *
-distill(photos(5000), [EndpointTeacher({url!r}, "m", concurrency=4)], {out!r}, progress=False)
+distill(photos(5000), [EndpointTeacher({url!r}, "m", concurrency=4)], {out!r}, watch=False)
 """
 
 

@@ -3,7 +3,6 @@
 import json, math, os, subprocess, sys, threading, unicodedata
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -90,6 +89,9 @@ def test_published_predictions_give_the_published_numbers(suffix, percent):
 def test_one_file_can_hold_truth_and_prediction():
     file = real("osv5m_select_predictions", "select.csv")
     assert [round(100 * s) for s in shares(score_files(file, file))] == [2, 12, 36, 66, 86]
+    base = {what: f"pred_{what}_base" for what in ("lat", "lon", "city", "country")}
+    e = score_files(file, file, columns=base)
+    assert [round(100 * s) for s in shares(e)] == [0, 0, 2, 26, 62]
 
 
 @pytest.mark.parametrize("table, n, at_25", [("im2gps", 237, (0.90, 0.94)), ("im2gps3k", 2997, (0.94, 0.97))])
@@ -147,9 +149,8 @@ def test_raw_answers_and_their_predictions_score_alike(scored):
     e = scored(
         f"id,response\na,{text('Finland', 'Helsinki')}\nb,{text('Japan', 'Tokyo')}\nc,I cannot help with that.\n"
     )
-    assert shares(e, "acc@25 km", "acc@750 km", "country by name", "unread") == pytest.approx(
-        [1 / 3, 2 / 3, 2 / 3, 1 / 3]
-    )
+    assert shares(e, "acc@25 km", "acc@750 km", "country by name") == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+    assert sum(shares(e, "unread", "refused")) == pytest.approx(1 / 3)
 
 
 def test_answers_pasted_beside_the_truth_are_not_scored_as_the_truth(scored):
@@ -473,22 +474,8 @@ def test_names_stand_in_for_coordinates_only_on_request(scored):
     assert any("3 cities" in n for n in scored(text, names="only").notes)
 
 
-def refusing(monkeypatch):
-    "The reader as it will be: it knows a refusal."
-    from globe.answers import reader
-
-    def read(text):
-        refused = "cannot" in text
-        found = reader.read_answer("" if refused else text)
-        return SimpleNamespace(**{"lat": None, "lon": None, **vars(found), "refused": refused})
-
-    for module in ("predictions", "files"):
-        monkeypatch.setattr(f"globe.evaluation.{module}.read_answer", read)
-
-
-def test_a_model_that_refuses_every_time_scores_0(scored, monkeypatch):
-    refusing(monkeypatch)
-    e = scored("id,response\na,I cannot help with that.\nb,I cannot tell.\nc,It cannot be told.\n")
+def test_a_model_that_refuses_every_time_scores_0(scored):
+    e = scored("id,response\na,I cannot help with that.\nb,I cannot tell where this is.\nc,The location cannot be determined.\n")
     assert shares(e, "acc@2500 km", "refused", "unread") == [0, 1, 0] and not e.warnings
     assert any("3 refused" in n for n in e.notes)
 
@@ -554,6 +541,7 @@ def test_raw_answers_that_are_coordinates(tmp_path):
     (tmp_path / "t.csv").write_text("id,lat,lon\na,48.86,2.35\nb,35.69,139.69\nc,60.17,24.94\nd,0.3,32.6\n")
     e = score_files(tmp_path / "p.csv", tmp_path / "t.csv")
     assert e.row()["acc@25 km"] == 0.5 and any("2 stated coordinates" in n for n in e.notes)
+    assert any("1 rows name a place" in n for n in e.notes)
     e = score_files(tmp_path / "p.csv", tmp_path / "t.csv", names="fill")
     assert e.row()["acc@25 km"] == 0.75 and any("2 stated coordinates, 1 city" in n for n in e.notes)
 
@@ -820,7 +808,7 @@ def test_latex_and_warnings_that_nobody_overlooks(command):
     assert code == 0 and out.count(r"\begin{tabular}") == 2 and r"acc@25 km (\%)" in out
     code, out, err = command("id,lat,lon\na,,\n")
     assert code == 0 and "warning: p.csv" in err and out.startswith("**Warning")
-    code, out, err = command(GOOD, "--radii", "x") if False else command('id,lat,lon\na,"60\n')
+    code, out, err = command('id,lat,lon\na,"60\n')
     assert code == 1 and "quotation" in err and not out
 
 

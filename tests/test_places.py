@@ -257,7 +257,9 @@ def test_every_region_is_found_in_its_country():
     from globe.places.regions import read_regions
 
     found = [(r, locate(r.name, r.codes[0])) for r in read_regions()]
-    placed = [p is not None and distance_km(p.lat, p.lon, r.lat, r.lon) <= max(50, r.radius_km) for r, p in found]
+    placed = [
+        p is not None and distance_km(p.lat, p.lon, r.lat, r.lon) <= max(50, r.radius_km) for r, p in found
+    ]
     assert np.mean(placed) > 0.95
 
 
@@ -276,7 +278,9 @@ def test_the_state_decides():
     assert locate("Boston", "USA", "Texas").ambiguous
 
 
-@pytest.mark.parametrize("hedged", ["Likely United States", "probably the USA", "Possibly in the United States"])
+@pytest.mark.parametrize(
+    "hedged", ["Likely United States", "probably the USA", "Possibly in the United States"]
+)
 def test_hedged_countries(hedged):
     assert country_code(hedged) == "US"
 
@@ -523,7 +527,11 @@ def test_nearest_knows_borders_and_water(lat, lon, country, code, on_land):
 
 
 def test_labels_come_back():
-    t = nearest(*np.random.default_rng(2).choice([(g.lat[r], g.lon[r]) for g in [gazetteer()] for r in range(0, 200_000, 97)], 1000).T)
+    t = nearest(
+        *np.random.default_rng(2)
+        .choice([(g.lat[r], g.lon[r]) for g in [gazetteer()] for r in range(0, 200_000, 97)], 1000)
+        .T
+    )
     back = [locate(*row) for row in zip(t.city, t.country, t.state)]
     same = [p and distance_km(p.lat, p.lon, lat, lon) < 1 for p, lat, lon in zip(back, t.lat, t.lon)]
     assert np.mean(same) > 0.95

@@ -272,3 +272,9 @@ def test_the_commands_of_the_makefile_parse():
         ROOT / ".ci" / "run", os.X_OK
     )
     assert "make test" in (ROOT / ".github" / "workflows" / "test.yml").read_text()
+
+
+def test_code_has_the_layout_of_ruff():
+    command = [sys.executable, "-m", "ruff", "format", "--check", "nbs", "tests", "data", ".ci", "setup.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"run `ruff format` on them: {done.stdout}"

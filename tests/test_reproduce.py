@@ -39,7 +39,7 @@ def notebook(path, *cells, parameters=None):
 @pytest.fixture
 def project(tmp_path):
     (tmp_path / "nbs" / "profiles").mkdir(parents=True)
-    (tmp_path / "nbs" / "profiles" / "mini.yaml").write_text("steps: 1")
+    (tmp_path / "nbs" / "profiles" / "mini.yaml").write_text("sft: {steps: 1}")
     (tmp_path / "nbs" / "profiles" / "smoke.yaml").write_text("")
     return tmp_path
 

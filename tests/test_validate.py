@@ -15,17 +15,21 @@ from globe.distillation.distill import distill
 from globe.distillation.teachers import VLMTeacher, from_text, judgement
 from globe.world.simulated import CoordinateTeacher, SimulatedTeacher
 from globe.photos.collections import from_folder
+from globe.answers.prompts import conversation
 from globe.answers.vocabulary import CLASSES
 from globe.world.postcards import postcards
+from globe.answers.prompts import conversation
 from globe.answers.mentions import entities, highlighted, mentions, similar_words
 from globe.models.segmenter import load_segmenter, tiny_segmenter, visible
 from globe.models.sentences import SentenceEncoder
 from globe.photos.official import from_official, image_id, read_entities, read_solution, to_official
 from globe.validation.cards import export
-from globe.validation.checks import CHECKS, UNANSWERED
-from globe.validation.dataset import mp16_reason, settings as thresholds_in_use
-from globe.validation.ledger import by_photo, judge_again, read_ledger, validate, validate_in_parts
-from globe.validation.quality import bad_among, funnel, measure, sensitivities
+from globe.settings import SettingsError
+from globe.validation.checks import CHECKS, UNANSWERED, CheckSettings
+from globe.validation.dataset import mp16_reason
+from globe.validation.ledger import by_photo, judge_again, validate
+from globe.validation.parts import read_ledger, validate_in_parts
+from globe.validation.quality import THRESHOLDS, bad_among, funnel, measure, sensitivities
 from globe.validation.splits import ablation, judge_rows, place_parts, split
 from globe.world.student import student
 
@@ -62,13 +66,13 @@ def answers(photos, teachers):
 
 
 @pytest.fixture(scope="module")
-def meaning():
+def encoder():
     return SentenceEncoder()
 
 
 @pytest.fixture(scope="module")
-def result(photos, answers, meaning):
-    return validate(photos, answers, Masks(photos), meaning, progress=False)
+def result(photos, answers, encoder):
+    return validate(photos, answers, Masks(photos), encoder=encoder, watch=False)
 
 
 # --- entities ---
@@ -212,11 +216,11 @@ def test_masks_are_read_as_they_are(photos):
     }
 
 
-# --- meaning ---
+# --- sentence encoder ---
 
 
-def test_alike_reasonings_are_nearer_than_strange_ones(meaning):
-    v = meaning(
+def test_alike_reasonings_are_nearer_than_strange_ones(encoder):
+    v = encoder(
         [
             "The flag is blue with a white cross. Conifers grow by the road.",
             "I see fir trees along the street and a flag with a cross.",
@@ -228,15 +232,15 @@ def test_alike_reasonings_are_nearer_than_strange_ones(meaning):
     assert np.linalg.norm(v[:3], axis=1) == pytest.approx(1, abs=1e-5)
 
 
-def test_a_sentence_is_embedded_once(meaning, monkeypatch):
-    meaning(["Signs are written in Greek script."])
+def test_a_sentence_is_embedded_once(encoder, monkeypatch):
+    encoder(["Signs are written in Greek script."])
     monkeypatch.setattr(SentenceEncoder, "learn", lambda self, s: pytest.fail(str(s)) if s else None)
-    assert meaning(["Signs are written in Greek script. " * 3]).shape[0] == 1
+    assert encoder(["Signs are written in Greek script. " * 3]).shape[0] == 1
 
 
-def test_words_that_no_list_knows_stand_for_the_class_that_they_mean(meaning):
+def test_words_that_no_list_knows_stand_for_the_class_that_they_mean(encoder):
     text = "A mountaintop and an automobile, no sailboats in this calm composition with a tower."
-    more = similar_words([text], CLASSES, meaning)
+    more = similar_words([text], CLASSES, encoder)
     assert dict(more) == {"mountaintop": "mountain"}, (
         "a car goes by a listed name, and part of a listed name is none"
     )
@@ -246,12 +250,12 @@ def test_words_that_no_list_knows_stand_for_the_class_that_they_mean(meaning):
     )
     ade = ("wall", "building", "tree", "grass", "boat", "sculpture", "hill")
     text = "A statue on the lawn and a sailboat; the lens is wide."
-    assert (more := similar_words([text], ade, meaning)) == (
+    assert (more := similar_words([text], ade, encoder)) == (
         ("sailboat", "boat"),
         ("statue", "sculpture"),
     ) and entities(text, ade, more) == ["sculpture", "grass", "boat"]
     assert (
-        similar_words(["mountaintop"], CLASSES, meaning, 1.1) == similar_words([""], CLASSES, meaning) == ()
+        similar_words(["mountaintop"], CLASSES, encoder, 1.1) == similar_words([""], CLASSES, encoder) == ()
     )
 
 
@@ -285,30 +289,30 @@ def test_kept_rows_are_right_grounded_and_ready_for_training(photos, result):
         ].tobytes() == true[row["id"]]["image"].tobytes()
 
 
-def test_nothing_but_measuring_reads_the_truth_about_errors(photos, answers, meaning, result):
+def test_nothing_but_measuring_reads_the_truth_about_errors(photos, answers, encoder, result):
     blind = [{k: v for k, v in a.items() if k != "injected"} for a in answers]
     _, ledger = validate(
         photos.remove_columns(["localizable", "sentences", "cues"]),
         blind,
         Masks(photos),
-        meaning,
-        progress=False,
+        encoder=encoder,
+        watch=False,
     )
     assert ledger.rejected_by.tolist() == result[1].rejected_by.tolist()
     with pytest.raises(ValueError, match="only simulated teachers"):
         measure(ledger)
 
 
-def test_batches_change_nothing(photos, answers, meaning, result):
+def test_batches_change_nothing(photos, answers, encoder, result):
     assert (
-        validate(photos, answers, Masks(photos), meaning, batch_size=7, progress=False)[
+        validate(photos, answers, Masks(photos), encoder=encoder, batch_size=7, watch=False)[
             1
         ].rejected_by.tolist()
         == result[1].rejected_by.tolist()
     )
 
 
-def test_one_broken_picture_costs_one_row(photos, answers, meaning):
+def test_one_broken_picture_costs_one_row(photos, answers, encoder):
     few, spoilt = photos.select(range(4)), postcards(4, seed=7).cast_column("image", Image(decode=False))
     bytes_of = [r["image"] for r in spoilt]
     bytes_of[1], bytes_of[2] = dict(bytes=b"\xff\xd8 not a picture", path=None), None
@@ -318,27 +322,27 @@ def test_one_broken_picture_costs_one_row(photos, answers, meaning):
         for a in answers
     ]
     for said, why in ((answers, "picture: cannot identify"), (some, "simulated-a (picture: broken)")):
-        dataset, ledger = validate(spoilt, said, Masks(photos), meaning, progress=False)
+        dataset, ledger = validate(spoilt, said, Masks(photos), encoder=encoder, watch=False)
         assert (
             ledger.rejected_by.tolist()[1:3] == [UNANSWERED] * 2
             and ledger.unanswered[1].startswith(why)
             and ledger.unanswered[2] == "picture: there is none"
         )
-        whole = validate(few, answers, Masks(photos), meaning, progress=False)[1]
+        whole = validate(few, answers, Masks(photos), encoder=encoder, watch=False)[1]
         assert ledger.rejected_by.tolist()[::3] == whole.rejected_by.tolist()[::3]
 
 
-def test_no_photos_give_an_empty_dataset_and_ledger(photos, answers, meaning, result, tmp_path):
-    dataset, ledger = validate(photos.select([]), answers, Masks(photos), meaning, progress=False)
+def test_no_photos_give_an_empty_dataset_and_ledger(photos, answers, encoder, result, tmp_path):
+    dataset, ledger = validate(photos.select([]), answers, Masks(photos), encoder=encoder, watch=False)
     assert (
         len(dataset) == len(ledger) == 0
         and dataset.features == result[0].features
         and funnel(ledger).reached.sum() == 0
     )
-    assert len(in_parts(photos.select([]), answers, meaning, tmp_path, Masks(photos))) == 0
+    assert len(in_parts(photos.select([]), answers, encoder, tmp_path, Masks(photos))) == 0
 
 
-def test_a_teacher_that_said_nothing_is_named_and_a_single_one_is_no_agreement(photos, answers, meaning):
+def test_a_teacher_that_said_nothing_is_named_and_a_single_one_is_no_agreement(photos, answers, encoder):
     one = [a for a in answers if a["teacher"] == "simulated-a"]
     with pytest.raises(ValueError, match="no answers of simulated-bb; there are those of simulated-a"):
         by_photo(one, ["simulated-a", "simulated-bb"])
@@ -359,7 +363,7 @@ def test_rows_find_their_photos_by_id(photos, result):
         mp16_reason(photos.select([0, 0]), ledger)
 
 
-def test_what_a_loose_check_lets_through_is_stored(photos, answers, meaning, result):
+def test_what_a_loose_check_lets_through_is_stored(photos, answers, encoder, result):
     class Faint(Masks):
         "A thing that is named covers a thousandth of each picture."
 
@@ -371,18 +375,17 @@ def test_what_a_loose_check_lets_through_is_stored(photos, answers, meaning, res
             )
 
     said = [a | dict(reasoning="A flag.") if a["text"] else a for a in answers]
-    loose, ledger = validate(
-        photos, said, Faint(photos), meaning, progress=False, grounded=dict(share=0.0005)
-    )
+    settings = CheckSettings(min_area_share=0.0005)
+    loose, ledger = validate(photos, said, Faint(photos), settings, encoder, watch=False)
     assert (
         len(loose) > 30
         and all(e == [dict(text="flag", share=0.001)] for e in loose["entities"])
-        and all(ablation(ledger, photos, grounded=dict(share=0.0005))["multi"][0]["entities"])
+        and all(ablation(ledger, photos, settings)["multi"][0]["entities"])
     )
 
 
 def test_the_folder_the_table_and_the_list_say_the_same(photos, teachers, answers, tmp_path):
-    distill(photos, teachers, tmp_path, progress=False)
+    distill(photos, teachers, tmp_path, watch=False)
     names = [t.name for t in teachers]
     from_list, from_folder, from_table = (
         by_photo(answers, names),
@@ -394,14 +397,14 @@ def test_the_folder_the_table_and_the_list_say_the_same(photos, teachers, answer
     assert all(a[t][k] == b[t][k] for t in names for k in ["city", "lat", "confidence", "text"])
 
 
-def test_a_missing_answer_is_neither_kept_nor_held_against_the_photo(photos, answers, meaning):
+def test_a_missing_answer_is_neither_kept_nor_held_against_the_photo(photos, answers, encoder):
     few = photos.select(range(4))
     some = [a for a in answers if not (a["id"] == few[0]["id"] and a["teacher"] == "simulated-b")]
     some = [
         a | dict(error="HTTP 500") if a["id"] == few[1]["id"] and a["teacher"] == "simulated-a" else a
         for a in some
     ]
-    dataset, ledger = validate(few, some, Masks(photos), meaning, progress=False)
+    dataset, ledger = validate(few, some, Masks(photos), encoder=encoder, watch=False)
     assert ledger.rejected_by.tolist()[:2] == [UNANSWERED] * 2 and ledger.unanswered.tolist()[:2] == [
         "simulated-b",
         "simulated-a",
@@ -410,9 +413,9 @@ def test_a_missing_answer_is_neither_kept_nor_held_against_the_photo(photos, ans
     assert set(measure(ledger).reached) <= {0, 1, 2}
 
 
-def test_no_answers_at_all_give_an_empty_dataset_with_its_columns(photos, answers, meaning, result):
+def test_no_answers_at_all_give_an_empty_dataset_with_its_columns(photos, answers, encoder, result):
     other = postcards(3, seed=99)
-    dataset, ledger = validate(other, answers, Masks(other), meaning, progress=False)
+    dataset, ledger = validate(other, answers, Masks(other), encoder=encoder, watch=False)
     assert (
         len(dataset) == 0
         and dataset.column_names == result[0].column_names
@@ -420,13 +423,13 @@ def test_no_answers_at_all_give_an_empty_dataset_with_its_columns(photos, answer
     )
 
 
-def test_answers_that_cannot_be_read_are_rejected(photos, meaning):
+def test_answers_that_cannot_be_read_are_rejected(photos, encoder):
     few = photos.select(range(2))
     odd = [
         from_text(i, "m", t)
         for i, t in zip(few["id"], ["I would rather not say.", "\ud83d" * 10 + "<think>\ude00</think>"])
     ]
-    _, ledger = validate(few, odd, Masks(photos), meaning, progress=False)
+    _, ledger = validate(few, odd, Masks(photos), encoder=encoder, watch=False)
     assert ledger.rejected_by.tolist() == funnel(ledger).check.tolist()[:1] * 2 == ["unreadable"] * 2
     assert (
         ledger.localizability.isna().all()
@@ -437,21 +440,24 @@ def test_answers_that_cannot_be_read_are_rejected(photos, meaning):
 
 def test_coordinates_alone_cannot_be_validated(photos):
     with pytest.raises(ValueError, match="at least one language model"):
-        validate(photos, list(CoordinateTeacher().judge(photos)), Masks(photos), progress=False)
+        validate(photos, list(CoordinateTeacher().judge(photos)), Masks(photos), watch=False)
 
 
 def test_thresholds_are_drawn_again_without_looking(result):
     _, ledger = result
     assert judge_again(ledger).equals(ledger)
-    strict = judge_again(ledger, grounded=dict(share=0.9))
+    strict = judge_again(ledger, CheckSettings(min_area_share=0.9))
     assert strict.kept.sum() == 0 and not strict[strict.rejected_by == "grounded"].empty
-    loose = judge_again(ledger, localizable_enough=dict(score=0.0))
+    loose = judge_again(ledger, CheckSettings(min_localizability=0.0))
     assert "localizable_enough" not in set(loose.rejected_by)
 
 
-def test_an_unknown_check_is_an_error(photos, answers):
-    with pytest.raises(ValueError, match="no such check: localisable"):
-        validate(photos, answers, Masks(photos), localisable=dict(score=1.0))
+@pytest.mark.parametrize(
+    "wrong", [dict(min_localisability=0.5), dict(min_localizability=2.0), dict(min_mentions=0.5)]
+)
+def test_a_threshold_that_cannot_be_is_an_error(wrong):
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        CheckSettings(**wrong)
 
 
 def test_dataset_and_ledger_survive_the_disk(result, tmp_path):
@@ -483,15 +489,13 @@ class Counted(Masks):
         return super().masks(images)
 
 
-def in_parts(photos, answers, meaning, folder, segmenter, **how):
-    return validate_in_parts(
-        photos, answers, segmenter, folder, meaning, part=50, batch_size=16, progress=False, **how
-    )
+def in_parts(photos, answers, encoder, folder, segmenter, **how):
+    return validate_in_parts(photos, answers, segmenter, folder, encoder=encoder, part=50, watch=False, **how)
 
 
-def test_parts_make_what_one_piece_makes(photos, answers, meaning, result, tmp_path):
+def test_parts_make_what_one_piece_makes(photos, answers, encoder, result, tmp_path):
     dataset, ledger = result
-    kept, again = in_parts(photos, answers, meaning, tmp_path, Masks(photos)), read_ledger(tmp_path)
+    kept, again = in_parts(photos, answers, encoder, tmp_path, Masks(photos)), read_ledger(tmp_path)
     assert kept.features == dataset.features and list(kept) == list(dataset)
     assert (
         funnel(again).equals(funnel(ledger))
@@ -501,52 +505,52 @@ def test_parts_make_what_one_piece_makes(photos, answers, meaning, result, tmp_p
     assert again.id.tolist() == ledger.id.tolist() and again.reasoning.tolist() == ledger.reasoning.tolist()
 
 
-def test_a_validation_that_is_interrupted_continues_with_its_next_part(photos, answers, meaning, tmp_path):
+def test_a_validation_that_is_interrupted_continues_with_its_next_part(photos, answers, encoder, tmp_path):
     first = Counted(photos, most=70)
     with pytest.raises(KeyboardInterrupt):
-        in_parts(photos, answers, meaning, tmp_path, first)
+        in_parts(photos, answers, encoder, tmp_path, first)
     assert [p.name for p in (tmp_path / "ledger").iterdir()] == ["000000000.parquet"]
     second, third = Counted(photos), Counted(photos)
-    kept = in_parts(photos, answers, meaning, tmp_path, second)
-    again = in_parts(photos, answers, meaning, tmp_path, third)
+    kept = in_parts(photos, answers, encoder, tmp_path, second)
+    again = in_parts(photos, answers, encoder, tmp_path, third)
     assert (second.seen, third.seen) == (70, 0) and list(kept) == list(again) == list(
-        in_parts(photos, answers, meaning, tmp_path / "whole", Masks(photos))
+        in_parts(photos, answers, encoder, tmp_path / "whole", Masks(photos))
     )
 
 
-def test_a_part_in_which_answers_were_missing_is_looked_at_again(photos, answers, meaning, result, tmp_path):
+def test_a_part_in_which_answers_were_missing_is_looked_at_again(photos, answers, encoder, result, tmp_path):
     late = photos[110]["id"]
-    in_parts(photos, [a for a in answers if a["id"] != late], meaning, tmp_path, Masks(photos))
+    in_parts(photos, [a for a in answers if a["id"] != late], encoder, tmp_path, Masks(photos))
     assert (read_ledger(tmp_path).rejected_by == UNANSWERED).sum() == 1
     segmenter = Counted(photos)
-    kept = in_parts(photos, answers, meaning, tmp_path, segmenter)
+    kept = in_parts(photos, answers, encoder, tmp_path, segmenter)
     assert segmenter.seen == 20 and kept["id"][:] == result[0]["id"][:]
-    in_parts(photos.select(range(60)), answers, meaning, tmp_path / "few", Masks(photos))
+    in_parts(photos.select(range(60)), answers, encoder, tmp_path / "few", Masks(photos))
     segmenter = Counted(photos)
-    in_parts(photos, answers, meaning, tmp_path / "few", segmenter)
+    in_parts(photos, answers, encoder, tmp_path / "few", segmenter)
     assert segmenter.seen == 70, "photos were added"
 
 
-def test_a_part_with_a_broken_picture_is_looked_at_once(photos, answers, meaning, tmp_path):
+def test_a_part_with_a_broken_picture_is_looked_at_once(photos, answers, encoder, tmp_path):
     broken = [
         judgement(a["id"], a["teacher"], error="picture: cannot be read") if a["id"] == photos[3]["id"] else a
         for a in answers
     ]
     segmenter = Counted(photos)
     for n in (119, 119):
-        in_parts(photos, broken, meaning, tmp_path, segmenter)
+        in_parts(photos, broken, encoder, tmp_path, segmenter)
         assert segmenter.seen == n
 
 
-def test_parts_know_the_labels_that_they_were_checked_against(photos, answers, meaning, tmp_path):
-    assert len(in_parts(photos, answers, meaning, tmp_path, Masks(photos)))
+def test_parts_know_the_labels_that_they_were_checked_against(photos, answers, encoder, tmp_path):
+    assert len(in_parts(photos, answers, encoder, tmp_path, Masks(photos)))
     wrong = (
         photos.remove_columns(["city", "country"])
         .add_column("city", ["Tokyo"] * len(photos))
         .add_column("country", ["Japan"] * len(photos))
     )
     assert not any(
-        c != "Japan" for c in in_parts(wrong, answers, meaning, tmp_path, Masks(photos))["country"]
+        c != "Japan" for c in in_parts(wrong, answers, encoder, tmp_path, Masks(photos))["country"]
     )
 
 
@@ -594,35 +598,37 @@ def test_talk_of_steps_and_daylight_names_no_thing():
     assert entities("A light hangs over the steps.", ade) == ["light", "step"]
 
 
-def test_a_folder_is_for_one_way_of_making_its_parts(photos, answers, meaning, tmp_path):
+def test_a_folder_is_for_one_way_of_making_its_parts(photos, answers, encoder, tmp_path):
     few, see = photos.select(range(30)), Masks(photos)
-    kept = validate_in_parts(few, answers, see, tmp_path, meaning, part=10, progress=False)
-    for how, what in (
+    how = dict(encoder=encoder, part=10, watch=False)
+    kept = validate_in_parts(few, answers, see, tmp_path, **how)
+    for other, what in (
         (dict(part=7), "part"),
-        (dict(part=10, words=0.8), "words"),
-        (dict(part=10, teachers=["simulated-b", "simulated-a"]), "teachers"),
-        (dict(part=10, localizable_enough=dict(score=2.0)), "thresholds"),
+        (dict(settings=CheckSettings(word_similarity=0.8)), "word_similarity"),
+        (dict(teachers=["simulated-b", "simulated-a"]), "teachers"),
+        (dict(settings=CheckSettings(min_localizability=0.9)), "min_localizability"),
     ):
         with pytest.raises(ValueError, match=f"other {what}; use another folder"):
-            validate_in_parts(few, answers, see, tmp_path, meaning, progress=False, **how)
+            validate_in_parts(few, answers, see, tmp_path, **how | other)
     with pytest.raises(ValueError, match="segmenter"):
-        validate_in_parts(few, answers, tiny_segmenter(), tmp_path, meaning, part=10, progress=False)
-    less = validate_in_parts(few.select(range(15)), answers, see, tmp_path, meaning, part=10, progress=False)
+        validate_in_parts(few, answers, tiny_segmenter(), tmp_path, **how)
+    less = validate_in_parts(few.select(range(15)), answers, see, tmp_path, **how)
     assert read_ledger(tmp_path).id.tolist() == few["id"][:15] and less["id"][:] == [
         i for i in kept["id"] if i in few["id"][:15]
     ]
 
 
-def test_parts_of_which_nothing_is_kept_are_no_rows(photos, answers, meaning, result, tmp_path):
-    kept = in_parts(photos, answers, meaning, tmp_path, Masks(photos), grounded=dict(named=99))
+def test_parts_of_which_nothing_is_kept_are_no_rows(photos, answers, encoder, result, tmp_path):
+    strict = CheckSettings(min_mentions=99)
+    kept = in_parts(photos, answers, encoder, tmp_path, Masks(photos), settings=strict)
     assert (
         len(kept) == 0 and kept.features == result[0].features and len(read_ledger(tmp_path)) == len(photos)
     )
 
 
-def test_parts_are_exported_as_one_piece_is(photos, answers, meaning, result, teachers, tmp_path):
+def test_parts_are_exported_as_one_piece_is(photos, answers, encoder, result, teachers, tmp_path):
     names = [t.name for t in teachers]
-    kept = in_parts(photos, answers, meaning, tmp_path / "parts", Masks(photos))
+    kept = in_parts(photos, answers, encoder, tmp_path / "parts", Masks(photos))
     one, many = (
         export(*result, tmp_path / "one", names),
         export(kept, tmp_path / "parts", tmp_path / "many", names),
@@ -636,13 +642,13 @@ def test_parts_are_exported_as_one_piece_is(photos, answers, meaning, result, te
 # --- measuring ---
 
 
-def test_the_checks_find_what_was_injected(photos, meaning):
+def test_the_checks_find_what_was_injected(photos, encoder):
     liar = [
         SimulatedTeacher("simulated-a", wrong_country=0.3, invented=0.3, misjudged=0.0),
         SimulatedTeacher("simulated-b", seed=1, misjudged=0.0),
     ]
     answers = [a for t in liar for a in t.judge(photos)]
-    _, ledger = validate(photos, answers, Masks(photos), meaning, progress=False)
+    _, ledger = validate(photos, answers, Masks(photos), encoder=encoder, watch=False)
     marks = measure(ledger).set_index("check")
     assert (
         marks.recall["localizable_enough"].startswith("1.00")
@@ -677,26 +683,26 @@ def test_the_judges_rows_are_balanced_and_no_photo_is_on_both_sides(photos, resu
 
 def test_each_threshold_is_swept_with_the_others_as_they_are(result):
     _, ledger = result
-    used = dict(teachers_agree=dict(similarity=0.7), grounded=dict(share=0.01))
-    swept = sensitivities(ledger, **used)
-    now = judge_again(ledger, **used)
+    used = CheckSettings(min_similarity=0.7, min_area_share=0.01)
+    swept = sensitivities(ledger, used)
+    now = judge_again(ledger, used)
     assert swept[swept.value == swept.used].kept.unique().tolist() == [now.kept.sum()] and len(
         swept[swept.value == swept.used]
-    ) == len(thresholds_in_use())
+    ) == len(THRESHOLDS)
     for (_, name), rows in swept.groupby(["check", "threshold"]):
-        grows = name in ("within", "sure", "apart")  # looser as the value grows
+        grows = name in ("max_error_km", "min_confidence", "max_disagreement_km")  # looser as the value grows
         assert rows.kept.is_monotonic_increasing if grows else rows.kept.is_monotonic_decreasing, name
     known = swept[swept.kept > 0]
     assert ((known.low <= known.bad_share + 1e-9) & (known.bad_share <= known.high + 1e-9)).all()
 
 
-def test_the_ablation_sets_are_of_equal_size_and_each_is_cleaner_than_the_one_before(photos, meaning):
+def test_the_ablation_sets_are_of_equal_size_and_each_is_cleaner_than_the_one_before(photos, encoder):
     liar = [
         SimulatedTeacher("simulated-a", invented=0.3, wrong_city=0.3),
         SimulatedTeacher("simulated-b", seed=1),
     ]
     _, ledger = validate(
-        photos, [a for t in liar for a in t.judge(photos)], Masks(photos), meaning, progress=False
+        photos, [a for t in liar for a in t.judge(photos)], Masks(photos), encoder=encoder, watch=False
     )
     sets = ablation(ledger, photos)
     assert list(sets) == ["random", "single", "multi"] and {len(d) for d, _ in sets.values()} == {
@@ -724,9 +730,9 @@ def test_the_ablation_sets_are_of_equal_size_and_each_is_cleaner_than_the_one_be
     ].id.tolist() and {len(d) for d, _ in few.values()} == {5}
 
 
-def test_where_errors_are_not_known_no_share_is_claimed(photos, answers, meaning):
+def test_where_errors_are_not_known_no_share_is_claimed(photos, answers, encoder):
     blind = [{k: v for k, v in a.items() if k != "injected"} for a in answers]
-    _, ledger = validate(photos, blind, Masks(photos), meaning, progress=False)
+    _, ledger = validate(photos, blind, Masks(photos), encoder=encoder, watch=False)
     assert bad_among(ledger)["bad"] is None and ablation(ledger, photos)["multi"][1].kept.all()
 
 
@@ -775,9 +781,9 @@ def test_an_export_loads_without_a_script_and_its_card_tells_all(result, teacher
         ledger,
         tmp_path / "out",
         names,
+        CheckSettings(min_area_share=0.01),
         rows=16,
         title='Postcards: "a test"',
-        grounded=dict(share=0.01),
     )
     assert (
         len(list((tmp_path / "out" / "data").glob("train-*-of-*.parquet")))
@@ -801,7 +807,7 @@ def test_an_export_loads_without_a_script_and_its_card_tells_all(result, teacher
     } == {n for n, d in parts.items() if len(d)}
     for said in (
         "simulated-a, simulated-b, simulated-coordinates: simulations",
-        "| grounded | share | 0.01 |",
+        "| grounded | min_area_share | 0.01 |",
         "teacher-1",
         "Responsible use",
         "globe distill",
@@ -856,7 +862,7 @@ def test_the_official_files_go_there_and_back(result, tmp_path):
 
     dataset, _ = result
     few = dataset.select(range(12))
-    back = from_official(to_official(few, tmp_path / "train").parent, ledger=[])
+    back = from_official(to_official(few, tmp_path / "train").parent, conversation("train"), ledger=[])
     told = lambda d: [
         (
             r["id"],
@@ -957,7 +963,7 @@ def test_solutions_are_read_in_any_order():
 # --- real photographs ---
 
 
-def test_real_photographs_go_the_whole_road(meaning, tmp_path):
+def test_real_photographs_go_the_whole_road(encoder, tmp_path):
     if not (REAL / "photos_manifest.csv").exists():
         pytest.skip("real photographs not at hand (GLOBE_REAL)")
     pictures = from_folder(REAL, [])
@@ -966,28 +972,30 @@ def test_real_photographs_go_the_whole_road(meaning, tmp_path):
         SimulatedTeacher("simulated-a"),
         CoordinateTeacher(),
     ]
-    counts = distill(pictures, teachers, tmp_path / "answers", progress=False)
+    counts = distill(pictures, teachers, tmp_path / "answers", watch=False)
     assert (
         counts.asked.tolist() == [113] * 3
         and counts.failed.sum() == 0
-        and distill(pictures, teachers, tmp_path / "answers", progress=False).asked.sum() == 0
+        and distill(pictures, teachers, tmp_path / "answers", watch=False).asked.sum() == 0
     )
     segmenter, names = tiny_segmenter(), [t.name for t in teachers]
-    _, strict = validate(pictures, tmp_path / "answers", segmenter, meaning, names, progress=False)
+    _, strict = validate(
+        pictures, tmp_path / "answers", segmenter, encoder=encoder, teachers=names, watch=False
+    )
     assert strict.kept.sum() == 0 and (strict.lead == "student").all() and len(strict) == 113, (
         "an untrained student leads nowhere"
     )
-    loose = dict(grounded=dict(named=0))  # the simulation knows labels, no picture: it names nothing
+    loose = CheckSettings(min_mentions=0)  # the simulation knows labels, no picture: it names nothing
     kept = validate_in_parts(
         pictures,
         tmp_path / "answers",
         segmenter,
         tmp_path / "parts",
-        meaning,
+        loose,
+        encoder,
         names[1:],
         part=40,
-        progress=False,
-        **loose,
+        watch=False,
     )
     ledger = read_ledger(tmp_path / "parts")
     assert (
@@ -995,7 +1003,7 @@ def test_real_photographs_go_the_whole_road(meaning, tmp_path):
         and len(kept) == ledger.kept.sum() > 50
         and ledger.shows_place.isna().all()
     )
-    written = export(kept, tmp_path / "parts", tmp_path / "out", names[1:], **loose)
+    written = export(kept, tmp_path / "parts", tmp_path / "out", names[1:], loose)
     card, again = (
         (tmp_path / "out" / "README.md").read_text(),
         load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")),
@@ -1007,7 +1015,7 @@ def test_real_photographs_go_the_whole_road(meaning, tmp_path):
         not r["image"].getexif() for r in again["train"]
     )
     empty = export(
-        validate(pictures, tmp_path / "answers", segmenter, meaning, names, progress=False)[0],
+        validate(pictures, tmp_path / "answers", segmenter, encoder=encoder, teachers=names, watch=False)[0],
         strict,
         tmp_path / "none",
         names,

@@ -70,7 +70,7 @@ _LON = (
     "देशांतर|দ্রাঘিমাংশ|bujur"
 )
 _EITHER = rf"(?:(?P<lat>{_LAT})|(?P<lon>{_LON}))"
-_FILLER = r"(?:\W|_|(?:is|of|about|approximately|around|roughly|deg\w*|es|est|ist|value)\b){0,12}"
+_FILLER = r"(?:\W|_|(?:is|to|be|of|about|approximately|around|roughly|deg\w*|es|est|ist|value)\b){0,12}"
 _LABEL_BEFORE = re.compile(rf"(?<![^\W_]){_EITHER}{_FILLER}$", re.I)
 _LABEL_BEHIND = re.compile(rf"\s?\(?{_EITHER}(?![^\W_])(?!\s?[:=])", re.I)
 
@@ -113,7 +113,8 @@ class Coordinate(NamedTuple):
 
 
 _JOIN = re.compile(
-    rf"(?:\W|_|(?:and|et|und|y|e|и|by|is|of|about|approximately|around|the|value|{_LAT}|{_LON})(?![^\W_]))*",
+    r"(?:\W|_|(?:and|et|und|y|e|и|by|is|to|be|of|about|approximately|around|the|value"
+    rf"|{_LAT}|{_LON})(?![^\W_]))*",
     re.I,
 )
 _BARE_GAP = re.compile(r"(?:[ \t,;/|°º)('\"*\[\]]|(?:and|et|und|y|e|и)\b){1,8}")
@@ -135,7 +136,8 @@ def _paired(a, b, text, anywhere):  # two angles in a row
         known = not anywhere or _COORDINATE_WORD.search(text[max(0, a.start - 30) : a.start])
         if min(a.digits, b.digits) < (0 if known else 2) or _UNIT.match(text, b.end):
             return None
-    lat, lon = (b, a) if a.axis == "lon" else (a, b)
+    swapped = a.axis == "lon" or not a.axis and text[max(0, a.start - 7) : a.start].upper().endswith("POINT(")
+    lat, lon = (b, a) if swapped else (a, b)
     if not a.axis and abs(lat.value) > 90 >= abs(lon.value):
         lat, lon = lon, lat
     valid = abs(lat.value) <= 90 and abs(lon.value) <= 180 and (lat.value or lon.value)

@@ -12,50 +12,57 @@ from ..places.names import fold
 
 # %% ../../nbs/03_answers/05_labels.ipynb #491d2f12
 _LABELS = {
-    "country": """country, nation, countryname, 国家, 國家, 国, 國, 国名, 國名, 所在国家, 所在國家, país, pays, الدولة, البلد,
-        دولة, بلد, देश, দেশ, страна, ملک, land, negara, 나라, 국가, paese, nazione, państwo, kraj, ülke, quốc gia, đất nước,
-        країна, maa, χώρα, کشور, מדינה, ประเทศ, země, ország, țară, țara, nchi, நாடு, దేశం, ਦੇਸ਼, krajina, država, staat""",
-    "region": """state, province, region, county, prefecture, territory, governorate, oblast, canton, admin1, admin 1,
-        administrative region, administrative area, subdivision, 省, 省份, 州, 地区, 地區, 省市, estado, provincia, región,
-        comunidad autónoma, comunidad, região, stato, département, departamento, المنطقة, المحافظة, الولاية, राज्य, राज्य क्षेत्र,
-        প্রদেশ, বিভাগ, রাজ্য, регион, область, край, صوبہ, bundesland, provinsi, 県, 都道府県, 地域, 지역, 도, regione,
-        województwo, bölge, tỉnh""",
-    "city": """city, town, village, municipality, settlement, metropolis, hamlet, locality, cityname, urban area, 城市, 城镇,
-        城鎮, 城市名, 市, ciudad, pueblo, municipio, localidad, ville, commune, المدينة, مدينة, शहर, नगर, শহর, নগর, cidade,
-        município, город, населенный пункт, شہر, stadt, stad, gemeinde, kota, 都市, 都市名, 街, 市町村, 도시, città, comune, gemeente,
-        miasto, şehir, kent, thành phố, місто, kaupunki, πόλη, شهر, עיר, เมือง, město, mesto, város, oraș, jiji, mji, நகரம்,
-        నగరం, ਸ਼ਹਿਰ""",
-    "part": """district, neighborhood, neighbourhood, suburb, borough, quarter, street, road, landmark, area, sight, site,
-        street address, point of interest, poi, barrio, quartier, stadtteil, straße, 区, 區, 街道, 地标, 地標, район, улица""",
-    "continent": "continent, continente, kontinent, world region, 大陆, 大陸, 大洲, 洲, القارة, महाद्वीप, মহাদেশ, континент, benua",
-    "place": """location, place, address, answer, prediction, guess, where, geolocation, position, lieu, endroit,
-        emplacement, réponse, ubicación, lugar, respuesta, localización, localização, local, resposta, 地点, 地點, 位置, 地址,
-        答案, 拍摄地点, 拍攝地點, 最终答案, الموقع, المكان, الإجابة, الجواب, स्थान, जगह, उत्तर, স্থান, অবস্থান, উত্তর, место,
-        место съемки, местоположение, локация, ответ, مقام, جواب, ort, standort, aufnahmeort, antwort, lokasi, tempat,
-        jawaban, 場所, 撮影場所, 所在地, 答え, 回答, 위치, 장소, 답, 정답, 답변, luogo, posizione, risposta, plaats, locatie,
-        antwoord, miejsce, konum, yer, cevap, địa điểm, vị trí, місце, відповідь, plats, svar, sted, τοποθεσία, مکان, מיקום,
-        สถานที่""",
-    "lat": "lat, latitude, latitud, latitudine, breitengrad, breite, 纬度, 緯度, широта, 위도, अक्षांश, অক্ষাংশ, lintang, خط العرض",
-    "lon": """lon, lng, long, longitude, longitud, longitudine, längengrad, länge, 经度, 經度, 経度, долгота, 경도, देशांतर,
-        দ্রাঘিমাংশ, bujur, خط الطول""",
-    "coordinates": """coordinates, coordinate, coords, coord, gps, latlon, latlng, latlong, coordenadas, coordonnées,
-        koordinaten, coordinate geografiche, geo point, geo, geometry, 坐标, 座標, координаты, إحداثيات, الإحداثيات,
-        निर्देशांक, স্থানাঙ্ক, koordinat, 좌표""",
-    "confidence": """confidence, probability, likelihood, certainty, score, conf, prob, 置信度, 可信度, confianza, confiance,
-        confiança, уверенность, konfidenz, 確信度""",
+    "country": """country, nation, countryname, 国家, 國家, 国, 國, 国名, 國名, 所在国家, 所在國家, país, pays, الدولة,
+        البلد, دولة, بلد, देश, দেশ, страна, ملک, land, negara, 나라, 국가, paese, nazione, państwo, kraj,
+        ülke, quốc gia, đất nước, країна, maa, χώρα, کشور, מדינה, ประเทศ, země, ország, țară, țara,
+        nchi, நாடு, దేశం, ਦੇਸ਼, krajina, država, staat""",
+    "region": """state, province, region, county, prefecture, territory, governorate, oblast, canton,
+        admin1, admin 1, administrative region, administrative area, subdivision, 省, 省份, 州, 地区, 地區, 省市,
+        estado, provincia, región, comunidad autónoma, comunidad, região, stato, département,
+        departamento, المنطقة, المحافظة, الولاية, राज्य, राज्य क्षेत्र, প্রদেশ, বিভাগ, রাজ্য, регион,
+        область, край, صوبہ, bundesland, provinsi, 県, 都道府県, 地域, 지역, 도, regione, województwo, bölge, tỉnh""",
+    "city": """city, town, village, municipality, settlement, metropolis, hamlet, locality, cityname,
+        urban area, 城市, 城镇, 城鎮, 城市名, 市, ciudad, pueblo, municipio, localidad, ville, commune, المدينة,
+        مدينة, शहर, नगर, শহর, নগর, cidade, município, город, населенный пункт, شہر, stadt, stad,
+        gemeinde, kota, 都市, 都市名, 街, 市町村, 도시, città, comune, gemeente, miasto, şehir, kent, thành phố,
+        місто, kaupunki, πόλη, شهر, עיר, เมือง, město, mesto, város, oraș, jiji, mji, நகரம், నగరం, ਸ਼ਹਿਰ""",
+    "part": """district, neighborhood, neighbourhood, suburb, borough, quarter, street, road, landmark,
+        area, sight, site, street address, point of interest, poi, barrio, quartier, stadtteil, straße,
+        区, 區, 街道, 地标, 地標, район, улица""",
+    "continent": """continent, continente, kontinent, world region, 大陆, 大陸, 大洲, 洲, القارة, महाद्वीप, মহাদেশ,
+        континент, benua""",
+    "place": """location, place, address, answer, prediction, guess, where, geolocation, position,
+        lieu, endroit, emplacement, réponse, ubicación, lugar, respuesta, localización, localização,
+        local, resposta, 地点, 地點, 位置, 地址, 答案, 拍摄地点, 拍攝地點, 最终答案, الموقع, المكان, الإجابة, الجواب, स्थान,
+        जगह, उत्तर, স্থান, অবস্থান, উত্তর, место, место съемки, местоположение, локация, ответ, مقام,
+        جواب, ort, standort, aufnahmeort, antwort, lokasi, tempat, jawaban, 場所, 撮影場所, 所在地, 答え, 回答, 위치,
+        장소, 답, 정답, 답변, luogo, posizione, risposta, plaats, locatie, antwoord, miejsce, konum, yer,
+        cevap, địa điểm, vị trí, місце, відповідь, plats, svar, sted, τοποθεσία, مکان, מיקום, สถานที่""",
+    "lat": """lat, latitude, latitud, latitudine, breitengrad, breite, 纬度, 緯度, широта, 위도, अक्षांश, অক্ষাংশ,
+        lintang, خط العرض""",
+    "lon": """lon, lng, long, longitude, longitud, longitudine, längengrad, länge, 经度, 經度, 経度, долгота,
+        경도, देशांतर, দ্রাঘিমাংশ, bujur, خط الطول""",
+    "coordinates": """coordinates, coordinate, coords, coord, gps, latlon, latlng, latlong,
+        coordenadas, coordonnées, koordinaten, coordinate geografiche, geo point, geo, geometry, 坐标, 座標,
+        координаты, إحداثيات, الإحداثيات, निर्देशांक, স্থানাঙ্ক, koordinat, 좌표""",
+    "confidence": """confidence, probability, likelihood, certainty, score, conf, prob, 置信度, 可信度,
+        confianza, confiance, confiança, уверенность, konfidenz, 確信度""",
     "localizability": "localizability, localisability, locatability",
-    "reasoning": """reasoning, rationale, explanation, analysis, reason, reasons, evidence, thought, thoughts, thinking, note,
-        justification, clues, observations, description, chain of thought, notes, because, why, comment, 理由, 分析, 推理, 依据,
-        razonamiento, raisonnement, begründung, erklärung, raciocínio, обоснование, объяснение""",
-    "other": """alternative, alternatives, alternate, runner up, second, second guess, second choice, other, others, backup,
-        other candidates, other possibilities, less likely, hypotheses, candidates, top""",
+    "reasoning": """reasoning, rationale, explanation, analysis, reason, reasons, evidence, thought,
+        thoughts, thinking, note, justification, clues, observations, description, chain of thought,
+        notes, because, why, comment, 理由, 分析, 推理, 依据, razonamiento, raisonnement, begründung, erklärung,
+        raciocínio, обоснование, объяснение""",
+    "other": """alternative, alternatives, alternate, runner up, second, second guess, second choice,
+        other, others, backup, other candidates, other possibilities, less likely, hypotheses,
+        candidates, top""",
 }
 _FILLERS = frozenset(
-    """a an and are best chosen determine determined estimate estimated exact final first for from full guess guessed
-    identified identify image in inferred is its likely likeliest main most my name names of our picture photo possible
-    predict predicted prediction primary probable probably selected specific step suggested taken target the this true
-    was what which your depicted shown iso code answer output result approximate approx 1 1st nearest closest corresponding
-    geographic geographical administrative level""".split()
+    """a an and are best chosen determine determined estimate estimated exact final first for from full
+    guess guessed identified identify image in inferred is its likely likeliest main most my name names
+    of our picture photo possible predict predicted prediction primary probable probably selected
+    specific step suggested taken target the this true was what which your depicted shown iso code
+    answer output result approximate approx 1 1st nearest closest corresponding geographic geographical
+    administrative level""".split()
 )
 _ROLES = {fold(label): role for role, labels in _LABELS.items() for label in labels.split(",")}
 _OTHER = {
@@ -75,12 +82,12 @@ _OTHER = {
 _ELSEWHERE = {"neighboring", "neighbouring", "native", "similar", "bordering", "host", "origin"}
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|_")
 
-
+# %% ../../nbs/03_answers/05_labels.ipynb #d9a88a1f
 @functools.lru_cache(10_000)
 def role_of(
     label,  # what stands before a colon, in a heading, in a tag or as a JSON key; at most some 60 characters
 ) -> str:  # "" for a label of nothing that is asked for
-    "The role that a label announces: *country*, *Most likely country*, *predicted_city*, *City (best guess)*, *Страна*."
+    "The role that a label announces, such as `country` for *Most likely country* and *Страна*."
     plain = fold(_CAMEL.sub(" ", re.sub(r"\([^()]*\)", " ", label)))
     if plain in _ROLES:
         return _ROLES[plain]
@@ -100,48 +107,54 @@ def role_of(
 
 
 def _joint(words, roles):  # of a label that names several roles
-    "`country` for *Country/Region*, `city` for *City/Town* and *City or region*, `place` for *City and country*."
+    "`country` for *Country/Region*, `city` for *City or region*, `place` for *City and country*."
     if {"country", "city"} <= roles or "place" in roles:
         return "place"
     return next(_ROLES[w] for w in words if _ROLES.get(w, "") in roles)
 
 # %% ../../nbs/03_answers/05_labels.ipynb #275de60d
 _NOTHING = re.compile(
-    r"""\W*(?:(?:is|was|it|the|exact|specific|city|country|location|place|name)\s+){0,4}
-    (?:un(?:known|clear|certain|determin\w+|specifi\w+|identif\w+|available|able|defined|named|sure)
-    |in(?:determin\w+|sufficient|conclusive|definite)|none|null|nil|nan|n\.?/?\s?a\.?|tbd|not|non[- ]specific|unspecific|hard\s+to
-    |no(?:t)?\s+(?:specific|clear|city|country|information|data|answer|idea|way|guess|definite|place|one|single)\w*
-    |cannot|can['’]?t|could\s?n[o'’]t|could\s+not|impossible|difficult\s+to|i\s+(?:do\s?n[o'’]t|do\s+not|ca\s?n[o'’]t|cannot|am\s+not|am\s+unable)
-    |any|anywhere|somewhere|various|multiple|several|nowhere|omitted|missing|redacted|withheld|\.\.\.|…|[-–—?_.\s]+$
-    |desconocid\w+|indeterminad\w+|no\s+(?:se|es|est|hay|determin|especific|identific)\w*|sin\s+(?:determinar|especificar|datos)
-    |inconnue?s?|ind[ée]termin\w+|non\s+(?:pr[ée]cis|d[ée]termin|identifi|sp[ée]cifi)\w+|impossible|aucune?
-    |desconhecid\w+|n[ãa]o\s\w+|unbekannt|unklar|nicht\s\w+|keine?\b|unbestimm\w+|sconosciut\w+|onbekend|nieznan\w+
-    |неизвест\w*|не\s\w+|невозможно|нет|неопредел\w+|tidak\s\w+|bilinmiyor|belirsiz|không\s\w+|okänd|ukendt|ukjent|tuntematon
-    |未知|不明|不详|不詳|未指定|未确定|未確定|无法|無法|不确定|不確定|不能|没有|沒有|未|わから|分から|特定でき|判断でき|なし
-    |알\s?수\s?없|불명|미상|확인\s?불가|غير|لا\s\w+|مجهول|अज्ञात|अनिश्चित|निर्धारित\s+नहीं|পাওয়া\s+যায়নি|অজানা|অজ্ঞাত|নির্ধারণ|نامعلوم|نامشخص)(?!\w)""",
+    r"""\W*(?:(?:is|was|it|the|exact|specific|city|country|location|place|name)\s+){0,4}(?:un(?:known
+    |clear|certain|determin\w+|specifi\w+|identif\w+|available|able|defined|named|sure)|in(?:determin\w+
+    |sufficient|conclusive|definite)|(?:none|null|nil|nan|n\.?/?\s?a\.?|tbd)(?=\W*$|\s*[(,;])|not
+    |non[- ]specific|unspecific|hard\s+to|no(?:t)?\s+(?:specific|clear|city|country|information|data
+    |answer|idea|way|guess|definite|place|one|single)\w*|cannot|can['’]?t|could\s?n[o'’]t|could\s+not
+    |impossible|difficult\s+to|i\s+(?:do\s?n[o'’]t|do\s+not|ca\s?n[o'’]t|cannot|am\s+not|am\s+unable)
+    |any|anywhere|somewhere|various|multiple|several|nowhere|omitted|missing|redacted|withheld|\.\.\.|…
+    |[-–—?_.\s]+$|desconocid\w+|indeterminad\w+|no\s+(?:se|es|est|hay|determin|especific|identific)\w*
+    |sin\s+(?:determinar|especificar|datos)|inconnue?s?|ind[ée]termin\w+|non\s+(?:pr[ée]cis|d[ée]termin
+    |identifi|sp[ée]cifi)\w+|impossible|aucune?|desconhecid\w+|n[ãa]o\s\w+|unbekannt|unklar|nicht\s\w+
+    |keine?\b|unbestimm\w+|sconosciut\w+|onbekend|nieznan\w+|неизвест\w*|не\s\w+|невозможно|нет
+    |неопредел\w+|tidak\s\w+|bilinmiyor|belirsiz|không\s\w+|okänd|ukendt|ukjent|tuntematon|未知|不明|不详|不詳
+    |未指定|未确定|未確定|无法|無法|不确定|不確定|不能|没有|沒有|未|わから|分から|特定でき|判断でき|なし|알\s?수\s?없|불명|미상|확인\s?불가|غير|لا\s\w+|مجهول
+    |अज्ञात|अनिश्चित|निर्धारित\s+नहीं|পাওয়া\s+যায়নি|অজানা|অজ্ঞাত|নির্ধারণ|نامعلوم|نامشخص)(?!\w)""",
     re.X | re.I,
 )
 _PLACEHOLDER = re.compile(
-    r"[<\[{(]?\s*(?:your |the |predicted |full |name of )*(?:country|city|place|location|nation|town)(?:[ _]?name)?"
-    r"(?: here| goes here)?\s*[>\]})]?|[<\[{(]?(?:x+|string|text|insert.*|name|value|…|\.\.\.)[>\]})]?",
+    r"[<\[{(]?\s*(?:your |the |predicted |full |name of )*(?:country|city|place|location|nation|town)"
+    r"(?:[ _]?name)?(?: here| goes here)?\s*[>\]})]?"
+    r"|[<\[{(]?(?:x+|string|text|insert.*|name|value|…|\.\.\.)[>\]})]?",
     re.I,
 )
 _COARSE = {
     fold(name)
-    for name in """Africa, Asia, Europe, North America, South America, Latin America, Central America, Oceania,
-    Antarctica, Australasia, Eurasia, the Americas, Americas, Middle East, Near East, Far East, Southeast Asia, South East Asia,
-    East Asia, South Asia, Central Asia, West Asia, Western Asia, Eastern Europe, Western Europe, Southern Europe, Northern Europe,
-    Central Europe, Southeastern Europe, Scandinavia, Balkans, the Balkans, Nordic countries, Nordics, Caribbean, the Caribbean,
-    West Africa, East Africa, North Africa, Southern Africa, Central Africa, Sub-Saharan Africa, Maghreb, Mediterranean,
-    the Mediterranean, Earth, World, the world, planet Earth, Europa, Afrika, Asien, Afrique, Asie, África, América del Sur,
-    América Latina, Ásia, Sudamérica, América do Sul, Африка, Азия, Европа, Южная Америка, Северная Америка,
-    欧洲, 歐洲, 亚洲, 亞洲, 非洲, 南美洲, 北美洲, 大洋洲, 东南亚, 東南亞, ヨーロッパ, アジア, アフリカ, 南米, 北米, 유럽, 아시아,
-    아프리카, أوروبا, آسيا, أفريقيا, यूरोप, एशिया, अफ्रीका, ইউরোপ, এশিয়া, আফ্রিকা, Alps, the Alps, Andes, Himalayas, Patagonia,
-    Pacific, Atlantic, Islands, Island, tropics, the tropics, northern hemisphere, southern hemisphere, coast, Mediterranean region,
-    Nordic region, Nordic, Baltic states, Baltics, Gulf, Gulf region, European Union, EU""".split(",")
+    for name in """Africa, Asia, Europe, North America, South America, Latin America, Central America,
+    Oceania, Antarctica, Australasia, Eurasia, the Americas, Americas, Middle East, Near East, Far East,
+    Southeast Asia, South East Asia, East Asia, South Asia, Central Asia, West Asia, Western Asia,
+    Eastern Europe, Western Europe, Southern Europe, Northern Europe, Central Europe,
+    Southeastern Europe, Scandinavia, Balkans, the Balkans, Nordic countries, Nordics, Caribbean,
+    the Caribbean, West Africa, East Africa, North Africa, Southern Africa, Central Africa,
+    Sub-Saharan Africa, Maghreb, Mediterranean, the Mediterranean, Earth, World, the world,
+    planet Earth, Europa, Afrika, Asien, Afrique, Asie, África, América del Sur, América Latina, Ásia,
+    Sudamérica, América do Sul, Африка, Азия, Европа, Южная Америка, Северная Америка, 欧洲, 歐洲, 亚洲, 亞洲,
+    非洲, 南美洲, 北美洲, 大洋洲, 东南亚, 東南亞, ヨーロッパ, アジア, アフリカ, 南米, 北米, 유럽, 아시아, 아프리카, أوروبا, آسيا, أفريقيا, यूरोप,
+    एशिया, अफ्रीका, ইউরোপ, এশিয়া, আফ্রিকা, Alps, the Alps, Andes, Himalayas, Patagonia, Pacific,
+    Atlantic, Islands, Island, tropics, the tropics, northern hemisphere, southern hemisphere, coast,
+    Mediterranean region, Nordic region, Nordic, Baltic states, Baltics, Gulf, Gulf region,
+    European Union, EU""".split(",")
 }
 
-
+# %% ../../nbs/03_answers/05_labels.ipynb #bcff2abd
 def is_coarse(name):  # as written
     "Whether a name means a continent or another region of many countries."
     plain = fold(name)
@@ -149,7 +162,7 @@ def is_coarse(name):  # as written
 
 
 def is_nothing(value):  # what was given as a name
-    "Whether a value says that no name is given: *unknown*, *cannot be determined*, *[city name]*, or nothing at all."
+    "Whether a value gives no name: *unknown*, *cannot be determined*, *[city name]*, or nothing at all."
     if not re.search(r"[^\W_]", value):
         return True
     return bool(_PLACEHOLDER.fullmatch(value.strip()) or _NOTHING.match(value))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_truth', 'read_predictions', 'tables_by_model']
 
-# %% ../../nbs/08_evaluation/10_files.ipynb #673f6ca5
+# %% ../../nbs/08_evaluation/10_files.ipynb #73684ee0
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -70,7 +70,8 @@ def read_truth(
     named = got["country"] or got["country_code"]
     need_columns(table, got, ["id"] if named else ["id", "lat", "lon"])
     rows, notes = _truth_rows(table, got)
-    summary = rows.id.str.fullmatch(_SUMMARY) & (np.arange(len(rows)) >= max(table.repeats, default=len(rows)))
+    below = np.arange(len(rows)) >= max(table.repeats, default=len(rows))
+    summary = rows.id.str.fullmatch(_SUMMARY) & below
     if summary.any():
         notes.append(f"{table.name}: {summary.sum()} rows below a second header are a summary and left out")
         rows = rows[~summary]
@@ -78,7 +79,7 @@ def read_truth(
     if empty.all() and named and len(rows):
         notes.append(f"{table.name} has names only: country and city are measured, distances are not")
     elif empty.any():
-        notes.append(f"{table.name}: {empty.sum()} rows without a coordinate cannot be scored and are left out")
+        notes.append(f"{table.name}: {empty.sum()} rows without a coordinate are not scored")
         rows = rows[~empty]
     rows = _labelled(rows.reset_index(drop=True))
     return replace(table, rows=rows, notes=table.notes + notes)
@@ -88,118 +89,151 @@ _PLACES = ("lat", "lon", "point", "city", "country", "country_code")
 _ASKED = ("id", *_PLACES, "text", "refused", "error", "localizability", "parsed", "placed_by")
 
 
-def _prediction_columns(table, chosen):
-    "(role -> heading, whether columns are marked as predictions)."
-    got = found_columns(table, _ASKED, PREDICTED, chosen)
-    need_columns(table, got, ["id"])
-    is_marked = lambda what: got[what] and plain_name(got[what]) in marked_names(what, PREDICTED)
-    said = {what for what in _PLACES if is_marked(what) or what in (chosen or {})}
-    if said:
-        got |= {what: None for what in _PLACES if what not in said}
-    got["country"] = got["country"] or got["country_code"]
-    return got, bool(said)
+class _Said:
+    "A table of predictions whose columns are known by their roles."
 
+    def __init__(
+        self,
+        table,  # `Table`
+        chosen,  # role -> heading, or None
+    ):
+        self.table, self.chosen = table, chosen or {}
+        self.columns = found_columns(table, _ASKED, PREDICTED, chosen)
+        need_columns(table, self.columns, ["id"])
+        marked = {what for what in _PLACES if self._is_marked(what)}
+        self.marked = bool(marked)
+        if marked:
+            self.columns |= {what: None for what in _PLACES if what not in marked}
+        self.columns["country"] = self.columns["country"] or self.columns["country_code"]
 
-def _is_filled(table, heading):
-    return bool(heading) and (table.rows.empty or bool(table.rows[heading].ne("").any()))
+    def _is_marked(self, what):
+        heading = self.columns[what]
+        return what in self.chosen or heading and plain_name(heading) in marked_names(what, PREDICTED)
 
+    def has(self, what):
+        "Whether there is such a column."
+        return bool(self.columns[what])
 
-def _readable(texts):
-    "Whether an answer can be read out of any of them."
-    return any(read_answer(t).parsed for t in texts if t)
+    def cells(self, what):
+        "Its cells as text; empty ones where there is no such column."
+        rows = self.table.rows
+        return rows[self.columns[what]] if self.has(what) else pd.Series("", rows.index, dtype=object)
 
+    def filled(self, what):
+        "Whether any of its cells holds something; a table without rows might."
+        return self.has(what) and bool(self.table.rows.empty or self.cells(what).ne("").any())
 
-def _without_failures(table, got):
-    "(table without failed requests that were answered later, and without second answers; warnings)."
-    rows = table.rows
-    values = [got["text"]] if got["text"] else [got[what] for what in _PLACES if got[what]]
-    empty = rows[values].eq("").all(axis=1)
-    failed = empty & rows[got["error"]].ne("") if got["error"] else pd.Series(False, rows.index)
+    def flags(self, what):
+        return self.cells(what).str.lower().isin(["true", "1", "1.0", "yes"])
+
+    def answers_in_text(self):
+        "Whether the raw answers are the predictions. Raises ValueError where nothing is."
+        if "text" in self.chosen:
+            return True
+        places = [self.filled(what) for what in _PLACES]
+        if not self.has("text") or self.has("placed_by"):
+            readable = False
+        else:
+            readable = not self.marked and any(read_answer(t).parsed for t in self.cells("text") if t)
+            readable = readable or not any(places)
+        if not readable and not any(map(self.has, _PLACES)):
+            raise ValueError(
+                f"{self.table.name}: no prediction among {', '.join(self.table.rows.columns)}: "
+                "it needs lat and lon, or city and country, or text"
+            )
+        return readable
+
+# %% ../../nbs/08_evaluation/10_files.ipynb #a042d09a
+def _without_failures(said):
+    "Keep one answer per id, none that failed if there is another; returns warnings."
+    rows, id = said.table.rows, said.columns["id"]
+    asked = ["text"] if said.has("text") else _PLACES
+    empty = np.all([said.cells(what).eq("") for what in asked], axis=0)
+    failed = said.cells("error").ne("") & empty
     if not ("teacher" in rows or failed.any()):
-        return table, []
+        return []
     answers_first = rows.loc[failed.sort_values(kind="stable").index]
-    kept = answers_first.drop_duplicates(got["id"]).sort_index()
-    lost = kept[failed[kept.index]]
-    said = []
-    if len(lost):
-        why = lost[got["error"]].iloc[0][:80]
-        said.append(f"{table.name}: {len(lost)} requests failed ({why}) and count as unread: ask again")
-    return replace(table, rows=kept), said
+    kept = answers_first.drop_duplicates(id).sort_index()
+    said.table = replace(said.table, rows=kept)
+    lost = said.cells("error")[failed[kept.index]]
+    if not len(lost):
+        return []
+    why = lost.iloc[0][:80]
+    return [f"{said.table.name}: {len(lost)} requests failed ({why}) and count as unread: ask again"]
 
 
-def _from_answers(table, got, names, geocoder):
-    "(prediction rows, notes, warnings) of raw answers."
-    ids, texts = table.rows[got["id"]].astype(str), table.rows[got["text"]]
-    said = predictions(texts, range(len(ids)), names, geocoder).set_axis(ids.index).assign(id=ids)
-    where = f"{table.name}: column {got['text']}"
-    told = texts.ne("")
-    if told.any() and not (said.parsed | said.refused).any():
-        raise ValueError(
-            f"{where}: none of {told.sum()} answers can be read, such as {texts[told].iloc[0][:60]!r}: "
-            "is it the column with the answers?"
-        )
-    unread = told & ~said.parsed & ~said.refused
-    warnings = []
-    if unread.sum() > 0.5 * told.sum():
-        example = texts[unread].iloc[0][:60]
-        warnings.append(f"{where}: {unread.sum()} of {told.sum()} answers cannot be read, such as {example!r}")
-    notes = [f"{where} holds raw answers, {said.parsed.sum()} of {len(said)} could be read"]
-    named = said.parsed & (said.city + said.country).ne("")
-    return said, notes + _waiting(said, named, names, where), warnings
-
-
-def _waiting(said, named, names, where):
+def _waiting(rows, named, names, where):
     "A note about names that were not used, since other rows state coordinates."
-    n = (said.lat.isna() & named).sum()
-    if names != "auto" or not n or not (said.placed_by == "stated coordinate").any():
+    n = (rows.lat.isna() & named).sum()
+    stated = rows.placed_by == "stated coordinate"
+    if names != "auto" or not n or not stated.any():
         return []
     return [f"{where}: {n} rows name a place but state no coordinate; --names fill geocodes them"]
 
-# %% ../../nbs/08_evaluation/10_files.ipynb #ceb09c0c
-def _stated_columns(table, got):
-    "(lat, lon, notes) of the columns with coordinates."
-    rows = table.rows
-    if got["lat"] and got["lon"]:
-        return coordinates(rows[got["lat"]], rows[got["lon"]], table.name)
-    if got["point"]:
-        note = f"{table.name}: column {got['point']} was read as latitude, longitude"
-        *found, notes = coordinates(*parted(rows[got["point"]]), table.name)
-        return *found, [note, *notes]
-    return *np.full((2, len(rows)), np.nan), []
 
-
-def _flagged(table, heading):
-    return table.rows[heading].str.lower().isin(["true", "1", "1.0", "yes"]) if heading else False
-
-
-def _from_columns(table, got, names, geocoder):
-    "(prediction rows, notes, warnings) of coordinates and names."
-    rows = table.rows
-    lat, lon, notes = _stated_columns(table, got)
-    city, country = (
-        rows[got[what]].to_numpy(object) if got[what] else np.full(len(rows), "", object)
-        for what in ("city", "country")
-    )
-    where = placements(lat, lon, city, country, names, 0, geocoder).set_axis(rows.index)
-    named = (city != "") | (country != "")
-    notes += _waiting(where, named, names, table.name)
-    labels = named_by_coordinate(city, country, where.lat, where.lon)
-    if bare := int(((labels[1] != country) | (labels[0] != city)).sum()):
-        notes.append(f"{table.name}: countries and cities of {bare} rows are the nearest ones to the coordinates")
-    said = where.assign(id=rows[got["id"]].astype(str), text="", city=labels[0], country=labels[1])
-    said["parsed"] = _flagged(table, got["parsed"]) if got["parsed"] else said.lat.notna() | named
-    if got["placed_by"]:  # predictions of this package say what they rest on
-        said["placed_by"] = rows[got["placed_by"]].where(said.lat.notna(), "")
-    said["refused"] = _flagged(table, got["refused"]) & ~said.parsed
-    sure = rows[got["localizability"]] if got["localizability"] else pd.Series("", rows.index)
-    said["localizability"] = pd.to_numeric(sure, errors="coerce")
+def _from_answers(said, names, geocoder):
+    "(prediction rows, notes, warnings) of raw answers."
+    ids, texts = said.cells("id"), said.cells("text")
+    rows = predictions(texts, range(len(ids)), names, geocoder).set_axis(ids.index)
+    where = f"{said.table.name}: column {said.columns['text']}"
+    told, read = texts.ne(""), rows.parsed | rows.refused
+    unread, n = texts[told & ~read], told.sum()
+    example = repr(unread.iloc[0][:60]) if len(unread) else ""
+    if n and not read.any():
+        what = "is it the column with the answers?"
+        raise ValueError(f"{where}: none of {n} answers can be read, such as {example}: {what}")
     warnings = []
-    if len(said) and not (said.parsed | said.refused).any():
-        there = ", ".join(got[w] for w in ("lat", "lon", "point", "city", "country") if got[w])
-        warnings.append(f"{table.name}: no row holds a prediction, {there} are empty everywhere")
-    return said[COLUMNS], notes, warnings
+    if len(unread) > 0.5 * n:
+        warnings.append(f"{where}: {len(unread)} of {n} answers cannot be read, such as {example}")
+    notes = [f"{where} holds raw answers, {rows.parsed.sum()} of {len(rows)} could be read"]
+    named = rows.parsed & (rows.city + rows.country).ne("")
+    return rows.assign(id=ids), notes + _waiting(rows, named, names, where), warnings
 
-# %% ../../nbs/08_evaluation/10_files.ipynb #52133423
+# %% ../../nbs/08_evaluation/10_files.ipynb #b09e04c9
+def _stated_columns(said):
+    "(lat, lon, notes) of the columns with coordinates."
+    name = said.table.name
+    if said.has("lat") and said.has("lon"):
+        return coordinates(said.cells("lat"), said.cells("lon"), name)
+    if said.has("point"):
+        note = f"{name}: column {said.columns['point']} was read as latitude, longitude"
+        lat, lon, notes = coordinates(*parted(said.cells("point")), name)
+        return lat, lon, [note, *notes]
+    nothing = np.full(len(said.table.rows), np.nan)
+    return nothing, nothing, []
+
+
+def _flagged_columns(said, rows, named):
+    "`rows` with parsed, placed_by, refused and localizability; what this package wrote is kept."
+    rows["parsed"] = said.flags("parsed") if said.has("parsed") else rows.lat.notna() | named
+    rows["refused"] = said.flags("refused") & ~rows.parsed
+    rows["localizability"] = pd.to_numeric(said.cells("localizability"), errors="coerce")
+    if said.has("placed_by"):
+        rows["placed_by"] = said.cells("placed_by").where(rows.lat.notna(), "")
+    return rows
+
+
+def _from_columns(said, names, geocoder):
+    "(prediction rows, notes, warnings) of coordinates and names."
+    name = said.table.name
+    lat, lon, notes = _stated_columns(said)
+    city, country = (said.cells(what).to_numpy(object) for what in ("city", "country"))
+    where = placements(lat, lon, city, country, names, 0, geocoder).set_axis(said.table.rows.index)
+    named = (city != "") | (country != "")
+    notes += _waiting(where, named, names, name)
+    labels = named_by_coordinate(city, country, where.lat, where.lon)
+    bare = ((labels[1] != country) | (labels[0] != city)).sum()
+    if bare:
+        notes.append(f"{name}: countries and cities of {bare} rows are those nearest to the coordinates")
+    rows = where.assign(id=said.cells("id"), text="", city=labels[0], country=labels[1])
+    rows = _flagged_columns(said, rows, named)
+    warnings = []
+    if len(rows) and not (rows.parsed | rows.refused).any():
+        there = ", ".join(said.columns[what] for what in _PLACES if said.has(what))
+        warnings.append(f"{name}: no row holds a prediction, {there} are empty everywhere")
+    return rows[COLUMNS], notes, warnings
+
+# %% ../../nbs/08_evaluation/10_files.ipynb #9e3c75fb
 def read_predictions(
     source,  # path of any table, DataFrame, Dataset or `Table`
     columns=None,  # role -> heading, where the usual names do not fit
@@ -207,24 +241,16 @@ def read_predictions(
     geocoder=geocode,  # function of city and country
 ) -> Table:
     "Prediction rows. Raises ValueError if there is no prediction, or nothing can be read."
-    table = source if isinstance(source, Table) else read_table(source, "predictions")
-    got, marked = _prediction_columns(table, columns)
-    table, failures = _without_failures(table, got)
-    places = [got["lat"] if got["lon"] else None, got["point"], got["city"], got["country"]]
-    filled = [h for h in places if _is_filled(table, h)]
-    by_text = got["text"] and (not filled or not marked and _readable(table.rows[got["text"]]))
-    by_text = "text" in (columns or {}) or by_text and not got["placed_by"]
-    if not by_text and not any(places):
-        raise ValueError(
-            f"{table.name}: no prediction among {', '.join(map(str, table.rows.columns))}: "
-            "it needs lat and lon, or city and country, or text"
-        )
-    read = _from_answers if by_text else _from_columns
-    said, notes, warnings = read(table, got, names, geocoder)
-    said = said[~said.drop(columns="localizability").astype(str).duplicated()]
-    return replace(table, rows=said, notes=table.notes + notes, warnings=table.warnings + failures + warnings)
+    said = _Said(source if isinstance(source, Table) else read_table(source, "predictions"), columns)
+    failures = _without_failures(said)
+    read = _from_answers if said.answers_in_text() else _from_columns
+    rows, notes, warnings = read(said, names, geocoder)
+    again = rows.drop(columns="localizability").astype(str).duplicated()
+    table = said.table
+    warnings = [*table.warnings, *failures, *warnings]
+    return replace(table, rows=rows[~again], notes=table.notes + notes, warnings=warnings)
 
-# %% ../../nbs/08_evaluation/10_files.ipynb #783fb900
+# %% ../../nbs/08_evaluation/10_files.ipynb #e002069c
 def tables_by_model(source) -> dict:  # name of a model -> Table
     "The tables of a file or folder, one per model."
     if isinstance(source, (str, Path)) and Path(source).is_dir():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'PLACED_BY', 'NAMES', 'geocode', 'is_coordinate', 'placements', 'named_by_coordinate', 'predictions']
 
-# %% ../../nbs/08_evaluation/00_predictions.ipynb #41b9db8b
+# %% ../../nbs/08_evaluation/00_predictions.ipynb #a0fbec2e
 import math, re
 
 import numpy as np
@@ -31,7 +31,7 @@ def geocode(
     kind = place.kind if place.kind in ("city", "country") else "region"
     return place.lat, place.lon, kind
 
-# %% ../../nbs/08_evaluation/00_predictions.ipynb #8d08d835
+# %% ../../nbs/08_evaluation/00_predictions.ipynb #dacf2f8d
 NAMES = ("auto", "fill", "only")
 
 
@@ -70,7 +70,7 @@ def placements(
             lat[i], lon[i], by[i] = known[key]
     return pd.DataFrame(dict(lat=lat, lon=lon, placed_by=by))
 
-# %% ../../nbs/08_evaluation/00_predictions.ipynb #78c49c98
+# %% ../../nbs/08_evaluation/00_predictions.ipynb #171ea83d
 def named_by_coordinate(
     city,  # names [n]
     country,  # names [n]
@@ -85,15 +85,15 @@ def named_by_coordinate(
         city[bare], country[bare] = label.city.to_numpy(), label.country.to_numpy()
     return city, country
 
-# %% ../../nbs/08_evaluation/00_predictions.ipynb #c955a04a
+# %% ../../nbs/08_evaluation/00_predictions.ipynb #59ba9cf1
 _PAIR = re.compile(r"\W*?([-+]?\d[^,;]*)[,;]\s*([-+]?\d[^,;)\]]*)\W*")
 
 
 def _stated(answer, text):
-    "(lat, lon) that an answer states; NaN where it states none."
-    if hasattr(answer, "lat"):
-        lat, lon = answer.lat, answer.lon
-        return (math.nan, math.nan) if lat is None or lon is None else (lat, lon)
+    "(lat, lon) that an answer states, or that it consists of; NaN where there is none."
+    lat, lon = getattr(answer, "lat", None), getattr(answer, "lon", None)
+    if lat is not None and lon is not None:
+        return lat, lon
     pair = _PAIR.fullmatch(text.strip()) if len(text) < 100 and not answer.parsed else None
     return tuple(map(degrees, pair.groups())) if pair else (math.nan, math.nan)
 
@@ -114,8 +114,8 @@ def predictions(
         raise ValueError("an id occurs twice: give every picture one id (is it predictions(texts, ids)?)")
     answers = [read_answer(t) for t in texts]
     lat, lon = np.reshape([_stated(a, t) for a, t in zip(answers, texts)], (-1, 2)).T
-    city, country = ([getattr(a, what) for a in answers] for what in ("city", "country"))
-    where = placements(lat, lon, city, country, names, geocoder=geocoder)
+    city, country = [a.city for a in answers], [a.country for a in answers]
+    where = placements(lat, lon, [a.city or a.region for a in answers], country, names, geocoder=geocoder)
     city, country = named_by_coordinate(city, country, where.lat, where.lon)
     said = pd.DataFrame(dict(id=ids, text=texts, city=city, country=country)).join(where)
     said["parsed"] = np.array([a.parsed for a in answers], bool) | is_coordinate(lat, lon)

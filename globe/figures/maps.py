@@ -16,23 +16,25 @@ from matplotlib.collections import LineCollection
 from shapely.geometry import shape
 
 from ..files import data_dir
-from ..places.sphere import _unit
+from ..places.sphere import unit_vectors
 from ..evaluation.metrics import Evaluation, RADII, frame, joined, judged
 from .style import WIDE, styled
 
 # %% ../../nbs/09_figures/02_maps.ipynb #2a54f813
 @functools.cache
 def land():
-    "Natural Earth's 110m countries as shapes. Raises FileNotFoundError if `data/naturalearth` is missing."
-    folder = data_dir() / "naturalearth"
-    files = sorted(folder.glob("*.geojson"))
-    if not files:
-        raise FileNotFoundError(
-            f"no coasts and borders in {folder}; they are part of the repository: "
-            "restore them with `git checkout data/naturalearth`"
-        )
-    collections = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    return [shape(feature["geometry"]) for found in collections for feature in found["features"]]
+    "Natural Earth's 110m countries and coasts as shapes. Raises FileNotFoundError if they are missing."
+    folder, shapes = data_dir() / "naturalearth", []
+    for name in ("coastline", "countries"):
+        file = folder / f"{name}.geojson"
+        if not file.exists():
+            raise FileNotFoundError(
+                f"there is no {file}: coasts and borders are part of the repository, "
+                "restore them with `git checkout data/naturalearth`"
+            )
+        features = json.loads(file.read_text(encoding="utf-8"))["features"]
+        shapes += [shape(feature["geometry"]) for feature in features]
+    return shapes
 
 
 def _add_land(ax):
@@ -86,7 +88,7 @@ def great_circle(
     n=90,  # points
 ):
     "Latitudes and longitudes on the shortest way between two points, each [n]; antipodes go over a pole."
-    start, end = _unit([lat1, lat2], [lon1, lon2])
+    start, end = unit_vectors([lat1, lat2], [lon1, lon2])
     if np.linalg.norm(start + end) < 1e-6:
         end = end + [0, 0, 1e-3]
     t = np.linspace(0, 1, n)[:, None]

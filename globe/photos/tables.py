@@ -38,7 +38,7 @@ def columns_by_role(header) -> dict:
     plain = {plain_name(h): h for h in reversed(list(header))}
     return {role: plain[n] for role, names in HEADERS.items() for n in reversed(names) if n in plain}
 
-# %% ../../nbs/02_photos/03_tables.ipynb #e53f228c
+# %% ../../nbs/02_photos/03_tables.ipynb #fb5d99d0
 @dataclass
 class Table:
     "The rows of a file as text, and what had to be said about them."
@@ -76,7 +76,7 @@ def _cells(text, delimiter, name):
         csv.field_size_limit(limit)
     return [row for row in rows if any(row)]
 
-# %% ../../nbs/02_photos/03_tables.ipynb #0f3c6540
+# %% ../../nbs/02_photos/03_tables.ipynb #b574a086
 def _with_decimal_commas(rows, header):
     "The rows with `48,85` put together where every row can be read that way; None where not."
     at = [list(header).index(h) for role, h in columns_by_role(header).items() if role in ("lat", "lon")]
@@ -121,7 +121,7 @@ def _csv_table(text, name):
         notes.append(f"{name}: the header stands again as row {where}")
     return Table(pd.DataFrame(rows, columns=unique, dtype=object), name, notes, repeats=repeats)
 
-# %% ../../nbs/02_photos/03_tables.ipynb #444acee8
+# %% ../../nbs/02_photos/03_tables.ipynb #58c38278
 def _leaves(value, path=()):
     "(path, text) of everything within a JSON value; of a list that holds objects the first."
     if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -137,6 +137,8 @@ def _leaves(value, path=()):
 
 def _flat(record):
     "Columns of a JSON object: the last part of each path if it is the only one, or stands at the top."
+    if not any(isinstance(value, (dict, list)) for value in record.values()):
+        return {str(key): "" if value is None else str(value) for key, value in record.items()}
     leaves = list(_leaves(record))
     count = Counter(path[-1] for path, _ in leaves)
     short = lambda path: len(path) == 1 or count[path[-1]] == 1
@@ -170,7 +172,7 @@ def _records(value, name):
             return [{"id": key, "text": v} for key, v in value.items()]
     raise ValueError(f"{name}: no rows in this JSON: give a list of objects, each with an id")
 
-# %% ../../nbs/02_photos/03_tables.ipynb #cdcae8e7
+# %% ../../nbs/02_photos/03_tables.ipynb #c8796e6d
 _AS_TEXT = dict(parse_float=str, parse_int=str, parse_constant=lambda text: None)
 
 
@@ -184,7 +186,7 @@ def _json_lines(text, name):
     for line in filter(str.strip, text.split("\n")):
         try:
             rows.append(_flat(json.loads(line, **_AS_TEXT)))
-        except (ValueError, IndexError, RecursionError):
+        except (ValueError, AttributeError, RecursionError):
             torn += 1
     lost = [f"{name}: {torn} lines are not JSON objects and were left out"] * (torn > 0)
     return Table(pd.DataFrame(rows, dtype=object).fillna("").astype(object), name, warnings=lost)
@@ -200,7 +202,7 @@ def _json_table(text, name):
         raise ValueError(f"{name} is not JSON: {e}. Was it cut off?") from None
     return Table(_frame(_records(value, name)), name)
 
-# %% ../../nbs/02_photos/03_tables.ipynb #b702a7cd
+# %% ../../nbs/02_photos/03_tables.ipynb #fda22d62
 def _parquet_table(path):
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -248,7 +250,7 @@ def _file_table(path):
     table.warnings[:0] = warnings
     return table
 
-# %% ../../nbs/02_photos/03_tables.ipynb #6f5f7865
+# %% ../../nbs/02_photos/03_tables.ipynb #f95ed356
 _TABLES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet"}
 _PART = re.compile(r"[._-](?:shard-|part-)?\d+-of-\d+$")
 
@@ -282,7 +284,9 @@ def read_table(
         return _frame_table(source, name)
     path = Path(source)
     if not path.exists():
-        raise ValueError(f"{path} is not there: give a file (CSV, JSON, JSON lines, parquet) or a folder of them")
+        raise ValueError(
+            f"{path} is not there: give a file (CSV, JSON, JSON lines, parquet) or a folder of them"
+        )
     if path.is_file():
         return _file_table(path)
     files = [file for part in table_files(path).values() for file in part]

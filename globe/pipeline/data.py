@@ -25,7 +25,7 @@ STAGE_CODE = {
     "simulated answers": ["globe.distillation.distill", "globe.world.simulated"],
     "answers of endpoints": ["globe.distillation.distill", "globe.distillation.teachers"],
     "own photographs": ["globe.distillation.distill", "globe.distillation.teachers", "globe.world.simulated"],
-    "mp16-reason": ["globe.validation.ledger", "globe.models.segmenter"],
+    "mp16-reason": ["globe.validation.parts", "globe.models.segmenter"],
     "data of Table 5": ["globe.validation.splits"],
     "judge": ["globe.training.judge", "globe.validation.splits"],
     "sft": ["globe.training.sft"],
@@ -151,7 +151,7 @@ class DataStages(PhotoStages):
             from globe.models.segmenter import train_segmenter
             from globe.world.postcards import postcards
 
-            train_segmenter(postcards(s.photos, seed=s.seed), folder, steps=s.steps, progress=False)
+            train_segmenter(postcards(s.photos, seed=s.seed), folder, steps=s.steps, watch=False)
 
         return self.make("models/segmenter", work, s.flat(), "segmenter", [world()], "segmenter")
 
@@ -182,7 +182,7 @@ class DataStages(PhotoStages):
         def work(folder):
             from globe.distillation.distill import distill
 
-            counts = distill(photos, teachers, paid or folder, progress=False)
+            counts = distill(photos, teachers, paid or folder, watch=False)
             if paid:
                 _check_complete(paid)
                 shutil.copytree(paid, folder, dirs_exist_ok=True)
@@ -199,14 +199,10 @@ class DataStages(PhotoStages):
 
         def work(folder):
             from globe.models.segmenter import load_segmenter
-            from globe.models.sentences import SentenceEncoder
-            from globe.validation.ledger import read_ledger, validate_in_parts
+            from globe.validation.parts import read_ledger, validate_in_parts
 
-            encoder = SentenceEncoder(c.sentence_model) if c.sentence_model else None
-            seen = photos, judgements, load_segmenter(segmenter), folder / "parts", encoder
-            kept = validate_in_parts(
-                *seen, teachers=names, progress=False, words=c.word_similarity, **c.thresholds()
-            )
+            seen = photos, judgements, load_segmenter(segmenter)
+            kept = validate_in_parts(*seen, folder / "parts", c, teachers=names, watch=False)
             ledger = read_ledger(folder / "parts")
             if not len(kept):
                 why = ledger.rejected_by.value_counts().to_dict()
@@ -229,16 +225,15 @@ class DataStages(PhotoStages):
         if variant == "multi":
             return data, self.folder / "mp16-reason"
         c = self.profile.checks
-        alone = ("localizable_enough", "agrees_with_truth")
+        settings = dict(min_localizability=c.min_localizability, max_error_km=c.max_error_km)
 
         def work(folder):
+            from globe.validation.checks import CheckSettings
             from globe.validation.splits import ablation
 
-            thresholds = {k: v for k, v in c.thresholds().items() if k in alone}
-            sets = ablation(ledger, self.photos("train"), size=len(data), **thresholds)
+            sets = ablation(ledger, self.photos("train"), CheckSettings(**settings), size=len(data))
             return save_rows(sets[variant][0], folder)
 
-        settings = dict(min_localizability=c.min_localizability, max_error_km=c.max_error_km)
         inputs = [self.photos_at("train"), self.folder / "mp16-reason"]
         title = f"data of Table 5: {VARIANTS[variant]}"
         out = self.make(f"mp16-{variant}", work, settings, "data of Table 5", inputs, title)

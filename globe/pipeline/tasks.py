@@ -212,7 +212,7 @@ class Run(TrainedStages):
             from globe.distillation.teachers import VLMTeacher
             from globe.models.vlm import load
 
-            distill(pictures, [VLMTeacher(load(base), "student"), *others], folder, progress=False)
+            distill(pictures, [VLMTeacher(load(base), "student"), *others], folder, watch=False)
             return dict(photos=len(pictures))
 
         inputs = [pictures.cache_files[0]["filename"], base]

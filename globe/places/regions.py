@@ -41,7 +41,7 @@ _KIND_WORDS = {
     kind: re.compile(pattern)
     for kind, pattern in {
         "park": r"( national| provincial| state| nature)? (park|parks|reserve|preserve|forest|monument)$",
-        "island": r" (island|islands|archipelago|atoll)$|^(isle of|isla de|isla|ile de|ile|pulau|ilha de|ilha) ",
+        "island": r" (island|islands|archipelago|atoll)$|^(isle of|isla|isla de|ile|ile de|pulau|ilha|ilha de) ",
         "range": r" (mountains|mountain range|range|hills)$",
         "region": rf" ({'|'.join(_DIVISION_WORDS)})$|^({'|'.join(_DIVISION_FRONTS)}) ",
     }.items()
@@ -67,6 +67,7 @@ def word_key(
 
 # %% ../../nbs/01_places/02_regions.ipynb #211e8418
 _DIVISION_WEIGHT, _PLACE_WEIGHT, _WEAK_SHARE = (2e4, 2e6), 3e5, 0.1
+_FAME = 20  # of the places, where no country is given
 
 
 def _region(row: dict, division: bool) -> Region:
@@ -119,13 +120,15 @@ def _scopes_of(region: Region) -> list:
 
 
 def _keyed_names(regions):
-    "Scoped hash, row and whether it is weak, of every name of every region."
+    "Scoped hash, row, whether it is weak, and whether no country is given, of every name of every region."
     for row, region in enumerate(regions):
         scopes = [_scope(s) for s in _scopes_of(region)]
         own_scopes = [_scope(s) for s in ("", *region.codes)]
         by_words = [k for k in map(word_key, region.names) if k]
         for weak, names in ((False, region.names), (True, (*region.weak, *by_words))):
-            yield from ((_hash(n) ^ s, row, weak) for n in names for s in (own_scopes if weak else scopes))
+            yield from (
+                (_hash(n) ^ s, row, weak, not s) for n in names for s in (own_scopes if weak else scopes)
+            )
 
 # %% ../../nbs/01_places/02_regions.ipynb #a323f05a
 REGION_RIVAL_SHARE = 0.1
@@ -135,13 +138,13 @@ def decide_regions(
     regions: list,  # of `Region`
 ) -> tuple:  # keys, rows, ambiguous, weight [n] each
     "For each scoped name the region that it means, and whether another one may be meant."
-    keys, row, weak = zip(*_keyed_names(regions))
-    keys, row, weak = np.array(keys, dtype=np.uint64), np.array(row), np.array(weak)
+    keys, *columns = zip(*_keyed_names(regions))
+    keys, (row, weak, world) = np.array(keys, dtype=np.uint64), map(np.array, columns)
     column = lambda key: np.array([getattr(r, key) for r in regions], dtype=float)
     people, weight, radius, lat, lon = map(column, ("people", "weight", "radius_km", "lat", "lon"))
     place = weight == _PLACE_WEIGHT
     order = np.lexsort((row, -people[row], ~place[row], weak, keys))
-    keys, row, weak = keys[order], row[order], weak[order]
+    keys, row, weak, world = keys[order], row[order], weak[order], world[order]
     first = np.r_[True, keys[1:] != keys[:-1]]
     best = np.flatnonzero(first)[np.cumsum(first) - 1]
     km = haversine_km(lat[row], lon[row], lat[row[best]], lon[row[best]])
@@ -149,4 +152,5 @@ def decide_regions(
     rival = (weak == weak[best]) & as_likely & (km > 25 + radius[row] + radius[row[best]])
     ambiguous = np.logical_or.reduceat(rival, np.flatnonzero(first))
     strength = weight[row[first]] * np.where(weak[first], _WEAK_SHARE, 1)
+    strength *= np.where(world & place[row], _FAME, 1)[first]
     return keys[first], row[first].astype(np.int32), ambiguous, strength

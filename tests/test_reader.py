@@ -1,0 +1,284 @@
+"Promises of the reader: every layout is read, a refusal is none, nothing raises, and hostile text costs no time."
+
+import csv, json, os, string, time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from globe.answers.coordinates import coordinates
+from globe.answers.prompts import answer_text
+from globe.answers.reader import Answer, read_answer
+from globe.answers.strict import read_strict
+from globe.places.match import same_city, same_country
+
+CASES = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "reader_cases.jsonl").read_text(encoding="utf-8").splitlines()
+]
+PUBLIC = Path(os.environ.get("GLOBE_CASES") or Path(__file__).resolve().parents[2] / "shared" / "cases")
+N = 100_000
+
+
+def wrong(found, country, city, lat, lon):
+    "What of an answer is not as it should be."
+    right_country = same_country(found.country, country) if country else not found.country
+    right_city = same_city(found.city, city, country) if city else not found.city
+    near = found.lat is not None and lat is not None and abs(found.lat - lat) + abs(found.lon - lon) < 0.01
+    right_point = near if lat is not None else found.lat is None
+    checks = dict(country=right_country, city=right_city, coordinate=right_point)
+    return [what for what, right in checks.items() if not right]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{c['kind']}-{i}" for i, c in enumerate(CASES)])
+def test_answers_of_many_kinds(case):
+    found = read_answer(case["text"])
+    assert not wrong(found, *(case[key] for key in ("country", "city", "lat", "lon"))), found
+    assert found.refused == case["refused"]
+    assert found.parsed == bool(found.country or found.lat is not None)
+
+
+@pytest.mark.skipif(not PUBLIC.is_dir(), reason="needs the folder of cases, see GLOBE_CASES")
+def test_published_cases():
+    "At least 95 % of them; a coordinate that stands beside names may be read or not."
+    rows = list(csv.DictReader((PUBLIC / "answers.csv").open(encoding="utf-8")))
+    missed = []
+    for row in rows:
+        point = [float(row[key]) if row[key] else None for key in ("lat", "lon")]
+        found = wrong(read_answer(row["text"]), row["country"], row["city"], *point)
+        if set(found) - ({"coordinate"} if row["country"] else set()):
+            missed.append(row["id"])
+    assert len(missed) <= 0.05 * len(rows), missed
+
+
+# --- what an answer says about itself ---
+
+
+def test_the_form_of_the_training_prompt_is_read_as_it_was():
+    text = answer_text("Finland", "Oulu", ["Signs are in Latin letters.", "Conifers grow by the road."], 0.9)
+    found = read_answer(text)
+    assert (found.country, found.city, found.localizability) == ("Finland", "Oulu", 0.9)
+    assert found.reasoning == "Signs are in Latin letters. Conifers grow by the road."
+    assert found.parsed and not found.refused and not found.alternatives
+    assert read_answer(answer_text("Finland", "Oulu")).city == "Oulu"
+
+
+def test_it_says_which_rule_read_which_characters():
+    text = 'I think {"country": "Italy", "city": "Rome"} is right.'
+    rule, span = read_answer(text).read_as.split()
+    start, end = map(int, span.split("-"))
+    assert rule == "json" and text[start:end] == '{"country": "Italy", "city": "Rome"}'
+    rules = {
+        "<country>Italy</country>": "tags",
+        "| Country | Italy |\n| City | Rome |": "table",
+        "Country: Italy": "lines",
+        "This is Rome, Italy.": "prose",
+        "45.07, 7.69": "coordinate",
+    }
+    assert {text: read_answer(text).read_as.split()[0] for text in rules} == rules
+    assert read_answer("Hello.").read_as == ""
+
+
+@pytest.mark.parametrize(
+    "text, others",
+    [
+        ("Country: Spain or Portugal", {"Spain", "Portugal"}),
+        ("Country: Spain\nCity: Girona or Figueres", {"Girona", "Figueres"}),
+        ('{"country": "Spain", "alternatives": [{"country": "Italy", "city": "Pisa"}]}', {"Pisa, Italy"}),
+        ("1. Porto, Portugal\n2. Vigo, Spain", {"Vigo, Spain"}),
+        ("**Guess:** Porto, Portugal\n**Alternative:** Vigo, Spain", {"Vigo, Spain"}),
+        ("country: France\ncountry: Spain", {"France", "Spain"}),
+    ],
+)
+def test_what_is_offered_besides_is_kept(text, others):
+    assert set(read_answer(text).alternatives) == others
+
+
+def test_no_name_stands_for_another_country():
+    "What one step cleans away the next may need."
+    assert same_country(read_answer("country: [Congo, Dem. Rep.]").country, "CD")
+    assert same_country(read_strict("country: [Congo, Dem. Rep.]").country, "CD")
+    for name, code in {
+        "Dominican Rep.": "DO",
+        "Niger": "NE",
+        "Korea, North": "KP",
+        "Guinea-Bissau": "GW",
+    }.items():
+        assert same_country(read_answer(f"Country: {name}").country, code), name
+
+
+def test_reasoning_is_what_stands_before_the_answer():
+    assert read_answer('{"rationale": "Onion domes.", "country": "Russia"}').reasoning == "Onion domes."
+    assert (
+        read_answer("The flag has a cross.\n\nCountry: Finland\nCity: Oulu").reasoning
+        == "The flag has a cross."
+    )
+    assert read_answer("<think>A flag.</think>Oulu, Finland").reasoning == "A flag."
+
+
+def test_turns_count_from_the_last_and_hypotheses_from_the_most_confident():
+    first, last = '{"country": "France"}', '{"country": "Italy"}'
+    assert read_answer(f"{first}\nI look again.\n{last}").country == "Italy"
+    listed = [dict(country="France", confidence=0.3), dict(country="Italy", confidence=0.6)]
+    assert read_answer(json.dumps(listed)).country == "Italy"
+    assert (
+        read_answer("<answer>country: France</answer> No: <answer>country: Italy</answer>").country == "Italy"
+    )
+
+
+# --- one answer only ---
+
+
+@given(
+    st.lists(
+        st.sampled_from(["Finland", "Sweden", "Peru", "Japan", "Niger"]), min_size=2, max_size=4, unique=True
+    ),
+    st.sampled_from(
+        [" or ", ", ", "/", " and ", "\n", " (", "; ", ", if not ", " rather than ", "; alternatively "]
+    ),
+    st.sampled_from(
+        [
+            "country: [%s]",
+            '{"country": "%s"}',
+            "<country>%s</country>",
+            "| Country | %s |\n| City | |",
+            "In %s.",
+        ]
+    ),
+)
+@settings(deadline=None)
+def test_two_countries_are_never_one_answer(countries, between, layout):
+    assert not read_strict(
+        f"<think>A flag.</think><answer>{layout % between.join(countries)}</answer>"
+    ).parsed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"country": "Finland", "city": "Oulu"}',
+        "<country>Finland</country> <city>Oulu</city>",
+        "| Country | City |\n|---|---|\n| Finland | Oulu |",
+        "**Country**: Finland\n**City**: Oulu",
+        "## Country\nFinland\n## City\nOulu",
+        "Oulu, Finland",
+        "Страна: Finland\nГород: Oulu",
+        "The country is most likely Finland, and the city is Oulu.",
+    ],
+)
+def test_every_honest_layout_is_one_answer(text):
+    found = read_strict(f"<think>Sweden? No.</think>\n<answer>\n{text}\n</answer>")
+    assert (found.country, found.city) == ("Finland", "Oulu")
+
+
+# --- whatever comes ---
+
+PIECES = st.sampled_from(
+    """country: | city: | Finland | Oulu | <answer> | </answer> | <think> | </think> | { | } | [ | ] | " | ' | : | , | \\ | 45.07 |
+    -7.69 | ° | N | E | unknown | or | not | In | the city of | ```json | null | 国家 | 京都 | 日本 | Россия | في | भारत | 1. | - | # |
+    I cannot determine | Georgia | , USA | % | 0.8 | confidence | \u200b | \ud800 | \x00""".split(" | ")
+)
+
+
+@given(
+    st.one_of(st.text(max_size=300), st.lists(PIECES, max_size=40).map(" ".join), st.none(), st.integers())
+)
+@settings(max_examples=500, deadline=None)
+def test_nothing_raises(text):
+    found = read_answer(text)
+    assert isinstance(found, Answer) and isinstance(read_strict(text), Answer)
+    assert found.parsed == bool(found.country or found.lat is not None)
+    assert (found.lat is None) == (found.lon is None) and not (found.parsed and found.refused)
+    assert found.lat is None or abs(found.lat) <= 90 and abs(found.lon) <= 180
+
+
+@given(st.floats(-89.99, 89.99), st.floats(-179.99, 179.99))
+@settings(deadline=None)
+def test_a_coordinate_is_read_back(lat, lon):
+    if round(lat, 4) == round(lon, 4) == 0:
+        return
+    letters = f"{abs(lat):.4f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.4f}° {'E' if lon >= 0 else 'W'}"
+    for text in (
+        f"{lat:.4f}, {lon:.4f}",
+        letters,
+        f"Latitude: {lat:.4f}\nLongitude: {lon:.4f}",
+        f"({lat:.4f} {lon:.4f})",
+    ):
+        (found,) = coordinates(text)
+        assert found[:2] == pytest.approx((lat, lon), abs=1e-4), text
+
+
+HOSTILE = {
+    repr(piece[:16]): (piece * (N // len(piece) + 1))[:N]
+    for piece in (
+        *string.punctuation,
+        *"\n 1aA中서мम\u200b\x00",
+        "country:",
+        "country: Finland\n",
+        "city: Oulu and ",
+        '{"a":',
+        '[{"a":',
+        '{"a',
+        '{"a\\',
+        "{'a",
+        "<country>",
+        "<think>",
+        "<answer>",
+        "<|",
+        "Finland ",
+        "Finland, ",
+        "Finland or ",
+        "It is in Finland. ",
+        "Is it Oulu? ",
+        "in Oulu ",
+        "A, ",
+        "Ab of ",
+        "Ab-",
+        "St. ",
+        "D.C.",
+        "1° ",
+        "45.07, 7.69 ",
+        "lat: 4 ",
+        "1. ",
+        "- a\n",
+        "|a|b|\n",
+        "1. Finland\n",
+        "cannot ",
+        "not enough ",
+        "there are no ",
+        "中国上海",
+        "ローマ",
+        "भारत ",
+        "Казани ",
+        "e\u0301",
+        "&amp;",
+        "\\boxed{",
+        "𝐅",
+    )
+}
+HOSTILE["one long value"] = '{"reasoning": "' + "x " * (N // 2) + '", "country": "Italy"}'
+HOSTILE["a long answer"] = "<answer>country: " + "Finland " * (N // 8)
+
+
+@pytest.fixture(scope="module")
+def warm():
+    "The tables of the gazetteer and of names are read once, before the clock runs."
+    for text in (
+        "It is near Oulu in Finland, 45.07, 7.69.",
+        "中国上海",
+        "в Казани",
+        "Times Square, New York City",
+    ):
+        read_answer(text)
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_text_takes_no_time(warm, text):
+    "100,000 characters within 50 ms; the limit here is wider, for machines that do other work as well."
+
+    def seconds():
+        start = time.process_time()
+        read_answer(text)
+        return time.process_time() - start
+
+    assert min(seconds() for _ in range(3)) < 0.1
