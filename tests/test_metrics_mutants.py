@@ -6,6 +6,7 @@ import warnings
 import pandas as pd
 import pytest
 
+from globe.evaluation.compare import paired_bootstrap
 from globe.evaluation.metrics import RADII, Evaluation, accuracy, frame, measured, oracle, predictions, score
 
 HELSINKI, PARIS, LYON = (60.17, 24.94), (48.857, 2.352), (45.75, 4.85)
@@ -32,6 +33,11 @@ def test_a_radius_counts_what_lies_on_it(radius):
     km = [radius, math.nextafter(radius, math.inf)]
     assert accuracy(km[:1], radius) == 1 and accuracy(km, radius) == 0.5
     assert measured(pd.DataFrame(dict(km=[float(k) for k in km])), radius).tolist() == [1, 0]
+
+
+def test_a_comparison_counts_what_lies_on_the_radius_for_both_models():
+    assert paired_bootstrap([26.0, 26.0], [25.0, 25.0], radius=25)[0] == 1
+    assert paired_bootstrap([25.0, 25.0], [26.0, 26.0], radius=25)[0] == -1
 
 
 def test_no_answers_have_no_accuracy():
@@ -101,6 +107,21 @@ def test_a_picture_without_prediction_is_unread_and_wrong():
     assert len(score(extra, truth).notes) == 1 and len(score(extra, truth)) == 2
 
 
+def test_one_impossible_coordinate_is_noted_and_counts_as_missing():
+    e = one(dict(lat=91.0, lon=2.0, parsed=True))
+    assert (e.row()["not placed"], len(e.notes)) == (1, 1)
+    assert not one(dict(lat=math.nan, lon=math.nan, parsed=True)).notes
+
+
+def test_truth_of_names_alone_is_judged_by_names():
+    truth = photos((*PARIS, "Paris", "France")).drop(columns=["lat", "lon"])
+    row = score(pd.DataFrame([dict(id="0", city="Paris", country="France")]), truth).row()
+    assert (row["country by name"], row["not placed"]) == (1, 0) and "acc@25 km" not in row
+    assert (
+        score(pd.DataFrame([dict(id="0", city="", country="", parsed=True)]), truth).row()["not placed"] == 1
+    )
+
+
 def test_as_many_texts_as_ids():
     with pytest.raises(ValueError, match="2"):
         predictions(["country: France"], ["0", "1"])
@@ -143,8 +164,11 @@ def test_the_named_oracle_names_the_city_of_the_truth():
     truth = photos((*PARIS, "Lyon", "France"), country_code="FR")
     assert oracle(truth, by="name").row()["acc@200 km"] == 0
     assert oracle(truth, by="point").row()["acc@25 km"] == 1
-    unnamed = photos((*PARIS, "", "France"))
-    assert oracle(unnamed, by="name").row()["acc@25 km"] == 1, "the nearest city where the truth names none"
+    for city in ("", None):
+        unnamed = photos((*PARIS, city, "France"))
+        assert oracle(unnamed, by="name").row()["acc@25 km"] == 1, (
+            "the nearest city where the truth names none"
+        )
 
 
 def test_an_evaluation_shows_itself():
@@ -153,6 +177,7 @@ def test_an_evaluation_shows_itself():
     assert "model 1" in repr(e) and "100.0" in repr(e)
     assert e.row()["model"] == "model 1" and e.row("other")["model"] == "other"
     assert {"intervals", "named-city oracle", "notes"} <= set(e.to_dict()) and e.to_dict()["acc@25 km"] == 1
+    assert e.row()["n"] == 1 and e.to_dict()["named-city oracle"]["acc@25 km"] == 1
     nowhere = one(dict(city="", country="")).to_dict()
     assert nowhere["median km"] is None and nowhere["acc@25 km"] == 0, "JSON has no infinity"
     assert Evaluation(e.rows).row()["model"] == "", "a model has no name unless it gets one"
@@ -160,12 +185,20 @@ def test_an_evaluation_shows_itself():
     assert "model 1 (n = 1)" in table and "| city by name (%) | 100.0 |" in table
 
 
+def test_no_pictures_have_no_numbers():
+    e = Evaluation(one(dict(city="Paris", country="France")).rows[:0])
+    assert e.row()["n"] == 0 and math.isnan(e.row()["acc@25 km"]) and "n = 0" in e._repr_markdown_()
+
+
 def test_groups_are_judged_apart():
     truth = photos((*PARIS, "Paris", "France"), (*HELSINKI, "Helsinki", "Finland"), country_code=["FR", "FI"])
     said = pd.DataFrame([dict(id=i, lat=PARIS[0], lon=PARIS[1]) for i in ("0", "1")])
     table = score(said, truth).by("country")
     of = table[table.measure == "acc@25 km"].set_index("country")
+    assert of.index.tolist() == ["Finland", "France"], "in alphabetical order"
     assert of.value.to_dict() == {"Finland": 0, "France": 1} and (of.n == 1).all()
     assert set(score(said, truth).by("continent").continent) == {"Europe"}
+    unnamed = score(said, truth.assign(country=["France", None])).by("country")
+    assert len(unnamed[unnamed.measure == "acc@25 km"]) == 2, "pictures of no group are a group"
     with pytest.raises(KeyError, match="planet"):
         score(said, truth).by("planet")

@@ -478,6 +478,9 @@ def test_released_matching_is_kept_as_an_option():
     assert geo(text, "Nigeria", "Niamey") == 0 and geo(text, "Nigeria", "Niamey", match="released") == 1
     assert geo(GOOD + answer("", "Sweden", "Stockholm"), match="released") == 1
     assert geo("<answer>Country: Finland\nCITY: Helsinki</answer>", match="released") == 1
+    koeln = answer("", "Germany", "Köln"), "Germany", "Cologne"
+    assert geo(*koeln) == 1 and geo(*koeln, match="released") == pytest.approx(0.2)
+    assert vis(GOOD, [], mode="released") == 0
     with pytest.raises(ValueError):
         geo(GOOD, match="exact")
     with pytest.raises(ValueError, match="precision"):
@@ -488,7 +491,7 @@ def test_alpha_shares_the_reward_between_country_and_city():
     assert functools.partial(rewards.geo_accuracy, alpha=0.5)(
         [answer("", "Finland", "Turku")], country=["Finland"], city=["Helsinki"]
     ) == [0.5]
-    for alpha in (-0.1, 7, math.nan):
+    for alpha in (-0.1, 1.1, 7, math.nan):
         with pytest.raises(ValueError, match="share"):
             geo(GOOD, alpha=alpha)
 
@@ -663,6 +666,9 @@ def test_at_most_so_many_entities_and_characters():
     text = answer("A flag, a dome and a cactus.", "", "")
     assert vis(text, at_most=3) == pytest.approx(2 / 3) and vis(text, at_most=2) == 0
     assert vis(text, longest=len(text)) > 0 and vis(text, longest=len(text) - 1) == 0
+    for n, paid in ((12, 1), (13, 0)):
+        said = " ".join(f"A {noun}." for noun in NOUNS[:n])
+        assert vis(answer(said, "", ""), [dict(text=noun) for noun in NOUNS]) == paid
     for length, paid in ((6000, 1), (6001, 0)):
         said = "A flag. " + "x" * (length - len(answer("A flag. ", "", "")))
         assert vis(answer(said, "", "")) == paid
@@ -720,6 +726,10 @@ def test_words_of_another_segmenter_have_to_be_given(monkeypatch):
     assert vis(text, shown, classes=(ade := ("wall", "building", "tree", "bus", "fireplace"))) == 0.5
     monkeypatch.setenv("GLOBE_CLASSES", ", ".join(ade))
     assert vis(text, shown) == 0.5
+    dome = answer("A wall, a building and a dome.", "", ""), [dict(text="wall"), dict(text="dome")]
+    assert vis(*dome, classes=ade) == pytest.approx(2 / 3), (
+        "a stored tag counts that is no name of the segmenter"
+    )
 
 
 @pytest.mark.parametrize(
@@ -810,8 +820,10 @@ def test_any_text_is_read_alike_as_string_and_as_conversation(text):
 
 
 def test_a_column_of_the_wrong_length_is_an_error():
-    with pytest.raises(ValueError):
-        rewards.geo_accuracy([GOOD, GOOD], country=["Finland"], city=["Helsinki"])
+    columns = dict(country=["Finland"], city=["Helsinki"], entities=[SHOWN], lat=[60.0], lon=[25.0])
+    for reward in (rewards.geo_accuracy, rewards.geo_distance, rewards.visual_grounding):
+        with pytest.raises(ValueError):
+            reward([GOOD, GOOD], **columns)
 
 
 @pytest.mark.parametrize(
