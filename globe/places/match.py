@@ -10,7 +10,7 @@ from .countries import _given, country_code
 from .gazetteer import gazetteer
 from .names import fold
 from .reverse import Place, _city, _country, _region, _same_row, nearest
-from .search import _is_country, _resolve  # noqa: F401, the reader of answers asks for the first
+from .search import _resolve
 
 # %% ../../nbs/01_places/08_match.ipynb #860fd778
 _all_ = ["Place", "nearest"]  # handed on, since most who need one need the other

@@ -25,9 +25,6 @@ def haversine_km(
     h = np.sin((lat2 - lat1) / 2) ** 2 + np.cos(lat1) * np.cos(lat2) * np.sin((lon2 - lon1) / 2) ** 2
     return 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(h, 0, 1)))
 
-
-_sphere_km = haversine_km  # the name until version 0.1
-
 # %% ../../nbs/01_places/00_sphere.ipynb #5f08e19f
 def _ellipsoid_km(lat1, lon1, lat2, lon2):
     "Geodesic of arrays in degrees on the WGS84 ellipsoid."
@@ -81,9 +78,6 @@ def unit_vectors(
     "Points on the unit sphere [n, 3]."
     lat, lon = np.radians(np.asarray(lat, dtype=float)), np.radians(np.asarray(lon, dtype=float))
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
-
-
-_unit = unit_vectors  # the name until version 0.1
 
 # %% ../../nbs/01_places/00_sphere.ipynb #8dd088e1
 def displaced(
