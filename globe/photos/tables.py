@@ -11,8 +11,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
-
 from .encodings import decoded
 
 # %% ../../nbs/02_photos/03_tables.ipynb #a42ac7a9
@@ -43,11 +41,18 @@ def columns_by_role(header) -> dict:
 class Table:
     "The rows of a file as text, and what had to be said about them."
 
-    rows: pd.DataFrame  # every cell as text, "" where there is none
+    rows: "pandas.DataFrame"  # every cell as text, "" where there is none
     name: str  # of the file
     notes: list = field(default_factory=list)  # what was mended
     warnings: list = field(default_factory=list)  # what may be wrong
     repeats: list = field(default_factory=list)  # numbers of the rows before which the header stands again
+
+
+def _frame(rows, columns=None):
+    'Rows of text, "" where a row has no such cell; pandas is loaded only when a table is read.'
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=columns, dtype=object).fillna("").astype(object)
 
 
 def _delimited(text):
@@ -119,7 +124,7 @@ def _csv_table(text, name):
     if again:
         where = ", ".join(str(i + 1) for i in again[:5]) + (", ..." if len(again) > 5 else "")
         notes.append(f"{name}: the header stands again as row {where}")
-    return Table(pd.DataFrame(rows, columns=unique, dtype=object), name, notes, repeats=repeats)
+    return Table(_frame(rows, unique), name, notes, repeats=repeats)
 
 # %% ../../nbs/02_photos/03_tables.ipynb #58c38278
 def _leaves(value, path=()):
@@ -176,11 +181,6 @@ def _records(value, name):
 _AS_TEXT = dict(parse_float=str, parse_int=str, parse_constant=lambda text: None)
 
 
-def _frame(records):
-    "Records as rows of text."
-    return pd.DataFrame([_flat(r) for r in records], dtype=object).fillna("").astype(object)
-
-
 def _json_lines(text, name):
     rows, torn = [], 0
     for line in filter(str.strip, text.split("\n")):
@@ -189,7 +189,7 @@ def _json_lines(text, name):
         except (ValueError, AttributeError, RecursionError):
             torn += 1
     lost = [f"{name}: {torn} lines are not JSON objects and were left out"] * (torn > 0)
-    return Table(pd.DataFrame(rows, dtype=object).fillna("").astype(object), name, warnings=lost)
+    return Table(_frame(rows), name, warnings=lost)
 
 
 def _json_table(text, name):
@@ -200,7 +200,7 @@ def _json_table(text, name):
         if first.startswith("{") and first.endswith("}"):
             return _json_lines(text, name)
         raise ValueError(f"{name} is not JSON: {e}. Was it cut off?") from None
-    return Table(_frame(_records(value, name)), name)
+    return Table(_frame(map(_flat, _records(value, name))), name)
 
 # %% ../../nbs/02_photos/03_tables.ipynb #fda22d62
 def _parquet_table(path):
@@ -210,25 +210,23 @@ def _parquet_table(path):
     schema = pq.read_schema(path)
     text = lambda t: not re.search(r"binary", str(t))
     columns = [f.name for f in schema if text(f.type) and not isinstance(f.type, pa.ExtensionType)]
-    return Table(_frame(pq.read_table(path, columns=columns).to_pylist()), path.name)
+    return Table(_frame(map(_flat, pq.read_table(path, columns=columns).to_pylist())), path.name)
 
 
 def _text(cell):
-    "A cell of a data frame as text."
+    "A cell of a data frame that is not missing, as text."
     if isinstance(cell, str):
         return cell
     if isinstance(cell, (dict, list)):
         return json.dumps(cell, ensure_ascii=False)
-    missing = pd.isna(cell)
-    if isinstance(missing, bool) and missing:
-        return ""
     return repr(float(cell)) if hasattr(cell, "dtype") and cell.dtype.kind == "f" else str(cell)
 
 
 def _frame_table(frame, name):
-    if not isinstance(frame, pd.DataFrame):  # a dataset
+    if hasattr(frame, "to_pandas"):  # a dataset
         frame = frame.remove_columns([c for c in ("image", "mask") if c in frame.column_names]).to_pandas()
-    return Table(frame.astype(object).map(_text).astype(object), name)
+    cells = frame.astype(object).map(_text, na_action="ignore").astype(object)
+    return Table(cells.where(frame.notna(), ""), name)
 
 
 def _file_table(path):
@@ -269,6 +267,8 @@ def stacked(
     name,  # of the whole
 ) -> Table:
     "Tables one below the other."
+    import pandas as pd
+
     tables = list(tables)
     rows = pd.concat([t.rows for t in tables], ignore_index=True).fillna("").astype(object)
     notes, warnings = ([line for t in tables for line in getattr(t, kind)] for kind in ("notes", "warnings"))
