@@ -16,7 +16,7 @@ from .parts import answer_span, plain_text, window
 from .prose import read_prose
 from .objects import json_records
 from .records import table_records, tag_records
-from .chains import chain, known_place, links, town_in_state
+from .chains import chain, found_in, known_place, links, town_in_state
 from .labels import is_nothing
 from .values import one_city, one_country
 from ..places.countries import country_code
@@ -72,7 +72,8 @@ def _of_record(record) -> Answer:  # from JSON, tags, a table or lines
         region = region or reading.region
         silent = silent or reading.refused
     elif country and not city:
-        city = _city_of_places(record.all("place"), country)
+        city, inside = _within(record.all("place"), country)
+        region = region or inside
     if region and city:
         city = town_in_state(city, region, country)
     lat, lon = _stated(record)
@@ -118,13 +119,16 @@ def _of_places(values):  # under the label of a place
     return None
 
 
-def _city_of_places(values, country):  # under the label of a place, name of the country
-    "The city that the values name in a country."
-    reading = _of_places(values)
-    if reading and reading.country:
-        return reading.city if _same(reading.country, country) else ""
-    names = [one_city(value, country).name for value in values if len(value.split()) <= 4]
-    return next(filter(None, names), "")
+def _within(values, country):  # under the label of a place, name of the country
+    "(city, region) that the values name in a country; a region, such as a sight, only where no city is named."
+    reading = _of_places(values) or Reading()
+    if reading.country and not _same(reading.country, country):
+        return "", ""
+    named = [one_city(value, country).name for value in values if len(value.split()) <= 4]
+    if reading.country:  # then only what is known there
+        named = [name for name in named if name and found_in(name, country_code(country)) is not None]
+    city = reading.city or next(filter(None, named), "")
+    return city, "" if city else reading.region
 
 
 def _stated(record):
