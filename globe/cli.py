@@ -69,8 +69,10 @@ def _parser():
             "reproduce",
             _reproduce_command,
             "execute every notebook and make all tables and figures",
-            "Stages that are already done are kept, so a run that was stopped goes on where it was. Executed copies and data go to data/PROFILE/, "
-            "tables and figures of the profile mini to figures/, those of other profiles to data/PROFILE/figures/.",
+            "Stages that are already done are kept, so a run that was stopped goes on where it was. "
+            "Executed copies and data go to data/PROFILE/, "
+            "tables and figures of the profile mini to figures/, those of other profiles to "
+            "data/PROFILE/figures/.",
         )
     )
     p = command(
@@ -94,7 +96,8 @@ def _parser():
             "locate",
             _locate_command,
             "say where pictures were taken, or that they do not tell",
-            "Do not use it on pictures of private persons, or on pictures that people have not agreed to have located.",
+            "Do not use it on pictures of private persons, or on pictures that people have not agreed to "
+            "have located.",
         )
     )
     p = command(
@@ -110,8 +113,10 @@ def _parser():
         command(
             "distill",
             _distill_command,
-            "ask vision-language models, at endpoints or in this process, about photographs, for a dataset like MP16-Reason",
-            "Every answer is on disk before it counts: after a kill, a dead endpoint or a full disk the same command asks for the missing ones only. "
+            "ask vision-language models, at endpoints or in this process, about photographs, for a "
+            "dataset like MP16-Reason",
+            "Every answer is on disk before it counts: after a kill, a dead endpoint or a full disk the "
+            "same command asks for the missing ones only. "
             "Keys are read from the environment variable OPENAI_API_KEY.",
         )
     )
@@ -120,7 +125,9 @@ def _parser():
             "evaluate",
             _evaluate_command,
             "let a model answer a benchmark, and measure it",
-            "The prompt is that of the released evaluation, the answers are the most probable ones. A run that was stopped goes on. A model behind an endpoint is asked by `globe distill` and measured by `globe score`.",
+            "The prompt is that of the released evaluation, the answers are the most probable ones. A run "
+            "that was stopped goes on. A model behind an endpoint is asked by `globe distill` and "
+            "measured by `globe score`.",
         )
     )
     _train_options(
@@ -208,7 +215,8 @@ def _locate_options(p):
         type=_positive,
         default=1,
         metavar="N",
-        help="answers drawn per picture; several give a consensus, an agreement and a radius (default: %(default)s)",
+        help="answers drawn per picture; several give a consensus, an agreement and a radius (default: "
+        "%(default)s)",
     )
     p.add_argument(
         "--threshold",
@@ -265,14 +273,16 @@ def _distill_options(p):
         action="append",
         metavar='"URL MODEL"',
         help="an OpenAI-compatible endpoint and the model it serves; "
-        "several addresses of one model are joined by |, several models are several --endpoint, asked at the same time",
+        "several addresses of one model are joined by |, several models are several --endpoint, asked at "
+        "the same time",
     )
     p.add_argument(
         "--model",
         default=[],
         action="append",
         metavar="ID",
-        help="a model in this process: folder, hub id, or hub id and commit as ID@COMMIT; may be given several times",
+        help="a model in this process: folder, hub id, or hub id and commit as ID@COMMIT; may be given "
+        "several times",
     )
     p.add_argument(
         "--geoclip", action="store_true", help="the GeoCLIP of PyPI as well, which answers with a coordinate"
@@ -281,7 +291,8 @@ def _distill_options(p):
         "--shard",
         type=_shard,
         metavar="i/n",
-        help="only the i-th of n parts of the photos: one part per machine, answers into the same folder or copied there later",
+        help="only the i-th of n parts of the photos: one part per machine, answers into the same folder "
+        "or copied there later",
     )
     p.add_argument(
         "--max-tokens",
@@ -344,7 +355,8 @@ def _evaluate_options(p):
         "--data",
         required=True,
         metavar="FOLDER",
-        help="folder with the benchmark, or owner/dataset@commit on the hub, such as globe-project/MP16-Reason@<40 digits>",
+        help="folder with the benchmark, or owner/dataset@commit on the hub, such as "
+        "globe-project/MP16-Reason@<40 digits>",
     )
     p.add_argument(
         "--out",

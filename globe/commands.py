@@ -234,7 +234,8 @@ def _evaluate_command(a):
     found = score(said, photos, a.model)
     if left_out:
         found.notes.append(
-            f"rows of the benchmark that could not be used: {len(left_out)}, the first: {left_out[0]['file']}: {left_out[0]['reason']}"
+            f"rows of the benchmark that could not be used: {len(left_out)}, the first: "
+            f"{left_out[0]['file']}: {left_out[0]['reason']}"
         )
     print(
         found._repr_markdown_()
@@ -245,7 +246,8 @@ def _evaluate_command(a):
 
 
 def _given_photos(source, out):
-    "Photo rows of a folder of pictures, a CSV, a parquet file or a saved dataset; pictures that cannot be used are listed in `out`."
+    """Photo rows of a folder of pictures, a CSV, a parquet file or a saved dataset; pictures that cannot be
+    used are listed in `out`."""
     from datasets import Dataset, load_from_disk
     from globe.photos.collections import from_csv, from_folder
 
@@ -333,7 +335,8 @@ def _is_endpoint(model):
 
 
 def _geolocator(model):
-    "The `Geolocator` that was named, or that of the last local run; what one has to know about it goes to standard error."
+    """The `Geolocator` that was named, or that of the last local run; what one has to know about it goes to
+    standard error."""
     from globe.app.locate import Geolocator
     from globe.pipeline.students import latest_student
 

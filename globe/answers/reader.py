@@ -120,7 +120,8 @@ def _of_places(values):  # under the label of a place
 
 
 def _within(values, country):  # under the label of a place, name of the country
-    "(city, region) that the values name in a country; a region, such as a sight, only where no city is named."
+    """(city, region) that the values name in a country; a region, such as a sight, only where no city is
+    named."""
     reading = _of_places(values) or Reading()
     if reading.country and not _same(reading.country, country):
         return "", ""

@@ -329,7 +329,8 @@ def stage(
     inputs: list = (),  # folders of earlier stages, other files or folders
     title: str = None,  # for the progress line; the folder's name if not given
 ) -> Manifest:
-    "Make `folder` unless its manifest still holds. Raises `Busy` if another run makes it, and what `make` raises."
+    """Make `folder` unless its manifest still holds. Raises `Busy` if another run makes it, and what `make`
+    raises."""
     folder = Path(folder)
     title = title or folder.name
     with alone(folder):

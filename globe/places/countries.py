@@ -15,16 +15,18 @@ from .gazetteer import gazetteer
 # %% ../../nbs/01_places/05_countries.ipynb #ca682cad
 _NOTHING = {"n a", "null", "nan", "none", "not sure"}
 _VAGUE = {
-    *"""a an the in of or no not be on near somewhere any some other various unknown unspecified undetermined unclear unnamed uncertain undisclosed unidentified unidentifiable
-              indeterminate unavailable undefined unincorporated coastal mountainous farmland
-              cannot could determine determined specified applicable available visible identifiable identified possibly likely
-              city town village settlement country countryside rural urban suburban suburb suburbs outskirts remote small large generic
-              area region district neighborhood neighbourhood location place""".split()
+    *"""a an the in of or no not be on near somewhere any some other various unknown unspecified
+    undetermined unclear unnamed uncertain undisclosed unidentified unidentifiable indeterminate
+    unavailable undefined unincorporated coastal mountainous farmland cannot could determine determined
+    specified applicable available visible identifiable identified possibly likely city town village
+    settlement country countryside rural urban suburban suburb suburbs outskirts remote small large
+    generic area region district neighborhood neighbourhood location place""".split()
 }
 
 
 def _given(text) -> str:
-    "Folded `text`, or '' for whatever means that nothing was said: no text, only words of `_VAGUE`, or more than 200 characters, which is no name."
+    """Folded `text`, or '' for whatever means that nothing was said: no text, only words of `_VAGUE`, or
+    more than 200 characters, which is no name."""
     text = fold(text) if isinstance(text, str) and len(text) <= 200 else ""
     return (
         ""
@@ -55,7 +57,8 @@ def _known_state(name: str) -> str:
 
 # %% ../../nbs/01_places/05_countries.ipynb #e361ef6f
 def _abbreviated(text: str) -> str:
-    "Code of the one country whose words begin like those of `text` that end in a period, and equal the others; '' if that is not one."
+    """Code of the one country whose words begin like those of `text` that end in a period, and equal the
+    others; '' if that is not one."""
     words = [w for w in re.split(r"[\s,;()]+", text) if fold(w)]
     short = [fold(w) for w in words if w.endswith(".")]
     if not short:
@@ -97,7 +100,8 @@ def _close(
     spellings,  # list of folded names with the same first letter
     shortest: int,
 ):  # names shorter than this must match exactly
-    "Rows of the spellings nearest to `name`: within one edit (insert, drop, change, swap), or two from 11 letters on."
+    """Rows of the spellings nearest to `name`: within one edit (insert, drop, change, swap), or two from 11
+    letters on."""
     from rapidfuzz import process
     from rapidfuzz.distance import OSA
 
@@ -132,7 +136,8 @@ _HEDGE = re.compile(
 # %% ../../nbs/01_places/05_countries.ipynb #acaf60f6
 @functools.lru_cache(maxsize=10_000)
 def _read_country(text: str) -> tuple:
-    "Code of the country, state of the USA (each '' if there is none), and whether something was said that could not be read."
+    """Code of the country, state of the USA (each '' if there is none), and whether something was said that
+    could not be read."""
     text = _HEDGE.sub("", text.strip())
     if text in gazetteer().continent:
         return text, "", False  # a code in capitals: NA, ST and MT would be read as something else
@@ -147,7 +152,8 @@ def _read_country(text: str) -> tuple:
 def country_code(
     country: str,  # any name in any language, or a code of two or three letters
 ) -> str:
-    "ISO code of two letters, or '' if the name is not known or no text. Use `keep_default_na=False` with pandas: 'NA' is Namibia."
+    """ISO code of two letters, or '' if the name is not known or no text. Use `keep_default_na=False` with
+    pandas: 'NA' is Namibia."""
     return _read_country(country)[0] if isinstance(country, str) else ""
 
 # %% ../../nbs/01_places/05_countries.ipynb #48baacc5
@@ -159,5 +165,6 @@ _CONTINENTS = dict(
 def continent(
     country_code: str,  # ISO code of two letters
 ) -> str:
-    "Name of the continent, as GeoNames assigns it (Russia and Cyprus to Europe, Türkiye to Asia); '' if the code is not known."
+    """Name of the continent, as GeoNames assigns it (Russia and Cyprus to Europe, Türkiye to Asia); '' if
+    the code is not known."""
     return _CONTINENTS.get(gazetteer().continent.get(country_code, ""), "")

@@ -58,7 +58,8 @@ def same_country(
     b: str,  # any name or code
     match="alias",  # or "released", the matcher of the released code
 ) -> bool:
-    "Whether two names mean the same country; two unknown names are the same if they are spelt alike. `ValueError` for an unknown `match`."
+    """Whether two names mean the same country; two unknown names are the same if they are spelt alike.
+    `ValueError` for an unknown `match`."""
     _check_match(match)
     if match == "released":
         return _released(a, b)
@@ -72,7 +73,8 @@ def same_city(
     country="",  # the country of both, or '' if not known
     match="alias",  # or "released"
 ) -> bool:
-    "Whether two names mean the same city; two unknown names are the same if they are spelt alike. `ValueError` for an unknown `match`."
+    """Whether two names mean the same city; two unknown names are the same if they are spelt alike.
+    `ValueError` for an unknown `match`."""
     _check_match(match)
     if match == "released":
         return _released(a, b)

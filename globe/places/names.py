@@ -26,7 +26,8 @@ _SHORT = {"st": "saint", "ste": "sainte", "mt": "mount", "ft": "fort"}
 
 # %% ../../nbs/01_places/01_names.ipynb #b316a7df
 def _fold_table():
-    "For `str.translate`: apostrophes, periods and marks vanish, other punctuation becomes a blank, and so do flags and other pictures."
+    """For `str.translate`: apostrophes, periods and marks vanish, other punctuation becomes a blank, and so
+    do flags and other pictures."""
     table = {
         i: " " for i in (*range(0x3100), *range(0x1F000, 0x1FB00)) if unicodedata.category(chr(i))[0] in "PSZ"
     }

@@ -220,8 +220,10 @@ def nearest(
     lon,  # degrees, scalar or array
     country=None,  # name or code, or one for each point, where the table gives it
 ):
-    """The `NearestPlace` of a point, or for arrays a DataFrame with columns city, state, country, country_code, lat, lon, km, on_land
-    (empty and NaN where a coordinate is NaN). `ValueError` for a latitude out of range, and for a single point that is NaN."""
+    """The `NearestPlace` of a point, or for arrays a DataFrame with the columns
+    `COLUMNS` (empty and NaN where a coordinate is NaN).
+
+    `ValueError` for a latitude out of range, and for a single point that is NaN."""
     single = np.ndim(lat) == np.ndim(lon) == 0
     lat, lon, good = _points(lat, lon)
     if single and not good[0]:

@@ -41,7 +41,8 @@ def distance_km(
     lon2,  # degrees
     model="sphere",  # or "wgs84", the geodesic on the ellipsoid
 ):
-    "Distance in km of points, or of arrays of points; NaN where a coordinate is NaN. `ValueError` for an unknown `model`."
+    """Distance in km of points, or of arrays of points; NaN where a coordinate is NaN. `ValueError` for an
+    unknown `model`."""
     if model not in ("sphere", "wgs84"):
         raise ValueError(f"model is 'sphere' or 'wgs84', not {model!r}")
     km = (haversine_km if model == "sphere" else _ellipsoid_km)(lat1, lon1, lat2, lon2)
