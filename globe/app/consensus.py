@@ -55,7 +55,10 @@ def _country_km(code):
 # %% ../../nbs/10_app/00_consensus.ipynb #32b7a59a
 def _smallest_radius(place):
     "The smallest radius in km that the name of a place allows."
-    return CITY_KM if place.kind == "city" else max(CITY_KM, _country_km(place.country_code))
+    if place.kind == "city":
+        return CITY_KM
+    own = _country_km(place.country_code) if place.kind == "country" else place.radius_km
+    return max(CITY_KM, own)
 
 
 def radius_km(
@@ -63,7 +66,8 @@ def radius_km(
     km,  # distance of every answer from it [n], NaN where an answer has no place
 ):
     "Radius of the prediction and what it comes from; None where too few answers have a place."
-    smallest, size = _smallest_radius(place), f"size of a {place.kind}"
+    article = "an" if place.kind[0] in "aeiou" else "a"
+    smallest, size = _smallest_radius(place), f"size of {article} {place.kind}"
     n, km = len(km), np.asarray(km)
     if n == 1:
         return smallest, f"{size}; a single answer has no spread"
