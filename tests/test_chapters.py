@@ -163,6 +163,47 @@ def test_a_changed_constant_makes_exactly_the_stages_again_that_reach_it(copy):
     assert {"globe.places.match", "globe.training.shared_prefix", "globe.world"} <= set(files)
 
 
-def test_committed_data_counts_with_the_module_that_reads_it(copy):
-    before, (again,) = made_again(copy, [("data/vocabulary.json", '"pagoda"', '"temple"')])
-    assert again == {stage for stage, found in before.items() if "globe.answers.vocabulary" in found} != set()
+TABLES = {
+    "vocabulary.json": "globe.answers.vocabulary",
+    "places.csv": "globe.places.regions",
+    "regions.csv": "globe.places.regions",
+    "naturalearth/borders.geojson": "globe.places.reverse",
+    "cities.csv": "globe.world.facts",
+    "oracle.csv": "",
+    "naturalearth/coastline.geojson": "",  # maps show it; no stage draws
+}
+
+
+def test_a_byte_of_a_committed_table_makes_exactly_the_stages_again_that_read_it(copy):
+    first = {table: (ROOT / "data" / table).read_text(encoding="utf-8")[:40] for table in TABLES}
+    edits = [(f"data/{table}", text, text[:-1] + "~") for table, text in first.items()]
+    before, again = made_again(copy, edits)
+    for (table, module), stages in zip(TABLES.items(), again):
+        assert stages == {stage for stage, found in before.items() if module in found}, table
+        assert bool(stages) == bool(module), table
+    assert "sft" not in set().union(*again), "training on given rows reads no table"
+
+
+OPENED = """
+import sys
+from globe.files import data_dir
+opened = set()
+def hook(event, args):
+    if event == "open" and str(args[0]).startswith(str(data_dir()) + "/"):
+        opened.add(str(args[0])[len(str(data_dir())) + 1:])
+sys.addaudithook(hook)
+from globe.answers.mentions import entities
+from globe.places import locate, nearest, same_city
+from globe.world.postcards import postcards
+nearest(48.57, 7.81), nearest(0, -30), locate("Bavaria"), same_city("Köln", "Cologne")
+entities("A pagoda.", ("building",)), postcards(1, seed=1)
+print(*sorted(opened))
+"""
+
+
+def test_no_table_is_opened_that_no_hash_counts(tmp_path):
+    env = os.environ | dict(PYTHONPATH=str(ROOT), GLOBE_CACHE=str(tmp_path))
+    ran = subprocess.run([sys.executable, "-c", OPENED], env=env, capture_output=True, text=True, check=True)
+    opened = {p for p in ran.stdout.split() if p.endswith((".csv", ".json", ".geojson"))}
+    assert opened == {table for table, module in TABLES.items() if module}
+

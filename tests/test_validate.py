@@ -909,13 +909,19 @@ def test_an_official_csv_with_pictures_beside_it_is_read(result, tmp_path):
             for r in few
         ]
     ).to_csv(tmp_path / "mp16-reason-train.csv", index=False)
-    back = from_official(tmp_path, ledger=[])
+    back = from_official(tmp_path, conversation("train"), ledger=[])
     assert [(r["reasoning"], r["city"], r["country"], len(r["entities"])) for r in back] == [
         (r["reasoning"], r["city"], r["country"], len(r["entities"])) for r in few
     ]
     pd.DataFrame([dict(IMG_ID="a", LAT=1, LON=1)]).to_csv(tmp_path / "mp16-reason-train.csv", index=False)
     with pytest.raises(ValueError, match="lacks .*response"):
-        from_official(tmp_path, ledger=[])
+        from_official(tmp_path, conversation("train"), ledger=[])
+
+
+@pytest.mark.parametrize("prompt", [(), [], None, "Where is this?", [{"role": "user"}]])
+def test_official_files_need_a_conversation(tmp_path, prompt):
+    with pytest.raises(ValueError, match="conversation"):
+        from_official(tmp_path, prompt)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ class SentenceEncoder:
         if len(self.known) > 200_000:
             self.known.clear()
         parts = [[s for s in re.split(r"(?<=[.!?。])\s+|\n+", t.strip()) if s] for t in texts]
-        self.learn(sorted({s for p in parts for s in p} - self.known.keys(), key=len))
+        unknown = {s for p in parts for s in p} - self.known.keys()
+        self.learn(sorted(unknown, key=lambda s: (len(s), s)))  # batches that no hash seed changes
         none = np.zeros(self.model[1].config.hidden_size, np.float32)
         v = np.stack([np.mean([self.known[s] for s in p], 0) if p else none for p in parts])
         return v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9)

@@ -132,12 +132,15 @@ def read_entities(
 # %% ../../nbs/02_photos/06_official.ipynb #a1749f46
 def from_official(
     root,  # folder with the official train table, CSV or parquet, and its pictures
-    prompt=(),  # conversation that goes before every picture, see `globe.answers.prompts.conversation`
+    prompt,  # conversation about every picture, such as `globe.answers.prompts.conversation("train")`
     ledger=None,  # see `globe.photos.benchmarks.load_benchmark`
 ):  # datasets.Dataset
-    "MP16-Reason rows of the official train files. Raises `ValueError` where a column is missing."
+    """MP16-Reason rows of the official train files.
+
+    Raises `ValueError` where a column is missing, or where `prompt` is no conversation."""
     from datasets import List, Value
 
+    _check_prompt(prompt)
     table = benchmark_table("mp16-reason-train", root)
     photos = load_benchmark("mp16-reason-train", root, ledger)
     said = _texts(table, ["response", "__#solution", "entities"]).set_index("id").loc[photos["id"]]
@@ -157,6 +160,17 @@ def from_official(
     for name, values in columns.items():
         photos = photos.add_column(name, values, feature=kind[name])
     return photos
+
+
+def _check_prompt(prompt):
+    "`ValueError` for anything but a list of messages: the official files hold no prompt, training needs one."
+    messages = prompt if isinstance(prompt, (list, tuple)) else ()
+    if messages and all(isinstance(m, dict) and {"role", "content"} <= set(m) for m in messages):
+        return
+    raise ValueError(
+        f"prompt must be a conversation, a list of messages with role and content, got {prompt!r}: "
+        'pass globe.answers.prompts.conversation("train")'
+    )
 
 
 def _labelled(photos, solutions):

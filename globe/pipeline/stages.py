@@ -63,18 +63,28 @@ def _imported(source, module):
     chapters = {n.rpartition(".")[0] for n in {module, *names}} - {package}
     return {n for n in names | chapters if n.startswith(package + ".") and _file(n)}
 
+# %% ../../nbs/12_pipeline/01_stages.ipynb #49c41977
+def _path_in(node):
+    "The path that a node of the syntax tree writes, '' where it writes none."
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        return "/".join(filter(None, [_path_in(node.left), _path_in(node.right)]))
+    return ""
+
+
+def _tables_named(source):
+    "The committed files that a module names, by their paths in `data_dir()`."
+    paths = {_path_in(node) for node in ast.walk(ast.parse(source))}
+    named = [p for p in paths if re.fullmatch(r"[\w./-]+\.\w+", p)]
+    return sorted(p for p in named if (data_dir() / p).is_file())
+
 # %% ../../nbs/12_pipeline/01_stages.ipynb #ac440916
 @lru_cache(None)
 def _read_code(name, file, written):
     "(hash of a module's code, modules that it imports, data that it names); parsed once for each writing."
     source = Path(file).read_text(encoding="utf-8")
-    texts = {
-        n.value
-        for n in ast.walk(ast.parse(source))
-        if isinstance(n, ast.Constant) and isinstance(n.value, str)
-    }
-    data = sorted(t for t in texts if re.fullmatch(r"[\w./-]+\.\w+", t) and (data_dir() / t).is_file())
-    return digest(bare(source)), _imported(source, name), data
+    return digest(bare(source)), _imported(source, name), _tables_named(source)
 
 
 def _with_data(code, data):
