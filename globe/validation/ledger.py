@@ -80,10 +80,10 @@ def ledger_schema():
         "seen": pa.list_(pa.struct([("text", pa.string()), ("share", pa.float64())])),
     }
     names = dict(
-        str="id rejected_by unanswered true_city true_country reasoning city country lead",
+        str="id rejected_by unanswered true_city true_country reasoning city country kind lead",
         bool="kept country_right city_right shows_place",
         list="named other_reasoning injected",
-        num="localizability lead_localizability km same_place coordinate_sure coordinate_km"
+        num="localizability lead_localizability km radius_km same_place coordinate_sure coordinate_km"
         " least_seen similarity",
         seen="seen",
     )
@@ -151,8 +151,9 @@ class Validator:
         self, photo, given, vectors, seen
     ):  # row, teacher -> judgement, teacher -> embedding, picture
         "The numbers of an answered photo."
-        coordinates = [given[t] for t in self.teachers if given[t]["lat"] is not None]
-        lead, *others = speakers = [given[t] for t in self.teachers if given[t]["lat"] is None]
+        answers = [given[t] for t in self.teachers]
+        coordinates = [a for a in answers if not a["text"] and a["lat"] is not None]
+        lead, *others = speakers = [a for a in answers if a["text"] or a["lat"] is None]
         scores = np.array([a["localizability"] for a in speakers], float)  # None becomes NaN
         cosines = (vectors[lead["teacher"]] @ vectors[o["teacher"]] for o in others)
         reasons = dict(
