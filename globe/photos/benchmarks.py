@@ -150,8 +150,7 @@ def _parquet_listings(path, source):
                 lon=degrees(row[columns["lon"]]),
                 source=source,
                 licence=said.get("licence", ""),
-                given_city=said.get("city"),
-                given_country=said.get("country"),
+                **{f"given_{what}": said.get(what) for what in ("city", "state", "country")},
             )
 
 

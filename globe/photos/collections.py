@@ -56,7 +56,7 @@ def table_listings(
     find = _finder(images)
     for row in table_rows(table):
         name, inside = row["file"], row.get("folder", "")
-        given = {f"given_{k}": row.get(k, "") for k in ("city", "country")} if keep_names else {}
+        given = {f"given_{k}": row.get(k, "") for k in ("city", "state", "country")} if keep_names else {}
         yield dict(
             id=f"{inside}/{name}" if inside else name,
             file=find(name, inside),

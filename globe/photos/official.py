@@ -178,7 +178,9 @@ def _labelled(photos, solutions):
     from datasets import Value
 
     labels = [read_solution(s) for s in solutions]
+    sources = zip(labels, photos["label_source"])
     told = dict(
+        label_source=["given" if c else old for (c, _), old in sources],
         city=[c or old for (c, _), old in zip(labels, photos["city"])],
         country=[c or old for (_, c), old in zip(labels, photos["country"])],
         country_code=[country_code(c) or old for (_, c), old in zip(labels, photos["country_code"])],

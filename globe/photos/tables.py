@@ -20,6 +20,7 @@ HEADERS = dict(
     lon=("lon", "lng", "long", "longitude", "gpslon", "gpslong", "gpslongitude"),
     country=("country", "countrycode", "countryname", "nation"),
     city=("city",),
+    state=("state", "statename", "region", "province", "admin1"),
     folder=("dir", "folder"),
     source=("source",),
     licence=("licence", "license"),

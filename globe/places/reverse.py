@@ -129,7 +129,7 @@ def _across(lat, lon, row):
         home, (y, x) = shapes[known[towns[i]]], (g.lat[row[i]], g.lon[row[i]])
         outside = shapely.distance(home, shapely.Point(lon[i], lat[i])) > BORDER_DEGREES
         if outside and shapely.distance(home, shapely.Point(x, y)) < BORDER_DEGREES:
-            other[i] = codes[at[i]]
+            other[i] = str(codes[at[i]])
     return other, at >= 0
 
 # %% ../../nbs/01_places/06_reverse.ipynb #9bb82427
