@@ -97,6 +97,9 @@ def _map(fig, width):
     return _img(figure_png(fig), "png", "map", f"width:{width}px;max-width:100%;background:white")
 
 # %% ../../nbs/10_app/02_card.ipynb #72d4f536
+_MOST = 8  # different answers that a card lists
+
+
 def _facts(p):
     "(label, value) of what is known about the certainty of a prediction."
     if p.lat is not None:
@@ -111,6 +114,12 @@ def _facts(p):
     if p.agreement is not None:
         near = f"{p.agreement:.0%} of {len(p.answers)} answers within {CITY_KM:.0f} km"
         yield "agreement", f"{near}, {p.country_agreement:.0%} in the country"
+    if p.lat is not None and p.placed_by:
+        yield "rests on", p.rests_on
+    if len(p.answers) > 1:
+        told = [f"{name} × {n}" for name, n in p.counts]
+        more = f"; {len(told) - _MOST} more" if len(told) > _MOST else ""
+        yield "answers", "; ".join(told[:_MOST]) + more
 
 
 def _listed(p):
