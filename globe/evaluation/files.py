@@ -25,6 +25,7 @@ from globe.evaluation.columns import (
     parted,
 )
 from .predictions import COLUMNS, geocode, named_by_coordinate, placements, predictions
+from ..photos.records import LABEL_KM
 from ..photos.tables import Table, plain_name, read_table, stacked, table_files
 from ..places.countries import country_code
 from ..places.match import nearest
@@ -39,11 +40,24 @@ def _labelled(rows):
     if not lost or not len(rows):
         return rows
     if rows.lat.notna().all():
-        label = nearest(rows.lat.to_numpy(), rows.lon.to_numpy())
+        label = _nearest_towns(rows)
+        lost += ["state"] * ("city" in lost and "state" not in rows)
         return rows.assign(**{what: label[what].to_numpy() for what in lost})
     if "country" not in rows:
         rows = rows.assign(country=rows.country_code)
     return rows.assign(country_code=[country_code(c) or "" for c in rows.country]) if "city" in rows else rows
+
+
+def _nearest_towns(rows):
+    "Names of the nearest town of each row, in the country that the row gives unless that has none near."
+    point = rows.lat.to_numpy(), rows.lon.to_numpy()
+    label = nearest(*point)
+    given = next((rows[what] for what in ("country_code", "country") if what in rows), None)
+    if given is not None:
+        inside = nearest(*point, given.to_numpy())
+        near = inside.km <= LABEL_KM
+        label[near] = inside[near]
+    return label
 
 
 def _truth_rows(table, got):

@@ -18,7 +18,7 @@ from .predictions import COLUMNS, geocode, is_coordinate, predictions
 from .report import as_json, evaluation_table, percent, report
 from ..intervals import wilson
 from ..places.countries import continent
-from ..places.match import nearest, same_city, same_country
+from ..places.match import label_name, nearest, same_city, same_country
 from ..places.sphere import distance_km
 
 _all_ = ["predictions", "COLUMNS"]
@@ -123,7 +123,10 @@ def judged(rows):  # as `joined` returns them
     if "country" in rows and "city" in rows:
         near = rows[rows.country_right]
         rows["city_right"] = False
-        rows.loc[near.index, "city_right"] = _compared(same_city, near.pred_city, near.city, near.country)
+        true = near.city
+        if "state" in rows:  # of two towns of one name the right one
+            true = [label_name(*row) for row in zip(near.city, near.country, near.state.fillna(""))]
+        rows.loc[near.index, "city_right"] = _compared(same_city, near.pred_city, true, near.country)
     return rows
 
 # %% ../../nbs/08_evaluation/02_metrics.ipynb #894337cb
@@ -179,7 +182,7 @@ class Evaluation:
     @cached_property
     def named_city_oracle(self):
         "Evaluation of a system that names the right city every time; None without coordinates."
-        columns = [c for c in ("id", "lat", "lon", "city", "country") if c in self.rows]
+        columns = [c for c in ("id", "lat", "lon", "city", "state", "country") if c in self.rows]
         if not (self.has_coordinates and len(self)):
             return None
         return oracle(self.rows[columns], "name", radii=self.radii)
@@ -294,8 +297,11 @@ def oracle(
     if by == "name":
         if {"city", "country"} <= set(truth):
             own = truth.city.fillna("").ne("") & truth.country.fillna("").ne("")
+            states = truth.state.fillna("") if "state" in truth else pd.Series("", truth.index)
             best.loc[own, ["city", "country"]] = truth.loc[own, ["city", "country"]]
-        best[["lat", "lon"]] = [geocode(c, n)[:2] for c, n in zip(best.city, best.country)]
+            best.loc[own, "state"] = states[own]
+        labels = zip(best.city, best.country, best.state)
+        best[["lat", "lon"]] = [geocode(*label)[:2] for label in labels]
     names = best[["city", "country", "country_code"]]
     said = best.assign(id=truth.id, parsed=True)
     truth = truth.drop(columns=["city", "country", "country_code"], errors="ignore").join(names)

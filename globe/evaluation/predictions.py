@@ -23,9 +23,10 @@ PLACED_BY = ("stated coordinate", "city", "region", "country")
 def geocode(
     city,  # name, may be empty
     country,  # name or code, may be empty
+    state="",  # first-level division, where it is known
 ):
     "`(lat, lon, placed_by)` of the named place by the gazetteer; `(nan, nan, '')` if it has none."
-    place = locate(city, country) if city or country else None
+    place = locate(city, country, state) if city or country else None
     if place is None:
         return math.nan, math.nan, ""
     kind = place.kind if place.kind in ("city", "country") else "region"

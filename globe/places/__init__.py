@@ -12,5 +12,5 @@ __getattr__, __dir__ = lazily(
     __name__,
     sphere="distance_km",
     countries="country_code continent",
-    match="Place locate locate_why nearest same_country same_city",
+    match="Place locate locate_why label_name nearest same_country same_city",
 )

@@ -194,6 +194,9 @@ def _search(city: str, code: str, state: str):
     if not name:
         whole = _region_hit(g.look(state, code), code, "region only") if state else None
         return whole or (None, code, 0, "country only" if code else "nothing that could be located was given")
+    for scope in _division_scopes(state, code) if state else ():  # *Truth or Consequences* in one piece
+        if hit := _hit(g.look(name, scope), code, f"read as {name!r}"):
+            return hit
     if name in g.names and _is_country(name, code):
         part = name in _COUNTRY_PARTS and _region_hit(
             g.look(name, code), code, f"{city!r} is a part of its country"

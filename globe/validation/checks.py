@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ..settings import Settings
 from ..places.sphere import distance_km
-from ..places.match import same_city, same_country
+from ..places.match import label_name, same_city, same_country
 from ..answers.vocabulary import CLASSES
 from ..answers.mentions import entities
 from ..distillation.teachers import COORDINATE, named_place, place_of
@@ -66,11 +66,12 @@ def place_numbers(
     "Does the named place agree with the label, by name and in km?"
     place, city, country = place_of(answer), answer["city"], answer["country"]
     km = distance_km(place.lat, place.lon, photo["lat"], photo["lon"]) if place else np.inf
+    true = label_name(photo["city"], photo["country"], photo.get("state") or "")
     return dict(
         city=city,
         country=country,
         country_right=bool(country and same_country(country, photo["country"])),
-        city_right=bool(city and same_city(city, photo["city"], photo["country"])),
+        city_right=bool(city and same_city(city, true, photo["country"])),
         km=float(km),
         kind=place.kind if place else "",
         radius_km=place.radius_km if place else np.nan,
