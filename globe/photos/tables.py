@@ -65,13 +65,18 @@ def _delimited(text):
     return max(",;\t|", key=re.sub(r'"[^"]*"', "", first).count), text
 
 
+def _cell(text):
+    'A cell without blanks around it and without the protection `="007"`.'
+    return re.sub(r'^="(.*)"$', r"\1", text.strip())
+
+
 def _cells(text, delimiter, name):
     "The rows of a CSV as lists of stripped cells; blank ones are dropped."
     limit, rows, line = csv.field_size_limit(2**31 - 1), [], 0
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for row in reader:
-            rows.append([re.sub(r'^="(.*)"$', r"\1", c.strip()) for c in row])
+            rows.append([_cell(text) for text in row])
             line = reader.line_num
     except csv.Error as e:
         raise ValueError(
@@ -85,52 +90,93 @@ def _cells(text, delimiter, name):
 # %% ../../nbs/02_photos/03_tables.ipynb #b574a086
 def _with_decimal_commas(rows, header):
     "The rows with `48,85` put together where every row can be read that way; None where not."
-    at = [list(header).index(h) for role, h in columns_by_role(header).items() if role in ("lat", "lon")]
-    if len(at) < 2 or any(len(row) != len(header) + 2 for row in rows):
+    roles = columns_by_role(header)
+    if not {"lat", "lon"} <= set(roles):
         return None
-    first, second = min(at), max(at) + 1
-    whole = lambda row: all(re.fullmatch(r"[-+]?\d{1,3}", row[i]) for i in (first, second))
-    digits = lambda row: row[first + 1].isdigit() and row[second + 1].isdigit()
-    if not all(whole(row) and digits(row) for row in rows):
+    first, second = sorted(list(header).index(roles[role]) for role in ("lat", "lon"))
+    second += 1  # behind the digits of the first
+    if any(len(row) != len(header) + 2 for row in rows):
         return None
-    join = lambda row, i: row[:i] + [f"{row[i]}.{row[i + 1]}"] + row[i + 2 :]
-    return [join(join(row, second), first) for row in rows]
+    if not all(_is_split(row, first) and _is_split(row, second) for row in rows):
+        return None
+    return [_joined(_joined(row, second), first) for row in rows]
+
+
+def _is_split(row, i):
+    "Whether cell `i` and the next are the two sides of a decimal comma."
+    whole, digits = row[i : i + 2]
+    return bool(re.fullmatch(r"[-+]?\d{1,3}", whole)) and digits.isdigit()
+
+
+def _joined(row, i):
+    "The row with cells `i` and `i + 1` as one number."
+    whole, digits = row[i : i + 2]
+    return [*row[:i], f"{whole}.{digits}", *row[i + 2 :]]
+
+
+def _without_empty_end(row, n):
+    "The row without empty cells behind the first `n`."
+    end = len(row)
+    while end > n and not row[end - 1]:
+        end -= 1
+    return row[:end]
+
+
+def _of_length(row, n, glue):
+    "The row with `n` cells: what is too much belongs to the last one, what lacks is empty."
+    if len(row) > n:
+        return [*row[: n - 1], glue.join(row[n - 1 :])]
+    return row + [""] * (n - len(row))
 
 
 def _fitted(rows, header, delimiter, name):
     "(the rows with as many cells as the header, notes)."
-    n = len(header)
-    rows = [row[:n] + row[n : max((i + 1 for i, c in enumerate(row) if c), default=0)] for row in rows]
-    long, short = sum(len(row) > n for row in rows), sum(len(row) < n for row in rows)
-    notes = [f"{name}: {short} rows have fewer cells than the header; the last ones are empty"] * (short > 0)
+    n, notes = len(header), []
+    rows = [_without_empty_end(row, n) for row in rows]
+    long = sum(len(row) > n for row in rows)
+    short = sum(len(row) < n for row in rows)
     if long and delimiter == "," and (joined := _with_decimal_commas(rows, header)):
         return joined, [f"{name}: decimal commas in a file separated by commas were put together"]
+    if short:
+        notes.append(f"{name}: {short} rows have fewer cells than the header; the last ones are empty")
     if long:
         notes.append(f"{name}: {long} rows have more cells than the header; they are part of the last column")
     glue = ", " if delimiter == "," else delimiter
-    fit = lambda row: [*row[: n - 1], glue.join(row[n - 1 :])] if len(row) > n else row
-    return [fit(row) + [""] * (n - len(row)) for row in rows], notes
+    return [_of_length(row, n, glue) for row in rows], notes
+
+
+def _without_headers(rows, header):
+    "(the rows that do not repeat the header, numbers of those that do)."
+    plain = [heading.lower() for heading in header]
+    again = [i for i, row in enumerate(rows) if [c.lower() for c in row[: len(plain)]] == plain]
+    left_out = set(again)
+    return [row for i, row in enumerate(rows) if i not in left_out], again
+
+
+def _unique(header):
+    "Headings of which no two are the same: a second `lat` in column 5 is `lat (5)`."
+    return [h if h not in header[:i] else f"{h} ({i + 1})" for i, h in enumerate(header)]
 
 
 def _csv_table(text, name):
+    "The `Table` of a CSV. Raises ValueError where it is empty or cannot be read."
     delimiter, text = _delimited(text)
     if not text.strip():
         raise ValueError(f"{name} is empty: it needs a header line such as id,lat,lon and a row per picture")
     header, *rows = _cells(text, delimiter, name)
-    same = [h.lower() for h in header]
-    again = [i for i, row in enumerate(rows) if [c.lower() for c in row[: len(same)]] == same]
-    repeats = [i - k for k, i in enumerate(again)]
-    rows, notes = _fitted([row for i, row in enumerate(rows) if i not in set(again)], header, delimiter, name)
-    unique = [h if h not in header[:i] else f"{h} ({i + 1})" for i, h in enumerate(header)]
+    rows, again = _without_headers(rows, header)
+    rows, notes = _fitted(rows, header, delimiter, name)
     if again:
-        where = ", ".join(str(i + 1) for i in again[:5]) + (", ..." if len(again) > 5 else "")
-        notes.append(f"{name}: the header stands again as row {where}")
-    return Table(_frame(rows, unique), name, notes, repeats=repeats)
+        more = ", ..." if len(again) > 5 else ""
+        where = ", ".join(str(i + 1) for i in again[:5])
+        notes.append(f"{name}: the header stands again as row {where}{more}")
+    repeats = [i - k for k, i in enumerate(again)]
+    return Table(_frame(rows, _unique(header)), name, notes, repeats=repeats)
 
 # %% ../../nbs/02_photos/03_tables.ipynb #58c38278
 def _leaves(value, path=()):
     "(path, text) of everything within a JSON value; of a list that holds objects the first."
-    if isinstance(value, list) and value and isinstance(value[0], dict):
+    if _is_records(value) and value:
         value = value[0]
     if isinstance(value, dict) and len(path) < 8:
         for key, inner in value.items():
@@ -138,45 +184,66 @@ def _leaves(value, path=()):
     elif isinstance(value, (dict, list)):
         yield path, json.dumps(value, ensure_ascii=False)
     else:
-        yield path, "" if value is None else str(value)
+        yield path, _plain_text(value)
+
+
+def _plain_text(value):
+    "A number, text or null of JSON as a cell."
+    return "" if value is None else str(value)
+
+
+def _is_records(value):
+    "Whether a JSON value is a list that begins with an object."
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def _flat(record):
     "Columns of a JSON object: the last part of each path if it is the only one, or stands at the top."
     if not any(isinstance(value, (dict, list)) for value in record.values()):
-        return {str(key): "" if value is None else str(value) for key, value in record.items()}
-    leaves = list(_leaves(record))
+        return {str(key): _plain_text(value) for key, value in record.items()}
+    leaves, columns = list(_leaves(record)), {}
     count = Counter(path[-1] for path, _ in leaves)
-    short = lambda path: len(path) == 1 or count[path[-1]] == 1
-    return {path[-1] if short(path) else "_".join(path): text for path, text in leaves}
+    for path, text in leaves:
+        is_short = len(path) == 1 or count[path[-1]] == 1
+        columns[path[-1] if is_short else "_".join(path)] = text
+    return columns
 
 
 def _feature(f):
     "A GeoJSON feature as a record."
-    lon, lat = ((f.get("geometry") or {}).get("coordinates") or [None, None])[:2]
+    geometry = f.get("geometry") or {}
+    lon, lat = (geometry.get("coordinates") or [None, None])[:2]
     own = {"id": f["id"]} if f.get("id") is not None else {}
     return own | {"lat": lat, "lon": lon} | (f.get("properties") or {})
 
 
 def _records(value, name):
     "The records of a JSON value. Raises ValueError where it holds none."
+    found = None
     if isinstance(value, list) and all(isinstance(r, dict) for r in value):
-        return value
-    if isinstance(value, dict):
-        if value.get("type") == "FeatureCollection":
-            return [_feature(f) for f in value.get("features") or []]
-        inner = list(value.values())
-        lists = [v for v in inner if isinstance(v, list) and v and isinstance(v[0], dict)]
-        if len(lists) == 1:
-            return _records(lists[0], name)
-        if "file" in columns_by_role(value):
-            columns = all(isinstance(v, list) and len(v) == len(inner[0]) for v in inner)
-            return [dict(zip(value, row)) for row in zip(*inner)] if columns else [value]
-        if inner and all(isinstance(v, dict) for v in inner):
-            return [{"id": key} | v for key, v in value.items()]
-        if inner and all(isinstance(v, str) for v in inner):
-            return [{"id": key, "text": v} for key, v in value.items()]
-    raise ValueError(f"{name}: no rows in this JSON: give a list of objects, each with an id")
+        found = value
+    elif isinstance(value, dict):
+        found = _records_of_object(value, name)
+    if found is None:
+        raise ValueError(f"{name}: no rows in this JSON: give a list of objects, each with an id")
+    return found
+
+
+def _records_of_object(value, name):
+    "The records of a JSON object: GeoJSON, an envelope, columns, or ids as keys; None for anything else."
+    if value.get("type") == "FeatureCollection":
+        return [_feature(f) for f in value.get("features") or []]
+    inner = list(value.values())
+    lists = [v for v in inner if _is_records(v)]
+    if len(lists) == 1:
+        return _records(lists[0], name)
+    if "file" in columns_by_role(value):
+        columns = all(isinstance(v, list) and len(v) == len(inner[0]) for v in inner)
+        return [dict(zip(value, row)) for row in zip(*inner)] if columns else [value]
+    if inner and all(isinstance(v, dict) for v in inner):
+        return [{"id": key} | v for key, v in value.items()]
+    if inner and all(isinstance(v, str) for v in inner):
+        return [{"id": key, "text": v} for key, v in value.items()]
 
 # %% ../../nbs/02_photos/03_tables.ipynb #c8796e6d
 _AS_TEXT = dict(parse_float=str, parse_int=str, parse_constant=lambda text: None)
@@ -208,10 +275,13 @@ def _parquet_table(path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pq.read_schema(path)
-    text = lambda t: not re.search(r"binary", str(t))
-    columns = [f.name for f in schema if text(f.type) and not isinstance(f.type, pa.ExtensionType)]
-    return Table(_frame(map(_flat, pq.read_table(path, columns=columns).to_pylist())), path.name)
+    columns = []
+    for column in pq.read_schema(path):
+        is_picture = "binary" in str(column.type) or isinstance(column.type, pa.ExtensionType)
+        if not is_picture:
+            columns.append(column.name)
+    rows = pq.read_table(path, columns=columns).to_pylist()
+    return Table(_frame(map(_flat, rows)), path.name)
 
 
 def _text(cell):
