@@ -97,6 +97,16 @@ def _suspicions(e):
     return [f"with lat and lon of the predictions swapped {line}"] * bool(swapped < now / 4)
 
 
+def _by_chance(e, radius=25):
+    "A note on hits at city level that no town was named for."
+    near = e.rows.km <= radius
+    if "placed_by" not in e.rows or not near.any():
+        return []
+    wide = int((near & e.rows.placed_by.isin(["region", "country"])).sum())
+    hits = f"of {near.sum():,} hits within {radius} km"
+    return [f"{wide:,} {hits} by the middle of a region, sight or country"] * (wide > 0)
+
+
 def _without_summary(table, same):
     "The predictions without the rows below the last second header, where none of these ids is a picture's."
     below = table.rows.index >= max(table.repeats, default=0)
@@ -119,7 +129,7 @@ def _measured(said, truth, name, radii):
     e = score(rows, truth.rows, name, radii)
     missing = len(truth.rows) - len(set(same.values()))
     used = usage(rows[rows.id.isin(truth.rows.id)])
-    e.notes[:0] = [*said.notes, f"{said.name} rests on {used}", *truth.notes, *notes]
+    e.notes[:0] = [*said.notes, f"{said.name} rests on {used}", *_by_chance(e), *truth.notes, *notes]
     e.warnings += [*said.warnings, *truth.warnings, *_suspicions(e)]
     if 2 * missing > len(truth.rows):
         e.warnings.append(

@@ -166,6 +166,7 @@ def geo_distance(
 ):
     """`shape` of the great-circle distance between the named place and the true one.
 
+    A region or a country counts as at least its radius away: its middle is nobody's answer.
     0 for an answer that names no known place, None for a photo without a coordinate."""
 
     def one(text, y, x):
@@ -173,7 +174,10 @@ def geo_distance(
             return None
         found = single_answer(text)
         place = found and locate(found.city, found.country)
-        return float(shape(distance_km(place.lat, place.lon, y, x))) if place else 0.0
+        if not place:
+            return 0.0
+        least = 0.0 if place.kind == "city" else place.radius_km
+        return float(shape(max(least, distance_km(place.lat, place.lon, y, x))))
 
     return [one(completion_text(text), y, x) for text, y, x in zip(completions, lat, lon, strict=True)]
 
