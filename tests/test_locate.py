@@ -568,3 +568,33 @@ def test_demo_names_the_command_that_installs_gradio(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["demo"]) == 2
     assert "pip install 'globe-geolocation[demo]'" in capsys.readouterr().err
+
+
+def test_a_stated_coordinate_goes_before_the_point_of_the_name(photos, capsys):
+    stated = '{"city": "Paris", "country": "France", "latitude": 48.8584, "longitude": 2.2945}'
+    texts = [stated, said("Paris", "France"), said("Lyon", "France"), said("", "France")]
+    p = concluded("a", [from_text(i, "t", t) for i, t in enumerate(texts)])
+    assert (p.city, p.placed_by) == ("Paris", "city") or (p.lat, p.placed_by) == (48.8584, "stated coordinate")
+    alone = concluded("a", [from_text(0, "t", stated)])
+    assert (alone.city, alone.lat, alone.lon, alone.radius_km) == ("Paris", 48.8584, 2.2945, 25)
+    assert "rests on stated coordinate" in str(alone) and "stated coordinate" in alone._repr_html_()
+    assert json.loads(json.dumps(p.to_dict()))["answers"][0]["placed_by"] == "stated coordinate"
+    assert "France × 1" in str(p) and p.counts[0][1] == 1 and sum(n for _, n in p.counts) == 4
+
+
+def test_a_refusal_keeps_its_reasons_and_is_counted():
+    no = "<think>A white wall.</think><answer>The location cannot be determined.</answer>"
+    p = concluded("a", [from_text(i, "t", no) for i in range(3)])
+    assert p.abstains and p.reasoning == "A white wall." and "cannot be told" in p.why
+    assert p.counts == [("refused", 3)] and "refused × 3" in str(p) and "A white" in p._repr_html_()
+    below = concluded("a", [from_text(0, "t", said("Paris", "France", sure=0.1))])
+    assert below.abstains and "palm trees" in below.reasoning and below.placed_by == ""
+
+
+def test_the_middle_of_a_country_is_nobodys_answer():
+    texts = [said("Helsinki", "Finland")] * 3 + [said("", "Finland")] * 5
+    p = concluded("a", [from_text(i, "t", t) for i, t in enumerate(texts)])
+    assert (p.city, p.placed_by, p.agreement) == ("Helsinki", "city", 3 / 8)
+    texts = [said("", "Germany")] * 7 + [said("Paris", "France")]
+    p = concluded("a", [from_text(i, "t", t) for i, t in enumerate(texts)])
+    assert (p.country, p.placed_by, p.agreement) == ("Germany", "country", 7 / 8)

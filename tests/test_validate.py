@@ -1,6 +1,6 @@
 """The checks look at what was said and seen, at nothing else, and every photo gets exactly one row in the ledger."""
 
-import os, time
+import json, os, time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from globe.models.sentences import SentenceEncoder
 from globe.photos.official import from_official, image_id, read_entities, read_solution, to_official
 from globe.validation.cards import export
 from globe.settings import SettingsError
+from globe.validation import checks
 from globe.validation.checks import CHECKS, UNANSWERED, CheckSettings
 from globe.validation.dataset import mp16_reason
 from globe.validation.ledger import by_photo, judge_again, validate
@@ -1030,3 +1031,56 @@ def test_real_photographs_go_the_whole_road(encoder, tmp_path):
     assert (
         not sum(map(len, empty.values())) and "| grounded |" in (tmp_path / "none" / "README.md").read_text()
     )
+
+
+def _speaker(teacher, city, country="Germany", **stated):
+    "A judgement of a language model."
+    told = json.dumps(dict(city=city, country=country) | stated)
+    return from_text("p", teacher, f"<think>A street.</think> {told}") | dict(localizability=0.9)
+
+
+def _numbers(photo, lead, other, coordinate=None):
+    "Ledger numbers of place and agreement."
+    coordinates = [judgement("p", "c", **coordinate)] if coordinate else []
+    return checks.place_numbers(lead, photo) | checks.agreement_numbers(lead, [other], coordinates)
+
+
+def test_a_language_model_that_states_a_coordinate_stays_a_language_model(photos, encoder):
+    photo = photos[0]
+    where = dict(latitude=photo["lat"], longitude=photo["lon"])
+    said = [
+        _speaker(t, photo["city"], photo["country"], **where) | dict(id=photo["id"]) for t in ("a", "b")
+    ] + [judgement(photo["id"], "c", lat=photo["lat"], lon=photo["lon"], confidence=0.9)]
+    one = photos.select([0])
+    _, ledger = validate(one, said, Masks(one), encoder=encoder, watch=False)
+    row = ledger.iloc[0]
+    assert row.lead == "a" and row.same_place == 1 and row.coordinate_sure == 0.9
+    assert row.km < 1 and row.kind == "coordinate" and row.radius_km == 0
+
+
+def test_a_region_is_no_town_in_any_check():
+    s = CheckSettings()
+    photo = dict(city="Ingolstadt", country="Germany", lat=48.763, lon=11.425)
+    town, region = _speaker("a", "Ingolstadt"), _speaker("a", "Bavaria")
+    assert checks.agrees_with_truth(_numbers(photo, town, town), s)
+    numbers = _numbers(photo, region, region, dict(lat=47.6, lon=10.7, confidence=0.9))
+    assert numbers["km"] < 25 and not checks.agrees_with_truth(numbers, s)
+    assert (numbers["kind"], numbers["same_place"]) == ("region", 1.0)
+    assert _numbers(photo, town, region)["same_place"] == 0
+    near = dict(lat=50.6, lon=12.0, confidence=0.9)  # 190 km from the middle: within Bavaria or beside it
+    agreed = dict(similarity=0.9) | _numbers(photo, region, region, near)
+    assert checks.teachers_agree(agreed, s)
+    assert checks.teachers_agree(agreed, s.changed(max_disagreement_km=25.0)) == (
+        agreed["coordinate_km"] <= agreed["radius_km"]
+    )
+
+
+def test_a_photo_within_an_island_is_on_it():
+    s = CheckSettings()
+    port = dict(city="Puerto del Rosario", country="Spain", lat=28.5, lon=-13.86)
+    numbers = _numbers(port, _speaker("a", "Fuerteventura", "Spain"), _speaker("b", port["city"], "Spain"))
+    assert 0 < numbers["km"] < numbers["radius_km"] and numbers["kind"] == "island"
+    assert numbers["same_place"] == 1 and not numbers["city_right"]
+    assert checks.agrees_with_truth(numbers, s.changed(max_error_km=1.0))
+    assert not checks.agrees_with_truth(numbers | dict(km=60.0), s), "beyond the island"
+    assert checks.agrees_with_truth(dict(country_right=True, city_right=False, km=20.0), s), "an old ledger"

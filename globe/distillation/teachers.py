@@ -50,7 +50,8 @@ def judgement(
     **fields,  # any of them; simulations add `injected`, the errors that they made on purpose
 ) -> dict:
     "A judgement record, with empty fields where nothing is known."
-    return dict(id=id, teacher=teacher) | _FIELDS | fields
+    own = dict(alternatives=[])  # a list of its own, as JSON gives it back
+    return dict(id=id, teacher=teacher) | _FIELDS | own | fields
 
 # %% ../../nbs/05_distillation/00_teachers.ipynb #13d3cd1c
 def from_text(
