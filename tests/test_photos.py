@@ -474,3 +474,39 @@ def test_a_quotation_mark_left_open_is_named_with_its_line(tmp_path):
         from_csv(tmp_path / "where.csv")
     (tmp_path / "where.csv").write_text('file,lat,lon,city\na.jpg,60.2,24.9,"' + "x" * 200_000 + '"\n')
     assert len(from_csv(tmp_path / "where.csv")) == 1
+
+
+def test_records_say_where_their_names_come_from(tmp_path):
+    "Beside a border, in Antarctica, at sea, overseas, and in a town with a namesake."
+    rows = [
+        ("border", 48.573, 7.803, "France"),
+        ("mcmurdo", -77.85, 166.67, ""),
+        ("ocean", 0.5, -30, ""),
+        ("coast", 21.5, -80, ""),
+        ("reunion", -20.9, 55.5, "France"),
+        ("springfield", 39.8, -89.65, "US"),
+    ]
+    table = "file,lat,lon,country\n" + "".join(f"{n}.jpg,{y},{x},{c}\n" for n, y, x, c in rows)
+    fill(tmp_path, t__csv=table)
+    for name, *_ in rows:
+        Image.new("RGB", (9, 9), "blue").save(tmp_path / f"{name}.jpg")
+    got = {r["id"].removesuffix(".jpg"): r for r in from_csv(tmp_path / "t.csv", ledger=[])}
+    told = {n: (r["city"], r["state"], r["country_code"], r["label_source"]) for n, r in got.items()}
+    assert told["border"] == ("Strasbourg", "Grand-Est", "FR", "nearest town")
+    assert told["mcmurdo"] == ("", "", "AQ", "country only") and got["mcmurdo"]["country"] == "Antarctica"
+    assert told["ocean"] == ("", "", "", "") and got["ocean"]["km"] > 100 and not got["ocean"]["on_land"]
+    assert told["coast"][2:] == ("CU", "nearest town") and not got["coast"]["on_land"]
+    assert told["reunion"][2:] == ("RE", "nearest town")
+    assert told["springfield"] == ("Springfield", "Illinois", "US", "nearest town")
+    assert got["springfield"]["km"] < 5 and got["springfield"]["on_land"]
+
+
+def test_labels_of_a_benchmark_are_given_and_keep_their_state(tmp_path):
+    table = "id,latitude,longitude,city,region,country\n7,39.8,-89.65,Springfield,Illinois,US\n8,0.5,-30,,,\n"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "test.csv").write_text(table)
+    for name, colour in (("7", "red"), ("8", "blue")):
+        Image.new("RGB", (9, 9), colour).save(tmp_path / "images" / f"{name}.jpg")
+    town, sea = load_benchmark("osv5m", tmp_path, ledger=[])
+    assert (town["city"], town["state"], town["country"]) == ("Springfield", "Illinois", "United States")
+    assert (town["label_source"], sea["label_source"], sea["country"]) == ("given", "", "")
