@@ -22,7 +22,7 @@ def record(folder):  # with the three tables
     for name, file in dict(IM2GPS="im2gps", IM2GPS3K="im2gps3k", YFCC26k="yfcc25600").items():
         truth = read_truth(Path(folder) / f"{file}_places365.csv").rows[["id", "lat", "lon"]]
         found = {
-            "name of the nearest city, geocoded": oracle(truth, "name"),
+            "name of the nearest city, with its state, geocoded": oracle(truth, "name"),
             "coordinate of the nearest city": oracle(truth),
             "coordinate of the nearest place, districts too": nearest_place(truth),
         }

@@ -206,4 +206,3 @@ def test_no_table_is_opened_that_no_hash_counts(tmp_path):
     ran = subprocess.run([sys.executable, "-c", OPENED], env=env, capture_output=True, text=True, check=True)
     opened = {p for p in ran.stdout.split() if p.endswith((".csv", ".json", ".geojson"))}
     assert opened == {table for table, module in TABLES.items() if module}
-
