@@ -574,7 +574,7 @@ def test_a_stated_coordinate_goes_before_the_point_of_the_name(photos, capsys):
     stated = '{"city": "Paris", "country": "France", "latitude": 48.8584, "longitude": 2.2945}'
     texts = [stated, said("Paris", "France"), said("Lyon", "France"), said("", "France")]
     p = concluded("a", [from_text(i, "t", t) for i, t in enumerate(texts)])
-    assert (p.city, p.agreement) == ("Paris", 2 / 4)
+    assert (p.city, p.lat, p.placed_by, p.agreement) == ("Paris", 48.8584, "stated coordinate", 2 / 4)
     alone = concluded("a", [from_text(0, "t", stated)])
     assert (alone.city, alone.lat, alone.lon, alone.radius_km) == ("Paris", 48.8584, 2.2945, 25)
     assert "rests on stated coordinate" in str(alone) and "stated coordinate" in alone._repr_html_()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from ..distillation.teachers import COORDINATE, place_of
-from .consensus import agreeing, medoid, pairwise_km, radius_km
+from .consensus import agreeing, consensus, pairwise_km, radius_km
 from .card import card_html, table_html
 
 # %% ../../nbs/10_app/03_prediction.ipynb #89905ef1
@@ -203,7 +203,7 @@ def concluded(
         error=_failure(answers),
         **fields,
     )
-    best = medoid(places)
+    best = consensus(places)
     if prediction.error:
         return prediction
     if best is None:  # the reasons for naming no place
