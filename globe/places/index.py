@@ -154,11 +154,15 @@ def _cities_of(regions, cities, lat, lon, population):
         at = np.searchsorted(keys, names).clip(0, len(keys) - 1)
         row = city[at[keys[at] == names]]
         km = haversine_km(lat[row], lon[row], region.lat, region.lon)
-        row = row[(km < RIVAL_KM) & (population[row] >= 0.3 * region.people)]
+        large = population[row] >= 0.3 * region.people
+        row = row[(km < RIVAL_KM) & large]
         return row[np.argmax(population[row])] if len(row) else -1
 
-    small = [r.kind == "region" and r.people > 0 and r.radius_km < CITY_DIVISION_KM for r in regions]
-    return np.array([city_of(r) if s else -1 for r, s in zip(regions, small)], dtype=np.int32)
+    def is_small(region):
+        inhabited = region.kind == "region" and region.people > 0
+        return inhabited and region.radius_km < CITY_DIVISION_KM
+
+    return np.array([city_of(r) if is_small(r) else -1 for r in regions], dtype=np.int32)
 
 # %% ../../nbs/01_places/03_index.ipynb #e11ad79e
 DOUBT, REGION, REGION_FIRST, VAGUE_REGION = 3, 4, 8, 16  # bits of a flag
