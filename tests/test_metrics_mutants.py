@@ -246,3 +246,9 @@ def test_a_group_that_is_not_there_is_named_and_so_is_the_table_with_two_rows():
         with pytest.raises(ValueError, match=f"^{which}: .*two different rows"):
             score(*tables)
     assert score(AWAY, AWAY).to_dict()["warnings"] == []
+
+
+def test_the_named_city_oracle_takes_the_country_of_the_truth_across_a_border():
+    truth = pd.DataFrame([dict(id="a", lat=46.2, lon=6.15, city="Lyon", country="France")])  # in Geneva
+    by_name = oracle(truth, "name")
+    assert by_name.rows.pred_country[0] == "France" and by_name.km[0] == pytest.approx(113, abs=5)
