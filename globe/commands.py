@@ -108,7 +108,7 @@ def _radii(text):
 
 
 def _score_options(p):
-    p.add_argument("predictions", help="CSV, JSON, JSON lines or parquet, or a folder of them")
+    p.add_argument("predictions", help="CSV, Excel, JSON, JSON lines or parquet, or a folder of them")
     p.add_argument("--truth", required=True, help="table with id and latitude and longitude, or names")
     for role in ("id", "lat", "lon", "text", "country", "city"):
         p.add_argument(f"--{role}", metavar="COLUMN", help=f"column of the predictions that holds {role}")

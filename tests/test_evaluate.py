@@ -1,6 +1,7 @@
 "What other people's files and hostile answers do to the scores, and the golden numbers of published predictions."
 
-import json, math, os, subprocess, sys, threading, unicodedata
+import io
+import io, json, math, os, subprocess, sys, threading, unicodedata, zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -183,6 +184,45 @@ def test_folders_are_dropped_when_ids_do_not_meet_otherwise(scored):
         scored("path,lat,lon\ntest/a.jpg,60.17,24.94\ntest/b.jpg,35,135.77\ntest/c.jpg,-22.56,17.07\n"),
         "acc@25 km",
     ) == [1]
+
+
+def workbook(rows, **texts):
+    "An .xlsx file with one sheet of inline texts and numbers."
+    cell = lambda v: f"<c><v>{v}</v></c>" if isinstance(v, float) else inline(v)
+    inline = lambda v: f'<c t="inlineStr"><is><t>{v}</t></is></c>'
+    sheet = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
+    names = "".join(f'<sheet name="{n}" r:id="rId1"/>' for n in ("predictions", *texts))
+    parts = {
+        "xl/workbook.xml": f'<workbook xmlns:r="urn:r"><sheets>{names}</sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": '<r><Relationship Id="rId1" Target="worksheets/sheet1.xml"/></r>',
+        "xl/worksheets/sheet1.xml": f"<worksheet><sheetData>{sheet}</sheetData></worksheet>",
+    }
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for path, text in parts.items():
+            archive.writestr(path, text)
+    return file.getvalue()
+
+
+def test_a_workbook_is_read_as_the_table_of_its_first_sheet(scored):
+    rows = [
+        ["id", "lat", "lon"],
+        ["a", 60.170000000000002, 24.94],
+        ["b", 35.01, 135.77],
+        ["c", -22.56, 17.07],
+    ]
+    e = scored(workbook(rows, other=""), name="p.xlsx")
+    assert shares(e, "acc@25 km") == [1] and any("first of 2 sheets" in n for n in e.notes)
+    with pytest.raises(ValueError, match="holds no cells"):
+        scored(workbook([]), name="p.xlsx")
+    with pytest.raises(ValueError, match="p.xlsx cannot be read.*CSV"):
+        scored(workbook(rows)[:100], name="p.xlsx")
+
+
+def test_decimal_commas_and_what_was_done_to_ids_are_said(scored):
+    e = scored("id;lat;lon\n1.0;60,17;24,94\n2.0;35,01;135,77\n", "id,lat,lon\n01,60.17,24.94\n02,35,135.8\n")
+    assert shares(e, "acc@25 km") == [1] and any("decimal commas" in n for n in e.notes)
+    assert any("7.0 as 7 and without leading zeros" in n for n in e.notes)
 
 
 def test_summary_rows_behind_a_second_header_are_left_out(scored):

@@ -202,3 +202,53 @@ def test_groups_are_judged_apart():
     assert len(unnamed[unnamed.measure == "acc@25 km"]) == 2, "pictures of no group are a group"
     with pytest.raises(KeyError, match="planet"):
         score(said, truth).by("planet")
+
+
+# --- columns, oracles, groups ---
+
+AWAY = pd.DataFrame([dict(id="a", lat=48.70, lon=2.00, city="Paris", country="France")])
+
+
+def test_what_a_model_wrote_and_how_it_was_placed_stay_in_the_rows():
+    said = pd.DataFrame([dict(id="a", lat=48.7, lon=2.0, text="Paris", placed_by="city", parsed="1.0")])
+    rows = score(said, AWAY).rows
+    assert rows[["text", "placed_by", "parsed"]].values.tolist() == [["Paris", "city", True]]
+
+
+def test_the_named_city_oracle_names_the_city_of_the_truth():
+    e = score(pd.DataFrame([dict(id="a", lat=48.7, lon=2.0)]), AWAY)
+    by_name, by_point = e.named_city_oracle, oracle(AWAY)
+    assert by_name.km[0] > 20 > by_point.km[0] and by_point.name == "oracle"
+    assert by_name.rows.pred_city[0] == "Paris" and by_point.row()["unread"] == 0
+    assert by_name.rows.pred_lon[0] == pytest.approx(2.35, abs=0.05)
+
+
+def test_a_refusal_is_counted_once_and_only_as_such():
+    truth = pd.DataFrame([dict(id=i, lat=48.7, lon=2.0) for i in "abc"])
+    said = [dict(id="a", lat=48.7, lon=2.0), dict(id="b", refused=True), dict(id="c", refused=False)]
+    row = score(pd.DataFrame(said), truth).row()
+    assert (row["refused"], row["unread"]) == pytest.approx((1 / 3, 1 / 3))
+    assert row["GeoScore"] == pytest.approx(5000 / 3)
+
+
+def test_no_pictures_have_no_score_and_one_picture_may_have_names_only():
+    empty = score(AWAY[:0], AWAY[:0])
+    assert math.isnan(empty.row()["GeoScore"])
+    named = score(AWAY, AWAY.assign(lat=math.nan, lon=math.nan))
+    assert not named.has_coordinates and named.row()["city by name"] == 1
+
+
+def test_a_group_that_is_not_there_is_named_and_so_is_the_table_with_two_rows():
+    with pytest.raises(KeyError, match="nix"):
+        score(AWAY, AWAY[["id", "lat", "lon"]]).by("nix")
+    twice = pd.concat([AWAY, AWAY.assign(lat=1.0)])
+    for tables, which in [((AWAY, twice), "truth"), ((twice, AWAY), "predictions")]:
+        with pytest.raises(ValueError, match=f"^{which}: .*two different rows"):
+            score(*tables)
+    assert score(AWAY, AWAY).to_dict()["warnings"] == []
+
+
+def test_the_named_city_oracle_takes_the_country_of_the_truth_across_a_border():
+    truth = pd.DataFrame([dict(id="a", lat=46.2, lon=6.15, city="Lyon", country="France")])  # in Geneva
+    by_name = oracle(truth, "name")
+    assert by_name.rows.pred_country[0] == "France" and by_name.km[0] == pytest.approx(113, abs=5)

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from globe.places.countries import continent, country_code
-from globe.places.match import locate, nearest, same_city, same_country
+from globe.places.countries import _given, continent, country_code
+from globe.places.gazetteer import gazetteer
+from globe.places.match import locate, locate_why, nearest, same_city, same_country
+from globe.places.names import _TERRITORIES
 
 # --- the country of a city ---
 
@@ -253,3 +255,71 @@ def test_scalars_give_a_place_and_arrays_a_table():
     for lat, lon in ((math.nan, 0), (0, math.nan)):
         with pytest.raises(ValueError, match="number"):
             nearest(lat, lon)
+
+
+# --- territories under their state, counties of a state ---
+
+
+@pytest.mark.parametrize("state,inside", sorted(_TERRITORIES.items()))
+def test_a_territory_under_the_name_of_its_state_is_never_at_the_point_of_the_state(state, inside):
+    g = gazetteer()
+    for code in set(inside) - {"BL", "MF", "SX"}:  # towns of the mainland are called so, too
+        place, _ = locate_why(g.english[code], g.english[state])
+        assert place.country_code == code, g.english[code]
+
+
+def test_a_territory_and_its_state_in_one_name():
+    assert locate("French Guiana, France").country_code == "GF"
+    assert locate("Greenland, Denmark") == locate("Greenland", "Denmark") == locate("", "Greenland")
+    assert not same_country("French Guiana", "France")
+
+
+@pytest.mark.parametrize(
+    "name,country,state",
+    [
+        ("Cook County, Illinois", "USA", "Illinois"),
+        ("King County, Washington", "", "Washington"),
+        ("Washington County, Oregon", "USA", "Oregon"),
+    ],
+)
+def test_a_county_is_no_namesake_in_another_state(name, country, state):
+    place, why = locate_why(name, country)
+    assert (place.city, place.kind, place.ambiguous) == (
+        state,
+        "region",
+        True,
+    ) and "point of the state" in why
+
+
+def test_counties_that_the_tables_know_and_counties_called_like_their_town():
+    assert locate("Orange County, California", "USA").kind == "area"
+    assert locate("Los Angeles County, California").city == "Los Angeles"
+    assert locate("Landkreis Rosenheim", "Germany").city == "Rosenheim"
+    assert locate("County Cork", "Ireland").kind == "region"
+
+
+def test_a_country_said_with_doubt_is_that_country():
+    assert country_code("Likely United States") == country_code("probably the USA") == "US"
+
+
+# --- limits ---
+
+
+def test_a_district_of_a_contested_name_is_not_its_city_in_either_order():
+    assert not same_city("Magomeni", "Dar es Salaam") and not same_city("Dar es Salaam", "Magomeni")
+
+
+def test_the_first_row_of_the_gazetteer_is_a_city():
+    g = gazetteer()
+    place = locate(g.name[0], g.english[g.codes[g.code[0]]])
+    assert (place.kind, place.lat, place.lon) == ("city", g.lat[0], g.lon[0])
+
+
+@pytest.mark.parametrize("nothing", ["null", "nan", "None", "n/a", "Not sure", "near", "some"])
+def test_words_that_say_nothing_are_no_names(nothing):
+    assert _given(nothing) == "" and locate_why(nothing, "France")[1] == "country only"
+
+
+def test_three_letters_may_be_a_code_and_200_a_name():
+    assert _given("any") == "any" and country_code("AND") == "AD"
+    assert _given("x" * 200) == "x" * 200 and _given("x" * 201) == ""

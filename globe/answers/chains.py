@@ -20,11 +20,11 @@ from ..places.names import fold
 from ..places.sphere import distance_km
 
 # %% ../../nbs/03_answers/12_chains.ipynb #3799e644
-_ONE = rf"(?:(?:St|Ste|Sta|Mt|Ft)\.|(?:[A-Z]\.){{2,}}|{CAPITAL}{REST}(?:['’-]{REST})*)"
+_ONE = rf"(?:(?:St|Ste|Sta|Mt|Ft)\.|(?:[A-Z]\.){{2,}}|{CAPITAL}{REST}(?:['’‘ʻ-]{REST})*)"
 _AND = (
     "of|de|du|da|do|das|dos|del|della|des|di|la|le|las|los|el|al|the|am|an|im|ob|bei|der|den|dem|zu|upon|on"
 )
-_AND += "|sur|sous|sul|sulla|en|lès|les|van|von|op|aan|nad|pod|na|an der"
+_AND += "|sur|sous|sul|sulla|en|lès|les|van|von|op|aan|nad|pod|na|an der|(?<=Dar )es"
 _NAME_RUN = re.compile(rf"{_ONE}(?:[ -](?:(?:{_AND})[ -])*(?:(?:d|l|s|dell|sull|nell)['’])?{_ONE})*")
 _ASCII_ONE = r"[A-Z](?:(?<=S)t[ea]?\.|(?<=[MF])t\.|\.(?:[A-Z]\.)+|[A-Za-z0-9]*(?:['-][A-Za-z0-9]+)*)"
 _ASCII_RUN = re.compile(

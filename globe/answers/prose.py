@@ -73,12 +73,17 @@ def _chosen(text, found):  # running text, its claims
     for c in held:
         together.setdefault(c.start, []).append(c)
     best = {start: max(c.level for c in group) for start, group in together.items()}
-    order = sorted(together, key=lambda start: (-best[start], -start if best[start] > CLAIM else start))
-    for start in order:
-        claim = _of_sentence(text, together[start])
-        later = start > order[0] and best[start] > NEUTRAL  # narrows down what was left open before
-        if claim and (start == order[0] or later):
-            return claim, tuple(name for code, name in names.items() if code != claim.mention.code)
+
+    def rank(start):  # the last of firm claims, the first of others
+        level = best[start]
+        return -level, -start if level > CLAIM else start
+
+    first, *others = sorted(together, key=rank) or [None]
+    later = [s for s in others if s > first and best[s] > NEUTRAL]  # narrows down what was left open before
+    for start in [first, *later] if held else ():
+        if claim := _of_sentence(text, together[start]):
+            names.pop(claim.mention.code, None)
+            return claim, tuple(names.values())
     return None, tuple(names.values())
 
 
@@ -87,13 +92,15 @@ def _of_sentence(text, group):  # the claims of one sentence
     best = max(c.level for c in group)
     first = next(c for c in group if c.level == best)
     rivals = [c for c in group if c.mention.code != first.mention.code]
-    if not any(c.level == best or _joined(text, first, c) for c in rivals):
+    equals = [c for c in rivals if c.level == best or _joined(text, first, c)]
+    if not equals:
         return None if _or_coarse(text, first.mention) else first
     shares = [_percent(text, c.mention) for c in group]
     if None not in shares and shares.count(max(shares)) == 1:
         return group[shares.index(max(shares))]
-    behind = first.mention.end < rivals[0].mention.start
-    return first if behind and SECOND.match(text[first.mention.end : rivals[0].mention.start]) else None
+    end, start = first.mention.end, rivals[0].mention.start
+    is_first_choice = end < start and SECOND.match(text[end:start])
+    return first if is_first_choice else None
 
 
 _OR_BEHIND = re.compile(
@@ -143,12 +150,13 @@ def _by_claims(text):  # running text
         return Reading(others=others, refused=bool(refusal(text))) if others else None
     if fold(claim.mention.name) in gazetteer().states and (state := _in_state(text, claim)):
         return Reading(*state, start=claim.start, end=claim.end)
-    same = [c for c in found if c.mention.code == claim.mention.code and c.level >= LIKENESS]
+    code = claim.mention.code
+    same = [c for c in found if c.mention.code == code and c.level >= LIKENESS]
     same.sort(key=lambda c: (c.level, c is claim), reverse=True)
     beside = [_town_by(text, c) for c in same[:4]]
     region = next((region for _, region in beside if region), "")
-    town = next((town for town, _ in beside if town), "") or elsewhere(text, claim.mention.code)
-    town = town or claimed_town(text, claim.mention.code)
+    town = next((town for town, _ in beside if town), "")
+    town = town or elsewhere(text, code) or claimed_town(text, code)
     return Reading(claim.mention.name, town, region, others, False, claim.start, claim.end)
 
 

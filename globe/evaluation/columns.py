@@ -94,6 +94,9 @@ def need_columns(
         )
 
 # %% ../../nbs/08_evaluation/09_columns.ipynb #9606588d
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d{1,3},\d+\s*")
+
+
 def _swapped(lat, lon):
     "Whether reading the columns the other way round mends most of many impossible coordinates."
     bad, mended = _outside(lat, lon), ~_outside(lon, lat)
@@ -114,6 +117,8 @@ def coordinates(
     cells = [(a, o) for a, o in zip(lat, lon)]
     lat, lon = (np.array([degrees(x) for x in v], float) for v in (lat, lon))
     notes = []
+    if any(_DECIMAL_COMMA.fullmatch(c) for pair in cells for c in pair):
+        notes.append(f"{file}: decimal commas of coordinates were read as points")
     if _swapped(lat, lon):
         bad = _outside(lat, lon).sum()
         notes.append(

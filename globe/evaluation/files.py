@@ -67,10 +67,12 @@ def _truth_rows(table, got):
     if got["lat"] and got["lon"]:
         lat, lon, notes = coordinates(raw[got["lat"]], raw[got["lon"]], table.name)
     used = [h for h in got.values() if h]
-    rest = raw.drop(columns=used).drop(columns=COLUMNS, errors="ignore")
-    names = {what: raw[got[what]] for what in ("city", "country", "country_code") if got[what]}
-    rows = rest.assign(id=raw[got["id"]].astype(str), lat=lat, lon=lon, **names)
-    return rows, notes
+    rest = raw.drop(columns=used)
+    rest = rest.drop(columns=COLUMNS, errors="ignore")
+    roles = [what for what in ("city", "country", "country_code") if got[what]]
+    names = {what: raw[got[what]] for what in roles}
+    ids = raw[got["id"]].astype(str)
+    return rest.assign(id=ids, lat=lat, lon=lon, **names), notes
 
 
 def read_truth(
@@ -188,10 +190,13 @@ def _waiting(rows, named, names, where):
 def _from_answers(said, names, geocoder):
     "(prediction rows, notes, warnings) of raw answers."
     ids, texts = said.cells("id"), said.cells("text")
-    rows = predictions(texts, range(len(ids)), names, geocoder).set_axis(ids.index)
+    rows = predictions(texts, range(len(ids)), names, geocoder)
+    rows = rows.set_axis(ids.index)
     where = f"{said.table.name}: column {said.columns['text']}"
-    told, read = texts.ne(""), rows.parsed | rows.refused
-    unread, n = texts[told & ~read], told.sum()
+    told = texts.ne("")
+    read = rows.parsed | rows.refused
+    unread = texts[told & ~read]
+    n = told.sum()
     example = repr(unread.iloc[0][:60]) if len(unread) else ""
     if n and not read.any():
         what = "is it the column with the answers?"
@@ -199,9 +204,11 @@ def _from_answers(said, names, geocoder):
     warnings = []
     if len(unread) > 0.5 * n:
         warnings.append(f"{where}: {len(unread)} of {n} answers cannot be read, such as {example}")
-    notes = [f"{where} holds raw answers, {rows.parsed.sum()} of {len(rows)} could be read"]
+    counts = f"{rows.parsed.sum()} of {len(rows)} could be read"
     named = rows.parsed & (rows.city + rows.country).ne("")
-    return rows.assign(id=ids), notes + _waiting(rows, named, names, where), warnings
+    waiting = _waiting(rows, named, names, where)
+    notes = [f"{where} holds raw answers, {counts}", *waiting]
+    return rows.assign(id=ids), notes, warnings
 
 # %% ../../nbs/08_evaluation/10_files.ipynb #b09e04c9
 def _stated_columns(said):
@@ -232,14 +239,16 @@ def _from_columns(said, names, geocoder):
     name = said.table.name
     lat, lon, notes = _stated_columns(said)
     city, country = (said.cells(what).to_numpy(object) for what in ("city", "country"))
-    where = placements(lat, lon, city, country, names, 0, geocoder).set_axis(said.table.rows.index)
+    where = placements(lat, lon, city, country, names, 0, geocoder)
+    where = where.set_axis(said.table.rows.index)
     named = (city != "") | (country != "")
     notes += _waiting(where, named, names, name)
-    labels = named_by_coordinate(city, country, where.lat, where.lon)
-    bare = ((labels[1] != country) | (labels[0] != city)).sum()
+    near_city, near_country = named_by_coordinate(city, country, where.lat, where.lon)
+    changed = (near_country != country) | (near_city != city)
+    bare = changed.sum()
     if bare:
         notes.append(f"{name}: countries and cities of {bare} rows are those nearest to the coordinates")
-    rows = where.assign(id=said.cells("id"), text="", city=labels[0], country=labels[1])
+    rows = where.assign(id=said.cells("id"), text="", city=near_city, country=near_country)
     rows = _flagged_columns(said, rows, named)
     warnings = []
     if len(rows) and not (rows.parsed | rows.refused).any():
@@ -293,5 +302,6 @@ def _by_teacher(name, table):
 
 def _overlap(tables):
     "Whether two tables have an id in common."
-    ids = [set(t.rows[h]) for t in tables if (h := find_column(t.rows.columns, "id", PREDICTED))]
+    found = [(t.rows, find_column(t.rows.columns, "id", PREDICTED)) for t in tables]
+    ids = [set(rows[heading]) for rows, heading in found if heading]
     return sum(map(len, ids)) > len(set().union(*ids))

@@ -62,6 +62,18 @@ def _groups(ids, reading):
     return found
 
 
+def _steps(ids, last):
+    "Those of the readings up to `last` that change one of these ids."
+    steps = []
+    for how, reading in _READINGS.items():
+        changed = [reading(id) for id in ids]
+        if changed != ids:
+            steps.append(how)
+        ids = changed
+        if how == last:
+            return steps
+
+
 def matched_ids(
     true,  # ids of the truth
     said,  # ids of the predictions
@@ -78,6 +90,7 @@ def matched_ids(
         }
         if found and 2 * len(found) >= min(len(rest_true), len(rest)):
             same |= found
+            how = " and ".join(_steps([*found, *found.values()], how))
             notes.append(f"{len(found)} ids of the predictions meet the truth's {how}")
     return same, notes
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .encodings import decoded
+from ..workbooks import sheet_rows
 from .fields import HEADERS, columns_by_role, flat_record, json_records, plain_name
 
 # %% ../../nbs/02_photos/04_tables.ipynb #d12b0983
@@ -142,7 +143,12 @@ def _csv_table(text, name):
     delimiter, text = _delimited(text)
     if not text.strip():
         raise ValueError(f"{name} is empty: it needs a header line such as id,lat,lon and a row per picture")
-    header, *rows = _cells(text, delimiter, name)
+    return _cells_table(_cells(text, delimiter, name), delimiter, name)
+
+
+def _cells_table(cells, delimiter, name):
+    "The `Table` of rows of cells, the first of which is the header."
+    header, *rows = cells
     rows, again = _without_headers(rows, header)
     rows, notes = _fitted(rows, header, delimiter, name)
     if again:
@@ -191,6 +197,20 @@ def _parquet_table(path):
     return Table(_frame(map(flat_record, rows)), path.name)
 
 
+def _workbook_table(path):
+    "The first sheet of an Excel workbook; the other sheets are named."
+    try:
+        cells, sheets = sheet_rows(path.read_bytes())
+    except ValueError as e:
+        raise ValueError(f"{path.name} cannot be read: {e}") from None
+    if not cells:
+        raise ValueError(f"{path.name} is empty: its first sheet, {sheets[0]!r}, holds no cells")
+    table = _cells_table(cells, ",", path.name)
+    if len(sheets) > 1:
+        table.notes.append(f"{path.name}: the first of {len(sheets)} sheets was read, {sheets[0]!r}")
+    return table
+
+
 def _text(cell):
     "A cell of a data frame that is not missing, as text."
     if isinstance(cell, str):
@@ -213,7 +233,7 @@ def _file_table(path):
     if head == b"PAR1":
         return _parquet_table(path)
     if head[:2] == b"PK":
-        raise ValueError(f"{path.name} is a workbook or an archive: save the sheet as CSV")
+        return _workbook_table(path)
     text, warnings = decoded(path.read_bytes(), path.name)
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         table = _json_lines(text, path.name)
@@ -227,7 +247,7 @@ def _file_table(path):
     return table
 
 # %% ../../nbs/02_photos/04_tables.ipynb #f95ed356
-_TABLES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet"}
+_TABLES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx"}
 _PART = re.compile(r"[._-](?:shard-|part-)?\d+-of-\d+$")
 
 
@@ -263,13 +283,15 @@ def read_table(
     path = Path(source)
     if not path.exists():
         raise ValueError(
-            f"{path} is not there: give a file (CSV, JSON, JSON lines, parquet) or a folder of them"
+            f"{path} is not there: give a file (CSV, Excel, JSON, JSON lines, parquet) or a folder of them"
         )
     if path.is_file():
         return _file_table(path)
     files = [file for part in table_files(path).values() for file in part]
     if not files:
-        raise ValueError(f"{path} is a folder without tables: give a file (CSV, JSON, JSON lines, parquet)")
+        raise ValueError(
+            f"{path} is a folder without tables: give a file (CSV, Excel, JSON, JSON lines, parquet)"
+        )
     return stacked([_file_table(file) for file in files], path.name)
 
 # %% ../../nbs/02_photos/04_tables.ipynb #9cc4ff3c

@@ -30,10 +30,13 @@ def _decide(
     order = np.lexsort((city, -weight, keys))
     keys, city, weight = keys[order], city[order], weight[order]
     first = np.r_[True, keys[1:] != keys[:-1]]
-    best = np.flatnonzero(first)[np.cumsum(first) - 1]
+    starts = np.flatnonzero(first)
+    best = starts[np.cumsum(first) - 1]
+    winner = city[best]
+    km = haversine_km(lat[city], lon[city], lat[winner], lon[winner])
     share = weight / weight[best]
-    share *= haversine_km(lat[city], lon[city], lat[city[best]], lon[city[best]]) > RIVAL_KM
-    rival = np.maximum.reduceat(share, np.flatnonzero(first))
+    share *= km > RIVAL_KM
+    rival = np.maximum.reduceat(share, starts)
     doubt = (rival >= RIVAL_SHARE).astype(np.uint8) + (rival >= CONTESTED_SHARE)
     return keys[first], city[first].astype(np.int32), doubt, weight[first]
 
@@ -45,14 +48,20 @@ def _districts(lat, lon, population, region):
     "For each place the row of the city it belongs to: its own, unless a larger city's disc holds its disc."
     from scipy.spatial import cKDTree
 
-    reach, points = np.sqrt(population / (PEOPLE_PER_KM2 * math.pi)), unit_vectors(lat, lon)
-    tree, parent = cKDTree(points), np.arange(len(lat))
-    for big in np.argsort(-population, kind="stable")[: np.sum(population > 30_000)]:
+    reach = np.sqrt(population / (PEOPLE_PER_KM2 * math.pi))
+    points = unit_vectors(lat, lon)
+    tree = cKDTree(points)
+    parent = np.arange(len(lat))
+    largest_first = np.argsort(-population, kind="stable")
+    for big in largest_first[: np.sum(population > 30_000)]:
         if parent[big] != big:
             continue
-        near = np.array(tree.query_ball_point(points[big], 2 * np.sin(reach[big] / (2 * EARTH_KM))))
-        near = near[(parent[near] == near) & (region[near] == region[big]) & (near != big)]
-        inside = haversine_km(lat[near], lon[near], lat[big], lon[big]) + reach[near] < reach[big]
+        chord = 2 * np.sin(reach[big] / (2 * EARTH_KM))
+        near = np.array(tree.query_ball_point(points[big], chord))
+        free = (parent[near] == near) & (near != big)
+        near = near[free & (region[near] == region[big])]
+        km = haversine_km(lat[near], lon[near], lat[big], lon[big])
+        inside = km + reach[near] < reach[big]
         parent[near[inside]] = big
     return parent.astype(np.int32)
 
@@ -64,8 +73,11 @@ def _country_points(lat, lon, population, code, parent, codes):
         row = np.flatnonzero((code == c) & (parent == np.arange(len(lat))))
         if not len(row):
             continue
-        x, y, z = np.average(unit_vectors(lat[row], lon[row]), axis=0, weights=population[row] + 1)
-        points[i] = math.degrees(math.atan2(z, math.hypot(x, y))), math.degrees(math.atan2(y, x))
+        vectors = unit_vectors(lat[row], lon[row])
+        x, y, z = np.average(vectors, axis=0, weights=population[row] + 1)
+        north = math.atan2(z, math.hypot(x, y))
+        east = math.atan2(y, x)
+        points[i] = math.degrees(north), math.degrees(east)
     return points
 
 # %% ../../nbs/01_places/03_index.ipynb #4b81406a
@@ -95,9 +107,13 @@ def _city_columns(cities, countries):
     "Arrays of what GeoNames says about each city; `region` is empty after the country where that is tiny."
     column = lambda key, kind: np.array([c[key] for c in cities], dtype=kind)
     tiny = {k for k, v in countries.items() if v["areakm2"] < 2000}
-    region = np.array(
-        [c["countrycode"] + "." + c["admin1code"] * (c["countrycode"] not in tiny) for c in cities]
-    )
+
+    def region_of(city):
+        country = city["countrycode"]
+        division = "" if country in tiny else city["admin1code"]
+        return f"{country}.{division}"
+
+    region = np.array([region_of(c) for c in cities])
     return (
         column("latitude", float),
         column("longitude", float),
@@ -107,22 +123,23 @@ def _city_columns(cities, countries):
     )
 
 # %% ../../nbs/01_places/03_index.ipynb #aa2c1828
+def _scopes(places):
+    "What the hash of a name is mixed with in each of these countries or regions [n]."
+    distinct, at = np.unique(places, return_inverse=True)
+    return np.array([_scope(p) for p in distinct], dtype=np.uint64)[at]
+
+
 def _scoped(names, row, own, lat, lon, population, code, region):
     "Hashes of all names in all their scopes, decided: keys, cities, doubt, weight."
     plain = np.fromiter(map(_hash, names), dtype=np.uint64, count=len(names))
-    mix = lambda places: (lambda unique, at: np.array([_scope(p) for p in unique], dtype=np.uint64)[at])(
-        *np.unique(places, return_inverse=True)
-    )
+    in_country = plain ^ _scopes(code)[row]
+    in_region = plain ^ _scopes(region)[row]
     divided = ~np.char.endswith(region, ".")[row]
-    keys = np.concatenate([plain, plain ^ mix(code)[row], (plain ^ mix(region)[row])[divided]])
     weight = np.maximum(population, 1)[row] * np.where(own, OWN_NAME, 1)
-    return _decide(
-        keys,
-        np.concatenate([row, row, row[divided]]),
-        np.concatenate([weight, weight, weight[divided]]),
-        lat,
-        lon,
-    )
+    keys = np.concatenate([plain, in_country, in_region[divided]])
+    cities = np.concatenate([row, row, row[divided]])
+    weights = np.concatenate([weight, weight, weight[divided]])
+    return _decide(keys, cities, weights, lat, lon)
 
 # %% ../../nbs/01_places/03_index.ipynb #294d42cd
 CITY_DIVISION_KM = 30  # larger divisions are no cities
@@ -137,11 +154,15 @@ def _cities_of(regions, cities, lat, lon, population):
         at = np.searchsorted(keys, names).clip(0, len(keys) - 1)
         row = city[at[keys[at] == names]]
         km = haversine_km(lat[row], lon[row], region.lat, region.lon)
-        row = row[(km < RIVAL_KM) & (population[row] >= 0.3 * region.people)]
+        large = population[row] >= 0.3 * region.people
+        row = row[(km < RIVAL_KM) & large]
         return row[np.argmax(population[row])] if len(row) else -1
 
-    small = [r.kind == "region" and r.people > 0 and r.radius_km < CITY_DIVISION_KM for r in regions]
-    return np.array([city_of(r) if s else -1 for r, s in zip(regions, small)], dtype=np.int32)
+    def is_small(region):
+        inhabited = region.kind == "region" and region.people > 0
+        return inhabited and region.radius_km < CITY_DIVISION_KM
+
+    return np.array([city_of(r) if is_small(r) else -1 for r in regions], dtype=np.int32)
 
 # %% ../../nbs/01_places/03_index.ipynb #e11ad79e
 DOUBT, REGION, REGION_FIRST, VAGUE_REGION = 3, 4, 8, 16  # bits of a flag
@@ -150,12 +171,12 @@ INSIDE_PEOPLE, SMALL_KM = 10_000, 30
 
 def _city_inside(city, weight, km, population, region, radius, is_division):
     "Whether the city goes first because it lies inside of the region of its name."
-    own = weight == OWN_NAME * np.maximum(population, 1)[city]
-    large = np.where(
-        is_division[region], weight >= OWN_NAME * INSIDE_PEOPLE, population[city] >= INSIDE_PEOPLE
-    )
-    namesake = own & ~is_division[region] & (radius[region] <= SMALL_KM)
-    reach = np.where(is_division, 1.2, 2)[region] * radius[region]  # islands are long
+    people, km_of_region, divided = population[city], radius[region], is_division[region]
+    own = weight == OWN_NAME * np.maximum(people, 1)
+    heavy = weight >= OWN_NAME * INSIDE_PEOPLE
+    large = np.where(divided, heavy, people >= INSIDE_PEOPLE)
+    namesake = own & ~divided & (km_of_region <= SMALL_KM)
+    reach = np.where(divided, 1.2, 2) * km_of_region  # islands are long
     return (km < reach) & (large | namesake)
 
 
@@ -176,12 +197,14 @@ def _merged(cities, found, regions, lat, lon, population):
     weight, strength = spread(at_city, cities[3], 0), spread(at_region, found[3], 0)
     km = haversine_km(lat[city], lon[city], region_lat[region], region_lon[region])
     inside = _city_inside(city, weight, km, population, region, radius, is_division)
-    first = (strength > weight) & ~((city >= 0) & inside)
-    rival = (city >= 0) & (weight >= RIVAL_SHARE * strength) & (km > RIVAL_KM + radius[region])
+    is_city = city >= 0
+    first = (strength > weight) & ~(is_city & inside)
+    apart = km > RIVAL_KM + radius[region]
+    rival = is_city & apart & (weight >= RIVAL_SHARE * strength)
     vague = first & (spread(at_region, found[2], False) | rival)
-    flags = (
-        spread(at_city, cities[2], 0) + REGION * (region >= 0) + REGION_FIRST * first + VAGUE_REGION * vague
-    )
+    flags = spread(at_city, cities[2], 0)
+    flags = flags + REGION * (region >= 0)
+    flags = flags + REGION_FIRST * first + VAGUE_REGION * vague
     return dict(
         keys=keys,
         city=city,
@@ -230,17 +253,16 @@ def _build():
     found = _scoped(names, row, own, lat, lon, population, code, region)
     regions = read_regions()
     region_city = _cities_of(regions, found, lat, lon, population)
-    region_names = list(decide_regions(regions))
-    region_names[3] = np.where(
-        region_city[region_names[1]] >= 0, 0.5, region_names[3]
-    )  # the city's own names first
-    merged = _merged(found, region_names, regions, lat, lon, population)
+    *region_names, strength = decide_regions(regions)
+    is_city = region_city[region_names[1]] >= 0
+    strength = np.where(is_city, 0.5, strength)  # the city's own names first
+    merged = _merged(found, [*region_names, strength], regions, lat, lon, population)
     divisions, division = np.unique(region, return_inverse=True)
-    parent, codes, order = (
-        _districts(lat, lon, population, region),
-        sorted(countries),
-        np.argsort(code[row], kind="stable"),
-    )
+    parent = _districts(lat, lon, population, region)
+    codes = sorted(countries)
+    order = np.argsort(code[row], kind="stable")
+    names_of_regions = [len(r.names) for r in regions]
+    spelling_row = np.repeat(np.arange(len(regions)), names_of_regions)
     return dict(
         **merged,
         lat=lat,
@@ -259,9 +281,7 @@ def _build():
         region_kind=_text(r.kind for r in regions),
         region_codes=_text("|".join(r.codes) for r in regions),
         region_spelling=_text(n for r in regions for n in r.names),
-        region_spelling_row=np.repeat(np.arange(len(regions)), [len(r.names) for r in regions]).astype(
-            np.int32
-        ),
+        region_spelling_row=spelling_row.astype(np.int32),
         spelling=_text([names[i] for i in order]),
         spelling_city=row[order].astype(np.int32),
     )

@@ -142,15 +142,21 @@ def decide_regions(
     keys, (row, weak, world) = np.array(keys, dtype=np.uint64), map(np.array, columns)
     column = lambda key: np.array([getattr(r, key) for r in regions], dtype=float)
     people, weight, radius, lat, lon = map(column, ("people", "weight", "radius_km", "lat", "lon"))
-    place = weight == _PLACE_WEIGHT
-    order = np.lexsort((row, -people[row], ~place[row], weak, keys))
+    is_place = weight == _PLACE_WEIGHT
+    order = np.lexsort((row, -people[row], ~is_place[row], weak, keys))
     keys, row, weak, world = keys[order], row[order], weak[order], world[order]
+    place = is_place[row]
     first = np.r_[True, keys[1:] != keys[:-1]]
-    best = np.flatnonzero(first)[np.cumsum(first) - 1]
-    km = haversine_km(lat[row], lon[row], lat[row[best]], lon[row[best]])
-    as_likely = place[row] | (people[row] >= REGION_RIVAL_SHARE * people[row[best]])
-    rival = (weak == weak[best]) & as_likely & (km > 25 + radius[row] + radius[row[best]])
-    ambiguous = np.logical_or.reduceat(rival, np.flatnonzero(first))
-    strength = weight[row[first]] * np.where(weak[first], _WEAK_SHARE, 1)
-    strength *= np.where(world & place[row], _FAME, 1)[first]
-    return keys[first], row[first].astype(np.int32), ambiguous, strength
+    starts = np.flatnonzero(first)
+    best = starts[np.cumsum(first) - 1]
+    winner = row[best]
+    km = haversine_km(lat[row], lon[row], lat[winner], lon[winner])
+    apart = km > 25 + radius[row] + radius[winner]
+    as_likely = place | (people[row] >= REGION_RIVAL_SHARE * people[winner])
+    rival = (weak == weak[best]) & as_likely & apart
+    ambiguous = np.logical_or.reduceat(rival, starts)
+    share = np.where(weak, _WEAK_SHARE, 1)[first]
+    fame = np.where(world & place, _FAME, 1)[first]
+    meant = row[first]
+    strength = weight[meant] * share * fame
+    return keys[first], meant.astype(np.int32), ambiguous, strength

@@ -71,7 +71,8 @@ def one_city(
     b: Place,
 ) -> bool:
     "Whether two places are one city: the same, or one a district of the other; no cities only if the same."
-    rows = gazetteer().row_at.get((a.lat, a.lon)), gazetteer().row_at.get((b.lat, b.lon))
+    row_at = gazetteer().row_at
+    rows = row_at.get((a.lat, a.lon)), row_at.get((b.lat, b.lon))
     if None in rows or {a.kind, b.kind} != {"city"}:
         return (a.city, a.lat, a.lon) == (b.city, b.lat, b.lon)
     return _same_row(*rows)
@@ -84,8 +85,9 @@ def in_city(
 ) -> bool:
     "Whether a point lies in a city: the nearest place is the city or a district of it."
     g = gazetteer()
-    row = g.tree.query(unit_vectors(lat, lon))[1]
-    return place.kind == "city" and _same_row(int(row), g.row_at.get((place.lat, place.lon), -1))
+    row = int(g.tree.query(unit_vectors(lat, lon))[1])
+    city = g.row_at.get((place.lat, place.lon), -1)
+    return place.kind == "city" and _same_row(row, city)
 
 # %% ../../nbs/01_places/06_reverse.ipynb #10dc15fc
 @functools.lru_cache(maxsize=1)
@@ -107,8 +109,11 @@ def _country_at(lat, lon):
     found = np.full(len(lat), -1)
     for i, shape in enumerate(_borders()[1]):
         west, south, east, north = shape.bounds
-        near = np.flatnonzero((lat >= south) & (lat <= north) & (lon >= west) & (lon <= east))
-        found[near[shapely.contains_xy(shape, lon[near], lat[near])]] = i
+        in_height = (lat >= south) & (lat <= north)
+        in_width = (lon >= west) & (lon <= east)
+        near = np.flatnonzero(in_height & in_width)
+        inside = shapely.contains_xy(shape, lon[near], lat[near])
+        found[near[inside]] = i
     return found
 
 # %% ../../nbs/01_places/06_reverse.ipynb #43d51f8c
@@ -124,11 +129,15 @@ def _across(lat, lon, row):
     codes, shapes = _borders()
     known = {c: i for i, c in enumerate(codes)}
     towns = np.array(g.codes)[g.code[row]]
-    at, other = _country_at(lat, lon), np.full(len(lat), "", dtype=object)
-    for i in np.flatnonzero((at >= 0) & (codes[at] != towns) & np.isin(towns, codes)):
-        home, (y, x) = shapes[known[towns[i]]], (g.lat[row[i]], g.lon[row[i]])
-        outside = shapely.distance(home, shapely.Point(lon[i], lat[i])) > BORDER_DEGREES
-        if outside and shapely.distance(home, shapely.Point(x, y)) < BORDER_DEGREES:
+    at = _country_at(lat, lon)
+    other = np.full(len(lat), "", dtype=object)
+    differs = (codes[at] != towns) & np.isin(towns, codes)
+    for i in np.flatnonzero((at >= 0) & differs):
+        home = shapes[known[towns[i]]]
+        point = shapely.Point(lon[i], lat[i])
+        town = shapely.Point(g.lon[row[i]], g.lat[row[i]])
+        outside = shapely.distance(home, point) > BORDER_DEGREES
+        if outside and shapely.distance(home, town) < BORDER_DEGREES:
             other[i] = str(codes[at[i]])
     return other, at >= 0
 
@@ -140,11 +149,8 @@ def _points(lat, lon):
     good = np.isfinite(lat) & np.isfinite(lon)
     if (np.abs(lat[good]) > 90).any():
         raise ValueError("a latitude is outside -90..90; are latitude and longitude swapped?")
-    return (
-        lat,
-        (lon + 180) % 360 - 180 if good.all() else np.where(good, (lon + 180) % 360 - 180, np.nan),
-        good,
-    )
+    turned = (lon + 180) % 360 - 180
+    return lat, turned if good.all() else np.where(good, turned, np.nan), good
 
 
 def _in_country(lat, lon, code):
@@ -162,10 +168,14 @@ def _rows(lat, lon, code):
     g = gazetteer()
     chord, near = g.tree.query(unit_vectors(lat, lon), k=NEIGHBOURS, workers=-1)
     near = near.astype(int)
-    row, country = near[:, 0].copy(), np.full(len(lat), "", dtype=object)
-    km = 2 * EARTH_KM * np.arcsin(np.clip(chord[:, 0] / 2, 0, 1))
-    far, land = km > COAST_KM, np.ones(len(lat), dtype=bool)
-    unsure = np.flatnonzero(far | (g.code[near] != g.code[near[:, :1]]).any(1))
+    row = near[:, 0].copy()
+    country = np.full(len(lat), "", dtype=object)
+    half_angle = np.arcsin(np.clip(chord[:, 0] / 2, 0, 1))
+    far = 2 * EARTH_KM * half_angle > COAST_KM
+    land = np.ones(len(lat), dtype=bool)
+    countries = g.code[near]
+    mixed = (countries != countries[:, :1]).any(1)
+    unsure = np.flatnonzero(far | mixed)
     if len(unsure):
         country[unsure], here = _across(lat[unsure], lon[unsure], row[unsure])
         land[unsure] = here | ~far[unsure] | (lat[unsure] < POLE)
@@ -197,9 +207,13 @@ def _labels(lat, lon, code):
     g = gazetteer()
     row, country, land = _rows(lat, lon, code)
     city = g.parent[row]
-    names, codes = np.array(g.name, dtype=object)[city], np.array(g.codes, dtype=object)[g.code[city]]
-    states = np.array([g.state_names.get(c, "") for c in g.division_codes], dtype=object)[g.division[city]]
-    where, empty = [g.lat[city], g.lon[city]], country != ""
+    pick = lambda values, at: np.array(values, dtype=object)[at]
+    names = pick(g.name, city)
+    codes = pick(g.codes, g.code[city])
+    state_names = [g.state_names.get(c, "") for c in g.division_codes]
+    states = pick(state_names, g.division[city])
+    where = [g.lat[city], g.lon[city]]
+    empty = country != ""
     km = haversine_km(lat, lon, *where)
     codes[empty] = country[empty]
     names[empty] = states[empty] = ""
@@ -239,8 +253,8 @@ def nearest(
 
     table = {}
     for name, values in zip(COLUMNS, columns):
-        numbers = values.dtype == float
-        full = np.full(len(lat), np.nan if numbers else False if values.dtype == bool else "", values.dtype)
+        empty = {"f": np.nan, "b": False}.get(values.dtype.kind, "")
+        full = np.full(len(lat), empty, values.dtype)
         full[good] = values
         table[name] = full
     return pd.DataFrame(table)

@@ -59,12 +59,19 @@ def _division_scopes(name: str, code: str) -> tuple:
     return tuple(dict.fromkeys(found))
 
 # %% ../../nbs/01_places/07_search.ipynb #f53c9723
+_COUNTY = re.compile(r" (county|parish|borough)$")
 _AROUND = re.compile(
-    r"^(city of|greater|downtown|metropolitan|municipality of|comune di|outskirts of|central|near|town of|"
-    r"the|likely|probably|possibly|perhaps|maybe|presumably|around|somewhere in) | "
+    r"^(kreis|landkreis|city of|greater|downtown|metropolitan|municipality of|comune di|outskirts of|"
+    r"central|near|town of|the|likely|probably|possibly|perhaps|maybe|presumably|around|somewhere in) | "
     r"((special|metropolitan|capital) city|city|municipality|metropolis|metropolitan area|area|region|"
     r"prefecture|province|county|district|town|suburbs|old town|city center|city centre|downtown)$"
 )
+
+
+def _is_county(city: str, code: str) -> bool:
+    "Whether a name is a county of a state: *Cook County, Illinois* is not Cook in Minnesota."
+    head, *tail = map(fold, _split(city) or [""])
+    return bool(_COUNTY.search(head)) and any(_division_scopes(p, code) for p in tail)
 
 
 def _variants(city: str, code: str):
@@ -82,7 +89,7 @@ def _variants(city: str, code: str):
     for part in (head, *(p for p in tail if not scopes[p] and _known(p) != code)):
         yield part, code
         bare = _AROUND.sub("", part)
-        if bare != part:
+        if bare != part and not (part == head and _is_county(city, code)):
             yield bare, code
 
 # %% ../../nbs/01_places/07_search.ipynb #bba0c8f7
@@ -207,6 +214,8 @@ def _search(city: str, code: str, state: str):
     for territory in () if state else _TERRITORIES.get(code, ()):
         if hit := _hit(g.look(name, territory), code, "found"):
             return hit
+    if not state and (known := _known(name)) in _TERRITORIES.get(code, ()):  # French Guiana in France
+        return None, known, 0, f"country only, a territory of {g.english[code]}"
     front, behind = ("", "") if code else _country_behind(city)
     if behind:
         return _search_in(front, behind, fold(_split(city)[-1]))
@@ -224,24 +233,34 @@ def _search_in(city: str, code: str, state: str):
 # %% ../../nbs/01_places/07_search.ipynb #5376073d
 def _search_parts(city: str, name: str, code: str):
     "`_search` for a name that is not found as written."
-    g = gazetteer()
+    g, is_county = gazetteer(), _is_county(city, code)
     for part, scope in _variants(city, code):
         if not scope and _is_country(part):
             return None, g.names[part], 0, f"country only, read as {part!r}"
         if len(part) > 1:
             hit = _hit(g.look(part, scope), code, f"read as {part!r}")
-            if hit := hit or ("." not in scope and _search_region(part, scope)):
+            reworded = "." not in scope and not is_county
+            if hit := hit or (reworded and _search_region(part, scope)):
                 return _doubtful(city, hit, scope)
         for territory in _TERRITORIES.get(scope, ()):
             if hit := _hit(g.look(part, territory), code, f"read as {part!r}"):
                 return hit
-    if hit := code and _beside(name, code) or _misspelt(name, code):
+    if hit := code and _beside(name, code) or _misspelt(name, code) or _state_of_county(city, code):
         return hit
     if code:
         return None, code, 0, f"no {city!r} in {g.english[code]}: its own point"
     if code := _misspelt_country(name):
         return None, code, 1, f"country only, misspelt {g.english[code]!r}, a guess"
     return None, "", 0, f"no city or country called {city!r}"
+
+
+def _state_of_county(city: str, code: str):
+    "The hit for the state in which a county lies that the tables lack; None for any other name."
+    head, *tail = map(fold, _split(city) or [""])
+    for state in tail if _is_county(city, code) else ():
+        hit = _division_scopes(state, code) and _region_hit(gazetteer().look(state, code), code, "")
+        if hit:
+            return *hit[:2], 1, f"no {head!r} in {state!r}: the point of the state"
 
 
 def _doubtful(city: str, hit: tuple, scope: str):

@@ -22,7 +22,9 @@ def haversine_km(
 ):
     "Great-circle distance in km of arrays on the mean sphere; `distance_km` without its checks."
     lat1, lon1, lat2, lon2 = (np.radians(np.asarray(v, dtype=float)) for v in (lat1, lon1, lat2, lon2))
-    h = np.sin((lat2 - lat1) / 2) ** 2 + np.cos(lat1) * np.cos(lat2) * np.sin((lon2 - lon1) / 2) ** 2
+    north = np.sin((lat2 - lat1) / 2) ** 2
+    east = np.sin((lon2 - lon1) / 2) ** 2
+    h = north + np.cos(lat1) * np.cos(lat2) * east
     return 2 * EARTH_KM * np.arcsin(np.sqrt(np.clip(h, 0, 1)))
 
 # %% ../../nbs/01_places/00_sphere.ipynb #5f08e19f
@@ -90,5 +92,7 @@ def displaced(
     "The point `km` away, as (lat, lon) in degrees, on the mean sphere."
     p, q, d = math.radians(lat), math.radians(lon), km / EARTH_KM
     to = math.asin(math.sin(p) * math.cos(d) + math.cos(p) * math.sin(d) * math.cos(bearing))
-    turn = math.atan2(math.sin(bearing) * math.sin(d) * math.cos(p), math.cos(d) - math.sin(p) * math.sin(to))
+    east = math.sin(bearing) * math.sin(d) * math.cos(p)
+    north = math.cos(d) - math.sin(p) * math.sin(to)
+    turn = math.atan2(east, north)
     return math.degrees(to), (math.degrees(q + turn) + 180) % 360 - 180
