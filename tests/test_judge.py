@@ -11,8 +11,9 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from globe.evaluation import calibration
+from globe import rewards
 from globe.models import judge as judge_module
-from globe.training import localizability
+from globe.models.endpoint_judge import EndpointJudge, yes_share
 from globe.models.client import TransientError
 from globe.training.judge import PLEAS, hardened, train_judge
 from globe.training.localizability import Localizability
@@ -279,7 +280,7 @@ def reply(*tokens):
 
 
 def at(server, **kw):
-    return judge_module.EndpointJudge(
+    return EndpointJudge(
         f"http://127.0.0.1:{server.server_port}/v1", "judge", timeout=5, **dict(backoff=0.01) | kw
     )
 
@@ -367,9 +368,9 @@ def test_the_endpoints_share_is_a_probability_of_yes_against_no_alone(top):
     tokens = [dict(token=t, logprob=l) for t, l in top]
     if not sum(mass.values()):
         with pytest.raises(ValueError, match="neither yes nor no"):
-            judge_module.yes_share(tokens)
+            yes_share(tokens)
     else:
-        assert judge_module.yes_share(tokens) == pytest.approx(mass["yes"] / sum(mass.values()))
+        assert yes_share(tokens) == pytest.approx(mass["yes"] / sum(mass.values()))
 
 
 # --- by name ---
@@ -378,13 +379,13 @@ def test_the_endpoints_share_is_a_probability_of_yes_against_no_alone(top):
 def test_a_command_line_names_its_judge_in_the_environment(folder, endpoint, monkeypatch):
     monkeypatch.delenv("GLOBE_JUDGE", raising=False)
     with pytest.raises(ValueError, match="GLOBE_JUDGE"):
-        localizability.NamedLocalizability()([TOLD], image=[picture(20)])
+        rewards.NamedLocalizability()([TOLD], image=[picture(20)])
     with pytest.raises(ValueError, match="GLOBE_JUDGE"):
-        localizability.NamedLocalizability()(
+        rewards.NamedLocalizability()(
             [TOLD], image=[picture(20)]
         )  # said each time, not counted as a judge that is down
     monkeypatch.setenv("GLOBE_JUDGE", str(folder))
-    reward = localizability.NamedLocalizability()
+    reward = rewards.NamedLocalizability()
     assert reward([TOLD], image=[picture(20)]) == pytest.approx(
         Localizability(judge_module.Judge.load(folder))([TOLD], image=[picture(20)])
     )
@@ -394,7 +395,7 @@ def test_a_command_line_names_its_judge_in_the_environment(folder, endpoint, mon
     monkeypatch.setenv("GLOBE_JUDGE", f"http://127.0.0.1:{endpoint.server_port}/v1 some-judge")
     endpoint.said = reply(("yes", 0.8), ("no", 0.2))
     assert (
-        localizability.NamedLocalizability()([TOLD], image=[picture(20)]) == pytest.approx([0.8])
+        rewards.NamedLocalizability()([TOLD], image=[picture(20)]) == pytest.approx([0.8])
         and endpoint.asked[-1]["model"] == "some-judge"
     )
 

@@ -829,17 +829,17 @@ def test_a_column_of_the_wrong_length_is_an_error():
 @pytest.mark.parametrize(
     "module, name",
     [
-        ("rewards", "geo_accuracy"),
-        ("rewards", "geo_distance"),
-        ("rewards", "visual_grounding"),
-        ("rewards", "form"),
-        ("localizability", "localizability"),
+        ("training.rewards", "geo_accuracy"),
+        ("training.rewards", "geo_distance"),
+        ("training.rewards", "visual_grounding"),
+        ("training.rewards", "form"),
+        ("rewards", "localizability"),
     ],
 )
 def test_rewards_load_by_dotted_path_pickle_and_have_a_name(module, name):
     from trl.trainer.utils import get_callable_name
 
-    reward = getattr(importlib.import_module(f"globe.training.{module}"), name)
+    reward = getattr(importlib.import_module(f"globe.{module}"), name)
     assert (
         get_callable_name(pickle.loads(pickle.dumps(reward)))
         == get_callable_name(functools.partial(reward))
@@ -958,7 +958,7 @@ def test_a_missing_picture_or_judge_is_said_at_once():
     with pytest.raises(ValueError, match="one picture per completion"):
         localizability.Localizability(Judge())([GOOD], images=[[]])
     with pytest.raises(ValueError, match="no judge"):
-        localizability.localizability([GOOD], image=[None])
+        localizability.Localizability()([GOOD], image=[None])
 
 
 def test_trl_trains_with_all_rewards(tmp_path):
@@ -1059,7 +1059,7 @@ def test_the_command_line_of_trl_takes_every_reward_by_its_dotted_path(tmp_path)
         "globe.training.rewards.visual_grounding",
         "globe.training.rewards.form",
         "globe.training.rewards.geo_distance",
-        "globe.training.localizability.localizability_async",
+        "globe.rewards.localizability_async",
     ]
     command = [
         Path(sys.executable).parent / "trl",

@@ -226,7 +226,7 @@ def _judge_beside(folder):
 
 def _judge(named, source=None):
     "The judge that was named, else the one beside the model, else None."
-    from globe.models.judge import judge_named
+    from globe.models.endpoint_judge import judge_named
 
     if named:
         return judge_named(str(named))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ..models.vlm import VLM, freeze_vision, load, picture_tokens
 from ..models.judge import Judge, SharedJudge, about_judge, known_by
+from .adapter import lora_config
 from .configurations import weighted
-from .judge import lora_config
 from .settings import GRPOSettings
 from .shared_prefix import SharedPrefixGRPOTrainer
 from .trainer import grpo_rows, reporter, run, trainer_arguments
