@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['yes_share', 'EndpointJudge', 'judge_named']
 
-# %% ../../nbs/04_models/06_endpoint_judge.ipynb #4981e0f0
+# %% ../../nbs/04_models/06_endpoint_judge.ipynb #43c0fa99
 import math
 from concurrent.futures import ThreadPoolExecutor
 
-from ..answers.prompts import PROMPTS
-from .client import EndpointClient, accepted, question
+from ..answers.completions import judge_question
+from .client import EndpointClient, TransientError, accepted, question
 from .judge import Judge
 
 # %% ../../nbs/04_models/06_endpoint_judge.ipynb #a5da788c
@@ -64,15 +64,25 @@ class EndpointJudge(EndpointClient):
         images,  # pictures (PIL)
         reasonings,  # one text per picture
     ) -> list:
-        "One probability of yes per pair. Raises `TransientError`, ValueError or PermissionError."
+        """One probability of yes per pair, None for one that got none.
+
+        Raises PermissionError, and `TransientError` or ValueError where no pair got one."""
         import httpx
 
+        errors = []
+
         def one(image, text):
-            body = question(image, self.model, PROMPTS["judge"] + text, max_tokens=1)
-            return self._tried(client, body | dict(logprobs=True, top_logprobs=20))
+            body = question(image, self.model, judge_question(text), max_tokens=1)
+            try:
+                return self._tried(client, body | dict(logprobs=True, top_logprobs=20))
+            except (TransientError, ValueError) as error:
+                errors.append(error)
 
         with httpx.Client(timeout=self.timeout) as client, ThreadPoolExecutor(self.concurrency) as pool:
-            return list(pool.map(one, images, reasonings))
+            found = list(pool.map(one, images, reasonings))
+        if errors and len(errors) == len(found):
+            raise errors[-1]
+        return found
 
 # %% ../../nbs/04_models/06_endpoint_judge.ipynb #a95155cf
 def judge_named(

@@ -10,8 +10,8 @@ import hashlib, json, os
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..answers.prompts import PROMPTS
-from ..answers.completions import CONTROL_TOKENS
+from ..answers.completions import judge_question
+from ..answers.prompts import PROMPT_FILES
 from .vlm import VLM, inputs, load
 
 # %% ../../nbs/04_models/04_judge.ipynb #e44bbaff
@@ -74,8 +74,15 @@ def about_judge(
 
 
 def _check_base(vlm, folder):  # model below the adapter, folder of a judge
-    "ValueError where the judge was trained on other weights."
-    if about_judge(folder).get("weights", known_by(vlm.model)) != known_by(vlm.model):
+    "ValueError where the judge was trained on other weights, or with another question."
+    told = about_judge(folder)
+    question = told.get("question", "judge-1")  # before it was noted there was one only
+    if question != PROMPT_FILES["judge"]:
+        raise ValueError(
+            f"the judge in {folder} was trained with the question {question}, but is asked "
+            f"{PROMPT_FILES['judge']}: train it again with globe.training.judge.train_judge"
+        )
+    if told.get("weights", known_by(vlm.model)) != known_by(vlm.model):
         raise ValueError(
             f"the judge in {folder} was trained on other weights than those of this model: "
             "pass `base`, or train it again with globe.training.judge.train_judge"
@@ -88,7 +95,7 @@ def first_logits(
     reasonings,  # one text per picture
 ):
     "Logits of the first answer token [batch, vocabulary]."
-    questions = [PROMPTS["judge"] + CONTROL_TOKENS.sub(" ", text) for text in reasonings]
+    questions = [judge_question(text) for text in reasonings]
     out = vlm.model(**inputs(vlm, images, questions), logits_to_keep=1)
     return out.logits[:, -1].float()
 

@@ -62,7 +62,7 @@ def grpo(
     from trl import GRPOConfig
 
     s, out, vlm = (settings or GRPOSettings()).changed(**changes), Path(out), load(model)
-    functions, weights = weighted(s.rewards, judge, classes)
+    functions, weights = weighted(s.rewards, judge, classes, s.localizability_max_gain)
     steps = s.steps or len(data) * s.num_generations // s.completions_per_step
     args = GRPOConfig(
         **trainer_arguments(s, out, steps, s.completions_per_step),
