@@ -17,7 +17,7 @@ def weighted(
     name,  # one of WEIGHTS
     judge=None,  # for the configurations with R_loc
     classes=None,  # names of the segmenter that saw the entities, for R_vis
-    max_gain=0.05,  # most that a text adds to R_loc of its picture, see `Localizability`
+    max_gain=0.02,  # most that a text adds to R_loc of its picture, see `Localizability`
 ):
     "(reward functions, weights) of a configuration, as TRL takes `reward_funcs` and `reward_weights`."
     if name not in WEIGHTS:

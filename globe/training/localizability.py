@@ -34,7 +34,7 @@ def asked(
     told = dict(zip(todo, found))
     return [told.get(i, 0.0) for i in range(len(reasonings))]
 
-# %% ../../nbs/07_training/03_localizability.ipynb #9a9df14d
+# %% ../../nbs/07_training/03_localizability.ipynb #72c8d847
 def _picture_key(picture):
     "Equal for pictures of equal content."
     if not hasattr(picture, "tobytes"):
@@ -70,7 +70,7 @@ class Localizability:
         judge=None,  # has probability(images, reasonings) -> one 0..1 per pair
         patience=3,  # failed calls in a row before a RuntimeError
         longest=6000,  # longer completions pay 0 and are not sent, characters
-        max_gain=0.05,  # most that a text adds to P(yes) of its picture alone; None: Equation 1, no bound
+        max_gain=0.02,  # most that a text adds to P(yes) of its picture alone; None: Equation 1, no bound
     ):
         self.judge, self.patience, self.longest, self.max_gain = judge, patience, longest, max_gain
         self.failed = self.in_a_row = self.silent = 0

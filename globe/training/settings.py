@@ -67,7 +67,7 @@ class GRPOSettings(_TrainerSettings):
     beta: float = Field(0.001, ge=0, description="weight of the KL term, Eq. 6")
     max_new_tokens: int = Field(1024, ge=1, description="length limit of an answer, in tokens")
     localizability_max_gain: float | None = Field(
-        0.05,
+        0.02,
         ge=0,
         le=1,
         description="most that a text adds to R_loc of its picture; null: no bound, as Eq. 1",
