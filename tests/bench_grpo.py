@@ -28,7 +28,7 @@ from trl import GRPOConfig, GRPOTrainer
 from globe.answers import prompts
 from globe.models import vlm
 from globe.world import student as student_module, tiny_models
-from globe.training.judge import lora_config
+from globe.training.adapter import lora_config
 from globe.training.shared_prefix import SharedPrefixGRPOTrainer
 
 GPU, NAMES = torch.cuda.is_available(), ["stock", "shared"]

@@ -1163,3 +1163,20 @@ def test_what_is_done_leaves_memory_at_once(start, data, tmp_path, monkeypatch):
         assert len(layers) >= 12 and not any(r() is not None for r in layers)
     finally:
         gc.enable()
+
+
+def test_a_reward_without_value_for_one_answer_counts_for_none_of_its_group(monkeypatch):
+    "TRL adds a missing value as 0, which would punish one answer for a silent judge."
+    from types import SimpleNamespace
+    from trl import GRPOTrainer
+    from globe.training.shared_prefix import SharedPrefixGRPOTrainer
+
+    nan = float("nan")
+    paid = torch.tensor([[1.0, 0.5], [0.0, nan], [1.0, 0.5], [0.0, 0.7]])
+    monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", lambda self, *args: paid)
+    trainer = SharedPrefixGRPOTrainer.__new__(SharedPrefixGRPOTrainer)
+    trainer.num_generations = trainer.num_generations_eval = 2
+    trainer.model = SimpleNamespace(training=True)
+    found = trainer._calculate_rewards()
+    assert found.isnan().tolist() == [[False, True], [False, True], [False, False], [False, False]]
+    assert found[2:].equal(paid[2:])

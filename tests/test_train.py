@@ -166,7 +166,7 @@ def test_batches_by_length_pad_less_and_learn(start, data, tmp_path, monkeypatch
     assert moved(weights(start), weights(out))
 
 
-def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path):
+def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path, monkeypatch):
     "A judge given as a folder shares the weights of the reference model if it was trained on the same model."
     pairs = data.select_columns(["id", "image", "reasoning"]).add_column("label", [0, 1] * 8)
     folder = train_judge(start, pairs, tmp_path / "judge", steps=1, batch_size=2, watch=False)
@@ -177,6 +177,8 @@ def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path):
             shared.append(len(pairs[0]))
             return super().probability(*pairs)
 
+    # an untrained student writes no reasoning, and then the judge is not asked
+    monkeypatch.setattr("globe.training.localizability.own_reasoning", lambda *how: "A flag.")
     grpo.SharedJudge, kept = Watched, grpo.SharedJudge
     try:
         out = train("grpo", str(start), data, tmp_path / "run", rewards="all-readme", judge=folder)

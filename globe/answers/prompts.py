@@ -10,7 +10,7 @@ from hashlib import sha256
 from importlib.resources import files
 
 # %% ../../nbs/03_answers/00_prompts.ipynb #93062e1f
-PROMPT_FILES = {name: f"{name}-1" for name in ("train", "eval", "direct", "teacher", "judge")}
+PROMPT_FILES = {name: f"{name}-1" for name in ("train", "eval", "direct", "teacher")} | dict(judge="judge-2")
 
 _HASHES = {
     "train-1": "e133744fbdab",
@@ -18,6 +18,7 @@ _HASHES = {
     "direct-1": "c6b31eed4826",
     "teacher-1": "d60c79228ee3",
     "judge-1": "e4c9f87f3e3c",
+    "judge-2": "501ce712e55e",
 }  # version -> hash of its text
 
 

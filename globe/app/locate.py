@@ -226,7 +226,7 @@ def _judge_beside(folder):
 
 def _judge(named, source=None):
     "The judge that was named, else the one beside the model, else None."
-    from globe.models.judge import judge_named
+    from globe.models.endpoint_judge import judge_named
 
     if named:
         return judge_named(str(named))
@@ -325,7 +325,9 @@ class Geolocator:
         read = [a["reasoning"] for a in photo.answers if not a["error"]]
         if not (self.judge and read):
             return None
-        return float(np.mean(self.judge.probability([photo.image] * len(read), read)))
+        found = self.judge.probability([photo.image] * len(read), read) or []
+        said = [p for p in found if p is not None and 0 <= p <= 1]
+        return float(np.mean(said)) if said else None
 
     def _conclude(self, photo, samples, threshold, failure):
         "The prediction of one picture; never raises."

@@ -106,7 +106,7 @@ PARAMETERS = {
     "openai/clip-vit-large-patch14": 0.428,
     "sentence-transformers/all-mpnet-base-v2": 0.109,
 }  # billions
-ADAPTERS = {"Qwen/Qwen2.5-VL-7B-Instruct": 0.0404}  # billions, of `judge.lora_config`
+ADAPTERS = {"Qwen/Qwen2.5-VL-7B-Instruct": 0.0404}  # billions, of `training.adapter.lora_config`
 ROWS, RATE = 33_721, 0.44  # MP16-Reason-Train; photographs a second in GRPO on 8 H20 (paper, section 4.2)
 
 

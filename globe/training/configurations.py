@@ -17,6 +17,7 @@ def weighted(
     name,  # one of WEIGHTS
     judge=None,  # for the configurations with R_loc
     classes=None,  # names of the segmenter that saw the entities, for R_vis
+    max_gain=0.02,  # most that a text adds to R_loc of its picture, see `Localizability`
 ):
     "(reward functions, weights) of a configuration, as TRL takes `reward_funcs` and `reward_weights`."
     if name not in WEIGHTS:
@@ -29,6 +30,9 @@ def weighted(
         functools.partial(visual_grounding, classes=vocabulary(classes)), visual_grounding
     )
     functions = dict(
-        geo_accuracy=geo_accuracy, visual_grounding=grounding, form=form, localizability=Localizability(judge)
+        geo_accuracy=geo_accuracy,
+        visual_grounding=grounding,
+        form=form,
+        localizability=Localizability(judge, max_gain=max_gain),
     )
     return [functions[key] for key in WEIGHTS[name]], list(WEIGHTS[name].values())

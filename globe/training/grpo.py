@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ..models.vlm import VLM, freeze_vision, load, picture_tokens
 from ..models.judge import Judge, SharedJudge, about_judge, known_by
+from .adapter import lora_config
 from .configurations import weighted
-from .judge import lora_config
 from .settings import GRPOSettings
 from .shared_prefix import SharedPrefixGRPOTrainer
 from .trainer import grpo_rows, reporter, run, trainer_arguments
@@ -62,7 +62,7 @@ def grpo(
     from trl import GRPOConfig
 
     s, out, vlm = (settings or GRPOSettings()).changed(**changes), Path(out), load(model)
-    functions, weights = weighted(s.rewards, judge, classes)
+    functions, weights = weighted(s.rewards, judge, classes, s.localizability_max_gain)
     steps = s.steps or len(data) * s.num_generations // s.completions_per_step
     args = GRPOConfig(
         **trainer_arguments(s, out, steps, s.completions_per_step),

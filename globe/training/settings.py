@@ -66,6 +66,12 @@ class GRPOSettings(_TrainerSettings):
     top_k: int = Field(50, ge=0, description="sample from so many likeliest tokens; 0: from all")
     beta: float = Field(0.001, ge=0, description="weight of the KL term, Eq. 6")
     max_new_tokens: int = Field(1024, ge=1, description="length limit of an answer, in tokens")
+    localizability_max_gain: float | None = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="most that a text adds to R_loc of its picture; null: no bound, as Eq. 1",
+    )
     skip_zero_variance_groups: bool = Field(
         False, description="groups whose answers all earn the same add nothing to the loss, not even KL"
     )

@@ -9,7 +9,7 @@ __all__ = ['sft']
 from pathlib import Path
 
 from ..models.vlm import freeze_vision, load, remember_pictures
-from .judge import lora_config
+from .adapter import lora_config
 from .settings import SFTSettings
 from .trainer import reporter, run, sft_rows, trainer_arguments
 

@@ -84,6 +84,13 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         if self.tools and getattr(model.config, "image_token_id", None) is not None:
             return "tools may put pictures into completions"
 
+    def _calculate_rewards(self, *args):
+        "A reward without value for one answer of a group has none for the whole group: TRL would add 0."
+        paid = super()._calculate_rewards(*args)
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        missing = paid.isnan().view(-1, size, paid.shape[1]).any(dim=1)
+        return paid.masked_fill(missing.repeat_interleave(size, dim=0), float("nan"))
+
     def _generate_and_score_completions(self, inputs):
         inputs = with_shared_pictures(inputs)
         if self.use_vllm and self.model.training and not self.sampled:

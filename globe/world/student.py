@@ -15,6 +15,7 @@ from typing import Callable
 import numpy as np
 
 from ..progress import tracked
+from ..answers.completions import NEUTRAL_REASONING
 from ..answers.prompts import PROMPTS, answer_text
 from ..models.vlm import VLM, freeze_vision, inputs, look, remember_pictures, vision
 from .facts import cities
@@ -114,7 +115,7 @@ def student(
     rows = [row for _, part in fresh_batches(250, 2, seed=10_000) for row in part]
     answers = [weak_answer(row, rng, prompt="teacher") for row in rows]
     names = {f" [{name}]" for name in [*world.city, *world.country]}
-    tokenizer = tiny_tokenizer([*PROMPTS.values(), *_YES_NO] * 20 + answers, names)
+    tokenizer = tiny_tokenizer([*PROMPTS.values(), NEUTRAL_REASONING, *_YES_NO] * 20 + answers, names)
     model = tiny_model(tokenizer, seed=seed, family=family, **sizes)
     return VLM(model, tiny_processor(tokenizer, family=family))
 
