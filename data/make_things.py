@@ -2,7 +2,7 @@
 
 WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordnet), CLDR the folder `annotations` of the
 npm package `cldr-annotations-full`. Also written: compounds.csv (expressions that hold the name of a thing and name none,
-"rock music"), near_words.txt (English words that look like a misspelt thing) and foreign.csv (names in other languages).
+"rock music"), near_words.csv (English words that look like a misspelt thing) and foreign.csv (names in other languages).
 What WordNet and CLDR do not say stands in things_by_hand.txt and foreign_by_hand.csv.
 """
 
@@ -224,7 +224,7 @@ if __name__ == "__main__":
     write("things.csv", ["name", "kind"], sorted(kinds.items()))
     write("compounds.csv", ["expression"], [[c] for c in sorted({*compounds(net, kinds), *expressions})])
     core = {w for w in kinds if w in hand}
-    (HERE / "near_words.txt").write_text("\n".join(near_words(net, core)) + "\n", encoding="utf-8")
+    write("near_words.csv", ["word"], [[w] for w in near_words(net, core)])
     english = net.words()
     rows = [(*row, int(plain(row[1]) in english or row[1].isascii() and len(row[1]) < 4)) for row in foreign(sys.argv[2])]
     write("foreign.csv", ["language", "word", "name", "is_english"], rows)

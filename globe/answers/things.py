@@ -136,7 +136,7 @@ def _read(name):
 
 @functools.cache
 def _near_words():
-    return frozenset(_read("near_words.txt"))
+    return frozenset(_read("near_words.csv")[1:])
 
 
 @functools.cache
@@ -181,7 +181,7 @@ class Lexicon:
         more=(),  # further (word, class) pairs
     ):
         kinds = Kinds(classes)
-        names = {**dict.fromkeys(kinds.rows), **dict.fromkeys(kinds.own)}
+        names = self.spelt = {**dict.fromkeys(kinds.rows), **dict.fromkeys(kinds.own)}
         self.things = {_key(name): kinds.thing(name) for name in names}
         self.things |= {_key(word): Thing(c, (c,)) for word, c in more}
         self.in_two = {_key(name) for name in names if not name.isalpha()}
