@@ -169,9 +169,9 @@ def compounds(net, things):
     found = set()
     for word, (first, *_) in net.senses.items():
         parts = re.split("[_-]", word)
-        if len(parts) in (2, 3) and net.file[first] in ABSTRACT and short & set(parts):
+        if len(parts) in (2, 3) and not {"on", "the"} & set(parts) and net.file[first] in ABSTRACT and short & set(parts):
             found.add(" ".join(parts))
-    return sorted(found - set(things))
+    return sorted(found - set(things) - {"on the road"})
 
 
 def neighbours(word):

@@ -191,7 +191,14 @@ def denied(
             found |= {*text.whole(end)}
         elif kind == "after" or kind == "after_end" and _is_closed(words, end):
             found |= {*text.backward(start)}
+        elif kind == "after_end" and any(map(_is_negation, words[start:end])):
+            found |= {*text.forward(start, end)}
     return found
+
+
+def _is_negation(word):
+    "Is it a negation that may stand before what it denies as well?"
+    return word in ("not", "cannot", "exclude") or word.endswith("nt")
 
 
 def _is_closed(words, end):

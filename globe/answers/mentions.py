@@ -26,8 +26,8 @@ _PATTERNS = re.compile(
             r"(?:first|second|third|next|last|final|this|each|every|reasoning) steps?",
             r"on (?:the )?(?:one|other) hand|steps? (?:\d+|one|two|three|four)|(?:natural|sun|day)[ -]?light",
             r"light(?=[ -](?:blue|grey|gray|green|brown|red|pink|yellow|colou?r))",
-            r"(?:sea|ocean|mountain|wave|wall|river|web)s? of (?!the\b)\w+|the flower of",
-            r"(?:took|take|takes|taking|drove|drive|rent|rented|by) (?:(?:the|a|my|our|his|her) )?(?:car|bus|taxi)",
+            r"(?:sea|ocean|wave|web)s? of (?!the\b)\w+|the flower of",
+            r"(?:took|take|taking|drove|drive|rented|by) (?:(?:the|a|my|our|his|her) )?(?:car|bus|taxi)",
             r"(?:sky|sea|rock|house|stone|mountain)[ -](?:high|proud|bound|solid|cold|deaf)",
             r"(?:to|will|would|can|must|should) (?:flag|sign|plant|rock|house|book|wave|fence|bridge|field)",
         ]
@@ -35,11 +35,12 @@ _PATTERNS = re.compile(
     + r")\b"
 )
 _ATTRIBUTE_OF = frozenset(
-    """style styles trip trips time times zone zones number numbers code codes market price prices law laws rule rules
-    game games season music band concert star stars language languages marking markings league party tax taxes traffic
-    safety network networks industry culture planning rights policy name names map maps test tests theory tectonics
-    enemy rival budget ownership numbering rage insurance rental brand brands discipline regulations manufacturer
-    company bound free""".split()
+    """style styles trip trips time times zone zones number numbers code codes market price prices law laws
+    rule rules game games season music band concert star stars language languages marking markings
+    league party tax taxes traffic safety network networks industry culture planning rights policy name
+    names map maps test tests theory tectonics enemy rival budget ownership numbering rage insurance
+    rental brand brands discipline regulations manufacturer company bound free
+    """.split()
 )
 _VERBS = frozenset(
     "waves houses rocks plants signs fields lights stages steps books bridges fences flags".split()
@@ -47,7 +48,7 @@ _VERBS = frozenset(
 _PRONOUNS = frozenset("it he she they we i you which that who to".split())
 _ARTICLES = frozenset(
     """un une la le les l el los las una unos unas lo il gli der das ein eine einen einem einer dem den des
-    del della al au aux du da um uma os kein keine y et und zum zur""".split()
+    del della al au aux du da um uma os kein keine y et und zum zur sin con sem com avec sans mit hay""".split()
 )
 _BUILDINGS = frozenset(
     "church mosque cathedral basilica building temple hall roof palace tower chapel house".split()
@@ -80,7 +81,7 @@ class _Reader:
             i += n
 
     def _group(self, i):
-        "The word at token `i` and up to two more that only a blank or a hyphen joins to it: (token, joint) each."
+        "(token, joint) of the word at token `i` and of up to two more that a blank or hyphen joins to it."
         group = [(i, "")]
         while len(group) < 3:
             at = group[-1][0]
@@ -158,6 +159,8 @@ def _stems(word):
             yield word[:-2]
         if word[0] > "\u0400" and word[-1] in "иыуюе":
             yield word[:-1] + "а"
+        if word[0] > "\u0400":
+            yield word + "а"
 
 
 @lru_cache(4096)
