@@ -15,7 +15,7 @@ from .vocabulary import CLASSES, classes_of
 
 # %% ../../nbs/03_answers/02_things.ipynb #23096e40
 _LOOKALIKE = str.maketrans("асеорухіјѕһкмтпԁɡɑıοανρτικ", "aceopyxijshkmtndgaioavptik")
-_MIXED = re.compile(r"(?=\w*[a-z])\w*[асеорухіјѕһкмтпԁɡɑıοανρτικ]\w*")
+_WORD = re.compile(r"\w+")
 
 
 @functools.lru_cache(4096)
@@ -23,6 +23,13 @@ def _plain_letter(c):
     "The letter without its accent, as long as that is one Latin letter."
     base = unicodedata.normalize("NFD", c)[0]
     return base.lower() if base.isascii() else c
+
+
+def _in_latin(match):
+    "A word with Latin letters in it, all in Latin letters."
+    word = match[0]
+    is_mixed = not word.isascii() and any("a" <= c <= "z" for c in word)
+    return word.translate(_LOOKALIKE) if is_mixed else word
 
 
 def plain(
@@ -35,7 +42,7 @@ def plain(
     if lower.isascii():
         return lower
     lower = "".join(c if c.isascii() else _plain_letter(c) for c in lower)
-    return _MIXED.sub(lambda word: word[0].translate(_LOOKALIKE), lower)
+    return _WORD.sub(_in_latin, lower)
 
 
 def _key(name):
@@ -230,7 +237,7 @@ class Lexicon:
         word,  # one word that is no name
     ):
         "The `Thing` whose name the word differs from by one letter; None without one."
-        if len(word) < 6 or not word.isascii() or word in _near_words():
+        if not 6 <= len(word) <= 30 or not word.isascii() or word in _near_words():
             return None
         for one in singulars(word):
             for part in (one, *_left_out(one)):
