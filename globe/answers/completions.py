@@ -53,6 +53,7 @@ def _plain_letters(text):
     text = re.sub(r"</?(?:b|i|u|s|em|strong|span)>", "", text, flags=re.I)
     text = _MARKUP.sub(_joint, CONTROL_TOKENS.sub(" ", text))
     text = _ESCAPED.sub(lambda code: chr(int(code[0][1:], 16)), text)
+    text = re.sub(r"(?<=[A-Za-z])[@$](?=[a-z])", lambda sign: "as"[sign[0] == "$"], text)
     text = _SPELT_OUT.sub(lambda word: re.sub(r"\W|_", "", word[0]), text)
     return _CYRILLIC.sub(_latin, text.replace("_", " ")).strip()
 

@@ -35,17 +35,17 @@ _PATTERNS = re.compile(
     + r")\b"
 )
 _ATTRIBUTE_OF = frozenset(
-    """style styles trip trips time times zone zones number numbers code codes market price prices law laws
-    rule rules game games season music band concert star stars language languages marking markings
+    """style styles trip trips time zone zones number numbers code codes market price prices law laws
+    rule game games season music band concert star stars language languages marking markings
     league party tax taxes traffic safety network networks industry culture planning rights policy name
-    names map maps test tests theory tectonics enemy rival budget ownership numbering rage insurance
+    map test theory tectonics enemy rival budget ownership numbering rage insurance
     rental brand brands discipline regulations manufacturer company bound free
     """.split()
 )
 _VERBS = frozenset(
     "waves houses rocks plants signs fields lights stages steps books bridges fences flags".split()
 )
-_PRONOUNS = frozenset("it he she they we i you which that who to".split())
+_PRONOUNS = frozenset("it he she they we i you which that this who to".split())
 _ARTICLES = frozenset(
     """un une la le les l el los las una unos unas lo il gli der das ein eine einen einem einer dem den des
     del della al au aux du da um uma os kein keine y et und zum zur sin con sem com avec sans mit hay""".split()
@@ -169,6 +169,27 @@ def _is_expression(said):
     return said in compounds() or said.rstrip("s") in compounds()
 
 # %% ../../nbs/03_answers/03_mentions.ipynb #e03bd532
+_VAGUE = frozenset("ground land earth plant building structure tree".split())
+
+
+def _heads(names, words):
+    """The names without those that only say what another is, or is part of.
+
+    "A cathedral dome" and "the dome of a church" name a dome, "rocky ground" names rock."""
+    left_out = set()
+    for k, ((_, end, *_, one), (start, _, *_, other)) in enumerate(zip(names, names[1:])):
+        between = words[end:start]
+        if between in ([], ["-"]):
+            if one.classes != (one.name,):
+                left_out.add(k)
+            elif other.name in _VAGUE:
+                left_out.add(k + 1)
+        elif between[:1] == ["of"] and len(between) == 2 and one.classes == (one.name,):
+            if other.classes != (other.name,):
+                left_out.add(k + 1)
+    return [name for k, name in enumerate(names) if k not in left_out]
+
+
 class Mention(NamedTuple):
     "One name in a text."
 
@@ -185,7 +206,7 @@ def mentions_of(
 ) -> list:  # of `Mention`, in order
     "Where `text` names things, denied or not."
     reader = _Reader(text, lexicon(tuple(classes), tuple(more)))
-    found = list(reader.names())
+    found = _heads(list(reader.names()), reader.tokens)
     no = denied(reader.tokens, [(i, j) for i, j, *_ in found])
     return [Mention(start, end, thing, k in no) for k, (_, _, start, end, thing) in enumerate(found)]
 
