@@ -109,11 +109,11 @@ def _own_words(reasoning, prompt):  # text; text or conversation
 def loops(
     reasoning,  # text
 ) -> bool:
-    "Do fewer than half of the sentences, or of the runs of three words in a long text, differ?"
+    "Do fewer than half of the sentences, or a third of the runs of three words in a long text, differ?"
     sentences = [s.strip().lower() for s in re.split(r"[.!?\n]+", reasoning) if s.strip()]
     words = _WORD.findall(reasoning.lower())
     runs = {*zip(words, words[1:], words[2:])}
-    repeats = len(words) > 30 and 2 * len(runs) < len(words) - 2
+    repeats = len(words) > 30 and 3 * len(runs) < len(words)
     return repeats or 2 * len(set(sentences)) < len(sentences)
 
 

@@ -23,7 +23,8 @@ def tokens(
 ) -> tuple:  # (words and signs, their spans in `text`)
     "The tokens of a text."
     found = list(_TOKEN.finditer(plain(text)))
-    return [m[0].replace("'", "").replace("’", "") for m in found], [m.span() for m in found]
+    words = [m[0].replace("'", "").replace("’", "") or m[0] for m in found]
+    return words, [m.span() for m in found]
 
 # %% ../../nbs/03_answers/02_denials.ipynb #0ea002db
 @functools.cache

@@ -48,7 +48,7 @@ _VERBS = frozenset(
 _PRONOUNS = frozenset("it he she they we i you which that this who to".split())
 _ARTICLES = frozenset(
     """un une la le les l el los las una unos unas lo il gli der das ein eine einen einem einer dem den des
-    del della al au aux du da um uma os kein keine y et und zum zur sin con sem com avec sans mit hay""".split()
+    del della al au aux du da um uma os kein keine y et und zum zur sin con sem avec sans mit hay""".split()
 )
 _BUILDINGS = frozenset(
     "church mosque cathedral basilica building temple hall roof palace tower chapel house".split()
@@ -184,6 +184,8 @@ def _heads(names, words):
                 left_out.add(k)
             elif other.name in _VAGUE:
                 left_out.add(k + 1)
+        elif between in (["-", "like"], ["-", "shaped"]) and other.name in _VAGUE:
+            left_out.add(k + 1)
         elif between[:1] == ["of"] and len(between) == 2 and one.classes == (one.name,):
             if other.classes != (other.name,):
                 left_out.add(k + 1)

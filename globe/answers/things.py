@@ -190,6 +190,7 @@ class Lexicon:
         kinds = Kinds(classes)
         names = self.spelt = {**dict.fromkeys(kinds.rows), **dict.fromkeys(kinds.own)}
         self.things = {_key(name): kinds.thing(name) for name in names}
+        self.things |= {_key(c) + "s": Thing(c, (c,)) for c in kinds.own.values()}
         self.things |= {_key(word): Thing(c, (c,)) for word, c in more}
         self.in_two = {_key(name) for name in names if not name.isalpha()}
         self.foreign = {key: (kinds.thing(name), shared) for key, (name, shared) in _foreign().items()}
