@@ -238,18 +238,18 @@ def test_a_sentence_is_embedded_once(encoder, monkeypatch):
 
 
 def test_words_that_no_list_knows_stand_for_the_class_that_they_mean(encoder):
-    text = "A snowstorm and an automobile, no boatmen in this calm composition with a tower."
+    text = "A mountainscape and an automobile, no boatmen in this calm composition with a tower."
     more = similar_words([text], CLASSES, encoder)
-    assert dict(more) == {"snowstorm": "snow"}, "words of the lists need no encoder"
+    assert dict(more) == {"mountainscape": "mountain"}, "words of the lists need no encoder"
     assert (
-        entities(text, CLASSES, more) == ["snow", "car"] and entities("No snowstorm.", CLASSES, more) == []
+        entities(text, CLASSES, more) == ["mountain", "car"] and entities("No mountainscape.", CLASSES, more) == []
     )
     ade = ("wall", "building", "tree", "grass", "boat", "sculpture", "hill")
     text = "A statue on the lawn and a sailboat; the lens is wide."
     assert similar_words([text], ade, encoder) == ()
     assert entities(text, ade) == ["sculpture", "grass", "boat"]
     assert (
-        similar_words(["snowstorm"], CLASSES, encoder, 1.1) == similar_words([""], CLASSES, encoder) == ()
+        similar_words(["mountainscape"], CLASSES, encoder, 1.1) == similar_words([""], CLASSES, encoder) == ()
     )
 
 
