@@ -1,9 +1,19 @@
 """Which words name a thing that a picture can show: `python data/make_things.py WORDNET CLDR` writes things.csv.
 
-WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordnet), CLDR the folder `annotations` of the
-npm package `cldr-annotations-full`. Also written: compounds.csv (expressions that hold the name of a thing and name none,
-"rock music"), near_words.csv (English words that look like a misspelt thing) and foreign.csv (names in other languages).
-What WordNet and CLDR do not say stands in things_by_hand.txt and foreign_by_hand.csv.
+WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordnet), CLDR the folder `annotations` of
+the npm package `cldr-annotations-full`. Also written: compounds.csv (expressions that hold the name of a thing and
+name none, "rock music"), near_words.csv (English words that look like a misspelt thing) and foreign.csv (names in
+other languages).
+
+What WordNet and CLDR do not say stands in foreign_by_hand.csv and in things_by_hand.csv: a kind, or several with the
+best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter knows. `*` marks
+names of parts and surroundings, which name nothing where the segmenter knows none of their kinds, `=` another name of
+the same thing, `!` a kind that holds for the word alone and not for what is a kind of it. `nothing` lists names of
+WordNet that are left out, `no thing` expressions that name nothing.
+
+WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved. Used under the WordNet licence
+(https://wordnet.princeton.edu/license-and-commercial-use), which permits use, copying and changes without fee as long
+as this notice stays. CLDR: Copyright Unicode, Inc., Unicode License v3.
 """
 
 import csv, json, re, sys, unicodedata
@@ -12,30 +22,32 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 # synsets whose members a picture shows as things of their own: word.sense of WordNet 3.0
-TOPS = """vehicle.1 tree.1 shrub.1 flower.1 vine.1 succulent.1 mountain.1 hill.1 cliff.1 beach.1
-cave.1 volcano.2 valley.1 ridge.1 glacier.1 ice_mass.1 body_of_water.1 island.1 building.1 bridge.1 tower.1 fence.1
-memorial.3 statue.1 fountain.1 column.7 arch.4 gate.1 pier.1 dam.1 stadium.1 tent.1 furniture.1 lamp.2 bicycle.1
-signboard.1 windmill.1 wind_turbine.1 ferris_wheel.1 carousel.2 road.1 street.1 railway.1 skyscraper.1 flag.1
-rock.1 shrine.1 streetlight.1 umbrella.1 house.1 fortification.1 well.1 pool.1 canal.3
-plate.4 dish.1 cloud.2 snow.2 hovel.1 balloon.1 crane.4 chimney.1 scaffolding.1 telephone_booth.1 mailbox.2
-television_receiver.1 refrigerator.1 stove.1 washer.3 oven.1 bathtub.1 book.2 bottle.1 basket.1 barrel.2 vase.1 clock.1
-pillow.1 curtain.1 towel.1 blanket.1 rug.1 mirror.1 painting.1 chandelier.1 escalator.2 stairs.1""".split()
+TOPS = """vehicle.1 tree.1 shrub.1 flower.1 vine.1 succulent.1 mountain.1 hill.1 cliff.1 beach.1 cave.1
+    volcano.2 valley.1 ridge.1 glacier.1 ice_mass.1 body_of_water.1 island.1 building.1 bridge.1 tower.1
+    fence.1 memorial.3 statue.1 fountain.1 column.7 arch.4 gate.1 pier.1 dam.1 stadium.1 tent.1
+    furniture.1 lamp.2 bicycle.1 signboard.1 windmill.1 wind_turbine.1 ferris_wheel.1 carousel.2 road.1
+    street.1 railway.1 skyscraper.1 flag.1 rock.1 shrine.1 streetlight.1 umbrella.1 house.1
+    fortification.1 well.1 pool.1 canal.3 plate.4 dish.1 cloud.2 snow.2 hovel.1 balloon.1 crane.4
+    chimney.1 scaffolding.1 telephone_booth.1 mailbox.2 television_receiver.1 refrigerator.1 stove.1
+    washer.3 oven.1 bathtub.1 book.2 bottle.1 basket.1 barrel.2 vase.1 clock.1 pillow.1 curtain.1
+    towel.1 blanket.1 rug.1 mirror.1 painting.1 chandelier.1 escalator.2 stairs.1""".split()
 # words that mean something else more often, or that say nothing about a picture
 LEFT_OUT = set(
-    """range bank bar drop fall point head spring main drink channel sound ford main pool mine shed lead kid seal fly duck bear
-    male female adult young giant pet survivor feeder pest escape annual standard color colour colors colours horse_race
-    stock race catch game mouse mice host prey creature beast brute head fauna flora varieties variety critter stayer
-    center centre hall house_of_cards office library ministry hospital school college university station terminal post
-    architecture establishment place residence home homes address household quarters home_office plant plants life
-    way ways route routes drive line track turn turnoff detour exit approach access pass course artery post stage
-    cat dog man woman queen king worker soldier drone crawler rider carrier support supports mother father
-    craft vessel transport means conveyance body train of_thought machine plane model case cases base bases
-    mark jack peg post seat seats chair suite set board stand table tables desk screen
-    camp works plant mill factory structure construction shelter cover court yard camp house church_service
-    crop herb herbs moss dock rush reed spike sedge spot stage cover sight lap pen ring key
-    second third minute hour first last half quarter dial watch buffet wing volume text page manual reference
-    novel copy work dictionary edition catch bay_window fan grill range ranges bull bulls stable fold
-    crab game runner rose_wine spinner jumper ram tower_of_strength leader top head star stars""".split()
+    """range bank bar drop fall point head spring main drink channel sound ford main pool mine shed lead
+    kid seal fly duck bear male female adult young giant pet survivor feeder pest escape annual standard
+    color colour colors colours horse_race stock race catch game mouse mice host prey creature beast
+    brute head fauna flora varieties variety critter stayer center centre hall house_of_cards office
+    library ministry hospital school college university station terminal post architecture establishment
+    place residence home homes address household quarters home_office plant plants life way ways route
+    routes drive line track turn turnoff detour exit approach access pass course artery post stage cat
+    dog man woman queen king worker soldier drone crawler rider carrier support supports mother father
+    craft vessel transport means conveyance body train of_thought machine plane model case cases base
+    bases mark jack peg post seat seats chair suite set board stand table tables desk screen camp works
+    plant mill factory structure construction shelter cover court yard camp house church_service crop
+    herb herbs moss dock rush reed spike sedge spot stage cover sight lap pen ring key second third
+    minute hour first last half quarter dial watch buffet wing volume text page manual reference novel
+    copy work dictionary edition catch bay_window fan grill range ranges bull bulls stable fold crab
+    game runner rose_wine spinner jumper ram tower_of_strength leader top head star stars""".split()
 )
 ABSTRACT = {4, 7, 9, 10, 11, 12, 14, 15, 16, 18, 19, 21, 22, 24, 26, 28}  # lexicographer files without things
 
@@ -98,16 +110,20 @@ class WordNet:
         for part in ("noun", "verb", "adj", "adv"):
             lemmas = {f[0] for f in self.rows(f"index.{part}") if f[0].isalpha()}
             found |= lemmas | {f[0] for f in self.rows(f"{part}.exc")}
-            endings = dict(noun=["s", "es"], verb=["s", "es", "d", "ed", "ing"], adj=["r", "er", "est", "ly"], adv=[])[part]
+            endings = dict(
+                noun=["s", "es"], verb=["s", "es", "d", "ed", "ing"], adj=["r", "er", "est", "ly"], adv=[]
+            )[part]
             found |= {w + e for w in lemmas for e in endings}
             found |= {w[:-1] + e for w in lemmas if len(w) > 3 for e in endings if e in ("ing", "er", "est")}
             found |= {w + w[-1] + e for w in lemmas for e in endings if e in ("ed", "ing", "er")}
-            found |= {w[:-1] + e for w in lemmas if w.endswith("y") for e in ("ies", "ied", "ier", "iest", "ily")}
+            found |= {
+                w[:-1] + e for w in lemmas if w.endswith("y") for e in ("ies", "ied", "ier", "iest", "ily")
+            }
         return found
 
 
 def from_wordnet(net):
-    "Word -> what it is a kind of ('' for nothing further), for the synsets under `TOPS`; `=` before a synonym."
+    "Word -> what it is a kind of ('' for nothing further), under `TOPS`; `=` before a synonym."
     reached = {s for top in TOPS for s in net.under(net.synset(top))}
     kinds = {}
 
@@ -140,13 +156,10 @@ def from_wordnet(net):
 
 
 def by_hand():
-    "Word -> kinds, as `things_by_hand.txt` has them: `kind, other kind: names` a line; `nothing:` and `no thing:` list what names none."
+    "Word -> kinds, as `things_by_hand.csv` has them; names that are left out; expressions that name nothing."
     kinds, left_out, expressions = {}, set(), set()
-    for line in (HERE / "things_by_hand.txt").read_text(encoding="utf-8").splitlines():
-        if not line or line.startswith("#"):
-            continue
-        kind, _, names = line.partition(": ")
-        names = [name.strip() for name in names.split(",") if name.strip()]
+    for row in csv.DictReader((HERE / "things_by_hand.csv").open(encoding="utf-8")):
+        kind, names = row["kind"], [name.strip() for name in row["names"].split(",") if name.strip()]
         if kind == "nothing":
             left_out |= set(names)
         elif kind == "no thing":
@@ -169,9 +182,14 @@ def compounds(net, things):
     found = set()
     for word, (first, *_) in net.senses.items():
         parts = re.split("[_-]", word)
-        if len(parts) in (2, 3) and not {"on", "the"} & set(parts) and net.file[first] in ABSTRACT and short & set(parts):
+        if (
+            len(parts) in (2, 3)
+            and not {"on", "the"} & set(parts)
+            and net.file[first] in ABSTRACT
+            and short & set(parts)
+        ):
             found.add(" ".join(parts))
-    return sorted(found - set(things) - {"on the road"})
+    return sorted(found - set(things))
 
 
 def neighbours(word):
@@ -192,7 +210,7 @@ def near_words(net, things):
 
 
 def foreign(folder):
-    "Rows language, word, name: what CLDR calls the pictures listed in foreign_by_hand.csv, and the words written there."
+    "Rows language, word, name: CLDR's names of the emoji in foreign_by_hand.csv, and the words there."
     rows = list(csv.DictReader((HERE / "foreign_by_hand.csv").open(encoding="utf-8")))
     languages = [c for c in rows[0] if len(c) == 2]
     found = []
@@ -226,5 +244,8 @@ if __name__ == "__main__":
     core = {w for w in kinds if w in hand}
     write("near_words.csv", ["word"], [[w] for w in near_words(net, core)])
     english = net.words()
-    rows = [(*row, int(plain(row[1]) in english or row[1].isascii() and len(row[1]) < 4)) for row in foreign(sys.argv[2])]
+    rows = [
+        (*row, int(plain(row[1]) in english or row[1].isascii() and len(row[1]) < 4))
+        for row in foreign(sys.argv[2])
+    ]
     write("foreign.csv", ["language", "word", "name", "is_english"], rows)
