@@ -1,19 +1,19 @@
-"""Which words name a thing that a picture can show: `python data/make_things.py WORDNET CLDR` writes things.csv.
+"""Which words name a thing that a picture can show: `python data/make_things.py WORDNET CLDR`.
 
-WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordnet), CLDR the folder `annotations` of
-the npm package `cldr-annotations-full`. Also written: compounds.csv (expressions that hold the name of a thing and
-name none, "rock music"), near_words.csv (English words that look like a misspelt thing) and foreign.csv (names in
-other languages).
+WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordnet), CLDR the folder
+`annotations` of the npm package `cldr-annotations-full`. Written are things.csv, compounds.csv (expressions
+that hold the name of a thing and name none, "rock music"), near_words.csv (English words that look like a
+misspelt thing) and foreign.csv (names in other languages).
 
-What WordNet and CLDR do not say stands in foreign_by_hand.csv and in things_by_hand.csv: a kind, or several with the
-best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter knows. `*` marks
-names of parts and surroundings, which name nothing where the segmenter knows none of their kinds, `=` another name of
-the same thing, `!` a kind that holds for the word alone and not for what is a kind of it. `nothing` lists names of
-WordNet that are left out, `no thing` expressions that name nothing.
+What WordNet and CLDR do not say stands in foreign_by_hand.csv and in things_by_hand.csv: a kind, or several
+with the best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter
+knows. `*` marks names of parts and surroundings, which name nothing where the segmenter knows none of their
+kinds, `=` another name of the same thing, `!` a kind that holds for the word alone and not for what is a
+kind of it. `nothing` lists names of WordNet that are left out, `no thing` expressions that name nothing.
 
 WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved. Used under the WordNet licence
-(https://wordnet.princeton.edu/license-and-commercial-use), which permits use, copying and changes without fee as long
-as this notice stays. CLDR: Copyright Unicode, Inc., Unicode License v3.
+(https://wordnet.princeton.edu/license-and-commercial-use), which permits use, copying and changes without
+fee as long as this notice stays. CLDR: Copyright Unicode, Inc., Unicode License v3.
 """
 
 import csv, json, re, sys, unicodedata
@@ -192,6 +192,12 @@ def compounds(net, things):
     return sorted(found - set(things))
 
 
+def classes():
+    "Names of the committed vocabularies."
+    known = json.loads((HERE / "vocabulary.json").read_text(encoding="utf-8"))
+    return {name for names in known.values() for name in names}
+
+
 def neighbours(word):
     "What is left when one letter is left out, and the word."
     return {word} | {word[:i] + word[i + 1 :] for i in range(len(word))}
@@ -241,8 +247,7 @@ if __name__ == "__main__":
     kinds |= irregular(net, kinds)
     write("things.csv", ["name", "kind"], sorted(kinds.items()))
     write("compounds.csv", ["expression"], [[c] for c in sorted({*compounds(net, kinds), *expressions})])
-    core = {w for w in kinds if w in hand}
-    write("near_words.csv", ["word"], [[w] for w in near_words(net, core)])
+    write("near_words.csv", ["word"], [[w] for w in near_words(net, {*kinds, *classes()})])
     english = net.words()
     rows = [
         (*row, int(plain(row[1]) in english or row[1].isascii() and len(row[1]) < 4))

@@ -242,7 +242,8 @@ def test_words_that_no_list_knows_stand_for_the_class_that_they_mean(encoder):
     more = similar_words([text], CLASSES, encoder)
     assert dict(more) == {"mountainscape": "mountain"}, "words of the lists need no encoder"
     assert (
-        entities(text, CLASSES, more) == ["mountain", "car"] and entities("No mountainscape.", CLASSES, more) == []
+        entities(text, CLASSES, more) == ["mountain", "car"]
+        and entities("No mountainscape.", CLASSES, more) == []
     )
     ade = ("wall", "building", "tree", "grass", "boat", "sculpture", "hill")
     text = "A statue on the lawn and a sailboat; the lens is wide."

@@ -179,6 +179,15 @@ def _left_out(word):
     return {word[:i] + word[i + 1 :] for i in range(len(word))}
 
 
+def _differ_by_one(a, b):
+    "Does one letter have to be added, left out, changed, or exchanged with the next?"
+    if len(a) != len(b):
+        return abs(len(a) - len(b)) == 1
+    at = [i for i, (x, y) in enumerate(zip(a, b)) if x != y]
+    is_exchange = len(at) == 2 and at[1] == at[0] + 1 and a[at[0]] == b[at[1]] and a[at[1]] == b[at[0]]
+    return len(at) == 1 or is_exchange
+
+
 class Lexicon:
     "Finds the `Thing` that words name, for the classes of one segmenter."
 
@@ -190,13 +199,13 @@ class Lexicon:
         kinds = Kinds(classes)
         names = self.spelt = {**dict.fromkeys(kinds.rows), **dict.fromkeys(kinds.own)}
         self.things = {_key(name): kinds.thing(name) for name in names}
-        self.things |= {_key(c) + "s": Thing(c, (c,)) for c in kinds.own.values()}
         self.things |= {_key(word): Thing(c, (c,)) for word, c in more}
         self.in_two = {_key(name) for name in names if not name.isalpha()}
         self.foreign = {key: (kinds.thing(name), shared) for key, (name, shared) in _foreign().items()}
         self.unspaced = _unspaced(self.foreign)
         core = [key for key, thing in self.things.items() if thing and thing.classes and len(key) > 5]
         self.letters = {part: key for key in core for part in (*_left_out(key), key)}
+        self.things |= {_key(c) + "s": Thing(c, (c,)) for c in kinds.own.values()}
 
     def word(
         self,
@@ -238,12 +247,12 @@ class Lexicon:
         word,  # one word that is no name
     ):
         "The `Thing` whose name the word differs from by one letter; None without one."
-        if not 6 <= len(word) <= 30 or not word.isascii() or word in _near_words():
+        if not 6 <= len(word) <= 30 or not word.isascii() or _near_words() & {*singulars(word)}:
             return None
         for one in singulars(word):
             for part in (one, *_left_out(one)):
                 key = self.letters.get(part)
-                if key and abs(len(key) - len(one)) < 2 and key[0] == one[0]:
+                if key and key[0] == one[0] and _differ_by_one(key, one):
                     return self.things[key]
         return None
 
