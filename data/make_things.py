@@ -189,7 +189,7 @@ def compounds(net, things):
             and short & set(parts)
         ):
             found.add(" ".join(parts))
-    return sorted(found - set(things))
+    return sorted(w for w in found - set(things) if w.split()[-1] != "flag")
 
 
 def classes():

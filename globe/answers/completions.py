@@ -32,7 +32,7 @@ CONTROL_TOKENS = re.compile(r"<\|[^<>|]*\|>|</?(?:img|IMG_CONTEXT)>")
 _CYRILLIC, _LATIN = re.compile(r"\b\w*[асеорухіјѕһ]\w*"), str.maketrans("асеорухіјѕһ", "aceopyxijsh")
 _MARKUP = re.compile(r"<!--.{0,200}?-->|</?[A-Za-z][^<>]{0,200}>|\*+|`+|~~+", re.S)
 _ESCAPED = re.compile(r"(?<=[A-Za-z])%[46][1-9a-fA-F]|%[46][1-9a-fA-F](?=[a-z])|%[57][0-9aA](?=[a-z])")
-_SPELT_OUT = re.compile(r"(?<![^\W_])[A-Za-z](?:[.·_\-][A-Za-z]){3,}(?![^\W_])")
+_SPELT_OUT = re.compile(r"(?<![^\W_])(?:[A-Za-z](?:[.·_\-][A-Za-z]){3,}|[b-zB-Z](?: [A-Za-z]){4,})(?![^\W_])")
 
 
 def _latin(word):  # match of a word with Cyrillic letters

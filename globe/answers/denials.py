@@ -38,6 +38,20 @@ def _phrases():
     return {first: sorted(them, key=lambda p: -len(p[0])) for first, them in found.items()}
 
 
+_ADVERBS = frozenset("both all also simply really actually definitely certainly obviously notably".split())
+
+
+def _matches(words, i, phrase):
+    "The end of `phrase` where it stands at token `i`, with one adverb in it at most; 0 elsewhere."
+    if words[i : i + len(phrase)] == phrase:
+        return i + len(phrase)
+    longer = words[i : i + len(phrase) + 1]
+    at = next((k for k, (a, b) in enumerate(zip(longer, phrase)) if a != b), 0)
+    if at and longer[at] in _ADVERBS and longer[:at] + longer[at + 1 :] == phrase:
+        return i + len(longer)
+    return 0
+
+
 def phrases(
     words,  # tokens
 ) -> list:  # of (start, end, kind), in order
@@ -45,9 +59,9 @@ def phrases(
     table, found, i = _phrases(), [], 0
     while i < len(words):
         for phrase, kind in table.get(words[i], ()):
-            if words[i : i + len(phrase)] == phrase:
-                found.append((i, i + len(phrase), kind))
-                i += len(phrase) - 1
+            if end := _matches(words, i, phrase):
+                found.append((i, end, kind))
+                i = end - 1
                 break
         i += 1
     return _without_reversed(words, found)
@@ -73,7 +87,7 @@ def _without_reversed(words, found):
 WINDOW = 5  # words between a negation and the first thing that it denies, as in NegEx
 _ARTICLES = frozenset("the a an this that these those its their his her my our".split())
 _JOINING = frozenset(", or nor and & / und oder et ou y o e и или noch ni".split())
-_CLOSERS = frozenset("here there anywhere in on at today now , and or to from".split())
+_CLOSERS = frozenset("here there anywhere in on at today now , and or".split())
 _OPENERS = frozenset("without instead rather unlike".split())
 
 
@@ -90,7 +104,7 @@ class _Clauses:
                 self.stops[start] = self.edges[start] = True
             if kind == "edge":
                 self.edges[start] = True
-            if words[start] in ":?":
+            if words[start] in ":?(":
                 self.stops[start] = self.edges[start] = False
 
     def forward(self, start, end):

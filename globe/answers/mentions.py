@@ -29,7 +29,8 @@ _PATTERNS = re.compile(
             r"(?:sea|ocean|wave|web)s? of (?!the\b)\w+|the flower of",
             r"(?:took|take|taking|drove|drive|rented|by) (?:(?:the|a|my|our|his|her) )?(?:car|bus|taxi)",
             r"(?:sky|sea|rock|house|stone|mountain)[ -](?:high|proud|bound|solid|cold|deaf)",
-            r"(?:to|will|would|can|must|should) (?:flag|sign|plant|rock|house|book|wave|fence|bridge|field)",
+            r"(?:to|will|would|can|must|should) (?:flag|sign|plant|rock|house|book|wave|fence|bridge|table)",
+            r"tip of the iceberg|plates? of (?:data|facts)",
         ]
     )
     + r")\b"
@@ -39,7 +40,8 @@ _ATTRIBUTE_OF = frozenset(
     rule game games season music band concert star stars language languages marking markings
     league party tax taxes traffic safety network networks industry culture planning rights policy name
     map test theory tectonics enemy rival budget ownership numbering rage insurance
-    rental brand brands discipline regulations manufacturer company bound free
+    rental brand brands discipline regulations manufacturer company bound free based
+    inspired themed friendly wide centric
     """.split()
 )
 _VERBS = frozenset(

@@ -131,6 +131,7 @@ class Kinds:
 
 # %% ../../nbs/03_answers/03_things.ipynb #37017657
 _DIGITS = str.maketrans("0134578", "oieastb")
+_SOUNDS = dict(k="ck", c="ck")  # first letters that a misspelt word may exchange
 _SMALL = frozenset(
     "a an the of in on at to by or and no not is are was it its as for he she her his my we i".split()
 )
@@ -252,7 +253,7 @@ class Lexicon:
         for one in singulars(word):
             for part in (one, *_left_out(one)):
                 key = self.letters.get(part)
-                if key and key[0] == one[0] and _differ_by_one(key, one):
+                if key and key[0] in _SOUNDS.get(one[0], one[0]) and _differ_by_one(key, one):
                     return self.things[key]
         return None
 
