@@ -52,6 +52,15 @@ def _matches(words, i, phrase):
     return 0
 
 
+def _is_pseudo_inside(words, start, end):
+    "Does a pseudo negation begin within a phrase and reach beyond it: *is no | ordinary*?"
+    return any(
+        kind == "pseudo" and _matches(words, k, phrase) > end
+        for k in range(start + 1, end)
+        for phrase, kind in _phrases().get(words[k], ())
+    )
+
+
 def phrases(
     words,  # tokens
 ) -> list:  # of (start, end, kind), in order
@@ -59,7 +68,8 @@ def phrases(
     table, found, i = _phrases(), [], 0
     while i < len(words):
         for phrase, kind in table.get(words[i], ()):
-            if end := _matches(words, i, phrase):
+            end = _matches(words, i, phrase)
+            if end and not (kind in ("before", "after_end") and _is_pseudo_inside(words, i, end)):
                 found.append((i, end, kind))
                 i = end - 1
                 break
@@ -174,7 +184,7 @@ class _Clauses:
         gap = self.words[self.things[k - 1][1] : self.things[k][0]]
         return bool(gap) and gap[0] in _JOINING and len(gap) <= 3 and not any(w in _BOUNDARY for w in gap)
 
-
+# %% ../../nbs/03_answers/20_denials.ipynb #d4a37fd4
 def _after_of(gap):
     "Articles that stand behind *of*: *any of the*."
     return {b for a, b in zip(gap, gap[1:]) if a == "of"}
