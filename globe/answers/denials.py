@@ -96,7 +96,7 @@ def _without_reversed(words, found):
 # %% ../../nbs/03_answers/20_denials.ipynb #030c3d6f
 WINDOW = 5  # words between a negation and the first thing that it denies, as in NegEx
 _ARTICLES = frozenset("the a an this that these those its their his her my our".split())
-_JOINING = frozenset(", or nor and & / und oder et ou y o e и или noch ni".split())
+_JOINING = frozenset(", or nor and / und oder et ou y o e и или noch ni".split())
 _CLOSERS = frozenset("here there anywhere in on at today now , and or".split())
 _OPENERS = frozenset("without instead rather unlike".split())
 
