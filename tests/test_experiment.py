@@ -167,6 +167,7 @@ def test_a_model_that_is_asked_for_twice_is_trained_once(run, tmp_path, monkeypa
     assert sorted(trained) == [
         ("grpo-accuracy", 0),
         ("grpo-all-readme", 0),
+        ("grpo-all-recommended", 0),
         ("sft", 0),
         ("sft@random", 0),
         ("sft@single", 0),

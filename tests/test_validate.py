@@ -239,23 +239,19 @@ def test_a_sentence_is_embedded_once(encoder, monkeypatch):
 
 
 def test_words_that_no_list_knows_stand_for_the_class_that_they_mean(encoder):
-    text = "A mountaintop and an automobile, no sailboats in this calm composition with a tower."
+    text = "A mountainscape and an automobile, no boatmen in this calm composition with a tower."
     more = similar_words([text], CLASSES, encoder)
-    assert dict(more) == {"mountaintop": "mountain"}, (
-        "a car goes by a listed name, and part of a listed name is none"
-    )
+    assert dict(more) == {"mountainscape": "mountain"}, "words of the lists need no encoder"
     assert (
         entities(text, CLASSES, more) == ["mountain", "car"]
-        and entities("No mountaintop.", CLASSES, more) == []
+        and entities("No mountainscape.", CLASSES, more) == []
     )
     ade = ("wall", "building", "tree", "grass", "boat", "sculpture", "hill")
     text = "A statue on the lawn and a sailboat; the lens is wide."
-    assert (more := similar_words([text], ade, encoder)) == (
-        ("sailboat", "boat"),
-        ("statue", "sculpture"),
-    ) and entities(text, ade, more) == ["sculpture", "grass", "boat"]
+    assert similar_words([text], ade, encoder) == ()
+    assert entities(text, ade) == ["sculpture", "grass", "boat"]
     assert (
-        similar_words(["mountaintop"], CLASSES, encoder, 1.1) == similar_words([""], CLASSES, encoder) == ()
+        similar_words(["mountainscape"], CLASSES, encoder, 1.1) == similar_words([""], CLASSES, encoder) == ()
     )
 
 

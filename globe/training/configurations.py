@@ -8,15 +8,17 @@ __all__ = ['weighted']
 # %% ../../nbs/07_training/04_configurations.ipynb #f0d344be
 import functools
 
-from .rewards import form, geo_accuracy, visual_grounding, vocabulary
-from .settings import WEIGHTS
+from ..answers.vocabulary import vocabulary
+from .visual_grounding import visual_grounding
+from .rewards import form, geo_accuracy
+from .settings import GROUNDING_MODES, WEIGHTS
 from .localizability import Localizability
 
 # %% ../../nbs/07_training/04_configurations.ipynb #7fad5ae1
 def weighted(
     name,  # one of WEIGHTS
     judge=None,  # for the configurations with R_loc
-    classes=None,  # names of the segmenter that saw the entities, for R_vis
+    classes=None,  # names of the segmenter that saw the entities, or "ade20k", for R_vis
     max_gain=0.02,  # most that a text adds to R_loc of its picture, see `Localizability`
 ):
     "(reward functions, weights) of a configuration, as TRL takes `reward_funcs` and `reward_weights`."
@@ -27,7 +29,10 @@ def weighted(
             f"{name!r} uses the localizability reward: pass judge=globe.models.judge.Judge.load(folder)"
         )
     grounding = functools.update_wrapper(
-        functools.partial(visual_grounding, classes=vocabulary(classes)), visual_grounding
+        functools.partial(
+            visual_grounding, classes=vocabulary(classes), mode=GROUNDING_MODES.get(name, "paper")
+        ),
+        visual_grounding,
     )
     functions = dict(
         geo_accuracy=geo_accuracy,

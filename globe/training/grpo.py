@@ -52,7 +52,7 @@ def grpo(
     out,  # folder for weights, log and checkpoints
     settings=None,  # `GRPOSettings`; the released ones if not given
     judge=None,  # for rewards with localizability: `globe.models.judge.Judge`, or the folder of one
-    classes=None,  # of the segmenter that saw the entities, see `globe.training.rewards.vocabulary`
+    classes=None,  # of the segmenter that saw the entities, see `globe.answers.vocabulary.vocabulary`
     watch=None,  # told of each step, see `globe.progress`
     **changes,  # settings to change, by name
 ):

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['HEDGE', 'FORM', 'RELEASED_FORM', 'regions', 'two_cities', 'hedges', 'one_name', 'single_answer', 'score_names',
-           'released_answer', 'geo_accuracy', 'decay', 'pieces', 'geo_distance', 'class_of', 'tags', 'named_in',
-           'precision', 'recall', 'vocabulary', 'visual_grounding', 'form']
+           'released_answer', 'geo_accuracy', 'decay', 'pieces', 'geo_distance', 'form', 'visual_grounding']
 
 # %% ../../nbs/07_training/02_rewards.ipynb #2d97bdb5
-import functools, math, os, re
+import functools, math, re
 from dataclasses import replace
 
 from ..places.sphere import distance_km
@@ -16,10 +15,12 @@ from ..places.names import fold
 from ..places.gazetteer import gazetteer
 from ..places.countries import country_code
 from ..places.match import locate, locate_why, same_city, same_country
-from ..answers.vocabulary import CLASSES
 from ..answers.strict import read_strict
-from ..answers.mentions import entities as named_entities
-from ..answers.completions import completion_text, own_reasoning
+from ..answers.completions import completion_text
+from .visual_grounding import visual_grounding
+
+# %% ../../nbs/07_training/02_rewards.ipynb #e65f0ab8
+_all_ = ["visual_grounding"]
 
 # %% ../../nbs/07_training/02_rewards.ipynb #19f94268
 HEDGE = re.compile(
@@ -180,112 +181,6 @@ def geo_distance(
         return float(shape(max(least, distance_km(place.lat, place.lon, y, x))))
 
     return [one(completion_text(text), y, x) for text, y, x in zip(completions, lat, lon, strict=True)]
-
-# %% ../../nbs/07_training/02_rewards.ipynb #1660960c
-@functools.lru_cache(10_000)
-def class_of(
-    tag,  # stored tag
-    classes=CLASSES,  # the segmenter's names
-):
-    "The segmenter's name for what `tag` means, '' where it has none."
-    return next(iter(named_entities(tag, classes)), "")
-
-
-def tags(
-    stored,  # column `entities` of one row: [{"text": name, "share": share of the pixels}], or names alone
-):
-    "Names of what the picture shows, in lower case. ValueError for text in the place of a list."
-    if isinstance(stored, str):
-        raise ValueError(f"entities are a list for each picture, not text: {stored:.50}")
-    rows = [dict(text=tag) if isinstance(tag, str) else tag for tag in (stored if stored is not None else [])]
-    return {
-        name for tag in rows if (name := str(tag.get("text") or "").strip().lower()) and tag.get("share") != 0
-    }
-
-# %% ../../nbs/07_training/02_rewards.ipynb #1d3b75ca
-def named_in(
-    reasoning,  # text of the reasoning
-    shown,  # names of what the picture shows
-    classes=CLASSES,  # tuple of the segmenter's names
-):
-    "(entities that the reasoning names, those among them that the picture shows): two sets."
-    said = reasoning.lower()
-    others = {
-        tag
-        for tag in shown
-        if tag in said and not class_of(tag, classes) and re.search(rf"\b{re.escape(tag)}\b", said)
-    }
-    named = set(named_entities(reasoning, classes)) | others
-    return named, named & {class_of(tag, classes) or tag for tag in shown}
-
-# %% ../../nbs/07_training/02_rewards.ipynb #23cce438
-def precision(
-    reasoning,  # text of the reasoning
-    shown,  # names of what the picture shows
-    at_most,  # different entities
-    classes=CLASSES,  # tuple of the segmenter's names
-):
-    "Equation 2 for one reasoning, 0..1."
-    named, seen = named_in(reasoning, shown, classes)
-    return len(seen) / len(named) if 0 < len(named) <= at_most else 0.0
-
-# %% ../../nbs/07_training/02_rewards.ipynb #b99ac79d
-def recall(
-    text,  # the whole completion
-    shown,  # names of what the picture shows
-):
-    "The released grounding reward: share of the stored tags that occur before `</think>`; 0 without tags."
-    said = text.split("</think>")[0].lower()
-    return sum(tag in said for tag in shown) / len(shown) if shown else 0.0
-
-# %% ../../nbs/07_training/02_rewards.ipynb #d169bd19
-def vocabulary(classes=None):  # names of a segmenter's classes
-    """What can be named: `classes`, or the names in `GLOBE_CLASSES`, or else those of the postcards.
-
-    `GLOBE_CLASSES` is an environment variable; its names are separated by commas."""
-    return tuple(
-        classes or [c.strip() for c in os.environ.get("GLOBE_CLASSES", "").split(",") if c.strip()] or CLASSES
-    )
-
-
-def _checked(shown):  # sets of tags
-    """Raise ValueError if most tags are not names of the postcards' segmenter.
-
-    Then nothing could be invented, and any list would pay."""
-    seen = set().union(*shown)
-    if 2 * sum(not class_of(tag) for tag in seen) > len(seen):
-        raise ValueError(
-            f"{', '.join(sorted(seen)):.80} are not what the segmenter of the postcards sees: give the names "
-            "of the classes of yours as `classes` or in the environment variable GLOBE_CLASSES"
-        )
-
-# %% ../../nbs/07_training/02_rewards.ipynb #51a6b95c
-def visual_grounding(
-    completions,  # answers: strings or conversations
-    entities,  # what each picture shows: lists of {"text", "share"}
-    mode="precision",  # "precision": Eq. 2; "released": recall of the stored tags
-    at_most=12,  # more different entities than this are a list, and pay 0
-    longest=6000,  # longer completions pay 0, characters
-    prompts=None,  # what was asked, one per completion: its sentences do not count
-    classes=None,  # names of the segmenter that saw the entities, see `vocabulary`
-    **columns,  # whatever else TRL hands over
-):
-    "R_vis, Equation 2: share of the named entities that the picture shows; 0 where none is named."
-    if mode not in ("precision", "released"):
-        raise ValueError(f"unknown mode {mode!r}: choose 'precision' or 'released'")
-    shown, can_be_named = [tags(stored) for stored in entities], vocabulary(classes)
-    if mode == "precision" and can_be_named == CLASSES:
-        _checked(shown)
-
-    def one(text, shown, prompt):
-        if mode == "released":
-            return recall(text, shown)
-        return precision(own_reasoning(text, prompt, longest), shown, at_most, can_be_named)
-
-    return [
-        one(completion_text(x), seen, prompt)
-        for x, seen, prompt in zip(completions, shown, prompts or [""] * len(completions), strict=True)
-    ]
 
 # %% ../../nbs/07_training/02_rewards.ipynb #1e097ab1
 # anything but the four tags, in linear time; Python before 3.11.5 reads nested possessive quantifiers wrongly

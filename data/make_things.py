@@ -1,0 +1,256 @@
+"""Which words name a thing that a picture can show: `python data/make_things.py WORDNET CLDR`.
+
+WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordnet), CLDR the folder
+`annotations` of the npm package `cldr-annotations-full`. Written are things.csv, compounds.csv (expressions
+that hold the name of a thing and name none, "rock music"), near_words.csv (English words that look like a
+misspelt thing) and foreign.csv (names in other languages).
+
+What WordNet and CLDR do not say stands in foreign_by_hand.csv and in things_by_hand.csv: a kind, or several
+with the best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter
+knows. `*` marks names of parts and surroundings, which name nothing where the segmenter knows none of their
+kinds, `=` another name of the same thing, `!` a kind that holds for the word alone and not for what is a
+kind of it. `nothing` lists names of WordNet that are left out, `no thing` expressions that name nothing.
+
+WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved. Used under the WordNet licence
+(https://wordnet.princeton.edu/license-and-commercial-use), which permits use, copying and changes without
+fee as long as this notice stays. CLDR: Copyright Unicode, Inc., Unicode License v3.
+"""
+
+import csv, json, re, sys, unicodedata
+from collections import defaultdict
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# synsets whose members a picture shows as things of their own: word.sense of WordNet 3.0
+TOPS = """vehicle.1 tree.1 shrub.1 flower.1 vine.1 succulent.1 mountain.1 hill.1 cliff.1 beach.1 cave.1
+    volcano.2 valley.1 ridge.1 glacier.1 ice_mass.1 body_of_water.1 island.1 building.1 bridge.1 tower.1
+    fence.1 memorial.3 statue.1 fountain.1 column.7 arch.4 gate.1 pier.1 dam.1 stadium.1 tent.1
+    furniture.1 lamp.2 bicycle.1 signboard.1 windmill.1 wind_turbine.1 ferris_wheel.1 carousel.2 road.1
+    street.1 railway.1 skyscraper.1 flag.1 rock.1 shrine.1 streetlight.1 umbrella.1 house.1
+    fortification.1 well.1 pool.1 canal.3 plate.4 dish.1 cloud.2 snow.2 hovel.1 balloon.1 crane.4
+    chimney.1 scaffolding.1 telephone_booth.1 mailbox.2 television_receiver.1 refrigerator.1 stove.1
+    washer.3 oven.1 bathtub.1 book.2 bottle.1 basket.1 barrel.2 vase.1 clock.1 pillow.1 curtain.1
+    towel.1 blanket.1 rug.1 mirror.1 painting.1 chandelier.1 escalator.2 stairs.1""".split()
+# words that mean something else more often, or that say nothing about a picture
+LEFT_OUT = set(
+    """range bank bar drop fall point head spring main drink channel sound ford main pool mine shed lead
+    kid seal fly duck bear male female adult young giant pet survivor feeder pest escape annual standard
+    color colour colors colours horse_race stock race catch game mouse mice host prey creature beast
+    brute head fauna flora varieties variety critter stayer center centre hall house_of_cards office
+    library ministry hospital school college university station terminal post architecture establishment
+    place residence home homes address household quarters home_office plant plants life way ways route
+    routes drive line track turn turnoff detour exit approach access pass course artery post stage cat
+    dog man woman queen king worker soldier drone crawler rider carrier support supports mother father
+    craft vessel transport means conveyance body train of_thought machine plane model case cases base
+    bases mark jack peg post seat seats chair suite set board stand table tables desk screen camp works
+    plant mill factory structure construction shelter cover court yard camp house church_service crop
+    herb herbs moss dock rush reed spike sedge spot stage cover sight lap pen ring key second third
+    minute hour first last half quarter dial watch buffet wing volume text page manual reference novel
+    copy work dictionary edition catch bay_window fan grill range ranges bull bulls stable fold crab
+    game runner rose_wine spinner jumper ram tower_of_strength leader top head star stars""".split()
+)
+ABSTRACT = {4, 7, 9, 10, 11, 12, 14, 15, 16, 18, 19, 21, 22, 24, 26, 28}  # lexicographer files without things
+
+
+class WordNet:
+    "The nouns of WordNet: synsets, what they are kinds of, and how often each word is used so."
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.names, self.file, self.above, self.below = {}, {}, {}, defaultdict(list)
+        for fields in self.rows("data.noun"):
+            self.add_synset(fields)
+        self.senses = {f[0]: f[6 + int(f[3]) :] for f in self.rows("index.noun")}
+        self.uses = self.counted()
+
+    def rows(self, name):
+        "The fields of each line of a file, without the licence and the glosses."
+        for line in (self.folder / name).read_text(encoding="latin-1").splitlines():
+            if not line.startswith("  "):
+                yield line.split(" | ")[0].split()
+
+    def add_synset(self, fields):
+        synset, n = fields[0], int(fields[3], 16)
+        self.names[synset] = [fields[4 + 2 * i] for i in range(n)]
+        self.file[synset] = int(fields[1])
+        pointers, first = int(fields[4 + 2 * n]), 5 + 2 * n
+        kinds = [fields[first + 4 * i : first + 4 * i + 2] for i in range(pointers)]
+        self.above[synset] = [other for sign, other in kinds if sign == "@"]
+        for other in self.above[synset]:
+            self.below[other].append(synset)
+
+    def counted(self):
+        "(word, part of speech) -> how often the tagged texts use it so; 1 noun, 2 verb, 3 and 5 adjective, 4 adverb."
+        uses = defaultdict(int)
+        for line in (self.folder / "cntlist.rev").read_text(encoding="latin-1").splitlines():
+            key, _, count = line.split()
+            word, _, rest = key.partition("%")
+            uses[word, rest[0].replace("5", "3")] += int(count)
+        return uses
+
+    def synset(self, sense):  # such as "arch.4"
+        word, number = sense.split(".")
+        return self.senses[word][int(number) - 1]
+
+    def under(self, synset):
+        "The synset and all kinds of it."
+        found, left = [], [synset]
+        while left:
+            found.append(left.pop())
+            left += self.below[found[-1]]
+        return found
+
+    def is_noun_first(self, word):
+        "Is `word` used as a noun at least as often as in any other way?"
+        return all(self.uses[word, "1"] >= self.uses[word, other] for other in "234")
+
+    def words(self):
+        "Every word of every part of speech, with regular and irregular inflections."
+        found = set()
+        for part in ("noun", "verb", "adj", "adv"):
+            lemmas = {f[0] for f in self.rows(f"index.{part}") if f[0].isalpha()}
+            found |= lemmas | {f[0] for f in self.rows(f"{part}.exc")}
+            endings = dict(
+                noun=["s", "es"], verb=["s", "es", "d", "ed", "ing"], adj=["r", "er", "est", "ly"], adv=[]
+            )[part]
+            found |= {w + e for w in lemmas for e in endings}
+            found |= {w[:-1] + e for w in lemmas if len(w) > 3 for e in endings if e in ("ing", "er", "est")}
+            found |= {w + w[-1] + e for w in lemmas for e in endings if e in ("ed", "ing", "er")}
+            found |= {
+                w[:-1] + e for w in lemmas if w.endswith("y") for e in ("ies", "ied", "ier", "iest", "ily")
+            }
+        return found
+
+
+def from_wordnet(net):
+    "Word -> what it is a kind of ('' for nothing further), under `TOPS`; `=` before a synonym."
+    reached = {s for top in TOPS for s in net.under(net.synset(top))}
+    kinds = {}
+
+    def usable(word, synset):
+        if word != word.lower() and word.lower() not in net.senses:
+            return False
+        word = word.lower()
+        plain = word.replace("_", " ")
+        single = re.fullmatch(r"[a-z]{3,}", plain)
+        if single and len(plain) < 5 and not net.uses[word, "1"]:  # "mei", "rimu"
+            return False
+        if not single and not re.fullmatch(r"[a-z]{2,}(?:[ -][a-z]{2,}){1,2}", plain) or word in LEFT_OUT:
+            return False
+        return net.senses[word][0] == synset and (not single or net.is_noun_first(word))
+
+    kept = {s: [w.lower().replace("_", " ") for w in net.names[s] if usable(w, s)] for s in sorted(reached)}
+    heads = {s: names[0] for s, names in kept.items() if names}
+
+    def head_above(synset):
+        for other in net.above[synset]:
+            if other in reached:
+                if found := heads.get(other) or head_above(other):
+                    return found
+        return ""
+
+    for s, names in kept.items():
+        for i, name in enumerate(names):
+            kinds[name] = f"={names[0]}" if i else head_above(s)
+    return kinds
+
+
+def by_hand():
+    "Word -> kinds, as `things_by_hand.csv` has them; names that are left out; expressions that name nothing."
+    kinds, left_out, expressions = {}, set(), set()
+    for row in csv.DictReader((HERE / "things_by_hand.csv").open(encoding="utf-8")):
+        kind, names = row["kind"], [name.strip() for name in row["names"].split(",") if name.strip()]
+        if kind == "nothing":
+            left_out |= set(names)
+        elif kind == "no thing":
+            expressions |= {name for name in names if " " in name}
+        else:
+            for name in names:
+                kinds.setdefault(name, kind.replace(", ", "|").strip())
+    return kinds, left_out, expressions
+
+
+def irregular(net, names):
+    "Irregular plural -> `=singular`, for single words."
+    rows = [f[:2] for f in net.rows("noun.exc")]
+    return {many: f"={one}" for many, one in rows if one in names and many not in names and many.isalpha()}
+
+
+def compounds(net, things):
+    "Expressions of WordNet that hold the name of a thing and name none."
+    short = {t for t in things if t.isalpha()}
+    found = set()
+    for word, (first, *_) in net.senses.items():
+        parts = re.split("[_-]", word)
+        if (
+            len(parts) in (2, 3)
+            and not {"on", "the"} & set(parts)
+            and net.file[first] in ABSTRACT
+            and short & set(parts)
+        ):
+            found.add(" ".join(parts))
+    return sorted(w for w in found - set(things) if w.split()[-1] != "flag")
+
+
+def classes():
+    "Names of the committed vocabularies."
+    known = json.loads((HERE / "vocabulary.json").read_text(encoding="utf-8"))
+    return {name for names in known.values() for name in names}
+
+
+def neighbours(word):
+    "What is left when one letter is left out, and the word."
+    return {word} | {word[:i] + word[i + 1 :] for i in range(len(word))}
+
+
+def near_words(net, things):
+    "English words that differ by a letter from a thing's name of six letters or more."
+    letters = defaultdict(set)
+    for thing in things:
+        if len(thing) >= 6 and thing.isalpha():
+            for part in neighbours(thing):
+                letters[part].add(thing)
+    known = set(things) | {t + "s" for t in things}
+    words = {w for w in net.words() if len(w) >= 6 and w not in known}
+    return sorted(w for w in words if any(part in letters for part in neighbours(w)))
+
+
+def foreign(folder):
+    "Rows language, word, name: CLDR's names of the emoji in foreign_by_hand.csv, and the words there."
+    rows = list(csv.DictReader((HERE / "foreign_by_hand.csv").open(encoding="utf-8")))
+    languages = [c for c in rows[0] if len(c) == 2]
+    found = []
+    for language in languages:
+        path = Path(folder) / language / "annotations.json"
+        said = json.loads(path.read_text(encoding="utf-8"))["annotations"]["annotations"]
+        for row in rows:
+            by_cldr = said.get(row["emoji"].replace("\ufe0f", ""), {}).get("tts", [])
+            words = [*by_cldr, *row[language].split("|")]
+            found += [(language, w.strip().lower(), row["name"]) for w in words if w.strip()]
+    return sorted(set(found))
+
+
+def plain(word):
+    "Lower case without accents."
+    return "".join(c for c in unicodedata.normalize("NFD", word.lower()) if not unicodedata.combining(c))
+
+
+def write(name, header, rows):
+    with (HERE / name).open("w", encoding="utf-8", newline="") as f:
+        csv.writer(f, lineterminator="\n").writerows([header, *rows])
+
+
+if __name__ == "__main__":
+    net = WordNet(sys.argv[1])
+    hand, left_out, expressions = by_hand()
+    kinds = {w: k for w, k in from_wordnet(net).items() if w not in left_out} | hand
+    kinds |= irregular(net, kinds)
+    write("things.csv", ["name", "kind"], sorted(kinds.items()))
+    write("compounds.csv", ["expression"], [[c] for c in sorted({*compounds(net, kinds), *expressions})])
+    write("near_words.csv", ["word"], [[w] for w in near_words(net, {*kinds, *classes()})])
+    english = net.words()
+    rows = [
+        (*row, int(plain(row[1]) in english or row[1].isascii() and len(row[1]) < 4))
+        for row in foreign(sys.argv[2])
+    ]
+    write("foreign.csv", ["language", "word", "name", "is_english"], rows)

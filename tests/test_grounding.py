@@ -1,0 +1,139 @@
+"R_vis: what is named and denied is found, and what each mode pays."
+
+import csv, os, time
+from pathlib import Path
+
+import pytest
+
+from globe.answers.completions import said_elsewhere
+from globe.answers.mentions import mentions_of, things
+from globe.answers.prompts import answer_text
+from globe.answers.vocabulary import classes_of
+from globe.training.configurations import weighted
+from globe.training.visual_grounding import MODES, visual_grounding
+
+HERE = Path(__file__).parent
+CASES = Path(os.environ.get("GLOBE_CASES") or HERE.parents[1] / "shared" / "cases")
+SHOWN = [dict(text=name, share=0.1) for name in ("sky", "sea", "dome", "flag")]
+
+
+def rows(path):
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def answer(reasoning):
+    return answer_text("Finland", "Helsinki", [reasoning])
+
+
+def pay(text, shown=SHOWN, **options):
+    return visual_grounding([text], [shown], **options)[0]
+
+
+def wrongly_paid(pairs):
+    "Texts paid by Equation 2 that differ from the fair pay by more than 0.05."
+    return [text for text, fair in pairs if abs(pay(text) - float(fair)) > 0.05]
+
+
+def test_equation_2_on_cases_of_our_own():
+    cases = [(answer(row["reasoning"]), row["fair"]) for row in rows(HERE / "grounding_cases.csv")]
+    wrong = wrongly_paid(cases)
+    assert len(wrong) <= 0.05 * len(cases), wrong
+
+
+def test_equation_2_on_shared_cases():
+    if not (CASES / "visual_grounding.csv").exists():
+        pytest.skip("no shared cases beside the checkout")
+    cases = [(row["completion"], row["fair"]) for row in rows(CASES / "visual_grounding.csv")]
+    wrong = wrongly_paid(cases)
+    assert len(wrong) <= 0.08 * len(cases), wrong
+
+
+def test_denials_have_a_known_precision_and_recall():
+    right = wrong = missed = 0
+    for row in rows(HERE / "denials.csv"):
+        at = row["sentence"].find(row["thing"])
+        found = [m for m in mentions_of(row["sentence"]) if m.start <= at < m.end]
+        assert found, row
+        is_denied, wanted = found[0].is_denied, row["is_denied"] == "1"
+        right += is_denied and wanted
+        wrong += is_denied and not wanted
+        missed += wanted and not is_denied
+    assert right / (right + wrong) > 0.95 and right / (right + missed) > 0.95
+
+
+@pytest.mark.parametrize("mode", [m for m in MODES if m != "released"])
+def test_what_is_said_elsewhere_is_named_and_earns_nothing(mode):
+    inside = "<think>The flag, the sea and the dome.</think>"
+    place = "<answer>\ncountry: [Finland]\ncity: [Little Rock]\n</answer>"
+    assert pay(inside + place, mode=mode) == 1
+    assert pay(f"{inside} A cactus tells me. {place}", mode=mode) == 0.75
+    assert pay(f"{inside}<think>A cactus tells me.</think>{place}", mode=mode) == 0.75
+    assert pay(f"<think>Hm.</think> The flag, the sea and the dome. {place}", mode=mode) == 0
+    assert said_elsewhere(inside + place) == ""
+
+
+def test_safe_words_earn_nothing_in_the_recommended_mode():
+    for text in ("The sky.", "The sky over houses and a road.", "A sky, a sky and the ground."):
+        assert pay(answer(text), mode="recommended") == 0
+    assert pay(answer("A flag."), mode="recommended") < 0.3
+    assert pay(answer("A flag by the sea."), mode="recommended") > 0.7
+    assert pay(answer("A flag by the sea, and a dome."), mode="recommended") == 1
+    assert pay(answer("A flag by the sea, a dome and a cactus."), mode="recommended") == 0.75
+
+
+def test_a_picture_that_shows_one_telling_thing_asks_for_no_more():
+    assert pay(answer("A plate."), [dict(text="plate", share=0.9)], mode="recommended") == 1
+    assert pay(answer("The sky."), [dict(text="sky", share=0.9)], mode="recommended") == 1
+
+
+def test_classes_of_ade20k_by_name(monkeypatch):
+    shown = [dict(text=name, share=0.1) for name in ("building", "tree", "signboard", "person")]
+    text = answer("A church behind oaks, a billboard and a pedestrian, but no camel.")
+    assert pay(text, shown, classes="ade20k") == 1
+    monkeypatch.setenv("GLOBE_CLASSES", "ade20k")
+    assert pay(text, shown) == 1 and pay(answer("A church and a camel."), shown) == 0.5
+    assert len(classes_of("ade20k")) == 150
+
+
+def test_configurations_reach_every_mode():
+    text = [answer("The sky.")]
+    paid = {}
+    for name in ("all-readme", "all-recommended", "all-released"):
+        functions, weights = weighted(name, judge=object())
+        assert weights == [1.0, 0.5, 0.2, 1.0] and functions[1].__name__ == "visual_grounding"
+        paid[name] = functions[1](text, entities=[SHOWN])[0]
+    assert paid == {"all-readme": 1, "all-recommended": 0, "all-released": 0.25}
+
+
+HOSTILE = {
+    "denials": "no " * 16_667,
+    "names": "palm tree " * 5_000,
+    "one word": "a" * 50_000,
+    "Chinese": "仙人掌没有" * 10_000,
+    "Arabic": "ال" * 25_000,
+    "accents": "\u0301a" * 25_000,
+    "hyphens": "a-" * 25_000,
+    "tags": "<b " * 16_000,
+    "misspelt": "cactuss " * 6_000,
+    "suppositions": "if there were " * 3_500,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_long_texts_cost_linear_time(text):
+    things("a flag")  # tables are read once
+    start = time.process_time()
+    pay(answer(text))
+    assert time.process_time() - start < 0.02
+    start = time.process_time()
+    things(text)
+    assert time.process_time() - start < 1
+
+
+def test_a_usual_completion_costs_less_than_a_millisecond():
+    text = answer("The flag has a blue cross. A dome stands over the harbour, with no palm trees. " * 3)
+    pay(text)
+    start = time.process_time()
+    visual_grounding([text] * 50, [SHOWN] * 50, mode="recommended")
+    assert time.process_time() - start < 0.05
