@@ -427,6 +427,7 @@ def test_every_attack_is_paid_as_its_reason_says():
     }
     assert {n for n, p in paid.items() if not p[2]} == {
         "empty",
+        "10,000 characters",
         "empty tags",
         "two answers",
         "echo of the prompt",
@@ -784,6 +785,14 @@ def test_what_stands_behind_the_answer_is_no_part_of_it():
         ("<think>a<think>b</think></think><answer>c</answer>", 0, 1),
         ("<answer>a</answer><think>b</think>", 0, 0),
         ("<think>a</think> so <answer>b</answer>", 0, 0),
+        ("<think>x</think><answer>country: France</answer>", 0, 1),
+        ("<think>The sky.</think><answer>country: []\ncity: []</answer>", 0, 1),
+        ("<think>The sky.</think><answer>country: [country name]\ncity: [city name]</answer>", 0, 1),
+        ("<think>reasoning process here</think><answer>France</answer>", 0, 1),
+        ("<think>雪。</think><answer>日本</answer>", 1, 1),
+        ("<think>The sky.</think><answer>unknown</answer>", 1, 1),
+        ("<think>" + "The sky. " * 700 + "</think><answer>France</answer>", 0, 1),
+        ("<think>The sky.</think><answer>" + "France " * 300 + "</answer>", 0, 1),
     ],
 )
 def test_form(text, ours, released):

@@ -8,7 +8,7 @@ __all__ = ['weighted']
 # %% ../../nbs/07_training/04_configurations.ipynb #f0d344be
 import functools
 
-from .rewards import form, geo_accuracy, visual_grounding, vocabulary
+from .rewards import form, geo_accuracy, geo_distance, visual_grounding, vocabulary
 from .settings import WEIGHTS
 from .localizability import Localizability
 
@@ -29,6 +29,10 @@ def weighted(
         functools.partial(visual_grounding, classes=vocabulary(classes)), visual_grounding
     )
     functions = dict(
-        geo_accuracy=geo_accuracy, visual_grounding=grounding, form=form, localizability=Localizability(judge)
+        geo_accuracy=geo_accuracy,
+        geo_distance=geo_distance,
+        visual_grounding=grounding,
+        form=form,
+        localizability=Localizability(judge),
     )
     return [functions[key] for key in WEIGHTS[name]], list(WEIGHTS[name].values())

@@ -19,7 +19,8 @@ from ..places.match import locate, locate_why, same_city, same_country
 from ..answers.vocabulary import CLASSES
 from ..answers.strict import read_strict
 from ..answers.mentions import entities as named_entities
-from ..answers.completions import completion_text, own_reasoning
+from ..answers.completions import INVISIBLE, completion_text, own_reasoning
+from ..answers.labels import role_of
 
 # %% ../../nbs/07_training/02_rewards.ipynb #19f94268
 HEDGE = re.compile(
@@ -288,6 +289,21 @@ def visual_grounding(
 _BODY = r"([^<]*(?:<(?!/?(?:think|answer)>)[^<]*)*)"
 FORM = re.compile(rf"\s*<think>{_BODY}</think>\s*<answer>{_BODY}</answer>\s*")
 RELEASED_FORM = re.compile(r"^<think>.*?</think>\s*<answer>.*?</answer>(?![\s\S])", re.S | re.M)
+_MOST_REASONING, _MOST_ANSWER = 6_000, 2_000  # characters, as for grounding and for the strict reader
+_LABEL = re.compile(r"^\W*[^\W\d_]{1,20}\s*[:：=]")
+
+_HOLLOW = re.compile(r"x+|string|text|insert.*|value|none|null|nil|nan|n/?a|tbd|todo|blah.*|.*\bhere", re.I)
+
+
+def _filled(block):  # text between two tags
+    "Whether a block says something: a word that is neither one character nor a placeholder."
+    for line in block.splitlines():
+        value = _LABEL.sub("", line[:200]).strip(" \t[](){}\"'*_`|.,;")
+        letters = sum(c.isalpha() for c in value)
+        word = letters > 1 or bool(letters and value[0] > "\u2e80")  # one Chinese character is a word
+        if word and not (len(value) < 40 and (_HOLLOW.fullmatch(value) or role_of(value))):
+            return True
+    return False
 
 
 def form(
@@ -300,7 +316,11 @@ def form(
     def one(text):
         if released:
             return float(bool(RELEASED_FORM.match(text)))
-        found = FORM.fullmatch(text)
-        return float(bool(found and re.search(r"\w", found[1]) and re.search(r"\w", found[2])))
+        if len(text) > _MOST_REASONING + _MOST_ANSWER:
+            return 0.0
+        found = FORM.fullmatch(INVISIBLE.sub("", text))
+        if not found or len(found[1]) > _MOST_REASONING or len(found[2]) > _MOST_ANSWER:
+            return 0.0
+        return float(_filled(found[1]) and _filled(found[2]))
 
     return [one(completion_text(x)) for x in completions]

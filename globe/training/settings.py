@@ -25,6 +25,8 @@ WEIGHTS = {
     "all-readme": dict(geo_accuracy=1.0, visual_grounding=0.5, localizability=0.2, form=1.0),
     # train_all_rewards.sh
     "all-script": dict(geo_accuracy=1.0, visual_grounding=0.2, localizability=0.5, form=1.0),
+    # ours: the distance to the named place in kilometres instead of the two levels of R_geo
+    "distance": dict(geo_distance=1.0, form=1.0),
 }
 
 # %% ../../nbs/07_training/00_settings.ipynb #77c5c914
