@@ -23,6 +23,29 @@ _MOST, _MOST_NAMES, _MOST_PROSE = (
     300,
 )  # characters after the reasoning, of both names, of a sentence
 
+_OPENED = re.compile(r"<think(?:ing)?>|◁think▷")
+_ANSWER_TAG = re.compile("</?answer>")
+_CLOSED = re.compile(r"</think(?:ing)?>|◁/think▷")
+
+
+def _thought_open(text):  # plain
+    "Whether a text ends inside of its thoughts."
+    opened, closed = (list(tag.finditer(text)) for tag in (_OPENED, _CLOSED))
+    return bool(opened) and (not closed or opened[-1].start() > closed[-1].start())
+
+
+def _once(text):  # what follows the reasoning
+    "A text without the lines that repeat an earlier one word for word; JSON stays as it is."
+    if "{" in text or "\n" not in text:
+        return text
+    seen, kept = set(), []
+    for line in text.split("\n"):
+        words = " ".join(_ANSWER_TAG.sub(" ", line).split())
+        repeated = ":" in words and words in seen
+        seen.add(words)
+        kept.append("".join(_ANSWER_TAG.findall(line)) if repeated else line)
+    return "\n".join(kept)
+
 
 def _given_twice(text):  # what follows the reasoning
     "Whether the country is given under more than one label, inside or outside of the answer."
@@ -67,8 +90,8 @@ def read_strict(
 
     An empty `Answer` where there is none, more than one, or one that offers more than one country."""
     plain = plain_text(text)
-    after = plain.rpartition("</think>")[2].strip()
-    if len(after) > _MOST or plain.count("<answer>") > 1 or _given_twice(after):
+    after = _once(plain.rpartition("</think>")[2].strip()[: _MOST + 1])
+    if _thought_open(plain) or len(after) > _MOST or plain.count("<answer>") > 1 or _given_twice(after):
         return Answer()
     start, end, _ = answer_span(after)
     said = after[start:end]
