@@ -767,6 +767,39 @@ def test_what_stands_behind_the_answer_is_no_part_of_it():
     )
 
 
+@pytest.mark.parametrize("country, city", [("France", "Paris"), ("Japan", "Kyoto"), ("Brazil", "Recife")])
+def test_each_row_of_the_geo_family_is_paid_as_an_honest_person_would(country, city):
+    for name, row in attacks.geo_attacks(country, city).items():
+        paid = rewards.geo_accuracy([row.text], country=[country], city=[city])[0]
+        assert abs(paid - row.fair) <= 0.05, (name, paid, row.fair)
+
+
+@pytest.mark.parametrize(
+    "country, city, label, fair",
+    [
+        ("Bavaria", "Munich", ("Germany", "Munich"), 1),
+        ("Illinois", "Chicago", ("United States", "Chicago"), 1),
+        ("Canary Islands", "Las Palmas", ("Spain", "Las Palmas de Gran Canaria"), 1),
+        ("Bavaria", "Munich", ("Austria", "Vienna"), 0),
+        ("EE.UU.", "Chicago", ("United States", "Chicago"), 1),
+        ("S. Korea", "Seoul", ("South Korea", "Seoul"), 1),
+        ("P.R. China", "Beijing", ("China", "Beijing"), 1),
+        ("Paris", "", ("France", "Paris"), 0),
+        ("Singapore", "", ("Singapore", "Singapore"), 1),
+        ("Kuwait", "Kuwait", ("Kuwait", "Kuwait City"), 0.2),
+        ("Mexico", "Mexico", ("Mexico", "Mexico City"), 0.2),
+        ("Mexico", "Ciudad de México", ("Mexico", "Mexico City"), 1),
+        ("USA", "New York State", ("United States", "New York City"), 0.2),
+        ("France", "Paris, Texas", ("France", "Paris"), 0.2),
+        ("France", "Paris, France", ("France", "Paris"), 1),
+        ("France", "Paris (France), Rome (Italy)", ("France", "Paris"), 0.2),
+        ("Japan", "Tokyo 東京", ("Japan", "Tokyo"), 1),
+    ],
+)
+def test_names_and_levels(country, city, label, fair):
+    assert math.isclose(geo(answer("A street.", country, city), *label), fair, abs_tol=1e-9)
+
+
 # --- form ---
 
 

@@ -14,6 +14,7 @@ from .prose import read_prose
 from .parts import answer_span, plain_text
 from .reader import Answer, records_of
 from .values import bare, one_city, one_country, without_lead
+from ..places.names import fold
 
 # %% ../../nbs/03_answers/19_strict.ipynb #f0f12121
 _LABELLED = re.compile(r"\b(?:country|nation)\W{0,4}[:：=]", re.I)
@@ -66,7 +67,10 @@ def _one_country(value):  # as written under the label
 
 def _one_city(value, country):  # as written under the label, name of the country
     "The city as it was written, without words around it."
-    whole = without_lead(undressed(value))
+    written = undressed(value)
+    whole = without_lead(written)
+    if fold(whole) == fold(country):  # *Ciudad de México* is no country
+        whole = written
     found = one_city(value, country)
     if found.silent:
         return ""

@@ -109,6 +109,8 @@ def in_country(country, city):  # of an answer
     if country_code(country):
         return country
     g = gazetteer()
+    if len(fold(country)) > 2 and fold(country) in g.states:
+        return g.english["US"]
     region = g.look(fold(country))
     clear = region and region[2] >= 0 and not region[4] and (region[0] < 0 or region[3])
     codes = g.region_codes[region[2]] if clear and g.region_kind[region[2]] in ("region", "island") else []
