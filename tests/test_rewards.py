@@ -1,6 +1,6 @@
 "The rewards: what cheating earns, what bad input does, and that TRL can use them."
 
-import asyncio, functools, importlib, math, os, pickle, re, subprocess, sys
+import asyncio, functools, importlib, math, os, pickle, re, subprocess, sys, time
 from pathlib import Path
 
 import pytest
@@ -798,6 +798,19 @@ def test_each_row_of_the_geo_family_is_paid_as_an_honest_person_would(country, c
 )
 def test_names_and_levels(country, city, label, fair):
     assert math.isclose(geo(answer("A street.", country, city), *label), fair, abs_tol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "unit", ["<think>", "<answer>", "country: France\n", "France, ", "Paris or ", "{", "[", "|\n", "法国", ": "]
+)
+def test_accuracy_and_form_take_linear_time(unit):
+    "Far above the 20 ms that 50,000 characters may cost, far below what a quadratic expression needs."
+    text = (unit * 50_000)[:50_000]
+    for whole in (text, f"<think>a</think><answer>{text}</answer>", f"<think>{text}</think><answer>a</answer>"):
+        began = time.process_time()
+        geo(whole)
+        rewards.form([whole])
+        assert time.process_time() - began < 0.5
 
 
 # --- form ---

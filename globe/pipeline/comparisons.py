@@ -15,6 +15,7 @@ MODELS = {  # Table 3
     "grpo-localizable": "GRPO, accuracy and localizability",
     "grpo-recommended": "GRPO, accuracy and grounding",
     "grpo-all-readme": "GRPO, all rewards",
+    "grpo-distance": "GRPO, distance reward",  # ours: the same steps and completions
 }
 VARIANTS = {  # Table 5: data; the last is MP16-Reason
     "random": "random rows",
@@ -62,7 +63,9 @@ def models_of(
     seeds,  # training seeds
 ):
     "Rows of Table 3 that a run compares."
-    return [m for m in MODELS if seeds > 1 or m not in ("grpo-localizable", "grpo-recommended")]
+    return [
+        m for m in MODELS if seeds > 1 or m not in ("grpo-localizable", "grpo-recommended", "grpo-distance")
+    ]
 
 
 def variants_of(
