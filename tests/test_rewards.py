@@ -801,12 +801,17 @@ def test_names_and_levels(country, city, label, fair):
 
 
 @pytest.mark.parametrize(
-    "unit", ["<think>", "<answer>", "country: France\n", "France, ", "Paris or ", "{", "[", "|\n", "法国", ": "]
+    "unit",
+    ["<think>", "<answer>", "country: France\n", "France, ", "Paris or ", "{", "[", "|\n", "法国", ": "],
 )
 def test_accuracy_and_form_take_linear_time(unit):
     "Far above the 20 ms that 50,000 characters may cost, far below what a quadratic expression needs."
     text = (unit * 50_000)[:50_000]
-    for whole in (text, f"<think>a</think><answer>{text}</answer>", f"<think>{text}</think><answer>a</answer>"):
+    for whole in (
+        text,
+        f"<think>a</think><answer>{text}</answer>",
+        f"<think>{text}</think><answer>a</answer>",
+    ):
         began = time.process_time()
         geo(whole)
         rewards.form([whole])
