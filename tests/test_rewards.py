@@ -1,6 +1,6 @@
 "The rewards: what cheating earns, what bad input does, and that TRL can use them."
 
-import asyncio, functools, importlib, math, os, pickle, re, subprocess, sys
+import asyncio, functools, importlib, math, os, pickle, re, subprocess, sys, time
 from pathlib import Path
 
 import pytest
@@ -450,6 +450,7 @@ def test_every_attack_is_paid_as_its_reason_says():
     }
     assert {n for n, p in paid.items() if not p[2]} == {
         "empty",
+        "10,000 characters",
         "empty tags",
         "two answers",
         "echo of the prompt",
@@ -788,6 +789,57 @@ def test_what_stands_behind_the_answer_is_no_part_of_it():
     )
 
 
+@pytest.mark.parametrize("country, city", [("France", "Paris"), ("Japan", "Kyoto"), ("Brazil", "Recife")])
+def test_each_row_of_the_geo_family_is_paid_as_an_honest_person_would(country, city):
+    for name, row in attacks.geo_attacks(country, city).items():
+        paid = rewards.geo_accuracy([row.text], country=[country], city=[city])[0]
+        assert abs(paid - row.fair) <= 0.05, (name, paid, row.fair)
+
+
+@pytest.mark.parametrize(
+    "country, city, label, fair",
+    [
+        ("Bavaria", "Munich", ("Germany", "Munich"), 1),
+        ("Illinois", "Chicago", ("United States", "Chicago"), 1),
+        ("Canary Islands", "Las Palmas", ("Spain", "Las Palmas de Gran Canaria"), 1),
+        ("Bavaria", "Munich", ("Austria", "Vienna"), 0),
+        ("EE.UU.", "Chicago", ("United States", "Chicago"), 1),
+        ("S. Korea", "Seoul", ("South Korea", "Seoul"), 1),
+        ("P.R. China", "Beijing", ("China", "Beijing"), 1),
+        ("Paris", "", ("France", "Paris"), 0),
+        ("Singapore", "", ("Singapore", "Singapore"), 1),
+        ("Kuwait", "Kuwait", ("Kuwait", "Kuwait City"), 0.2),
+        ("Mexico", "Mexico", ("Mexico", "Mexico City"), 0.2),
+        ("Mexico", "Ciudad de México", ("Mexico", "Mexico City"), 1),
+        ("USA", "New York State", ("United States", "New York City"), 0.2),
+        ("France", "Paris, Texas", ("France", "Paris"), 0.2),
+        ("France", "Paris, France", ("France", "Paris"), 1),
+        ("France", "Paris (France), Rome (Italy)", ("France", "Paris"), 0.2),
+        ("Japan", "Tokyo 東京", ("Japan", "Tokyo"), 1),
+    ],
+)
+def test_names_and_levels(country, city, label, fair):
+    assert math.isclose(geo(answer("A street.", country, city), *label), fair, abs_tol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["<think>", "<answer>", "country: France\n", "France, ", "Paris or ", "{", "[", "|\n", "法国", ": "],
+)
+def test_accuracy_and_form_take_linear_time(unit):
+    "Far above the 20 ms that 50,000 characters may cost, far below what a quadratic expression needs."
+    text = (unit * 50_000)[:50_000]
+    for whole in (
+        text,
+        f"<think>a</think><answer>{text}</answer>",
+        f"<think>{text}</think><answer>a</answer>",
+    ):
+        began = time.process_time()
+        geo(whole)
+        rewards.form([whole])
+        assert time.process_time() - began < 0.5
+
+
 # --- form ---
 
 
@@ -806,6 +858,14 @@ def test_what_stands_behind_the_answer_is_no_part_of_it():
         ("<think>a<think>b</think></think><answer>c</answer>", 0, 1),
         ("<answer>a</answer><think>b</think>", 0, 0),
         ("<think>a</think> so <answer>b</answer>", 0, 0),
+        ("<think>x</think><answer>country: France</answer>", 0, 1),
+        ("<think>The sky.</think><answer>country: []\ncity: []</answer>", 0, 1),
+        ("<think>The sky.</think><answer>country: [country name]\ncity: [city name]</answer>", 0, 1),
+        ("<think>reasoning process here</think><answer>France</answer>", 0, 1),
+        ("<think>雪。</think><answer>日本</answer>", 1, 1),
+        ("<think>The sky.</think><answer>unknown</answer>", 1, 1),
+        ("<think>" + "The sky. " * 700 + "</think><answer>France</answer>", 0, 1),
+        ("<think>The sky.</think><answer>" + "France " * 300 + "</answer>", 0, 1),
     ],
 )
 def test_form(text, ours, released):

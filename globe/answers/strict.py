@@ -14,6 +14,7 @@ from .prose import read_prose
 from .parts import answer_span, plain_text
 from .reader import Answer, records_of
 from .values import bare, one_city, one_country, without_lead
+from ..places.names import fold
 
 # %% ../../nbs/03_answers/19_strict.ipynb #f0f12121
 _LABELLED = re.compile(r"\b(?:country|nation)\W{0,4}[:：=]", re.I)
@@ -22,6 +23,29 @@ _MOST, _MOST_NAMES, _MOST_PROSE = (
     120,
     300,
 )  # characters after the reasoning, of both names, of a sentence
+
+_OPENED = re.compile(r"<think(?:ing)?>|◁think▷")
+_ANSWER_TAG = re.compile("</?answer>")
+_CLOSED = re.compile(r"</think(?:ing)?>|◁/think▷")
+
+
+def _thought_open(text):  # plain
+    "Whether a text ends inside of its thoughts."
+    opened, closed = (list(tag.finditer(text)) for tag in (_OPENED, _CLOSED))
+    return bool(opened) and (not closed or opened[-1].start() > closed[-1].start())
+
+
+def _once(text):  # what follows the reasoning
+    "A text without the lines that repeat an earlier one word for word; JSON stays as it is."
+    if "{" in text or "\n" not in text:
+        return text
+    seen, kept = set(), []
+    for line in text.split("\n"):
+        words = " ".join(_ANSWER_TAG.sub(" ", line).split())
+        repeated = ":" in words and words in seen
+        seen.add(words)
+        kept.append("".join(_ANSWER_TAG.findall(line)) if repeated else line)
+    return "\n".join(kept)
 
 
 def _given_twice(text):  # what follows the reasoning
@@ -43,7 +67,10 @@ def _one_country(value):  # as written under the label
 
 def _one_city(value, country):  # as written under the label, name of the country
     "The city as it was written, without words around it."
-    whole = without_lead(undressed(value))
+    written = undressed(value)
+    whole = without_lead(written)
+    if fold(whole) == fold(country):  # *Ciudad de México* is no country
+        whole = written
     found = one_city(value, country)
     if found.silent:
         return ""
@@ -67,8 +94,8 @@ def read_strict(
 
     An empty `Answer` where there is none, more than one, or one that offers more than one country."""
     plain = plain_text(text)
-    after = plain.rpartition("</think>")[2].strip()
-    if len(after) > _MOST or plain.count("<answer>") > 1 or _given_twice(after):
+    after = _once(plain.rpartition("</think>")[2].strip()[: _MOST + 1])
+    if _thought_open(plain) or len(after) > _MOST or plain.count("<answer>") > 1 or _given_twice(after):
         return Answer()
     start, end, _ = answer_span(after)
     said = after[start:end]

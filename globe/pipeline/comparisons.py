@@ -17,6 +17,7 @@ MODELS = {  # Table 3
     "grpo-all-readme": "GRPO, all rewards",
     "grpo-all-recommended": "GRPO, all rewards, recommended grounding",
     "grpo-all-released": "GRPO, all rewards, released grounding",
+    "grpo-distance": "GRPO, distance reward",  # ours: the same steps and completions
 }
 VARIANTS = {  # Table 5: data; the last is MP16-Reason
     "random": "random rows",
@@ -64,7 +65,7 @@ def models_of(
     seeds,  # training seeds
 ):
     "Rows of Table 3 that a run compares."
-    many_seeds = ("grpo-localizable", "grpo-recommended", "grpo-all-released")
+    many_seeds = ("grpo-localizable", "grpo-recommended", "grpo-all-released", "grpo-distance")
     return [m for m in MODELS if seeds > 1 or m not in many_seeds]
 
 

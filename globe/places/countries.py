@@ -38,8 +38,24 @@ def _given(text) -> str:
     )
 
 # %% ../../nbs/01_places/05_countries.ipynb #ce651c82
+_SHORT = {
+    fold(name): code
+    for code, names in {
+        "US": "EE.UU., EE. UU., E.E.U.U., EEUU, EUA, E.U.A., アメリカ, アメリカ合衆国, США, ABŞ, 美國, ABD",
+        "KR": "한국, 南韓, 韓國, Südkorea, Corea del Sur",
+        "DE": "BRD",
+        "TW": "ROC, R.O.C.",
+        "ZA": "RSA, R.S.A.",
+        "TT": "Trinidad",
+    }.items()
+    for name in names.split(", ")
+}  # short forms that the tables of names lack
+
+
 def _known(name: str) -> str:
     "Code of the country of a folded name, '' if there is none."
+    if name in _SHORT:
+        return _SHORT[name]
     g, words = gazetteer(), name.split()
     if max(map(len, words), default=0) == 1:
         return g.names.get(name) or g.names.get("".join(words), "")

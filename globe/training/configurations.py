@@ -10,7 +10,7 @@ import functools
 
 from ..answers.vocabulary import vocabulary
 from .visual_grounding import visual_grounding
-from .rewards import form, geo_accuracy
+from .rewards import form, geo_accuracy, geo_distance
 from .settings import GROUNDING_MODES, WEIGHTS
 from .localizability import Localizability
 
@@ -36,6 +36,7 @@ def weighted(
     )
     functions = dict(
         geo_accuracy=geo_accuracy,
+        geo_distance=geo_distance,
         visual_grounding=grounding,
         form=form,
         localizability=Localizability(judge, max_gain=max_gain),

@@ -28,6 +28,8 @@ WEIGHTS = {
     # our deviation, and the released code's recall, in the place of Equation 2: `GROUNDING_MODES`
     "all-recommended": dict(geo_accuracy=1.0, visual_grounding=0.5, localizability=0.2, form=1.0),
     "all-released": dict(geo_accuracy=1.0, visual_grounding=0.5, localizability=0.2, form=1.0),
+    # ours: the distance to the named place in kilometres instead of the two levels of R_geo
+    "distance": dict(geo_distance=1.0, form=1.0),
 }
 # modes of `globe.rewards.visual_grounding`; "paper", Equation 2, in all other configurations
 GROUNDING_MODES = {"all-recommended": "recommended", "all-released": "released"}
