@@ -6,15 +6,16 @@
 __all__ = ['judge_beside', 'grpo']
 
 # %% ../../nbs/07_training/16_grpo.ipynb #33be70ea
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..models.vlm import VLM, freeze_vision, load, picture_tokens
+from ..models.vlm import VLM, freeze_vision, load_processor, picture_tokens
 from ..models.judge import Judge, SharedJudge, about_judge, known_by
 from .adapter import lora_config
 from .configurations import weighted
 from .settings import GRPOSettings
 from .shared_prefix import SharedPrefixGRPOTrainer
-from .trainer import grpo_rows, reporter, run, trainer_arguments
+from .trainer import grpo_rows, load_to_train, reporter, run, trainer_arguments
 
 # %% ../../nbs/07_training/16_grpo.ipynb #52a2562c
 def _sampler(
@@ -36,6 +37,19 @@ def _sampler(
     )
 
 # %% ../../nbs/07_training/16_grpo.ipynb #b2ef04c0
+@contextmanager
+def _whole():
+    "Within it models are loaded whole, also under ZeRO-3."
+    from transformers.integrations import deepspeed
+
+    kept = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = kept
+
+
 def judge_beside(
     reference,  # VLM that the trainer keeps, or None
     folder,  # of the judge
@@ -43,7 +57,8 @@ def judge_beside(
     "The judge in `folder`; on the weights of `reference` where it was trained on these."
     if reference is not None and about_judge(folder).get("weights") == known_by(reference.model):
         return SharedJudge(reference, folder)
-    return Judge.load(folder)
+    with _whole():
+        return Judge.load(folder)
 
 # %% ../../nbs/07_training/16_grpo.ipynb #7998b82c
 def grpo(
@@ -61,12 +76,12 @@ def grpo(
     Returns `out`. An interrupted run resumes. Raises `SettingsError`, `Diverged`, `SamplerMismatch`."""
     from trl import GRPOConfig
 
-    s, out, vlm = (settings or GRPOSettings()).changed(**changes), Path(out), load(model)
+    s, out = (settings or GRPOSettings()).changed(**changes), Path(out)
     functions, weights = weighted(s.rewards, judge, classes, s.localizability_max_gain)
     steps = s.steps or len(data) * s.num_generations // s.completions_per_step
     args = GRPOConfig(
         **trainer_arguments(s, out, steps, s.completions_per_step),
-        **_sampler(s, picture_tokens(vlm.processor)),
+        **_sampler(s, picture_tokens(load_processor(model))),
         num_generations=s.num_generations,
         max_completion_length=s.max_new_tokens,
         temperature=1.0,
@@ -76,6 +91,7 @@ def grpo(
         loss_type="bnpo",
         reward_weights=weights,
     )
+    vlm = load_to_train(model, s, args)
     trainer = SharedPrefixGRPOTrainer(
         freeze_vision(vlm.model),
         reward_funcs=functions,
@@ -94,7 +110,11 @@ def grpo(
 
 def _open_judge(functions, trainer, processor, folder):
     "Give the localizability reward its judge."
-    reference = trainer.ref_model and VLM(trainer.accelerator.unwrap_model(trainer.ref_model), processor)
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+
+    reference = None
+    if trainer.ref_model is not None and not is_deepspeed_zero3_enabled():
+        reference = VLM(trainer.accelerator.unwrap_model(trainer.ref_model), processor)
     for reward in functions:
         if reward.__name__ == "localizability":
             reward.judge = judge_beside(reference, folder)

@@ -8,10 +8,10 @@ __all__ = ['sft']
 # %% ../../nbs/07_training/08_sft.ipynb #c070bf5d
 from pathlib import Path
 
-from ..models.vlm import freeze_vision, load, remember_pictures
+from ..models.vlm import freeze_vision, remember_pictures
 from .adapter import lora_config
 from .settings import SFTSettings
-from .trainer import reporter, run, sft_rows, trainer_arguments
+from .trainer import load_to_train, reporter, run, sft_rows, trainer_arguments
 
 # %% ../../nbs/07_training/08_sft.ipynb #3643803a
 def sft(
@@ -25,19 +25,25 @@ def sft(
     """Fine-tune on reasoning and place (the paper's SFT baseline; released `train_sft.sh`).
 
     Returns `out`. An interrupted run resumes. Raises `SettingsError`, `Diverged`."""
+    from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
     from trl import SFTConfig, SFTTrainer
 
-    s, out, vlm = (settings or SFTSettings()).changed(**changes), Path(out), load(model)
+    s, out = (settings or SFTSettings()).changed(**changes), Path(out)
     steps = s.steps or s.epochs * -(-len(data) // s.examples_per_step)
     arguments = trainer_arguments(s, out, steps, s.examples_per_step)
     if s.group_by_length:
         arguments |= dict(train_sampling_strategy="group_by_length", remove_unused_columns=False)
+    args = SFTConfig(**arguments, completion_only_loss=True, max_length=None)
+    vlm = load_to_train(model, s, args)
+    freeze_vision(vlm.model)
+    if not is_deepspeed_zero3_enabled():  # there, all processes must compute the same pictures together
+        remember_pictures(vlm.model)
     trainer = SFTTrainer(
-        remember_pictures(freeze_vision(vlm.model)).train(),
+        vlm.model.train(),
         train_dataset=sft_rows(data),
         processing_class=vlm.processor,
         callbacks=[reporter(watch)],
-        args=SFTConfig(**arguments, completion_only_loss=True, max_length=None),
+        args=args,
         peft_config=lora_config() if s.lora else None,
     )
     # Qwen2.5-VL says that it does not take this, but it does: the loss of a step in passes is one mean

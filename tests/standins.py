@@ -1,0 +1,364 @@
+"""Stand-ins in the layout of the real things: checkpoints, benchmarks and teachers, small enough for a test.
+
+File names, vocabulary, special tokens, columns and configuration are those of the originals; only the sizes and
+the weights are ours. `python tests/standins.py FOLDER` builds all of them and prints the `--set` options that let
+`globe reproduce --profile paper` run on them."""
+
+import base64, io, json, sys, threading, zlib
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from PIL import Image
+
+CITIES = "Paris Lyon Tokyo Nairobi Lima Helsinki Cairo Toronto".split()
+SPECIAL = (
+    "endoftext im_start im_end object_ref_start object_ref_end box_start box_end quad_start quad_end vision_start"
+    " vision_end vision_pad image_pad video_pad"
+).split()  # from id 151643 on
+LATER = (
+    "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|>"
+).split()
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+# --- the vocabulary of Qwen2.5 ---
+
+
+def _ranks():
+    "Bytes of a token -> its rank, as the package dashscope carries them."
+    file = Path(find_spec("dashscope").origin).parent / "resources" / "qwen.tiktoken"
+    pairs = (line.split() for line in file.read_bytes().splitlines() if line)
+    return {base64.b64decode(token): int(rank) for token, rank in pairs}
+
+
+def _halves(token, ranks):
+    "The two tokens whose merge made this one."
+    parts = [bytes([b]) for b in token]
+    while len(parts) > 2:
+        pairs = [ranks.get(a + b, len(ranks)) for a, b in zip(parts, parts[1:])]
+        i = int(np.argmin(pairs))
+        parts[i : i + 2] = [parts[i] + parts[i + 1]]
+    return parts
+
+
+def qwen_tokenizer(folder):
+    "Write the tokenizer files of a Qwen2.5 checkpoint."
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    ranks, letter = _ranks(), bytes_to_unicode()
+    spelt = {token: "".join(letter[b] for b in token) for token in ranks}
+    vocabulary = {spelt[token]: rank for token, rank in ranks.items()}
+    long = sorted((t for t in ranks if len(t) > 1), key=ranks.get)
+    merges = [tuple(spelt[half] for half in _halves(t, ranks)) for t in long]
+    bpe = Tokenizer(models.BPE(vocabulary, merges))
+    split = pre_tokenizers.Split(Regex(WORDS), "isolated")
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    bpe.decoder = decoders.ByteLevel()
+    special = [f"<|{name}|>" for name in SPECIAL]
+    bpe.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
+    bpe.add_tokens([AddedToken(t, special=False, normalized=False) for t in LATER])
+    bpe.save(str(folder / "tokenizer.json"))
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    about = dict(
+        add_prefix_space=False,
+        added_tokens_decoder={
+            str(151643 + i): dict(content=t, special=t in special, normalized=False, lstrip=False, rstrip=False,
+                                  single_word=False)
+            for i, t in enumerate(special + LATER)
+        },
+        additional_special_tokens=special[1:],
+        bos_token=None,
+        clean_up_tokenization_spaces=False,
+        eos_token="<|im_end|>",
+        errors="replace",
+        model_max_length=131072,
+        pad_token="<|endoftext|>",
+        split_special_tokens=False,
+        tokenizer_class="Qwen2Tokenizer",
+        unk_token=None,
+    )  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=1))
+
+
+# --- checkpoints ---
+
+
+def qwen_processor(folder):
+    "Write the processor files of Qwen2.5-VL; the chat template is ours."
+    from globe.world.tiny_models import TEMPLATE
+
+    images = dict(
+        min_pixels=3136,
+        max_pixels=12845056,
+        patch_size=14,
+        temporal_patch_size=2,
+        merge_size=2,
+        image_mean=[0.48145466, 0.4578275, 0.40821073],
+        image_std=[0.26862954, 0.26130258, 0.27577711],
+        image_processor_type="Qwen2VLImageProcessor",
+        processor_class="Qwen2_5_VLProcessor",
+    )
+    (folder / "preprocessor_config.json").write_text(json.dumps(images, indent=1))
+    (folder / "chat_template.json").write_text(json.dumps(dict(chat_template=TEMPLATE), indent=1))
+
+
+def qwen_vl(seed=0):
+    "A tiny Qwen2.5-VL with the real vocabulary and heads of 64, as few layers as it can have."
+    import torch
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    rope = dict(rope_type="default", rope_theta=1_000_000.0, mrope_section=[8, 12, 12])
+    text = dict(
+        vocab_size=151936,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=32768,
+        initializer_range=128**-0.5,
+        rope_parameters=rope,
+        tie_word_embeddings=True,
+        bos_token_id=151643,
+        eos_token_id=151645,
+    )
+    vision = dict(
+        hidden_size=128,
+        intermediate_size=256,
+        depth=2,
+        num_heads=2,
+        out_hidden_size=128,
+        fullatt_block_indexes=[1],
+        initializer_range=128**-0.5,
+    )
+    config = Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=151655,
+        video_token_id=151656,
+        vision_start_token_id=151652,
+        vision_end_token_id=151653,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(seed)
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def checkpoint(folder, steps=(150, 250), seed=0):
+    "A Qwen2.5-VL-Instruct in the hub's layout, schooled until it answers in format about `CITIES`."
+    import torch
+    from globe.models.vlm import VLM, load
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    qwen_tokenizer(folder)
+    qwen_processor(folder)
+    qwen_vl(seed).save_pretrained(folder)
+    with few_cities():
+        vlm = school(load(folder, device="cpu"), *steps)
+    model = vlm.model.to(torch.bfloat16)
+    for old in folder.glob("*.safetensors*"):
+        old.unlink()
+    model.save_pretrained(folder, max_shard_size="20MB")
+    how = dict(
+        bos_token_id=151643,
+        do_sample=True,
+        eos_token_id=[151645, 151643],
+        pad_token_id=151643,
+        repetition_penalty=1.05,
+        temperature=1e-06,
+    )
+    (folder / "generation_config.json").write_text(json.dumps(how, indent=1))
+    return folder
+
+
+def school(vlm, vision_steps, answer_steps, batch_size=24, lr=2e-3):
+    "Teach it cues, then answers. Only the columns of the vocabulary that the answers use are computed."
+    import torch
+    from globe.models.vlm import freeze_vision, inputs, remember_pictures
+    from globe.world.student import ANSWER_TEXTS, _picture_pool, _Optimizer, pretrain_vision
+
+    pretrain_vision(vlm, vision_steps, 32, seed=1, watch=False)
+    rng, pictures, names = np.random.default_rng(0), _picture_pool(400, 5), list(ANSWER_TEXTS.prompts)
+    model = remember_pictures(freeze_vision(vlm.model)).train()
+    texts = [ANSWER_TEXTS.text(row, rng, prompt="teacher") for _, row in pictures]
+    end = vlm.processor.tokenizer.eos_token
+    used = sorted({i for ids in vlm.processor.tokenizer([t + end for t in texts * 3])["input_ids"] for i in ids})
+    used = sorted({*used, *(vlm.processor.tokenizer.convert_tokens_to_ids(list("0123456789.")))})
+    column = torch.full([151936], -100)
+    column[used] = torch.arange(len(used))
+    optimizer = _Optimizer([p for p in model.parameters() if p.requires_grad], lr, answer_steps)
+    for _ in range(answer_steps):
+        images, rows = zip(*(pictures[i] for i in rng.integers(len(pictures), size=batch_size)))
+        prompts = rng.choice(names, batch_size).tolist()
+        answers = [ANSWER_TEXTS.text(row, rng, prompt=p) for row, p in zip(rows, prompts)]
+        batch, lengths = inputs(vlm, images, prompts, answers)
+        hidden = model.model(**batch).last_hidden_state
+        at = torch.zeros(batch["input_ids"].shape, dtype=torch.bool)
+        for row, n in zip(at, lengths):
+            row[-n - 1 : -1] = True
+        logits = hidden[at] @ model.get_input_embeddings().weight[used].T
+        loss = torch.nn.functional.cross_entropy(logits, column[batch["input_ids"].roll(-1, 1)[at]])
+        optimizer.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    del model.model.get_image_features
+    model.eval()
+    vlm.loss = loss.item()
+    return vlm
+
+
+# --- the world, small ---
+
+
+def few_cities():
+    "Within it every postcard shows one of `CITIES`."
+    from globe.world.facts import cities
+
+    few = cities()[lambda d: d.city.isin(CITIES)].reset_index(drop=True)
+    stack = ExitStack()
+    for module in ("postcards", "student"):
+        stack.enter_context(mock.patch(f"globe.world.{module}.cities", lambda: few))
+    return stack
+
+
+def segmenter(folder, photos=200, steps=150):
+    "A SegFormer of ADE20K's 150 classes; it was trained on postcards, whose things it calls by ADE20K's names."
+    from globe.answers.vocabulary import CLASSES, classes_of
+    from globe.models.segmenter import train_segmenter
+    from globe.world.postcards import postcards
+
+    ade = classes_of("ade20k")
+    known = {name: i for i, name in enumerate(ade)}
+    table = np.array([known.get(name, 0) for name in CLASSES], np.uint8)
+    with few_cities():
+        rows = postcards(photos, seed=77)
+    rows = rows.map(lambda r: dict(mask=Image.fromarray(table[np.asarray(r["mask"])])))
+    train_segmenter(rows, folder, classes=ade, steps=steps, watch=False)
+    return Path(folder)
+
+
+def benchmarks(folder, train=60, test=24):
+    "MP16-Reason (train as parquet, test as CSV), IM2GPS3K and their pictures, under the official names."
+    import pandas as pd
+    from globe.photos.official import to_official
+    from globe.world.postcards import postcards
+
+    folder = Path(folder)
+    with few_cities():
+        parts = dict(
+            train=postcards(train, seed=1, localizable_share=0.9),
+            test=postcards(test, seed=2, localizable_share=1.0, held_out=None),
+            shifted=postcards(test, seed=3, style="winter", localizable_share=1.0, held_out=None),
+        )
+    reasons = [" ".join(s) for s in parts["train"]["sentences"]]
+    entities = [[dict(text=t, share=0.1) for t in e] for e in parts["train"]["entities"]]
+    rows = parts["train"].remove_columns("entities")
+    rows = rows.add_column("reasoning", reasons).add_column("entities", entities)
+    to_official(rows, folder / "mp16-reason-train")
+    to_official(parts["test"], folder / "mp16-reason-test", "test")
+    pictures = folder / "im2gps3k" / "im2gps3ktest"
+    pictures.mkdir(parents=True)
+    table = []
+    for i, row in enumerate(parts["shifted"]):
+        name = f"{1000 + i}_{i:x}f_{90000 + i}@N00.jpg"
+        row["image"].convert("RGB").save(pictures / name, quality=95)
+        table.append(dict(IMG_ID=name, AUTHOR="", LAT=row["lat"], LON=row["lon"], S3_Label="", S16_Label=""))
+    pd.DataFrame(table).to_csv(folder / "im2gps3k" / "im2gps3k_places365.csv", index=False)
+    return parts
+
+
+# --- teachers behind an endpoint ---
+
+
+def _thumbnail(image):
+    return np.asarray(image.convert("RGB").resize((12, 12)), np.float32).ravel()
+
+
+class Teachers:
+    "An OpenAI-compatible server that answers from the labels; every `wrong`th answer of a model is a wrong place."
+
+    def __init__(self, photos, models, wrong=7):
+        self.rows = [{k: r[k] for k in ("city", "country", "sentences", "localizable")} for r in photos]
+        self.known = np.stack([_thumbnail(image) for image in photos["image"]])
+        self.models, self.wrong, self.asked = models, wrong, 0
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *a):
+                pass
+
+            def reply(self, body):
+                data = json.dumps(body).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_GET(self):
+                self.reply(dict(object="list", data=[dict(id=m, object="model") for m in outer.models]))
+
+            def do_POST(self):
+                asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.asked += 1
+                message = dict(role="assistant", content=outer.answer(asked))
+                choice = dict(index=0, message=message, finish_reason="stop")
+                usage = dict(prompt_tokens=1, completion_tokens=1, total_tokens=2)
+                self.reply(dict(id="1", object="chat.completion", model=asked["model"], choices=[choice], usage=usage))
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+
+    def answer(self, asked):
+        from globe.answers.prompts import answer_text
+
+        parts = [p for m in asked["messages"] if isinstance(m["content"], list) for p in m["content"]]
+        data = next(p["image_url"]["url"] for p in parts if p["type"] == "image_url")
+        picture = Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2])))
+        row = self.rows[int(((self.known - _thumbnail(picture)) ** 2).sum(1).argmin())]
+        number = zlib.crc32(f"{asked['model']} {data[-200:]}".encode())
+        place = (row["country"], row["city"])
+        if number % self.wrong == 0:
+            place = ("Iceland", "Reykjavík")
+        return answer_text(*place, row["sentences"] or ["A plain room."], 0.9 if row["localizable"] else 0.1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *a):
+        self.http.shutdown()
+
+
+def build(folder):
+    "Everything but the teachers; returns (settings by dotted name, training photographs)."
+    folder = Path(folder)
+    parts = benchmarks(folder / "benchmarks")
+    settings = {
+        "photos.source": folder / "benchmarks",
+        "student.source": checkpoint(folder / "Qwen2.5-VL-7B-Instruct"),
+        "segmenter.source": segmenter(folder / "segformer-b5-finetuned-ade-640-640"),
+        "judge.steps": 4,
+        "sft.steps": 2,
+        "sft.examples_per_step": 4,
+        "sft.per_device_batch_size": 4,
+        "grpo.steps": 2,
+        "grpo.completions_per_step": 8,
+        "grpo.num_generations": 4,
+        "grpo.per_device_batch_size": 8,
+        "grpo.max_new_tokens": 80,
+        "answers.max_new_tokens": 80,
+        "teachers.coordinates": "null",
+        "checks.sentence_model": "null",
+    }
+    return {name: str(value) for name, value in settings.items()}, parts["train"]
