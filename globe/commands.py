@@ -22,7 +22,7 @@ def _dry_run(a):
     from globe.markdown import markdown
     from globe.pipeline.doctor import needs
 
-    rows = needs(a.profile, a.seeds)
+    rows = needs(a.profile, a.seeds, **overrides_of(a.set))
     if not rows:
         print(f"profile {a.profile} makes everything itself and needs nothing but this machine")
     else:

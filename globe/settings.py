@@ -19,7 +19,9 @@ class SettingsError(ValueError):
 class Settings(BaseModel):
     "Options of one function or stage; subclasses declare `pydantic.Field(default, description=...)`."
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
+    )
 
     def __init__(self, **values):
         try:
@@ -136,7 +138,10 @@ def value_of(
     text: str,  # as written behind `--set name=`
 ):
     "The value that YAML sees in `text`; numbers such as 1e-4 are numbers."
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(f"{text!r} is not valid YAML") from None
     if isinstance(value, str):
         try:
             return float(value)
@@ -158,5 +163,9 @@ def overrides_of(
         node = nested
         for section in sections:
             node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise SettingsError(
+                    f"{path.strip()}: {section} was given a value before, so it has no settings"
+                )
         node[name] = value_of(text)
     return nested

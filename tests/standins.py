@@ -22,9 +22,7 @@ SPECIAL = (
 LATER = (
     "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|>"
 ).split()
-WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 # --- the vocabulary of Qwen2.5 ---
@@ -192,7 +190,9 @@ def school(vlm, vision_steps, answer_steps, batch_size=24, lr=2e-3):
     model = remember_pictures(freeze_vision(vlm.model)).train()
     texts = [ANSWER_TEXTS.text(row, rng, prompt="teacher") for _, row in pictures]
     end = vlm.processor.tokenizer.eos_token
-    used = sorted({i for ids in vlm.processor.tokenizer([t + end for t in texts * 3])["input_ids"] for i in ids})
+    used = sorted(
+        {i for ids in vlm.processor.tokenizer([t + end for t in texts * 3])["input_ids"] for i in ids}
+    )
     used = sorted({*used, *(vlm.processor.tokenizer.convert_tokens_to_ids(list("0123456789.")))})
     column = torch.full([151936], -100)
     column[used] = torch.arange(len(used))
@@ -314,7 +314,11 @@ class Teachers:
                 message = dict(role="assistant", content=outer.answer(asked))
                 choice = dict(index=0, message=message, finish_reason="stop")
                 usage = dict(prompt_tokens=1, completion_tokens=1, total_tokens=2)
-                self.reply(dict(id="1", object="chat.completion", model=asked["model"], choices=[choice], usage=usage))
+                self.reply(
+                    dict(
+                        id="1", object="chat.completion", model=asked["model"], choices=[choice], usage=usage
+                    )
+                )
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.http.serve_forever, daemon=True).start()

@@ -39,7 +39,21 @@ def imports_of(module):
             found |= {".".join(filter(None, [*base, name])) for name in ["", *(a.name for a in node.names)]}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "globe":
             found |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
-    return {m for m in found if m in ORDER and m != module}
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in (
+            "import_module",
+            "__import__",
+        ):
+            found |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    return {m for m in modules_of(found) if m != module}
+
+
+def modules_of(names):
+    "The modules that names of modules, chapters or the package stand for; all of a chapter for its name."
+    chapters = {m.rpartition(".")[0] for m in ORDER} - {"globe"}
+    whole = {name for name in names if name in chapters}
+    return {m for m in ORDER if m in names or m.rpartition(".")[0] in whole}
 
 
 def test_every_module_comes_from_one_notebook():
@@ -56,6 +70,31 @@ def test_every_module_comes_from_one_notebook():
 def test_a_module_imports_only_what_stands_above_it(module):
     below = {m for m in imports_of(module) if ORDER.index(m) > ORDER.index(module)}
     assert not below, f"{module} imports {', '.join(sorted(below))}, which its chapter or a later one defines"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ..training import rewards",
+        "from ..rewards import geo_accuracy",
+        "import globe.training.rewards",
+        "import globe.world.facts as f",
+        "from globe import world",
+        "def f():\n    from .. import training",
+        "import importlib\nimportlib.import_module('globe.world')",
+    ],
+)
+def test_an_import_from_below_is_seen_however_it_is_written(line, tmp_path, monkeypatch):
+    copy = tmp_path / "sphere.py"
+    copy.write_text(file_of("globe.places.sphere").read_text(encoding="utf-8") + "\n" + line)
+    own = file_of
+    monkeypatch.setitem(globals(), "file_of", lambda m: copy if m == "globe.places.sphere" else own(m))
+    below = {
+        m
+        for m in imports_of("globe.places.sphere")
+        if m.startswith(("globe.training", "globe.world", "globe.rewards"))
+    }
+    assert below
 
 
 def test_only_the_pipeline_and_the_command_line_import_the_synthetic_world():
@@ -169,6 +208,12 @@ TABLES = {
     "regions.csv": "globe.places.regions",
     "naturalearth/borders.geojson": "globe.places.reverse",
     "cities.csv": "globe.world.facts",
+    "things.csv": "globe.answers.things",
+    "compounds.csv": "globe.answers.things",
+    "near_words.csv": "globe.answers.things",
+    "foreign.csv": "globe.answers.things",
+    "denials.csv": "globe.answers.denials",
+    "pleas.csv": "globe.answers.pleas",
     "oracle.csv": "",
     "naturalearth/coastline.geojson": "",  # maps show it; no stage draws
 }
@@ -192,11 +237,12 @@ def hook(event, args):
     if event == "open" and str(args[0]).startswith(str(data_dir()) + "/"):
         opened.add(str(args[0])[len(str(data_dir())) + 1:])
 sys.addaudithook(hook)
+from globe.answers import pleas, things
 from globe.answers.mentions import entities
 from globe.places import locate, nearest, same_city
 from globe.world.postcards import postcards
 nearest(48.57, 7.81), nearest(0, -30), locate("Bavaria"), same_city("Köln", "Cologne")
-entities("A pagoda.", ("building",)), postcards(1, seed=1)
+entities("A pagoda.", ("building",)), postcards(1, seed=1), things._near_words(), pleas.pleas()
 print(*sorted(opened))
 """
 

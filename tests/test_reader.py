@@ -281,4 +281,4 @@ def test_hostile_text_takes_no_time(warm, text):
         read_answer(text)
         return time.process_time() - start
 
-    assert any(seconds() < 0.1 for _ in range(10))  # the processor may be taken away for a while
+    assert any(seconds() < 0.3 for _ in range(10))  # quadratic time would be tens of seconds

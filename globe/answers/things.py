@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from ..files import data_dir
-from .vocabulary import CLASSES, classes_of
+from .vocabulary import CLASSES
 
 # %% ../../nbs/03_answers/03_things.ipynb #23096e40
 _LOOKALIKE = str.maketrans("асеорухіјѕһкмтпԁɡɑıοανρτικ", "aceopyxijshkmtndgaioavptik")

@@ -188,7 +188,7 @@ class DataStages(PhotoStages):
                 shutil.copytree(paid, folder, dirs_exist_ok=True)
             return dict(photos=len(photos), teachers=len(counts))
 
-        settings = dict(teachers=[t.name for t in teachers])
+        settings = dict(teachers=[[t.name, getattr(t, "seed", None)] for t in teachers])
         code = "answers of endpoints" if paid else "simulated answers"
         return self.make("judgements", work, settings, code, [self.photos_at("train")], "distillation")
 

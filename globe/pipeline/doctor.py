@@ -112,13 +112,14 @@ ROWS, RATE = 33_721, 0.44  # MP16-Reason-Train; photographs a second in GRPO on 
 
 def needs(
     name="paper",  # profile
-    seeds=1,
-):  # training seeds per configuration
+    seeds=1,  # training seeds per configuration
+    **overrides,  # settings to change, by section
+):
     "What a run begins with, as rows: what, name, where, GB of disk here, there (is it?)."
     from globe.pipeline.comparisons import is_trained, parts_of
     from globe.pipeline.tasks import Run
 
-    run, rows = Run(name, seeds), []
+    run, rows = Run(name, seeds, **overrides), []
     p = run.profile
 
     def row(what, name, where, gb=None, there=False):

@@ -144,6 +144,8 @@ def read_profile(
     overrides: dict = None,  # settings to change, by section; each is reported
 ) -> Profile:
     "A profile. Raises FileNotFoundError with the names that exist, `SettingsError` for what cannot be."
+    if "name" in (overrides or {}):
+        raise SettingsError("name: a profile has the name of its file, which cannot be set")
     stated = _stated(name, folder)
     before = Profile(**{**stated, "name": name})
     if not overrides:

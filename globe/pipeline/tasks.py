@@ -44,6 +44,7 @@ class BaseStages(DataStages):
     def upper_bound(self):
         "Folder of the supervised upper bound."
         s, base = self.profile.upper_bound, self.base()
+        vision = dict(lr=2e-3, seed=s.seed + 9, styles=("summer",))
 
         def work(folder):
             from globe.models.vlm import load
@@ -51,14 +52,15 @@ class BaseStages(DataStages):
 
             model, watch = load(base), lines("upper bound")
             steps, size = s.vision_pretrain_steps, s.vision_pretrain_batch_size
-            pretrain_vision(model, steps, size, 2e-3, seed=s.seed + 9, styles=("summer",), watch=watch)
+            pretrain_vision(model, steps, size, **vision, watch=watch)
             how = dict(pool=s.pool, seed=s.seed + 2, watch=watch)
             log = pretrain_language(model, TRUE_TEXTS, s.steps, s.batch_size, s.lr, **how)
             model.save(folder)
             return dict(loss=log[-1]["loss"])
 
         title = "upper bound: trained on labels"
-        return self.make("models/upper-bound", work, s.flat(), "upper bound", [base], title)
+        settings = s.flat() | dict(vision=str(vision))
+        return self.make("models/upper-bound", work, settings, "upper bound", [base], title)
 
 
 def _lessons(s):  # `StudentSettings`
