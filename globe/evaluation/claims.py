@@ -16,7 +16,7 @@ from ..answers.completions import reasoning_of
 from .compare import aligned, clusters
 from .metrics import named
 from ..intervals import bootstrap, interval
-from ..training.rewards import named_in
+from ..training.visual_grounding import named_in
 
 # %% ../../nbs/08_evaluation/07_claims.ipynb #a1609c17
 def verdict(
