@@ -330,3 +330,30 @@ def test_half_written_checkpoints_are_dropped(tmp_path):
     trainer_module.drop_incomplete(tmp_path)
     assert trainer_module.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
     assert not (tmp_path / "checkpoint-10").exists()
+
+
+@pytest.mark.parametrize("kind", ["sft", "grpo"])
+def test_a_small_learning_rate_moves_the_weights_of_a_bfloat16_checkpoint(
+    kind, start, data, tmp_path, monkeypatch
+):
+    "In bfloat16 itself nearly all weights would stay where they are at 1e-6."
+    monkeypatch.setattr(grpo, "weighted", lambda *a: ([variety], [1.0]))
+    stored = vlm.load(start)
+    stored.model.to(torch.bfloat16)
+    stored.save(tmp_path / "hub")
+    before = weights(tmp_path / "hub")
+    assert {w.dtype for w in before.values()} == {torch.bfloat16}
+    after = weights(train(kind, tmp_path / "hub", data, tmp_path / "out", steps=3, lr=1e-6, weight_decay=0.0))
+    trained = [k for k in before if "visual" not in k and "embed_tokens" not in k and "lm_head" not in k]
+    apart = torch.cat([(before[k].float() != after[k].float()).flatten() for k in trained])
+    assert apart.float().mean() >= 0.99
+    rounded = torch.cat([(before[k] != after[k].to(torch.bfloat16)).flatten() for k in trained])
+    assert rounded.float().mean() < 0.2
+
+
+def test_fsdp_is_refused_before_anything_is_loaded(start, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setattr(trainer_module, "load", lambda *a, **k: pytest.fail("a model was loaded"))
+    for kind in ("sft", "grpo"):
+        with pytest.raises(ValueError, match="zero3"):
+            train(kind, start, data, tmp_path / kind)

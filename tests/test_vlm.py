@@ -3,6 +3,7 @@
 import json, os, signal, subprocess, sys, time
 
 import datasets, pytest
+from PIL import Image
 from hypothesis import given, settings, strategies as st
 
 from globe.answers import prompts, reader
@@ -122,3 +123,23 @@ def test_an_answer_file_is_read_wherever_it_was_cut(tmp_path):
         (tmp_path / "cut.jsonl").write_bytes(content[:cut])
         assert vlm.answer_all(Echo(), photos, tmp_path / "cut.jsonl", batch_size=1) == said
         assert (tmp_path / "cut.jsonl").read_bytes() == content
+
+
+def test_a_repetition_penalty_of_the_checkpoint_changes_no_answer(tmp_path):
+    "Qwen2.5-VL brings 1.05 in generation_config.json; the tables are of greedy answers."
+    small = student.student(0, hidden=96, layers=1, depth=1)
+    images = [Image.new("RGB", (112, 112), (90, 120, 30))]
+    said = small.answer(images, "direct", max_new_tokens=24)
+    small.model.generation_config.repetition_penalty = 5.0
+    assert small.answer(images, "direct", max_new_tokens=24) == said
+    kept = vlm.load(small.save(tmp_path), device="cpu")
+    assert kept.answer(images, "direct", max_new_tokens=24) == said
+
+
+def test_a_saved_processor_is_complete(tmp_path):
+    "vLLM opens no checkpoint without the configuration of the video processor."
+    small = student.student(0, hidden=96, layers=1, depth=1)
+    small.save(tmp_path)
+    video = json.loads((tmp_path / "video_preprocessor_config.json").read_text())
+    assert video["video_processor_type"] == "Qwen2VLVideoProcessor"
+    assert video["patch_size"] == small.processor.image_processor.patch_size

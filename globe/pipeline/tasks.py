@@ -258,13 +258,20 @@ class Run(TrainedStages):
         split="test",  # or "shifted"
     ):
         "One `Evaluation` per training seed (a single one where nothing was trained)."
+        truth = frame(self.photos(split))
+        truth["held_out"] = self._held_out(truth)
+        seeds = self.seeds if is_trained(name) else [0]
+        return [score(self.answers(name, split, s), truth, called(name)) for s in seeds]
+
+
+    def _held_out(self, truth):  # with city and country
+        "Is the country of a photo in no training photo? For postcards the world decides it."
+        if self.profile.photos.source:
+            return ~truth.country.isin(set(self.photos("train")["country"])).to_numpy()
         from globe.world.facts import cities
 
         known = cities()[["city", "country", "held_out"]]
-        truth = frame(self.photos(split)).merge(known, on=["city", "country"], how="left")
-        truth["held_out"] = truth.held_out.eq(True)
-        seeds = self.seeds if is_trained(name) else [0]
-        return [score(self.answers(name, split, s), truth, called(name)) for s in seeds]
+        return truth.merge(known, on=["city", "country"], how="left").held_out.eq(True).to_numpy()
 
 
 def _read_predictions(file):
