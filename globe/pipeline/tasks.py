@@ -263,7 +263,6 @@ class Run(TrainedStages):
         seeds = self.seeds if is_trained(name) else [0]
         return [score(self.answers(name, split, s), truth, called(name)) for s in seeds]
 
-
     def _held_out(self, truth):  # with city and country
         "Is the country of a photo in no training photo? For postcards the world decides it."
         if self.profile.photos.source:
