@@ -1,10 +1,11 @@
 """Stand-ins in the layout of the real things: checkpoints, benchmarks and teachers, small enough for a test.
 
 File names, vocabulary, special tokens, columns and configuration are those of the originals; only the sizes and
-the weights are ours. `python tests/standins.py FOLDER` builds all of them and prints the `--set` options that let
-`globe reproduce --profile paper` run on them."""
+the weights are ours. `python tests/standins.py FOLDER` builds them (once; minutes) and runs every notebook of the
+paper by `globe reproduce --profile paper` on them, chosen by settings alone. It needs the vocabulary that the package
+dashscope carries: `pip install --no-deps dashscope`."""
 
-import base64, io, json, sys, threading, zlib
+import base64, io, json, subprocess, sys, threading, zlib
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -213,7 +214,6 @@ def school(vlm, vision_steps, answer_steps, batch_size=24, lr=2e-3):
         optimizer.step()
     del model.model.get_image_features
     model.eval()
-    vlm.loss = loss.item()
     return vlm
 
 
@@ -358,25 +358,38 @@ class Teachers:
         self.http.shutdown()
 
 
+SIZES = """judge.steps=4 sft.steps=2 sft.examples_per_step=4 sft.per_device_batch_size=4 grpo.steps=2
+    grpo.completions_per_step=8 grpo.num_generations=4 grpo.per_device_batch_size=8 grpo.max_new_tokens=80
+    answers.max_new_tokens=80 teachers.coordinates=null checks.sentence_model=null""".split()
+TEACHERS = "Qwen/Qwen2.5-VL-72B-Instruct", "OpenGVLab/InternVL3-78B"
+
+
 def build(folder):
-    "Everything but the teachers; returns (settings by dotted name, training photographs)."
-    folder = Path(folder)
-    parts = benchmarks(folder / "benchmarks")
-    settings = {
-        "photos.source": folder / "benchmarks",
-        "student.source": checkpoint(folder / "Qwen2.5-VL-7B-Instruct"),
-        "segmenter.source": segmenter(folder / "segformer-b5-finetuned-ade-640-640"),
-        "judge.steps": 4,
-        "sft.steps": 2,
-        "sft.examples_per_step": 4,
-        "sft.per_device_batch_size": 4,
-        "grpo.steps": 2,
-        "grpo.completions_per_step": 8,
-        "grpo.num_generations": 4,
-        "grpo.per_device_batch_size": 8,
-        "grpo.max_new_tokens": 80,
-        "answers.max_new_tokens": 80,
-        "teachers.coordinates": "null",
-        "checks.sentence_model": "null",
-    }
-    return {name: str(value) for name, value in settings.items()}, parts["train"]
+    "Benchmarks, segmenter and checkpoint, unless they are there; the settings that choose them."
+    folder = Path(folder).absolute()
+    student, seen = folder / "Qwen2.5-VL-7B-Instruct", folder / "segformer-b5-finetuned-ade-640-640"
+    if not (folder / "benchmarks").exists():
+        benchmarks(folder / "benchmarks")
+    if not seen.exists():
+        segmenter(seen)
+    if not (student / "generation_config.json").exists():  # the last of its files
+        checkpoint(student)
+    return [f"photos.source={folder / 'benchmarks'}", f"student.source={student}", f"segmenter.source={seen}"]
+
+
+def walk(folder):
+    "Every notebook of the paper, on the stand-ins; the exit code of `globe reproduce`."
+    from globe.world.postcards import postcards
+
+    settings = [*build(folder), *SIZES]
+    with few_cities():
+        photos = postcards(60, seed=1, localizable_share=0.9)  # those of `benchmarks`
+    with Teachers(photos, TEACHERS) as server:
+        endpoints = [f"{server.url} {model}" for model in TEACHERS]
+        settings.append(f"teachers.endpoints={json.dumps(endpoints)}")
+        command = [sys.executable, "-m", "globe", "reproduce", "--profile", "paper", "--only", "paper/"]
+        return subprocess.run(command + [x for s in settings for x in ("--set", s)]).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(walk(sys.argv[1]))
