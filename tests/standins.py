@@ -155,7 +155,7 @@ def qwen_vl(seed=0):
 def checkpoint(folder, steps=(150, 250), seed=0):
     "A Qwen2.5-VL-Instruct in the hub's layout, schooled until it answers in format about `CITIES`."
     import torch
-    from globe.models.vlm import VLM, load
+    from globe.models.vlm import load
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
