@@ -247,7 +247,7 @@ def segmenter(folder, photos=200, steps=150):
     return Path(folder)
 
 
-def benchmarks(folder, train=60, test=24):
+def benchmarks(folder, train=160, test=24):
     "MP16-Reason (train as parquet, test as CSV), IM2GPS3K and their pictures, under the official names."
     import pandas as pd
     from globe.photos.official import to_official
@@ -383,7 +383,7 @@ def walk(folder):
 
     settings = [*build(folder), *SIZES]
     with few_cities():
-        photos = postcards(60, seed=1, localizable_share=0.9)  # those of `benchmarks`
+        photos = postcards(160, seed=1, localizable_share=0.9)  # those of `benchmarks`
     with Teachers(photos, TEACHERS) as server:
         endpoints = [f"{server.url} {model}" for model in TEACHERS]
         settings.append(f"teachers.endpoints={json.dumps(endpoints)}")
