@@ -191,10 +191,9 @@ def school(vlm, vision_steps, answer_steps, batch_size=24, lr=2e-3):
     model = remember_pictures(freeze_vision(vlm.model)).train()
     texts = [ANSWER_TEXTS.text(row, rng, prompt="teacher") for _, row in pictures]
     end = vlm.processor.tokenizer.eos_token
-    used = sorted(
-        {i for ids in vlm.processor.tokenizer([t + end for t in texts * 3])["input_ids"] for i in ids}
-    )
-    used = sorted({*used, *(vlm.processor.tokenizer.convert_tokens_to_ids(list("0123456789.")))})
+    tokens = {i for ids in vlm.processor.tokenizer([t + end for t in texts])["input_ids"] for i in ids}
+    digits = vlm.processor.tokenizer.convert_tokens_to_ids(list("0123456789."))
+    used = sorted(tokens.union(digits))
     column = torch.full([151936], -100)
     column[used] = torch.arange(len(used))
     optimizer = _Optimizer([p for p in model.parameters() if p.requires_grad], lr, answer_steps)
@@ -247,6 +246,14 @@ def segmenter(folder, photos=200, steps=150):
     return Path(folder)
 
 
+def training_photos(n=160):
+    "Photographs of `CITIES`, of which a tenth does not tell its place."
+    from globe.world.postcards import postcards
+
+    with few_cities():
+        return postcards(n, seed=1, localizable_share=0.9)
+
+
 def benchmarks(folder, train=160, test=24):
     "MP16-Reason (train as parquet, test as CSV), IM2GPS3K and their pictures, under the official names."
     import pandas as pd
@@ -256,7 +263,7 @@ def benchmarks(folder, train=160, test=24):
     folder = Path(folder)
     with few_cities():
         parts = dict(
-            train=postcards(train, seed=1, localizable_share=0.9),
+            train=training_photos(train),
             test=postcards(test, seed=2, localizable_share=1.0, held_out=None),
             shifted=postcards(test, seed=3, style="winter", localizable_share=1.0, held_out=None),
         )
@@ -379,12 +386,8 @@ def build(folder):
 
 def walk(folder):
     "Every notebook of the paper, on the stand-ins; the exit code of `globe reproduce`."
-    from globe.world.postcards import postcards
-
     settings = [*build(folder), *SIZES]
-    with few_cities():
-        photos = postcards(160, seed=1, localizable_share=0.9)  # those of `benchmarks`
-    with Teachers(photos, TEACHERS) as server:
+    with Teachers(training_photos(), TEACHERS) as server:
         endpoints = [f"{server.url} {model}" for model in TEACHERS]
         settings.append(f"teachers.endpoints={json.dumps(endpoints)}")
         command = [sys.executable, "-m", "globe", "reproduce", "--profile", "paper", "--only", "paper/"]

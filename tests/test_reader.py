@@ -1,6 +1,6 @@
 "Promises of the reader: every layout is read, a refusal is none, nothing raises, and hostile text costs no time."
 
-import csv, json, os, string, time
+import csv, gc, json, os, string, time
 from pathlib import Path
 
 import pytest
@@ -281,4 +281,8 @@ def test_hostile_text_takes_no_time(warm, text):
         read_answer(text)
         return time.process_time() - start
 
-    assert any(seconds() < 0.3 for _ in range(10))  # quadratic time would be tens of seconds
+    gc.freeze()  # else the collector also walks what all other tests have left in this process
+    try:
+        assert any(seconds() < 0.1 for _ in range(10))  # the processor may be taken away for a while
+    finally:
+        gc.unfreeze()

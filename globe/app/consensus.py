@@ -14,7 +14,7 @@ import numpy as np
 from ..places.sphere import distance_km
 from ..places.gazetteer import gazetteer
 from ..places.match import locate
-from ..distillation.teachers import COORDINATE
+from ..answers.placed import COORDINATE
 
 # %% ../../nbs/10_app/00_consensus.ipynb #2c196236
 CITY_KM = 25.0  # radius of the field's city level

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from ..distillation.teachers import COORDINATE, place_of
+from ..answers.placed import COORDINATE, answer_place
 from .consensus import agreeing, consensus, pairwise_km, radius_km
 from .card import card_html, table_html
 
@@ -192,7 +192,7 @@ def concluded(
     **fields,  # further fields of `Prediction`
 ):
     "The `Prediction` that `answers` amount to."
-    places = [place_of(a) for a in answers]
+    places = [answer_place(a) for a in answers]
     if localizability is None:
         localizability = _mean_localizability(answers)
     prediction = Prediction(

@@ -44,7 +44,7 @@ class BaseStages(DataStages):
     def upper_bound(self):
         "Folder of the supervised upper bound."
         s, base = self.profile.upper_bound, self.base()
-        vision = dict(lr=2e-3, seed=s.seed + 9, styles=("summer",))
+        vision = dict(lr=2e-3, seed=s.seed + 9, styles=["summer"])
 
         def work(folder):
             from globe.models.vlm import load
@@ -59,7 +59,7 @@ class BaseStages(DataStages):
             return dict(loss=log[-1]["loss"])
 
         title = "upper bound: trained on labels"
-        settings = s.flat() | dict(vision=str(vision))
+        settings = s.flat() | dict(vision=vision)
         return self.make("models/upper-bound", work, settings, "upper bound", [base], title)
 
 

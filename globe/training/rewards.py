@@ -59,17 +59,12 @@ def two_cities(city, country):  # of an answer
     if not first or all(g.population[row] < 100_000 for row in others):
         return False
     here, *there = [(float(g.lat[row]), float(g.lon[row])) for row in (first[0], *others)]
-    smaller = [
-        row
-        for row in others
-        if g.population[row] < g.population[first[0]]
-        and row != first[0]
-        and first[0] not in (g.parent[row], row)
-        and g.parent[first[0]] != row
-        and fold(g.name[row]) not in g.divisions
-    ]
-    if smaller:  # *Paris, Boulogne-Billancourt*; the other way round it would be a suburb and its city
-        return True
+    own = first[0]
+    for row in others:
+        is_part = own in (row, g.parent[row]) or g.parent[own] == row
+        is_smaller = g.population[row] < g.population[own] and fold(g.name[row]) not in g.divisions
+        if is_smaller and not is_part:  # *Paris, Boulogne-Billancourt*; the other way round: suburb and city
+            return True
     return here in regions() and any(
         regions().get(at, regions()[here]) != regions()[here] and distance_km(*at, *here) > 25 for at in there
     )
@@ -128,8 +123,10 @@ def elsewhere(country, city):  # of an answer
     named = {m.code for m in countries_in(city) if m.start} if tail else set()
     if not code or not tail or locate_why(city, country)[1] == "found":
         return False
-    state = any(len(part) > 2 and part in g.states and code != "US" for part in tail)
-    return bool(named - {code}) and code != "US" or state or len(named - {code}) > 0 and code in named
+    others = named - {code}
+    if code == "US":
+        return bool(others) and code in named
+    return bool(others) or any(len(part) > 2 and part in g.states for part in tail)
 
 
 def single_answer(text):  # a completion

@@ -15,7 +15,7 @@ from ..places.sphere import distance_km
 from ..places.match import label_name, same_city, same_country
 from ..answers.vocabulary import CLASSES
 from ..answers.mentions import entities
-from ..distillation.teachers import COORDINATE, named_place, place_of
+from ..answers.placed import COORDINATE, answer_place, named_place
 
 # %% ../../nbs/06_validation/00_checks.ipynb #16332241
 class CheckSettings(Settings):
@@ -64,7 +64,7 @@ def place_numbers(
     photo,  # row with `city`, `country`, `lat`, `lon`
 ) -> dict:
     "Does the named place agree with the label, by name and in km?"
-    place, city, country = place_of(answer), answer["city"], answer["country"]
+    place, city, country = answer_place(answer), answer["city"], answer["country"]
     km = distance_km(place.lat, place.lon, photo["lat"], photo["lon"]) if place else np.inf
     true = label_name(photo["city"], photo["country"], photo.get("state") or "")
     return dict(
@@ -84,7 +84,7 @@ def agreement_numbers(
     coordinates,  # judgements of coordinate teachers about the same photo
 ) -> dict:
     "Do the others name the lead's place, and how far from it is the most confident coordinate?"
-    place, same = place_of(lead), [_is_one_place(lead, o) for o in others]
+    place, same = answer_place(lead), [_is_one_place(lead, o) for o in others]
     c = max(coordinates, key=lambda c: c["confidence"] or 0, default=None)
     km = distance_km(place.lat, place.lon, c["lat"], c["lon"]) if place and c else np.nan
     return dict(
