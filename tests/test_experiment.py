@@ -172,3 +172,11 @@ def test_a_model_that_is_asked_for_twice_is_trained_once(run, tmp_path, monkeypa
         ("sft@random", 0),
         ("sft@single", 0),
     ]
+
+
+def test_the_manifest_of_judgements_names_its_teachers_and_their_seeds(run, tmp_path):
+    "Cards read the names there: a teacher that is a simulation is never passed over in silence."
+    r = run(tmp_path, photos=dict(train=4))
+    settings = json.loads((r.judgements() / "manifest.json").read_text())["key"]["parameters"]
+    assert settings["teachers"] == [t.name for t in r.teachers()]
+    assert settings["seeds"] == {t.name: t.seed for t in r.teachers()}

@@ -61,9 +61,10 @@ class Stages:
         "Make a stage unless its manifest still holds; returns its folder."
         ids = [str(i) for i in inputs if not Path(i).exists()]
         files = [i for i in inputs if Path(i).exists()]
-        stage(
-            self.folder / at, work, settings | (dict(hub=ids) if ids else {}), STAGE_CODE[code], files, title
-        )
+        folders = [Path(i) for i in files if Path(i).is_dir()]
+        given = [f.name for f in folders if not (f / "manifest.json").exists()]  # somebody else's models
+        more = {what: names for what, names in dict(hub=ids, given=given).items() if names}
+        stage(self.folder / at, work, settings | more, STAGE_CODE[code], files, title)
         return self.folder / at
 
 
@@ -188,7 +189,8 @@ class DataStages(PhotoStages):
                 shutil.copytree(paid, folder, dirs_exist_ok=True)
             return dict(photos=len(photos), teachers=len(counts))
 
-        settings = dict(teachers=[[t.name, getattr(t, "seed", None)] for t in teachers])
+        seeds = {t.name: t.seed for t in teachers if hasattr(t, "seed")}
+        settings = dict(teachers=[t.name for t in teachers], **(dict(seeds=seeds) if seeds else {}))
         code = "answers of endpoints" if paid else "simulated answers"
         return self.make("judgements", work, settings, code, [self.photos_at("train")], "distillation")
 

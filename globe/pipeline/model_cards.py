@@ -111,7 +111,8 @@ def model_card(
     "The README.md of a model, from its manifest and those of what it was made from."
     made = history(folder)
     title, settings, ran = made[-1].title.removeprefix("training: "), made[-1].key["parameters"], made[-1].run
-    base, weights = next(iter(settings.get("hub", [])), None), WEIGHTS.get(settings.get("rewards"))
+    base = next(iter(settings.get("hub", []) + settings.get("given", [])), None)
+    weights = WEIGHTS.get(settings.get("rewards"))
     trained = ["grpo", "trl"] if weights else ["trl"] if "lr" in settings else []
     steps = [(m.title, _listed(m.key["parameters"]), _listed(m.counts)) for m in made]
     use = 'import globe\ngeo = globe.Geolocator.from_pretrained("FOLDER")\ngeo("a.jpg", samples=8)'
