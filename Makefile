@@ -4,6 +4,8 @@
 #   make test-quick                                           the part of it that needs no training and no data from outside: under two minutes
 #   make bench                                                speed beside what people use today; about two and a half hours, never part of a test
 #   make lab                                                  JupyterLab with the notebooks
+#   make docs                                                 the documentation as a site, in _docs/site, with its links checked; no network
+#   make export                                               after an edit of a notebook: the package, layout and README from it
 #   make publish                                              for maintainers: outputs of the last mini run into nbs/, README.md
 #   make readme                                               README.md from nbs/index.ipynb
 #   make pins                                                 constraints.txt and environment.yml from .venv
@@ -17,14 +19,14 @@ CONSTRAINTS ?= constraints.txt
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
-.PHONY: help reproduce test test-quick bench lab publish readme pins
+.PHONY: help reproduce test test-quick bench lab docs export publish readme pins
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --no-input -c $(CONSTRAINTS)
 SHOW = tee -a .venv/install.log | awk '/^ *(Collecting|Obtaining)/ {printf "\r\033[K  package %d: %s", ++n, $$2; fflush()} /^Installing collected/ {printf "\r\033[K  installing"; fflush()} END {print ""}'
 PYTEST := $(PY) -m pytest -q -rs
 
 help:
-	@sed -n '2,9s/^#//p' Makefile
+	@sed -n '2,11s/^#//p' Makefile
 
 # torch goes first, so that the rest is resolved against the build (CPU or CUDA) that this machine gets
 .venv/installed: settings.ini setup.py pyproject.toml constraints.txt
@@ -71,6 +73,19 @@ bench: .venv/installed
 lab: export PYTHONWARNINGS = ignore:IProgress not found
 lab: .venv/installed
 	@JUPYTER_PREFER_ENV_PATH=1 .venv/bin/jupyter lab --ServerApp.root_dir='$(CURDIR)' nbs/index.ipynb
+
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: export DISABLE_MKDOCS_2_WARNING = true
+docs: .venv/installed
+	@rm -rf _docs && mkdir -p _docs/src/data && cp -r nbs figures *.md CITATION.cff LICENSE _docs/src && cp data/*.csv _docs/src/data && cp constraints.txt _docs/src && cp README.md _docs/src/index.md
+	@.venv/bin/mkdocs build -q --strict
+	@.venv/bin/linkchecker --no-status --no-warnings -q _docs/site/index.html && echo "_docs/site/index.html"
+
+export: .venv/installed
+	@$(PY) -c "from nbdev.doclinks import nbdev_export; nbdev_export()"
+	@.venv/bin/ruff format -q nbs tests data .ci setup.py
+	@$(PY) -c "from nbdev.clean import nbdev_clean; nbdev_clean(fname='nbs')"
+	@$(MAKE) -s readme
 
 publish: .venv/installed
 	@$(PY) -m globe publish

@@ -155,9 +155,25 @@ def test_links_of_the_readme_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
-def test_readme_names_every_chapter():
-    for chapter in {p.parent for p in LIBRARY}:
-        assert f"({chapter.relative_to(ROOT).as_posix()})" in readme(ROOT)
+def links(notebook):
+    text = "\n".join(source(c) for c in cells(notebook) if c["cell_type"] == "markdown")
+    return [notebook.parent / t for t in re.findall(r"\]\((?!https?:|#|mailto:)([^)\s#]+)", text)]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+def test_links_of_a_notebook_lead_somewhere(notebook):
+    assert not [target for target in links(notebook) if not target.exists()]
+
+
+def test_the_guide_to_the_notebooks_names_every_chapter():
+    named = {p.resolve().parent.name for p in links(ROOT / "nbs" / "guides" / "06_notebooks.ipynb")}
+    assert {p.parent.name for p in LIBRARY} <= named
+
+
+def test_the_readme_is_short():
+    prose = re.sub(r"```.*?```", "", readme(ROOT), flags=re.S)
+    prose = re.sub(r"^(\||    ).*$", "", prose, flags=re.M)
+    assert len(prose.split()) <= 1000 and len(readme(ROOT).split()) <= 1300
 
 
 def test_one_version_and_one_licence_everywhere():

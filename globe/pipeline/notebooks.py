@@ -74,6 +74,7 @@ def notebooks(
     found = [
         *sorted(library),
         *sorted((nbs / "paper").glob("*.ipynb")),
+        *sorted((nbs / "guides").glob("*.ipynb")),
         *nbs.glob("index.ipynb"),
     ]
     if not found:

@@ -38,13 +38,15 @@ def readme(
     "What README.md has to say, from nbs/index.ipynb."
     import nbformat
     from nbconvert import MarkdownExporter
+    from traitlets.config import Config
 
     index = nbformat.read(Path(root or checkout()) / "nbs" / "index.ipynb", 4)
     index.cells = [c for c in index.cells if not c.source.startswith("#| hide")]
     for c in index.cells:
         c.outputs = _quiet(c.get("outputs", []))
     index.metadata.language_info = {"name": "python"}
-    text, _ = MarkdownExporter().from_notebook_node(index)
+    without_input = {"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": ["hide-input"]}}
+    text, _ = MarkdownExporter(config=Config(without_input)).from_notebook_node(index)
     text = re.sub(
         r"\]\((?!https?:|#|mailto:)([^)\s]+)",
         lambda m: "](" + os.path.normpath("nbs/" + m[1]).replace(os.sep, "/"),
