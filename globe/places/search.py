@@ -61,10 +61,12 @@ def _division_scopes(name: str, code: str) -> tuple:
 # %% ../../nbs/01_places/07_search.ipynb #f53c9723
 _COUNTY = re.compile(r" (county|parish|borough)$")
 _AROUND = re.compile(
-    r"^(kreis|landkreis|city of|greater|downtown|metropolitan|municipality of|comune di|outskirts of|"
+    r"^(kreis|landkreis|london borough of|royal borough of|borough of|district of|city of|greater|"
+    r"downtown|metropolitan|municipality of|comune di|outskirts of|"
     r"central|near|town of|the|likely|probably|possibly|perhaps|maybe|presumably|around|somewhere in) | "
     r"((special|metropolitan|capital) city|city|municipality|metropolis|metropolitan area|area|region|"
-    r"prefecture|province|county|district|town|suburbs|old town|city center|city centre|downtown)$"
+    r"prefecture|province|county|district|borough|ward|gu|ku|town|suburbs|old town|city center|city centre|"
+    r"downtown)$"
 )
 
 
