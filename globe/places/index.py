@@ -6,12 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/01_places/03_index.ipynb #43ca3587
-import json, math
+import json, math, re
 
 import numpy as np
 
 from .names import _country_names, _hash, _scope, fold
-from .regions import PEOPLE_PER_KM2, decide_regions, read_regions
+from .regions import PEOPLE_PER_KM2, decide_regions, read_regions, short_name
 from .sphere import EARTH_KM, haversine_km, unit_vectors
 
 # %% ../../nbs/01_places/03_index.ipynb #aaa7d9fb
@@ -77,7 +77,7 @@ def _country_points(lat, lon, population, code, parent, codes):
         points[i] = math.degrees(north), math.degrees(east)
     return points
 
-# %% ../../nbs/01_places/03_index.ipynb #3a5450df
+# %% ../../nbs/01_places/03_index.ipynb #1b258961
 DISTRICT_PEOPLE = 30_000
 
 
@@ -228,7 +228,25 @@ def _city_inside(city, weight, km, population, region, radius, is_division):
     return (km < reach) & (large | namesake)
 
 
-def _merged(cities, found, regions, lat, lon, population):
+_DIVISION_SIGN = re.compile(
+    r"megye|kerulet|県|州|省|ولاية|شعبية|محافظة|استان|провинция|область|województwo|kanton"
+)
+
+
+def _shared_names(names, row, own, code, regions):
+    "In-country hashes of other names of cities that share their own name with a division: *Berne*."
+    division = {(n, c) for r in regions if r.kind == "region" for n in r.names for c in r.codes}
+    town = {r: n.removesuffix(" shi") for n, r, first in zip(names, row.tolist(), own.tolist()) if first}
+    shared = [
+        _hash(n) ^ _scope(c)
+        for n, r in zip(names, row.tolist())
+        if n != town.get(r) and (n, c := code[r]) in division and (town.get(r), c) in division
+        if not short_name(n, "region") and not _DIVISION_SIGN.search(n)
+    ]
+    return np.array(shared, dtype=np.uint64)
+
+
+def _merged(cities, found, regions, lat, lon, population, shared):
     "One table of keys, with a city (-1 for none) and flags; and the regions of their own keys."
     column = lambda key: np.array([getattr(r, key) for r in regions], dtype=float)
     region_lat, region_lon, radius = map(column, ("lat", "lon", "radius_km"))
@@ -244,6 +262,7 @@ def _merged(cities, found, regions, lat, lon, population):
     city, region = spread(at_city, cities[1], -1), spread(at_region, found[1], -1)
     weight, strength = spread(at_city, cities[3], 0), spread(at_region, found[3], 0)
     km = haversine_km(lat[city], lon[city], region_lat[region], region_lon[region])
+    weight = np.where(np.isin(keys, shared), OWN_NAME * weight, weight)
     inside = _city_inside(city, weight, km, population, region, radius, is_division)
     is_city = city >= 0
     first = (strength > weight) & ~(is_city & inside)
@@ -304,7 +323,8 @@ def _build():
     *region_names, strength = decide_regions(regions)
     is_city = region_city[region_names[1]] >= 0
     strength = np.where(is_city, 0.5, strength)  # the city's own names first
-    merged = _merged(found, [*region_names, strength], regions, lat, lon, population)
+    shared = _shared_names(names, row, own, code, regions)
+    merged = _merged(found, [*region_names, strength], regions, lat, lon, population, shared)
     divisions, division = np.unique(region, return_inverse=True)
     parent = _districts(lat, lon, population, region)
     region_parent = _region_parents(regions, lat, lon, population, code, parent)

@@ -185,6 +185,23 @@ def _is_country(name: str, code="") -> bool:
     return bool(code) or not any or fold(g.name[any[0]]) != name or g.population[any[0]] < g.people[known]
 
 # %% ../../nbs/01_places/07_search.ipynb #adc50c86
+_SHORT_CITIES = {
+    code: dict(pair.split("=") for pair in pairs.split("; "))
+    for code, pairs in {
+        "AR": "caba=buenos aires; bs as=buenos aires; bsas=buenos aires; ba=buenos aires",
+        "BE": "bxl=brussels",
+        "BR": "s paulo=sao paulo; bh=belo horizonte",
+        "DE": "frankfurt a m=frankfurt am main; frankfurt a main=frankfurt am main; ffm=frankfurt am main; "
+        "frankfurt m=frankfurt am main",
+        "DK": "kbh=copenhagen",
+        "GB": "bham=birmingham; mcr=manchester",
+        "IN": "n delhi=new delhi; blore=bengaluru",
+        "IT": "venise=venice",
+        "MX": "df=mexico city; d f=mexico city; cd de mexico=mexico city; cdad de mexico=mexico city",
+        "NL": "adam=amsterdam; rdam=rotterdam; dh=the hague",
+        "US": "s francisco=san francisco; balto=baltimore; indy=indianapolis",
+    }.items()
+}  # short names that GeoNames lacks
 _COUNTRY_PARTS = {
     "england",
     "scotland",
@@ -200,6 +217,7 @@ _COUNTRY_PARTS = {
 def _search(city: str, code: str, state: str):
     "The hit for a city, the code of its country and the folded name of its division ('' where not known)."
     g, name = gazetteer(), _given(city)
+    name = _SHORT_CITIES.get(code, {}).get(name, name)
     if not name:
         whole = _region_hit(g.look(state, code), code, "region only") if state else None
         return whole or (None, code, 0, "country only" if code else "nothing that could be located was given")
