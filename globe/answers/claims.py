@@ -260,17 +260,17 @@ def _ends(text, m):  # match of a possible end of a sentence
     return m[0][0] != "." or not _ABBREVIATION.search(text[max(0, m.start() - 8) : m.start() + 1])
 
 
+@functools.lru_cache(64)
 def sentences(text):  # running text
     "(start, end) of each sentence."
-    start = 0
+    found, start = [], 0
     for m in _SENTENCE_END.finditer(text):
         end = m.start() + len(m[0].rstrip())
         if _ends(text, m):
             if end > start:
-                yield start, end
+                found.append((start, end))
             start = m.end()
-    if start < len(text):
-        yield start, len(text)
+    return found + [(start, len(text))] if start < len(text) else found
 
 
 _IN_CHAIN = re.compile(rf",\s{CAPITAL}{REST}(?:[ -]{CAPITAL}{REST}){{0,3}},\s")

@@ -77,7 +77,7 @@ def _country_points(lat, lon, population, code, parent, codes):
         points[i] = math.degrees(north), math.degrees(east)
     return points
 
-# %% ../../nbs/01_places/03_index.ipynb #1b258961
+# %% ../../nbs/01_places/03_index.ipynb #11f9cc75
 DISTRICT_PEOPLE = 30_000
 
 
@@ -236,11 +236,13 @@ _DIVISION_SIGN = re.compile(
 def _shared_names(names, row, own, code, regions):
     "In-country hashes of other names of cities that share their own name with a division: *Berne*."
     division = {(n, c) for r in regions if r.kind == "region" for n in r.names for c in r.codes}
-    town = {r: n.removesuffix(" shi") for n, r, first in zip(names, row.tolist(), own.tolist()) if first}
+    town = {r: n for n, r, first in zip(names, row.tolist(), own.tolist()) if first}
     shared = [
         _hash(n) ^ _scope(c)
         for n, r in zip(names, row.tolist())
-        if n != town.get(r) and (n, c := code[r]) in division and (town.get(r), c) in division
+        if n != town.get(r, n)
+        and (n, c := code[r]) in division
+        and (town[r].removesuffix(" shi"), c) in division
         if not short_name(n, "region") and not _DIVISION_SIGN.search(n)
     ]
     return np.array(shared, dtype=np.uint64)
