@@ -58,3 +58,48 @@ def test_evaluation_and_reward_share_one_rule_for_districts(district, city, coun
 )
 def test_a_town_of_its_own_is_no_district(town, city, country):
     assert not same_city(town, city, country) and not same_city(city, town, country)
+
+
+LABELS = {
+    "de": ("Land", "Stadt"),
+    "cs": ("Země", "Město"),
+    "hr": ("Država", "Grad"),
+    "bg": ("Държава", "Град"),
+    "uk": ("Країна", "Місто"),
+    "ro": ("Țară", "Oraș"),
+    "hu": ("Ország", "Város"),
+    "da": ("Land", "By"),
+    "et": ("Riik", "Linn"),
+    "lt": ("Šalis", "Miestas"),
+    "ms": ("Negara", "Bandar"),
+    "sw": ("Nchi", "Jiji"),
+    "fa": ("کشور", "شهر"),
+    "he": ("מדינה", "עיר"),
+    "bn": ("দেশ", "শহর"),
+    "ta": ("நாடு", "நகரம்"),
+    "th": ("ประเทศ", "เมือง"),
+    "ka": ("ქვეყანა", "ქალაქი"),
+    "zh": ("国家", "城市"),
+}
+LAYOUTS = {
+    "lines": "{a}: {country}\n{b}: {city}",
+    "bold bullets": "- **{a}:** {country}\n- **{b}:** {city}",
+    "table": "| {a} | {b} |\n|---|---|\n| {country} | {city} |",
+    "JSON": '{{"{a}": "{country}", "{b}": "{city}"}}',
+    "headings": "## {a}\n{country}\n## {b}\n{city}",
+    "one line": "{a} = {country}; {b} = {city}",
+}
+CITIES = [("JP", "Tokyo"), ("DE", "Munich"), ("BR", "São Paulo"), ("EG", "Cairo")]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_every_language_in_every_layout_is_paid(layout):
+    from babel import Locale
+
+    unpaid = []
+    for language, (a, b) in LABELS.items():
+        for code, city in CITIES:
+            country = Locale.parse(language).territories[code]
+            text = layout.format(a=a, b=b, country=country, city=city)
+            unpaid += [text] if paid(text, code, city) < 1 else []
+    assert not unpaid

@@ -77,7 +77,7 @@ def _country_points(lat, lon, population, code, parent, codes):
         points[i] = math.degrees(north), math.degrees(east)
     return points
 
-# %% ../../nbs/01_places/03_index.ipynb #11f9cc75
+# %% ../../nbs/01_places/03_index.ipynb #432d255d
 DISTRICT_PEOPLE = 30_000
 
 
