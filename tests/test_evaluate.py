@@ -233,8 +233,11 @@ def test_summary_rows_behind_a_second_header_are_left_out(scored):
 
 
 def test_swapped_columns_are_put_right_or_named(scored):
-    e = scored("id,lat,lon\na,24.94,60.17\nb,135.77,35.01\nc,17.07,-22.56\n")
+    truth = "id,lat,lon\na,60.17,24.94\nb,35.01,135.77\nc,-33.87,151.21\n"
+    e = scored("id,lat,lon\na,24.94,60.17\nb,135.77,35.01\nc,151.21,-33.87\n", truth)
     assert shares(e, "acc@25 km") == [1] and any("swapped" in n for n in e.notes)
+    e = scored("id,lat,lon\na,24.94,60.17\nb,135.77,35.01\nc,17.07,-22.56\n")  # one may be a typing error
+    assert shares(e, "acc@25 km") == [0] and any("check the columns" in n for n in e.warnings)
     e = scored(
         "id,lat,lon\na,24.94,60.17\n",
         TRUTH.replace("b.jpg,35.0116,135.7681,Kyoto,Japan\n", "").replace(
@@ -242,12 +245,23 @@ def test_swapped_columns_are_put_right_or_named(scored):
         ),
     )
     assert shares(e, "acc@25 km") == [0] and any("check the columns" in n for n in e.warnings)
-    swapped = "IMG_ID,LAT,LON\n" + "\n".join(
-        ",".join((r.split(",")[0], r.split(",")[2], r.split(",")[1])) for r in TRUTH.splitlines()[1:]
-    )
-    assert any(
-        "truth.csv" in n and "swapped" in n for n in scored("id,lat,lon\na,60.17,24.94\n", swapped).notes
-    )
+    swapped = "IMG_ID,LAT,LON\na,24.94,60.17\nb,135.77,35.01\nc,151.21,-33.87\n"
+    notes = scored("id,lat,lon\na,60.17,24.94\n", swapped).notes
+    assert any("truth.csv" in n and "swapped" in n for n in notes)
+
+
+def test_a_typing_error_in_a_small_file_turns_nothing_round(scored):
+    truth = "id,lat,lon\na,60.17,24.94\nb,35.01,35.77\nc,-22.56,17.07\nd,50.1,8.7\n"
+    e = scored("id,lat,lon\na,160.17,24.94\nb,35.01,35.77\nc,-22.56,17.07\nd,50.1,8.7\n", truth)
+    assert shares(e, "acc@25 km") == [0.75] and not any("swapped" in n for n in e.notes)
+
+
+def test_a_coordinate_that_contradicts_the_named_place_counts_and_is_said(scored):
+    e = scored("id,lat,lon,city,country\na,60.17,24.94,Lima,Peru\nb,35.01,135.77,Kyoto,Japan\n")
+    assert any("1 stated coordinates are far" in n and "Lima" in n for n in e.notes)
+    assert e.rows.km.iloc[0] < 25
+    e = scored("id,lat,lon,city,country\na,60.17,24.94,,Finland\nb,35.01,135.77,Kyoto,Japan\n")
+    assert not any("far from the place" in n for n in e.notes)
 
 
 def test_missing_extra_and_out_of_range_rows_are_counted(scored):

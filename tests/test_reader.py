@@ -133,9 +133,7 @@ def test_turns_count_from_the_last_and_hypotheses_from_the_most_confident():
     st.lists(
         st.sampled_from(["Finland", "Sweden", "Peru", "Japan", "Niger"]), min_size=2, max_size=4, unique=True
     ),
-    st.sampled_from(
-        [" or ", ", ", "/", " and ", "\n", " (", "; ", ", if not ", " rather than ", "; alternatively "]
-    ),
+    st.sampled_from([" or ", ", ", "/", " and ", "\n", " (", "; ", ", if not ", "; alternatively "]),
     st.sampled_from(
         [
             "country: [%s]",

@@ -7,7 +7,7 @@ __all__ = ['DENIED', 'NO_CLAIM', 'LIKENESS', 'HINT', 'NEUTRAL', 'POSSIBLE', 'CLA
            'countries_in', 'Claim', 'levels_of', 'sentences', 'claims']
 
 # %% ../../nbs/03_answers/11_claims.ipynb #490998ec
-import bisect, functools, re, unicodedata
+import bisect, functools, math, re, unicodedata
 from typing import NamedTuple
 
 from .cues import CUES
@@ -17,6 +17,7 @@ from ..places.countries import country_code
 from ..places.gazetteer import gazetteer
 from ..places.match import locate
 from ..places.names import fold
+from ..places.regions import PEOPLE_PER_KM2
 
 # %% ../../nbs/03_answers/11_claims.ipynb #d2d1b0b3
 class Mention(NamedTuple):
@@ -32,7 +33,7 @@ class Mention(NamedTuple):
 _CAPITAL = re.compile(rf"{CAPITAL}(?:\.[^\W\d_](?![^\W_]))+|{CAPITAL}{REST}(?:[-'’][^\W\d_]+)*")
 _ASCII_CAPITAL = re.compile(r"[A-Z](?:[A-Za-z0-9]+(?:[-'][A-Za-z]+)*|(?:\.[A-Za-z](?![A-Za-z0-9]))+)?", re.A)
 _ANY_WORD = re.compile(rf"[^\W\d_]{REST}(?:[-'’][^\W\d_]+)*")
-_PHRASE = re.compile(r"(?:\b[SM]t\.|[^,;:.!?()\[\]{}\n\"/|])+")
+_PHRASE = re.compile(r"(?:\b(?:[SM]t|[A-Z])\.|[^,;:.!?()\[\]{}\n\"/|])+")
 _WORDS = re.compile(r"[^\W_]+\.?")
 _NO_COUNTRY = set(
     """island islands alan columbia gene laws maurice pearu pole sane saudi sepia equator reunion male
@@ -85,7 +86,13 @@ def exact_country(name):  # folded
     if name.isascii() and len(name) > 3 and " " not in name and name not in _usual_names():
         return ""
     place = locate(name) if len(name) > 3 else None
-    return code if place is None or place.country_code == code else ""
+    if place is None or place.country_code == code:
+        return code
+    has_namesake = gazetteer().find(
+        name, code
+    )  # San Marino, which has more people than the town in California
+    people = PEOPLE_PER_KM2 * math.pi * place.radius_km**2
+    return code if has_namesake and people < gazetteer().people[code] else ""
 
 # %% ../../nbs/03_answers/11_claims.ipynb #e373ce06
 def _within(text, run):  # match of a run of letters without blanks
@@ -253,17 +260,17 @@ def _ends(text, m):  # match of a possible end of a sentence
     return m[0][0] != "." or not _ABBREVIATION.search(text[max(0, m.start() - 8) : m.start() + 1])
 
 
+@functools.lru_cache(64)
 def sentences(text):  # running text
     "(start, end) of each sentence."
-    start = 0
+    found, start = [], 0
     for m in _SENTENCE_END.finditer(text):
         end = m.start() + len(m[0].rstrip())
         if _ends(text, m):
             if end > start:
-                yield start, end
+                found.append((start, end))
             start = m.end()
-    if start < len(text):
-        yield start, len(text)
+    return found + [(start, len(text))] if start < len(text) else found
 
 
 _IN_CHAIN = re.compile(rf",\s{CAPITAL}{REST}(?:[ -]{CAPITAL}{REST}){{0,3}},\s")

@@ -15,7 +15,10 @@ _LABELS = {
     "country": """country, nation, countryname, 国家, 國家, 国, 國, 国名, 國名, 所在国家, 所在國家, país, pays, الدولة,
         البلد, دولة, بلد, देश, দেশ, страна, ملک, land, negara, 나라, 국가, paese, nazione, państwo, kraj,
         ülke, quốc gia, đất nước, країна, maa, χώρα, کشور, מדינה, ประเทศ, země, ország, țară, țara,
-        nchi, நாடு, దేశం, ਦੇਸ਼, krajina, država, staat""",
+        nchi, நாடு, దేశం, ਦੇਸ਼, krajina, država, staat, держава, държава, држава, земја, земља, zemlja,
+        riik, valsts, šalis, bansa, estat, shteti, vendi, negeri, мемлекет, өлкө, өлкөсү, mamlakat, ölkə, улс,
+        ქვეყანა, երկիր, ארץ, രാജ്യം, ದೇಶ, દેશ, රට, நாட்டின் பெயர், နိုင်ငံ, ប្រទេស, ປະເທດ, አገር, ሀገር,
+        herrialdea, gwlad, tír, ülkesi, welat, dowladda, orílẹ̀-èdè, izwe, stát, stat, ел""",
     "region": """state, province, region, county, prefecture, territory, governorate, oblast, canton,
         admin1, admin 1, administrative region, administrative area, subdivision, 省, 省份, 州, 地区, 地區, 省市,
         estado, provincia, región, comunidad autónoma, comunidad, região, stato, département,
@@ -25,7 +28,11 @@ _LABELS = {
         urban area, 城市, 城镇, 城鎮, 城市名, 市, ciudad, pueblo, municipio, localidad, ville, commune, المدينة,
         مدينة, शहर, नगर, শহর, নগর, cidade, município, город, населенный пункт, شہر, stadt, stad,
         gemeinde, kota, 都市, 都市名, 街, 市町村, 도시, città, comune, gemeente, miasto, şehir, kent, thành phố,
-        місто, kaupunki, πόλη, شهر, עיר, เมือง, město, mesto, város, oraș, jiji, mji, நகரம், నగరం, ਸ਼ਹਿਰ""",
+        місто, kaupunki, πόλη, شهر, עיר, เมือง, město, mesto, város, oraș, jiji, mji, நகரம், నగరం, ਸ਼ਹਿਰ,
+        orașul, oras, orasul, град, mjesto, linn, pilsēta, miestas, lungsod, ciutat,
+        bandar, bandaraya, qyteti, qytet, hiria, dinas, cathair, қала, шаар, shahar, şəhər, хот, ქალაქი,
+        քաղաք, നഗരം, ನಗರ, શહેર, නගරය, မြို့, ទីក្រុង, ເມືອງ, ከተማ, bajar, magaalada, ìlú, idolobha,
+        miejscowość, borg, bær, településnév, település, localitate, grad, by""",
     "part": """district, neighborhood, neighbourhood, suburb, borough, quarter, street, road, landmark,
         area, sight, site, street address, point of interest, poi, barrio, quartier, stadtteil, straße,
         区, 區, 街道, 地标, 地標, район, улица""",
@@ -37,7 +44,11 @@ _LABELS = {
         जगह, उत्तर, স্থান, অবস্থান, উত্তর, место, место съемки, местоположение, локация, ответ, مقام,
         جواب, ort, standort, aufnahmeort, antwort, lokasi, tempat, jawaban, 場所, 撮影場所, 所在地, 答え, 回答, 위치,
         장소, 답, 정답, 답변, luogo, posizione, risposta, plaats, locatie, antwoord, miejsce, konum, yer,
-        cevap, địa điểm, vị trí, місце, відповідь, plats, svar, sted, τοποθεσία, مکان, מיקום, สถานที่""",
+        cevap, địa điểm, vị trí, місце, відповідь, plats, svar, sted, τοποθεσία, مکان, מיקום, สถานที่, místo,
+        lokalita, umístění, odpověď, hely, helyszín, válasz, locație, locația, răspuns, място, местоположение,
+        отговор, локация, lokacija, lokácia, odgovor, локација, одговор, sijainti, paikka, vastaus,
+        beliggenhed, plassering, läge, asukoht, vieta, atsakymas, atbilde, eneo, mahali, jibu, இடம், பதில்,
+        lokalizacja, odpowiedź, απάντηση, پاسخ, תשובה, คำตอบ, trả lời, lloc, resposta final""",
     "lat": """lat, latitude, latitud, latitudine, breitengrad, breite, 纬度, 緯度, широта, 위도, अक्षांश, অক্ষাংশ,
         lintang, خط العرض""",
     "lon": """lon, lng, long, longitude, longitud, longitudine, längengrad, länge, 经度, 經度, 経度, долгота,
@@ -56,6 +67,7 @@ _LABELS = {
         other, others, backup, other candidates, other possibilities, less likely, hypotheses,
         candidates, top""",
 }
+_WHOLE = {"by", "grad", "linn", "stat", "хот", "ел", "улс"}  # labels only where they stand alone
 _FILLERS = frozenset(
     """a an and are best chosen determine determined estimate estimated exact final first for from full
     guess guessed identified identify image in inferred is its likely likeliest main most my name names
@@ -97,6 +109,8 @@ def role_of(
     if not _OTHER.isdisjoint(words):
         return "other" if any(w in _ROLES for w in words) else ""
     roles = {_ROLES.get(w, "") for w in words if w not in _FILLERS}
+    if not _WHOLE.isdisjoint(words):
+        return ""
     if roles == {"lat", "lon"} or "coordinates" in roles and "" not in roles:
         return "coordinates"
     if len(roles) > 1 and roles <= {"country", "city", "region", "part", "place"}:

@@ -13,10 +13,12 @@ from .completions import INVISIBLE
 
 # %% ../../nbs/03_answers/17_parts.ipynb #4567518d
 _STYLED = {
-    i: unicodedata.normalize("NFKC", chr(i)) for i in (*range(0x1D400, 0x1D800), *range(0xFF01, 0xFF5F))
+    i: unicodedata.normalize("NFKC", chr(i))
+    for i in (*range(0x24B6, 0x24EA), *range(0x1D400, 0x1D800), *range(0xFF01, 0xFF5F))
 }
 _STYLED = {i: letter for i, letter in _STYLED.items() if len(letter) == 1}
-_HAS_STYLED = re.compile("[\U0001d400-\U0001d7ff\uff01-\uff5e]")
+_HAS_STYLED = re.compile("[\u24b6-\u24e9\U0001d400-\U0001d7ff\uff01-\uff5e]")
+_FLAG = re.compile(r"(?<=[:=\[(\"])(\s*)([\U0001f1e6-\U0001f1ff]{2})(?=\s*(?:[\])}\",;\n]|$))")
 _ENTITY = {
     "&nbsp;": " ",
     "&amp;": "&",
@@ -34,6 +36,10 @@ _THOUGHT = re.compile(r"<think(?:ing)?>|◁think▷|<\|begin_of_thought\|>")
 _CHAT = re.compile(r"<\|[^<>|]{1,40}\|>")
 
 
+def _letters(flag):  # match of a flag that stands alone under a label
+    return flag[1] + "".join(chr(ord(c) - 0x1F1E6 + ord("A")) for c in flag[2])
+
+
 def plain_text(text):  # whatever a model wrote
     "Text in NFC without invisible characters and letters in other dress."
     text = str(text or "")
@@ -43,6 +49,8 @@ def plain_text(text):  # whatever a model wrote
         )
         if _HAS_STYLED.search(text):
             text = text.translate(_STYLED)
+        if max(text, default="") >= "\U0001f1e6":  # *country: [🇫🇷]*
+            text = _FLAG.sub(_letters, text)
     if "&" in text:
         text = re.sub(r"&(?:nbsp|amp|quot|#39|apos|deg|lt|gt);", lambda m: _ENTITY[m[0]], text)
     if "%C2%B0" in text:

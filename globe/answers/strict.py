@@ -8,7 +8,7 @@ __all__ = ['read_strict']
 # %% ../../nbs/03_answers/19_strict.ipynb #9e12799d
 import re
 
-from .claims import claims, countries_in
+from .claims import DENIED, claims, countries_in
 from .lines import line_parts, undressed
 from .prose import read_prose
 from .parts import answer_span, plain_text
@@ -55,12 +55,16 @@ def _given_twice(text):  # what follows the reasoning
     return sum(role in ("country", "other") for role, *_ in line_parts(text)) > 1
 
 
+_OR = re.compile(r"[/|;?]|\b(?:or|if|oder|ou|o|или|或)\b", re.I)  # what makes a denial a hedge
+_DOMAIN = re.compile(r"\.[a-z]{2,3}", re.I)
+
+
 def _one_country(value):  # as written under the label
     "The one country that a value names; '' where it names none, or others besides."
     whole, found = undressed(value), one_country(value)
-    if found.others or not found.name:
+    if found.others or not found.name or _DOMAIN.match(value.strip(" []()*`\"'")):
         return ""
-    mentioned = {claim.mention.code for claim in claims(whole)}
+    mentioned = {claim.mention.code for claim in claims(whole) if claim.level > DENIED or _OR.search(whole)}
     name = found.name if found.name in whole else bare(whole)
     return name if name == whole or len(mentioned) < 2 else ""
 

@@ -27,7 +27,7 @@ Korean Arabic Latin Roman Gothic Modern Stadt Город
 _NO_NAME = re.compile(rf"(?:(?:{'|'.join(_NO_NAMES.split())})(?:['’]s)?(?:\s|$))+")
 
 
-@functools.lru_cache(64)
+@functools.lru_cache(1_000)
 def runs(sentence):
     "(start, end, name) of each run of a sentence."
     found = []

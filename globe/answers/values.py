@@ -104,7 +104,7 @@ def one_country(value) -> Named:  # as written under a label
     if is_coarse(whole):
         return Named(silent=True)
     code = country_code(whole) if len(whole) <= 60 else ""
-    if code and whole.replace(" ", "").isalpha():
+    if code and (whole.replace(" ", "").isalpha() or fold(whole) in gazetteer().names):
         return Named(whole)
     head, claimed = bare(whole), claims(whole)
     named = {c.mention.code for c in claimed}
@@ -112,7 +112,8 @@ def one_country(value) -> Named:  # as written under a label
         return Named(whole)
     code = country_code(head) if len(head) <= 60 and not is_coarse(head) else ""
     if code and head != whole and {c.mention.code for c in claims(head)} <= {code}:
-        return Named(head, tuple(c.mention.name for c in claimed if c.mention.code != code))
+        others = (c for c in claimed if c.mention.code != code and c.level > DENIED)
+        return Named(head, tuple(c.mention.name for c in others))
     if claimed:
         return _claimed(whole, claimed)
     if is_coarse(head) or is_nothing(head):

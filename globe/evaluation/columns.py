@@ -100,7 +100,7 @@ _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d{1,3},\d+\s*")
 def _swapped(lat, lon):
     "Whether reading the columns the other way round mends most of many impossible coordinates."
     bad, mended = _outside(lat, lon), ~_outside(lon, lat)
-    many = bad.sum() > 0.1 * np.isfinite(lat).sum()
+    many = bad.sum() > max(1, 0.1 * np.isfinite(lat).sum())
     return many and (bad & mended).sum() > bad.sum() / 2 and (~mended).sum() < bad.sum()
 
 

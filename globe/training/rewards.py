@@ -98,13 +98,23 @@ def one_name(country, city):  # of an answer
     return country, city
 
 
+_NAMESAKES = {
+    "congo": "CD",
+    "kongo": "CD",
+    "korea": "KP",
+    "virgin islands": "VG",
+}  # countries of one short name
+
+
 def in_country(country, city):  # of an answer
     """Name of the country; that of the country around it where a state, region or island stands in its place.
 
     Examples: *Bavaria*, *Canary Islands*. A region of two countries counts by the city in it."""
+    g = gazetteer()
+    if (other := _NAMESAKES.get(fold(country))) and city and locate_why(city, other)[1] == "found":
+        return country if locate_why(city, country)[1] == "found" else other
     if country_code(country):
         return country
-    g = gazetteer()
     if len(fold(country)) > 2 and fold(country) in g.states:
         return g.english["US"]
     region = g.look(fold(country))
