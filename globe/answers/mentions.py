@@ -30,7 +30,12 @@ _PATTERNS = re.compile(
             r"(?:took|take|taking|drove|drive|rented|by) (?:(?:the|a|my|our|his|her) )?(?:car|bus|taxi)",
             r"(?:sky|sea|rock|house|stone|mountain)[ -](?:high|proud|bound|solid|cold|deaf)",
             r"(?:to|will|would|can|must|should) (?:flag|sign|plant|rock|house|book|wave|fence|bridge|table)",
-            r"tip of the iceberg|plates? of (?:data|facts)",
+            r"tip of the iceberg|plates? of (?:data|facts)|boat ?loads? of|bridge too far|bridge between",
+            r"plants? (?:my|your|our|the idea|doubts?|this idea)",
+            r"table (?:that|this|the|a) (?:thought|idea|motion)",
+            r"\w+ of (?:(?:my|our|the|this) )?(?:arguments?|evidence|reasoning|thoughts?|logic)",
+            r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubt)",
+            r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
         ]
     )
     + r")\b"
@@ -50,7 +55,7 @@ _VERBS = frozenset(
 _PRONOUNS = frozenset("it he she they we i you which that this who to".split())
 _ARTICLES = frozenset(
     """un une la le les l el los las una unos unas lo il gli der das ein eine einen einem einer dem den des
-    del della al au aux du da um uma os kein keine y et und zum zur sin con sem avec sans mit hay
+    del della al au aux du da um uma os kein keine y o et und zum zur sin con sem avec sans mit hay
     en ett et een i og och""".split()
 )
 _OTHERWISE = {  # English things -> languages where the word says something else
@@ -67,6 +72,8 @@ _OTHERWISE = {  # English things -> languages where the word says something else
         pan="es pl",
     ).items()
 }
+_TOWNS = frozenset("city town county bay springs rapids heights falls".split())
+_OF = frozenset("de del della da do la las los le les di".split())
 _BUILDINGS = frozenset(
     "church mosque cathedral basilica building temple hall roof palace tower chapel house".split()
 )
@@ -76,7 +83,7 @@ class _Reader:
     "Looks through the tokens of one text for names."
 
     def __init__(self, text, words):
-        self.plain, self.words = plain(text), words
+        self.text, self.plain, self.words = text, plain(text), words
         self.tokens, self.spans = tokens(text)
         self.languages = {
             language
@@ -146,7 +153,7 @@ class _Reader:
 
     def _is_idle(self, i, n):
         "Does the name at token `i` stand in an expression that names nothing, or is it a verb?"
-        if i in self.skipped:
+        if i in self.skipped or self._is_town(i, n):
             return True
         before = self.tokens[i - 1] if i else ""
         if n == 1 and self.tokens[i] in _VERBS and before.isalpha():
@@ -154,9 +161,30 @@ class _Reader:
             return before in _PRONOUNS or bool(known and thing)
         return False
 
+    def _is_upper(self, i):
+        "Does a token begin with a capital letter?"
+        return 0 <= i < len(self.spans) and self.text[self.spans[i][0]].isupper()
+
+    def _is_town(self, i, n):
+        "Are these words part of a name such as *Stone Town*?"
+        last = i + n - 1
+        before = last >= 1 and self.tokens[last] in _TOWNS and self._is_upper(last - 1) and last > i - 1
+        behind = last + 1 < len(self.tokens) and self.tokens[last + 1] in _TOWNS and self._is_upper(last + 1)
+        return self._is_upper(i) and (behind or before and n == 1 and self._is_upper(last))
+
+    def _is_name(self, i):
+        "Does a foreign word stand in a name of several words, as in *Monte Carlo* or *Mar del Plata*?"
+        at = [i - 1, i + 1]
+        for side, step in ((0, -1), (1, 1)):
+            while 0 <= at[side] < len(self.tokens) and self.tokens[at[side]] in _OF:
+                at[side] += step
+        return self._is_upper(i) and any(map(self._is_upper, at))
+
     def _foreign(self, i, word):
         "The `Thing` that a word of another language names."
         them = self.words.abroad(word)
+        if them and "de" not in them and self._is_name(i):
+            return None
         for language, (thing, shared) in them.items():
             if thing and (not shared or language in self.languages):
                 return thing

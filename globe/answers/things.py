@@ -289,6 +289,8 @@ def _stems(word):
     if "\uac00" <= word[0] <= "\ud7a3":
         yield from (word[: m.start()] for m in _PARTICLES.finditer(word) if m.start())
         return
+    if word[0] > "\u0e00":  # no blanks between words
+        return
     bare = _PREFIXES.sub("", word)
     if bare != word:
         yield bare
