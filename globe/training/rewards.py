@@ -259,7 +259,7 @@ _LABEL = re.compile(r"^\W*[^\W\d_]{1,20}\s*[:：=]")
 
 _HOLLOW = re.compile(
     r"x+|string|text|insert.*|value|none|null|nil|nan|n/?a|tbd|todo|blah.*|.*\bhere|lorem ipsum.*|"
-    r"ok|okay|h+m+|unknown|idk|think(?:ing)?|reasoning(?: process)?|step \d+|(?:[a-z]\b[\s,]*)+",
+    r"ok|okay|h+m+|idk|think(?:ing)?|reasoning(?: process)?|step \d+|(?:[a-z]\b[\s,]*)+",
     re.I,
 )
 
