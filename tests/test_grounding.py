@@ -41,6 +41,12 @@ def test_equation_2_on_cases_of_our_own():
     assert len(wrong) <= 0.05 * len(cases), wrong
 
 
+def test_equation_2_by_kind_of_reasoning():
+    cases = [(answer(row["reasoning"]), row["fair"]) for row in rows(HERE / "grounding_kinds.csv")]
+    wrong = wrongly_paid(cases)
+    assert len(wrong) <= 0.05 * len(cases), wrong
+
+
 def test_equation_2_on_shared_cases():
     if not (CASES / "visual_grounding.csv").exists():
         pytest.skip("no shared cases beside the checkout")

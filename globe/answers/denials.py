@@ -12,7 +12,8 @@ from ..files import data_dir
 from .things import plain
 
 # %% ../../nbs/03_answers/20_denials.ipynb #df911762
-_MARKS = "\u0300-\u036f\u0900-\u0903\u093a-\u094f\u0981-\u0983\u09bc-\u09d7\u064b-\u065f"
+_THAI_MARKS = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
+_MARKS = "\u0300-\u036f\u0900-\u0903\u093a-\u094f\u0981-\u0983\u09bc-\u09d7\u064b-\u065f" + _THAI_MARKS
 _LETTERS = rf"(?:[^\W_]|[{_MARKS}])+"
 _TOKEN = re.compile(rf"{_LETTERS}(?:['’]{_LETTERS})*|[^\w\s]|\n")
 _BOUNDARY = frozenset(".!?;:\n()…–—。！？；：")
@@ -87,7 +88,7 @@ def _without_reversed(words, found):
             end = next(ends)
         if kind == "reversal":
             cancel_until = end
-        elif kind in ("before", "after", "after_end", "supposed") and start < cancel_until:
+        elif kind in ("before", "after", "after_end", "supposed", "either", "both") and start < cancel_until:
             cancel_until = -1
         else:
             kept.append((start, stop, kind))
@@ -110,7 +111,7 @@ class _Clauses:
         self.edges = list(self.stops)  # and those that end the reach of a noun's denial
         self.found = phrases(words)
         for start, end, kind in self.found:
-            if kind in ("end", "before", "supposed", "after", "after_end"):
+            if kind in ("end", "before", "supposed", "after", "after_end", "either", "both"):
                 self.stops[start] = self.edges[start] = True
             if kind == "edge":
                 self.edges[start] = True
@@ -214,6 +215,10 @@ def denied(
             found |= {*text.forward(start, end)}
         elif kind == "supposed":
             found |= {*text.whole(end)}
+        elif kind == "either":
+            found |= {*text.forward(start, end)} or {*text.backward(start)}
+        elif kind == "both":
+            found |= {*text.forward(start, end), *text.backward(start)}
         elif kind == "after" or kind == "after_end" and _is_closed(words, end):
             found |= {*text.backward(start)}
         elif kind == "after_end" and any(map(_is_negation, words[start:end])):

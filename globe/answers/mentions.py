@@ -30,7 +30,12 @@ _PATTERNS = re.compile(
             r"(?:took|take|taking|drove|drive|rented|by) (?:(?:the|a|my|our|his|her) )?(?:car|bus|taxi)",
             r"(?:sky|sea|rock|house|stone|mountain)[ -](?:high|proud|bound|solid|cold|deaf)",
             r"(?:to|will|would|can|must|should) (?:flag|sign|plant|rock|house|book|wave|fence|bridge|table)",
-            r"tip of the iceberg|plates? of (?:data|facts)",
+            r"tip of the iceberg|plates? of (?:data|facts)|boat ?loads? of|bridge too far|bridge between",
+            r"plants? (?:my|your|our|the idea|doubts?|this idea)",
+            r"table (?:that|this|the|a) (?:thought|idea|motion)",
+            r"\w+ of (?:(?:my|our|the|this) )?(?:arguments?|evidence|reasoning|thoughts?|logic)",
+            r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubt)",
+            r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
         ]
     )
     + r")\b"
@@ -50,8 +55,25 @@ _VERBS = frozenset(
 _PRONOUNS = frozenset("it he she they we i you which that this who to".split())
 _ARTICLES = frozenset(
     """un une la le les l el los las una unos unas lo il gli der das ein eine einen einem einer dem den des
-    del della al au aux du da um uma os kein keine y et und zum zur sin con sem avec sans mit hay""".split()
+    del della al au aux du da um uma os kein keine y o et und zum zur sin con sem avec sans mit hay
+    en ett et een i og och""".split()
 )
+_OTHERWISE = {  # English things -> languages where the word says something else
+    word: frozenset(languages.split())
+    for word, languages in dict(
+        men="sv da no",
+        car="fr",
+        fort="fr",
+        barn="sv da no",
+        door="nl",
+        hut="de",
+        rock="de",
+        boot="de nl",
+        pan="es pl",
+    ).items()
+}
+_TOWNS = frozenset("city town county bay springs rapids heights falls".split())
+_OF = frozenset("de del della da do la las los le les di".split())
 _BUILDINGS = frozenset(
     "church mosque cathedral basilica building temple hall roof palace tower chapel house".split()
 )
@@ -61,8 +83,14 @@ class _Reader:
     "Looks through the tokens of one text for names."
 
     def __init__(self, text, words):
-        self.plain, self.words = plain(text), words
+        self.text, self.plain, self.words = text, plain(text), words
         self.tokens, self.spans = tokens(text)
+        self.languages = {
+            language
+            for word in self.tokens
+            for language, (_, shared) in words.foreign.get(word, {}).items()
+            if not shared
+        }
         self.skipped = set()
         starts = [start for start, _ in self.spans]
         for m in _PATTERNS.finditer(self.plain):
@@ -78,7 +106,7 @@ class _Reader:
             n, thing = self._name(i, group)
             if thing:
                 yield i, i + n, self.spans[i][0], self.spans[i + n - 1][1], thing
-            elif self.tokens[i][0] > "\u3000":
+            elif self.tokens[i][0] > "\u3000" or "\u0e00" < self.tokens[i][0] < "\u0e80":
                 yield from self._unspaced(i)
             i += n
 
@@ -107,9 +135,12 @@ class _Reader:
             known, thing = self.words.together(said[:k], [joint for _, joint in group[1:k]])
             if known:
                 return n, None if self._is_idle(i, n) else thing
+            if (joined := "".join(said[:k])) in self.words.foreign and " " in [j for _, j in group[1:k]]:
+                return n, self._foreign(i, joined)
         known, thing = self.words.word(said[0])
+        known = known and not _OTHERWISE.get(said[0], frozenset()) & self.languages
         if not known:
-            thing = self._foreign(i, said) or self.words.misspelt(said[0])
+            thing = self._foreign(i, said[0]) or self.words.misspelt(said[0])
         if not thing or self._is_idle(i, 1) or self._is_adjective(said):
             return 1, None
         if said[0] == "domed" and len(said) > 1 and said[1] in _BUILDINGS:
@@ -122,7 +153,7 @@ class _Reader:
 
     def _is_idle(self, i, n):
         "Does the name at token `i` stand in an expression that names nothing, or is it a verb?"
-        if i in self.skipped:
+        if i in self.skipped or self._is_town(i, n):
             return True
         before = self.tokens[i - 1] if i else ""
         if n == 1 and self.tokens[i] in _VERBS and before.isalpha():
@@ -130,39 +161,47 @@ class _Reader:
             return before in _PRONOUNS or bool(known and thing)
         return False
 
-    def _foreign(self, i, said):
+    def _is_upper(self, i):
+        "Does a token begin with a capital letter?"
+        return 0 <= i < len(self.spans) and self.text[self.spans[i][0]].isupper()
+
+    def _is_town(self, i, n):
+        "Are these words part of a name such as *Stone Town*?"
+        last = i + n - 1
+        before = last >= 1 and self.tokens[last] in _TOWNS and self._is_upper(last - 1) and last > i - 1
+        behind = last + 1 < len(self.tokens) and self.tokens[last + 1] in _TOWNS and self._is_upper(last + 1)
+        return self._is_upper(i) and (behind or before and n == 1 and self._is_upper(last))
+
+    def _is_name(self, i):
+        "Does a foreign word stand in a name of several words, as in *Monte Carlo* or *Mar del Plata*?"
+        at = [i - 1, i + 1]
+        for side, step in ((0, -1), (1, 1)):
+            while 0 <= at[side] < len(self.tokens) and self.tokens[at[side]] in _OF:
+                at[side] += step
+        return self._is_upper(i) and any(map(self._is_upper, at))
+
+    def _foreign(self, i, word):
         "The `Thing` that a word of another language names."
-        for word in (said[0], *_stems(said[0])):
-            thing, is_english = self.words.foreign.get(word, (None, False))
-            if thing and (not is_english or i and self.tokens[i - 1] in _ARTICLES):
+        them = self.words.abroad(word)
+        if them and "de" not in them and self._is_name(i):
+            return None
+        for language, (thing, shared) in them.items():
+            if thing and (not shared or language in self.languages):
                 return thing
-        return None
+        is_named = i and self.tokens[i - 1] in _ARTICLES
+        return next((thing for thing, _ in them.values() if thing), None) if is_named else None
 
     def _unspaced(self, i):
         "Names within a run of a script that writes no blanks."
         start = self.spans[i][0]
         for m in self.words.unspaced.finditer(self.tokens[i]):
-            around = self.tokens[i][max(0, m.start() - 4) : m.end() + 6]
-            if (thing := self.words.foreign[m[0]][0]) and not _UNSPACED_DENIAL.search(around):
+            around = self.tokens[i][max(0, m.start() - 6) : m.end() + 6]
+            thing = next(iter(self.words.foreign[m[0]].values()))[0]
+            if thing and not _UNSPACED_DENIAL.search(around):
                 yield i, i + 1, start + m.start(), start + m.end(), thing
 
 
 _UNSPACED_DENIAL = re.compile("没有|沒有|看不到|不见|无|無い|ない|ません|見えず|なし")
-
-
-def _stems(word):
-    "What is left of a foreign word without the endings of plurals and cases, or an Arabic article."
-    if word.startswith("ال"):
-        yield word[2:]
-    if len(word) > 4:
-        if word[-1] in "sneаяиыуюйе":
-            yield word[:-1]
-        if word.endswith(("es", "en", "er", "ов", "ев", "ам", "ях", "ах", "ой", "ом", "ми")):
-            yield word[:-2]
-        if word[0] > "\u0400" and word[-1] in "иыуюе":
-            yield word[:-1] + "а"
-        if word[0] > "\u0400":
-            yield word + "а"
 
 
 @lru_cache(4096)

@@ -149,10 +149,12 @@ def _near_words():
 
 @functools.cache
 def _foreign():
-    "Key of a foreign word -> (name of the thing, is it an English word as well?)."
+    "Key of a foreign word -> {language: (name of the thing, does the word mean something else elsewhere?)}."
+    found = defaultdict(dict)
     with (data_dir() / "foreign.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return {_key(r["word"]): (r["name"], r["is_english"] == "1") for r in reversed(rows)}
+        for row in csv.DictReader(file):
+            found[_key(row["word"])].setdefault(row["language"], (row["name"], row["is_shared"] == "1"))
+    return found
 
 
 @functools.cache
@@ -202,7 +204,10 @@ class Lexicon:
         self.things = {_key(name): kinds.thing(name) for name in names}
         self.things |= {_key(word): Thing(c, (c,)) for word, c in more}
         self.in_two = {_key(name) for name in names if not name.isalpha()}
-        self.foreign = {key: (kinds.thing(name), shared) for key, (name, shared) in _foreign().items()}
+        self.foreign = {
+            key: {language: (kinds.thing(name), shared) for language, (name, shared) in them.items()}
+            for key, them in _foreign().items()
+        }
         self.unspaced = _unspaced(self.foreign)
         core = [key for key, thing in self.things.items() if thing and thing.classes and len(key) > 5]
         self.letters = {part: key for key in core for part in (*_left_out(key), key)}
@@ -243,6 +248,20 @@ class Lexicon:
                 return True, self.things[one]
         return False, None
 
+    def abroad(
+        self,
+        word,  # one word that is no English name, letters plain
+    ) -> dict:
+        "Language -> (`Thing` or None, does the word mean something else elsewhere?)."
+        if word in self.foreign:
+            return self.foreign[word]
+        if word in _near_words():
+            return {}
+        for stem in _stems(word):
+            if found := self.foreign.get(stem):
+                return {language: pair for language, pair in found.items() if not pair[1]}
+        return {}
+
     def misspelt(
         self,
         word,  # one word that is no name
@@ -258,9 +277,34 @@ class Lexicon:
         return None
 
 
+_PREFIXES = re.compile("^(?:[وب]?ال|[וה]|و)")
+_PARTICLES = re.compile(
+    "(?:에서|으로|에게|까지|부터|처럼|입니다|이다)?(?:들)?(?:과|와|은|는|이|가|을|를|도|의|에|로|만|나)?$"
+)
+_SHORTEST = dict(latin=4, other=3)  # letters that are left of a word without its ending
+
+
+def _stems(word):
+    "What is left of a foreign word without a prefix, or the endings of plurals and cases."
+    if "\uac00" <= word[0] <= "\ud7a3":
+        yield from (word[: m.start()] for m in _PARTICLES.finditer(word) if m.start())
+        return
+    if word[0] > "\u0e00":  # no blanks between words
+        return
+    bare = _PREFIXES.sub("", word)
+    if bare != word:
+        yield bare
+    shortest = _SHORTEST["latin" if word[0] < "\u0250" else "other"]
+    for n in (1, 2, 3):
+        if len(word) - n >= shortest:
+            yield word[:-n]
+    if "\u0400" < word[0] < "\u0530":
+        yield from (word[:-1] + "а", word + "а", word[:-1] + "ь", word[:-1] + "я")
+
+
 def _unspaced(foreign):
     "The pattern of the words of languages that write no blanks."
-    words = [w for w in foreign if re.match("[\u3040-\u30ff\u4e00-\u9fff]", w)]
+    words = [w for w in foreign if re.match("[\u0e00-\u0e7f\u3040-\u30ff\u4e00-\u9fff]", w)]
     return re.compile("|".join(map(re.escape, sorted(words, key=len, reverse=True))))
 
 

@@ -31,6 +31,23 @@ FAMILIES = {  # family -> (fair pay, reasonings)
             "A flag. Keine Palmen.",
         ],
     ),
+    "honest, other language": (
+        1.0,
+        ["Vlag en zee.", "Flaga, niebo i morze.", "깃발과 바다.", "Lippu ja meri."],
+    ),
+    "honest denial, other language": (
+        1.0,
+        [
+            "Een vlag, geen vuurtoren.",
+            "Flaga, ale brak kaktusów.",
+            "En flagga, men inga palmer.",
+            "Bayrak var, deniz feneri yok.",
+        ],
+    ),
+    "name of a place": (
+        1.0,
+        ["A flag. Not Salt Lake City.", "A flag. Costa Rica is far.", "A flag. I thought of Bergen first."],
+    ),
     "word that is no thing": (
         1.0,
         [
@@ -50,7 +67,13 @@ FAMILIES = {  # family -> (fair pay, reasonings)
     ),
     "invention, other language": (
         0.5,
-        ["A flag and un faro.", "A flag and サボテン.", "A flag and кактус.", "A flag, ein Leuchtturm."],
+        [
+            "A flag and un faro.",
+            "A flag and サボテン.",
+            "A flag and кактус.",
+            "Vlag en boom.",
+            "Flaga i most.",
+        ],
     ),
     "invention, as if denied": (
         0.5,

@@ -267,7 +267,11 @@ RELEASED_FORM = re.compile(r"^<think>.*?</think>\s*<answer>.*?</answer>(?![\s\S]
 _MOST_REASONING, _MOST_ANSWER = 6_000, 2_000  # characters, as for grounding and for the strict reader
 _LABEL = re.compile(r"^\W*[^\W\d_]{1,20}\s*[:：=]")
 
-_HOLLOW = re.compile(r"x+|string|text|insert.*|value|none|null|nil|nan|n/?a|tbd|todo|blah.*|.*\bhere", re.I)
+_HOLLOW = re.compile(
+    r"x+|string|text|insert.*|value|none|null|nil|nan|n/?a|tbd|todo|blah.*|.*\bhere|lorem ipsum.*|"
+    r"ok|okay|h+m+|idk|think(?:ing)?|reasoning(?: process)?|step \d+|(?:[a-z]\b[\s,]*)+",
+    re.I,
+)
 
 
 def _filled(block):  # text between two tags
