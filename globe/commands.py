@@ -213,6 +213,7 @@ def _evaluate_command(a):
     from globe.models.vlm import answer_all
     from globe.evaluation.compare import results, wide
     from globe.evaluation.metrics import predictions, score
+    from globe.files import write_csv
     from globe.markdown import markdown
     from globe.photos.benchmarks import load_benchmark
 
@@ -230,7 +231,7 @@ def _evaluate_command(a):
         batch_size=a.batch,
     )
     said = predictions(texts, photos["id"])
-    said.to_csv(out / "predictions.csv", index=False)
+    write_csv(out / "predictions.csv", said)
     found = score(said, photos, a.model)
     if left_out:
         found.notes.append(
@@ -249,15 +250,16 @@ def _given_photos(source, out):
     """Photo rows of a folder of pictures, a CSV, a parquet file or a saved dataset; pictures that cannot be
     used are listed in `out`."""
     from datasets import Dataset, load_from_disk
+    from globe.photos.stored import undecoded, with_ids
     from globe.photos.collections import from_csv, from_folder
 
     path, left_out = Path(source), Path(out) / "left_out.csv"
     if not path.exists():
         raise Usage(f"there is no {source}")
     if path.suffix == ".parquet":
-        return Dataset.from_parquet(str(path))
+        return undecoded(with_ids(Dataset.from_parquet(str(path))))
     if (path / "dataset_info.json").exists():
-        return load_from_disk(path)
+        return undecoded(with_ids(load_from_disk(path)))
     left_out.parent.mkdir(parents=True, exist_ok=True)
     return (from_csv if path.is_file() else from_folder)(path, ledger=left_out)
 
@@ -299,6 +301,7 @@ def _distill_command(a):
 def _train_command(a):
     require(f"globe train {a.how}", "train")
     from datasets import load_dataset, load_from_disk
+    from globe.photos.stored import checked_pictures
     from globe.pipeline.profiles import Profile, profile
 
     given, path = overrides_of([f"{a.how}.{pair}" for pair in a.set]), Path(a.data)
@@ -311,6 +314,7 @@ def _train_command(a):
             if (path / "dataset_info.json").exists()
             else load_dataset(str(path), split="train")
         )
+    data = checked_pictures(data)
     if a.how == "sft":
         from globe.training.sft import sft
 

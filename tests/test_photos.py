@@ -187,9 +187,9 @@ def test_folder_of_everything(tmp_path):
     os.symlink(tmp_path, tmp_path / "sub" / "loop")
     got = from_folder(tmp_path, rows := [])
     assert got["id"][:] == ["ok.jpg", "sub/ok.jpg"] and got["country_code"][:] == ["FR", "JP"]
-    assert {r["file"] for r in rows} == {"nogps.jpg", "empty.jpg", "cut.jpg", "page.png", "zero.jpg"} and all(
-        r["reason"] for r in rows
-    )
+    pictures = {"nogps.jpg", "empty.jpg", "cut.jpg", "page.png", "zero.jpg"}
+    assert {r["file"] for r in rows} == pictures | {"notes.txt", ".hidden", "sub/loop"}
+    assert all(r["reason"].startswith("skipped: ") != (r["file"] in pictures) for r in rows)
     again = from_folder(tmp_path, [])
     assert again["id"][:] == got["id"][:]
 
