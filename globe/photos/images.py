@@ -205,7 +205,7 @@ def _opened(source):
     except UnidentifiedImageError:
         raise PhotoError(_not_a_picture(content)) from None
     except Image.DecompressionBombError:
-        raise PhotoError(f"more than {MAX_JPEG_PIXELS / 1e6:.0f} million pixels") from None
+        raise PhotoError(f"a decompression bomb, beyond {MAX_JPEG_PIXELS / 1e6:.0f} million pixels") from None
     except Exception as e:
         raise PhotoError(
             f"damaged or cut short ({' '.join(str(e).split())[:80] or type(e).__name__})"
