@@ -10,6 +10,7 @@ import html, os
 from dataclasses import replace
 from pathlib import Path
 
+from .access import Layer, OnlyHere
 from ..extras import MissingExtra, install_line
 from ..photos.images import MAX_BYTES
 
@@ -20,8 +21,9 @@ LOCAL = dict(
     quiet=True,
     footer_links=[],
     run_history=False,
-    show_error=True,
+    show_error=False,  # an error may quote a server's HTML, and gradio would render it
     max_file_size=MAX_BYTES,
+    app_kwargs=dict(middleware=[Layer(OnlyHere)]),
 )  # for `.launch()`
 
 
@@ -47,7 +49,10 @@ def _looker(geo):
     def look(path, samples, threshold):
         if not path:
             return "<p>Choose a picture first.</p>"
-        prediction = geo(path, int(samples), threshold)
+        try:
+            prediction = geo(path, int(samples), threshold)
+        except Exception as e:
+            return f"<p>The model did not answer: {html.escape(str(e) or type(e).__name__)}.</p>"
         return replace(prediction, photo=Path(path).name, thumbnail=b"")._repr_html_()
 
     return look
