@@ -1,0 +1,93 @@
+"""What comes in from outside: requests to the demo's page, and texts for every regular expression."""
+
+import ast, json, os, re, socket, time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+# the page of `globe demo`
+
+
+class Witness:
+    "A model that keeps what it was asked."
+
+    name, note = "witness", ""
+
+    def __init__(self):
+        self.asked = []
+
+    def ask(self, rows, temperature):
+        from globe.distillation.teachers import from_text
+
+        for row in rows:
+            self.asked.append(row["id"])
+            yield from_text(row["id"], self.name, "country: France\ncity: Paris")
+
+
+class Page:
+    "The page under way, and requests to it."
+
+    def __init__(self, made, url, model):
+        import httpx
+
+        self.client, self.model, self.url = httpx.Client(base_url=url, timeout=60), model, url.rstrip("/")
+        functions = self.client.get("/config").json()["dependencies"]
+        self.ids = {f["api_name"]: f["id"] for f in functions}
+
+    def ask(self, *data, headers={}, name="look"):
+        body = dict(data=list(data), fn_index=self.ids[name], session_hash="s")
+        return self.client.post("/gradio_api/run/predict", json=body, headers=headers)
+
+    def upload(self, content, headers={}):
+        return self.client.post("/gradio_api/upload", files=dict(files=("a.png", content)), headers=headers)
+
+
+@pytest.fixture
+def page(tmp_path):
+    pytest.importorskip("gradio")
+    from globe.app.demo import LOCAL, demo
+    from globe.app.locate import Geolocator
+
+    Image.new("RGB", (30, 30), "green").save(tmp_path / "example.png")
+    model = Witness()
+    made = demo(Geolocator(model), tmp_path / "own", [tmp_path / "example.png"])
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    _, url, _ = made.launch(**LOCAL, server_port=port, prevent_thread_lock=True)
+    yield Page(made, url, model)
+    made.close()
+
+
+def test_the_demo_reads_uploaded_files_only(page, tmp_path):
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (30, 30), "red").save(secret)
+    mark = dict(meta={"_type": "gradio.FileData"})
+    for path in (secret, tmp_path, "/etc/hostname", tmp_path / "missing.png", "/proc/self/environ"):
+        for more in ({}, mark):
+            assert page.ask(dict(path=str(path)) | more, 1, 0.5).status_code == 403
+    assert page.ask([dict(image=dict(path=str(secret)))], 1, 0.5).status_code == 403
+    assert not page.model.asked
+    uploaded = page.upload(secret.read_bytes()).json()[0]
+    assert "Paris" in page.ask(dict(path=uploaded) | mark, 1, 0.5).text and len(page.model.asked) == 1
+    example = page.ask(0, name="load_example").json()["data"][0]["value"]
+    assert "Paris" in page.ask(example, 1, 0.5).text
+
+
+def test_the_demo_answers_this_machine_only(page):
+    here = page.url.partition("//")[2]
+    port = here.rpartition(":")[2]
+    for headers in (
+        dict(Host="evil.example"),
+        dict(Host=f"evil.example:{port}"),
+        dict(Host=f"127.0.0.1.evil.example:{port}"),
+        dict(Origin="http://evil.example"),
+        dict(Origin="null"),
+        dict(Origin="http://127.0.0.1:1"),
+    ):
+        assert page.client.get("/config", headers=headers).status_code == 403
+        assert page.upload(b"x", headers).status_code == page.ask(None, 1, 0.5, headers=headers).status_code == 403
+    for headers in (dict(Origin=page.url), dict(Host=f"localhost:{port}")):
+        assert page.client.get("/config", headers=headers).status_code == 200
+        assert page.ask(None, 1, 0.5, headers=headers).status_code == 200
