@@ -57,21 +57,24 @@ def file_name(
     most=160,  # bytes
 ) -> str:
     "A file name for `text`: as it is where that is possible, else without what a name cannot hold."
-    plain = encodable(re.sub(r"[\x00-\x1f\x7f/\\]|^[=+@-]", "_", text))
+    plain = encodable(re.sub(r"[\x00-\x1f\x7f/\\]|^[=+@.-]", "_", text))
     if len(plain.encode()) <= most:
         return plain
     head = plain.encode()[: most - 17].decode(errors="ignore")
     return f"{head}-{blake2b(text.encode(errors='replace'), digest_size=8).hexdigest()}"
 
 
-_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+_FORMULA = tuple("=+-@\t\n＝＋－＠")
 _NUMBER = re.compile(r"[-+]?[\d.,]+(?:e[-+]?\d+)?\s?%?", re.I)
 
 
 def safe_cell(value):  # of any type
     "The value of a cell; a text that a spreadsheet would run as a formula gets an apostrophe in front."
-    is_text = isinstance(value, str) and len(value) > 1
-    return f"'{value}" if is_text and value.startswith(_FORMULA) and not _NUMBER.fullmatch(value) else value
+    if not isinstance(value, str) or len(value) < 2:
+        return value
+    value = value.replace("\r\n", "\n").replace("\r", "\n")  # a reader of CSV takes it for the end of a row
+    is_formula = value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+    return f"'{value}" if is_formula else value
 
 
 def write_csv(

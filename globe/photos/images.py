@@ -196,7 +196,8 @@ def _opened(source):
                 _check_size(im, len(content))
                 _check_contents(im, content)
                 if math.prod(im.size) > MAX_PIXELS:
-                    im.draft(None, (2 * MAX_SIDE, 2 * MAX_SIDE))
+                    share = 2 * MAX_SIDE / max(im.size)
+                    im.draft(None, [int(side * share) for side in im.size])
                 yield im
     except PhotoError:
         raise
