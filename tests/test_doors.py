@@ -1,10 +1,11 @@
 """What comes in from outside: requests to the demo's page, and texts for every regular expression."""
 
-import ast, json, os, re, socket, time
-from pathlib import Path
+import signal, socket
 
 import pytest
 from PIL import Image
+
+from worst_texts import worst_texts
 
 # the page of `globe demo`
 
@@ -91,3 +92,85 @@ def test_the_demo_answers_this_machine_only(page):
     for headers in (dict(Origin=page.url), dict(Host=f"localhost:{port}")):
         assert page.client.get("/config", headers=headers).status_code == 200
         assert page.ask(None, 1, 0.5, headers=headers).status_code == 200
+
+
+# regular expressions
+
+MOST = 5.0  # seconds of processor time for one text at one door
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory):
+    "Whatever takes a text from outside."
+    from globe.answers import completions, denials, mentions
+    from globe.answers.reader import read_answer
+    from globe.distillation.teachers import from_text
+    from globe.evaluation.columns import coordinates, parted
+    from globe.evaluation.predictions import predictions
+    from globe.files import file_name, safe_cell
+    from globe.photos import official, tables
+    from globe.photos.encodings import decoded
+    from globe.places.match import locate, same_city, same_country
+    from globe.places.sphere import degrees
+    from globe.training import rewards
+    from globe.training.visual_grounding import visual_grounding
+
+    folder = tmp_path_factory.mktemp("tables")
+
+    def table(text):
+        (folder / "a.csv").write_text('id,text\na,"' + text.replace('"', '""').replace("\0", "") + '"\n')
+        return tables.read_table(folder / "a.csv")
+
+    label = dict(country=["France"], city=["Paris"])
+    seen = [[dict(text="palm trees", share=0.2)]]
+    return dict(
+        read_answer=read_answer,
+        judgement=lambda text: from_text("a", "teacher", text),
+        predictions=lambda text: predictions([text], ["a"]),
+        own_reasoning=lambda text: completions.own_reasoning(text, "Where is it?"),
+        loops=completions.loops,
+        mentions=mentions.mentions,
+        denied=denials.denied,
+        form=lambda text: rewards.form([text]),
+        released_form=lambda text: rewards.form([text], released=True),
+        geo_accuracy=lambda text: rewards.geo_accuracy([text], **label),
+        visual_grounding=lambda text: visual_grounding([f"<think>{text}</think><answer>a</answer>"], seen),
+        locate=lambda text: locate(text, text),
+        same=lambda text: same_city(text, "Paris") or same_country(text, "France"),
+        degrees=degrees,
+        coordinates=lambda text: coordinates([text], [text], "a"),
+        parted=lambda text: parted([text]),
+        decoded=lambda text: decoded(text.encode("latin-1", "ignore") + b"\xb0", "a"),
+        table=table,
+        workbook_cell=safe_cell,
+        file_name=file_name,
+        solution=official.read_solution,
+        entities=official.read_entities,
+        image_id=official.image_id,
+    )
+
+
+def test_no_text_costs_more_than_its_length(doors):
+    """Each regular expression of the package has its worst texts (see `worst_texts`), and each of them goes
+    through every door. A pattern that is not linear by itself must see bounded text only."""
+
+    def late(*args):
+        raise TimeoutError
+
+    handler = signal.signal(signal.SIGVTALRM, late)
+    slow = []
+    try:
+        for where, text in worst_texts():
+            for name, door in doors.items():
+                signal.setitimer(signal.ITIMER_VIRTUAL, MOST)
+                try:
+                    door(text)
+                except TimeoutError:
+                    slow.append((name, where, text[:30]))
+                except ValueError:
+                    pass  # a refusal
+                finally:
+                    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    finally:
+        signal.signal(signal.SIGVTALRM, handler)
+    assert not slow
