@@ -102,9 +102,7 @@ MOST = 5.0  # seconds of processor time for one text at one door
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory):
     "Whatever takes a text from outside."
-    from globe.answers import completions, denials, mentions
-    from globe.answers.reader import read_answer
-    from globe.distillation.teachers import from_text
+    from globe.answers import completions, mentions
     from globe.evaluation.columns import coordinates, parted
     from globe.evaluation.predictions import predictions
     from globe.files import file_name, safe_cell
@@ -124,13 +122,10 @@ def doors(tmp_path_factory):
     label = dict(country=["France"], city=["Paris"])
     seen = [[dict(text="palm trees", share=0.2)]]
     return dict(
-        read_answer=read_answer,
-        judgement=lambda text: from_text("a", "teacher", text),
-        predictions=lambda text: predictions([text], ["a"]),
-        own_reasoning=lambda text: completions.own_reasoning(text, "Where is it?"),
+        predictions=lambda text: predictions([text], ["a"]),  # by `read_answer`
+        own_reasoning=lambda text: completions.own_reasoning(text, "Where is it?", len(text)),
         loops=completions.loops,
         mentions=mentions.mentions,
-        denied=denials.denied,
         form=lambda text: rewards.form([text]),
         released_form=lambda text: rewards.form([text], released=True),
         geo_accuracy=lambda text: rewards.geo_accuracy([text], **label),

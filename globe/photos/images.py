@@ -7,7 +7,7 @@ __all__ = ['FORMATS', 'MAX_SIDE', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_JPEG_PIXELS', 
            'picture_of', 'strip', 'open_photo', 'photo_and_gps', 'exif_gps', 'encode', 'stored']
 
 # %% ../../nbs/02_photos/00_images.ipynb #5255791d
-import io, math, re, time, warnings
+import io, math, os, re, time, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,6 +74,8 @@ def _read(source) -> bytes:
     if isinstance(source, dict):
         source = _stored_bytes(source)
     is_bytes = isinstance(source, (bytes, bytearray, memoryview))
+    if not is_bytes and not isinstance(source, (str, os.PathLike)):
+        raise PhotoError(f"not a picture but {type(source).__name__}: give a path, bytes or a PIL image")
     size = len(source) if is_bytes else Path(source).stat().st_size
     if not size:
         raise PhotoError("the file is empty")
