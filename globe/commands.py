@@ -250,16 +250,15 @@ def _given_photos(source, out):
     """Photo rows of a folder of pictures, a CSV, a parquet file or a saved dataset; pictures that cannot be
     used are listed in `out`."""
     from datasets import Dataset, load_from_disk
-    from globe.photos.stored import undecoded, with_ids
     from globe.photos.collections import from_csv, from_folder
 
     path, left_out = Path(source), Path(out) / "left_out.csv"
     if not path.exists():
         raise Usage(f"there is no {source}")
     if path.suffix == ".parquet":
-        return undecoded(with_ids(Dataset.from_parquet(str(path))))
+        return Dataset.from_parquet(str(path))
     if (path / "dataset_info.json").exists():
-        return undecoded(with_ids(load_from_disk(path)))
+        return load_from_disk(path)
     left_out.parent.mkdir(parents=True, exist_ok=True)
     return (from_csv if path.is_file() else from_folder)(path, ledger=left_out)
 

@@ -657,6 +657,12 @@ def test_distillation_sends_no_file_that_a_row_names(tmp_path):
     for i, rows in enumerate((photos, photos.cast_column("image", datasets.Image()))):
         counts = distill(rows, [Teacher()], tmp_path / str(i), watch=False)
         assert counts.failed.tolist() == [2] and seen == ["RGB"] * (i + 1)
+    content = encoded()
+    for i, row in enumerate((dict(image=content), dict(images=[dict(bytes=content, path=None)]))):
+        pd.DataFrame([dict(IMG_ID="x", **row)]).to_parquet(tmp_path / f"{i}.parquet")  # as others write it
+        foreign = datasets.Dataset.from_parquet(str(tmp_path / f"{i}.parquet"))
+        counts = distill(foreign, [Teacher()], tmp_path / f"foreign{i}", watch=False)
+        assert counts.failed.tolist() == [0] and len(seen) == 3 + i
 
 
 # EXIF that has no one meaning

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from ..progress import tracked
 from ..photos.images import open_photo, picture_of
-from ..photos.stored import undecoded
+from ..photos.stored import undecoded, with_ids
 from .teachers import judgement
 from .store import AnswerFile, among, answer_file, answer_files, mend, photo_keys, scan
 
@@ -189,6 +189,7 @@ def distill(
     shard=None,  # (i, n): only the i-th of n parts of the photos, counted from 1
 ) -> pd.DataFrame:
     "Ask every teacher about every photo, or about those that an earlier run left; counts per teacher."
+    photos = with_ids(photos)
     names = [t.name for t in teachers]
     _check(photos, names)
     Path(out).mkdir(parents=True, exist_ok=True)
