@@ -1,10 +1,12 @@
 """What comes in from outside: requests to the demo's page, and texts for every regular expression."""
 
-import signal, socket
+import ast, re, signal, socket
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import globe
 from worst_texts import worst_texts
 
 # the page of `globe demo`
@@ -100,7 +102,11 @@ def test_the_demo_answers_this_machine_only(page):
         dict(Origin="http://127.0.0.1:1"),
     ):
         assert page.client.get("/config", headers=headers).status_code == 403
-        assert page.upload(b"x", headers).status_code == page.ask(None, 1, 0.5, headers=headers).status_code == 403
+        assert (
+            page.upload(b"x", headers).status_code
+            == page.ask(None, 1, 0.5, headers=headers).status_code
+            == 403
+        )
     for headers in (dict(Origin=page.url), dict(Host=f"localhost:{port}")):
         assert page.client.get("/config", headers=headers).status_code == 200
         assert page.ask(None, 1, 0.5, headers=headers).status_code == 200
@@ -181,3 +187,21 @@ def test_no_text_costs_more_than_its_length(doors):
     finally:
         signal.signal(signal.SIGVTALRM, handler)
     assert not slow
+
+
+def test_no_model_brings_code_along():
+    "Every call that loads a model by an automatic class says so: what a call leaves open, transformers asks for."
+    loading, open_calls = 0, []
+    for path in sorted(Path(globe.__file__).parent.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        shared = re.search(r"how = dict\([^)]*trust_remote_code=False", text)
+        for call in ast.walk(ast.parse(text)):
+            if not isinstance(call, ast.Call) or not re.search(
+                r"\bAuto\w+\.from_pretrained$", ast.unparse(call.func)
+            ):
+                continue
+            loading += 1
+            said = ast.unparse(call)
+            if "trust_remote_code=False" not in said and not (shared and "**how" in said):
+                open_calls.append(f"{path.name}: {said}")
+    assert loading >= 4 and not open_calls

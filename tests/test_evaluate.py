@@ -952,12 +952,17 @@ def test_half_of_a_surrogate_pair_stops_no_reader_of_answers(tmp_path):
 
 
 def test_predictions_for_people_hold_no_formula_and_are_read_back(tmp_path):
-    texts = ["=HYPERLINK(\"http://evil\")\ncity: Kyoto\ncountry: Japan", "+cmd|x\r\ncity: Helsinki\ncountry: Finland"]
+    texts = [
+        '=HYPERLINK("http://evil")\ncity: Kyoto\ncountry: Japan',
+        "+cmd|x\r\ncity: Helsinki\ncountry: Finland",
+    ]
     said = predictions(texts, ["=b.jpg", "a.jpg"], names="fill")
     path = write_csv(tmp_path / "predictions.csv", said)
     with path.open(newline="", encoding="utf-8") as f:
         rows = list(csv.reader(f))
-    assert [row[0] for row in rows] == ["id", "'=b.jpg", "a.jpg"] and not [c for r in rows for c in r if c[:1] in "=+@" and c]
+    assert [row[0] for row in rows] == ["id", "'=b.jpg", "a.jpg"] and not [
+        c for r in rows for c in r if c[:1] in "=+@" and c
+    ]
     (tmp_path / "truth.csv").write_text(TRUTH.replace("b.jpg", "'=b.jpg"), encoding="utf-8")
     e = score_files(path, tmp_path / "truth.csv")
     assert e.rows.km.notna().sum() == 2 and e.rows.km.max() < 25

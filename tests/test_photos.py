@@ -623,7 +623,9 @@ def test_no_row_of_a_table_opens_a_file_of_this_machine(tmp_path):
     row = dict(image=dict(bytes=None, path=secret))
     with pytest.raises(PhotoError, match="not opened"):
         open_photo(picture_of(row))
-    stolen = datasets.Dataset.from_dict(dict(id=["a", "b"], image=[row["image"], dict(bytes=encoded(), path=secret)]))
+    stolen = datasets.Dataset.from_dict(
+        dict(id=["a", "b"], image=[row["image"], dict(bytes=encoded(), path=secret)])
+    )
     for dataset in (stolen, stolen.cast_column("image", datasets.Image())):
         kept = checked_pictures(dataset, ledger := [])
         assert kept["id"][:] == ["b"] and "not opened" in ledger[0]["reason"]
@@ -764,7 +766,15 @@ def why(path):
 
 
 def test_what_a_folder_holds_besides_pictures_is_said(tmp_path):
-    for name in ("a.jpg", "@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg", "@eaDir/b.jpg", "__MACOSX/._a.jpg", "__MACOSX/b", "__MACOSX/c", "sub/Thumbs/1.jpg"):
+    for name in (
+        "a.jpg",
+        "@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg",
+        "@eaDir/b.jpg",
+        "__MACOSX/._a.jpg",
+        "__MACOSX/b",
+        "__MACOSX/c",
+        "sub/Thumbs/1.jpg",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(camera(48.07, 11.6))
     fill(tmp_path, a__txt="x", b__txt="x", c__mov=b"\0\0\0\x14ftypqt  ", _x="")
@@ -817,7 +827,9 @@ def test_names_that_no_text_file_takes(tmp_path):
     assert set(files) == {"two\nlines.jpg", "x" * 246 + ".jpg", "=cmd|calc.jpg", "tab\t.jpg"}
 
 
-@pytest.mark.parametrize("id", ["x" * 300, "é" * 150, "a\0b", "a\nb", "=cmd|calc", "-1", "@a", "..", "a/../../b"])
+@pytest.mark.parametrize(
+    "id", ["x" * 300, "é" * 150, "a\0b", "a\nb", "=cmd|calc", "-1", "@a", "..", "a/../../b"]
+)
 def test_ids_become_file_names(tmp_path, id):
     listing = dict(id=id, file=encoded(), lat=48.07, lon=11.6, given_city="=1+1", given_country="Germany")
     photos = photo_dataset([listing], str(tmp_path), [])
@@ -829,18 +841,38 @@ def test_ids_become_file_names(tmp_path, id):
 
 
 def test_no_cell_for_people_is_a_formula(tmp_path):
-    texts = ["=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\tx", "\rx", "＝1", "-33.9", "+1e-5", "-5 %", "-", "a=b"]
+    texts = [
+        "=cmd|' /C calc'!A0",
+        "+1+1",
+        "-2+3",
+        "@SUM(A1)",
+        "\tx",
+        "\rx",
+        "＝1",
+        "-33.9",
+        "+1e-5",
+        "-5 %",
+        "-",
+        "a=b",
+    ]
     path = write_csv(tmp_path / "a.csv", pd.DataFrame({"=x": texts, "n": [-1.5] * len(texts)}))
     with path.open(newline="", encoding="utf-8") as f:
         header, *rows = csv.reader(f)
-    assert header[0] == "'=x" and [row[0] for row in rows] == ["'" + t.replace("\r", "\n") for t in texts[:7]] + texts[7:]
+    assert (
+        header[0] == "'=x"
+        and [row[0] for row in rows] == ["'" + t.replace("\r", "\n") for t in texts[:7]] + texts[7:]
+    )
     assert {row[1] for row in rows} == {"-1.5"}
     again = read_table(path).rows
     assert list(again["=x"][:4]) == texts[:4]
 
 
 def test_half_of_a_surrogate_pair_stops_no_reader(tmp_path):
-    fill(tmp_path, a__jpg=encoded(), t__jsonl='{"file": "a.jpg", "lat": 48.07, "lon": 11.6, "licence": "\\ud83d"}\n')
+    fill(
+        tmp_path,
+        a__jpg=encoded(),
+        t__jsonl='{"file": "a.jpg", "lat": 48.07, "lon": 11.6, "licence": "\\ud83d"}\n',
+    )
     assert from_csv(tmp_path / "t.jsonl")["licence"][:] == ["?"]
     fill(tmp_path, b__json='[{"file": "a.jpg", "lat": 48.07, "lon": 11.6, "x\\ud83d": ["\\ude00"]}]')
     assert len(from_csv(tmp_path / "b.json")) == 1
@@ -850,7 +882,8 @@ def test_half_of_a_surrogate_pair_stops_no_reader(tmp_path):
 def test_photo_tables_in_every_encoding(tmp_path, encoding):
     for name in ("Zürich.jpg", "Köln.jpg", "Málaga.jpg"):
         (tmp_path / name).write_bytes(encoded(Image.new("RGB", (9, 9), "red")))
-    table = "file,lat,lon,city\nZürich.jpg,47.37,8.54,Zürich\nKöln.jpg,50.94,6.96,Köln\nMálaga.jpg,36.72,-4.42,Málaga\n"
+    rows = ("Zürich.jpg,47.37,8.54,Zürich", "Köln.jpg,50.94,6.96,Köln", "Málaga.jpg,36.72,-4.42,Málaga")
+    table = "\n".join(["file,lat,lon,city", *rows, ""])
     (tmp_path / "t.csv").write_bytes(table.encode(encoding))
     assert len(from_csv(tmp_path / "t.csv", ledger=[])) == 3
     assert len(from_folder(tmp_path, [])) == 3
@@ -858,7 +891,8 @@ def test_photo_tables_in_every_encoding(tmp_path, encoding):
 
 def test_a_train_table_in_another_encoding_or_with_an_open_quotation_mark(tmp_path):
     fill(tmp_path, a__jpg=encoded())
-    table = "IMG_ID,LAT,LON,response,__#solution,entities\na.jpg,47.37,8.54,Zürich ist groß,<city>Zürich</city>,[]\n"
+    table = "IMG_ID,LAT,LON,response,__#solution,entities\n"
+    table += "a.jpg,47.37,8.54,Zürich ist groß,<city>Zürich</city>,[]\n"
     (tmp_path / "mp16-reason-train.csv").write_bytes(table.encode("cp1252"))
     prompt = [dict(role="user", content=[dict(type="text", text="Where?")])]
     row = from_official(tmp_path, prompt)[0]

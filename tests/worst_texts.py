@@ -1,4 +1,4 @@
-"""The texts that cost a regular expression most: what its repeats take, 100,000 characters of it, and then no match."""
+"""The texts that cost a regular expression most: 100,000 characters that its repeats take, then no match."""
 
 import ast, importlib, re
 from pathlib import Path
@@ -98,7 +98,14 @@ def repeats(tree, before=""):
         inner = []
         if op in REPEATS:
             inner = [value[2]]
-            choices = [c for o, v in value[2] if o is sre.SUBPATTERN for p, w in v[-1] if p is sre.BRANCH for c in w[1]]
+            choices = [
+                c
+                for o, v in value[2]
+                if o is sre.SUBPATTERN
+                for p, w in v[-1]
+                if p is sre.BRANCH
+                for c in w[1]
+            ]
             if value[1] > 10:
                 yield from ((before, example(body)) for body in [value[2], *choices])
         elif op in (sre.SUBPATTERN, sre.ASSERT, sre.ASSERT_NOT):
