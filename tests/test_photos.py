@@ -900,3 +900,11 @@ def test_a_train_table_in_another_encoding_or_with_an_open_quotation_mark(tmp_pa
     fill(tmp_path, **{"mp16-reason-train__csv": table.replace("Zürich ist", '"Zürich ist')})
     with pytest.raises(ValueError, match="quotation mark"):
         from_official(tmp_path, prompt)
+
+
+def test_avif_on_a_pillow_that_cannot_read_it_has_a_sentence_of_its_own(monkeypatch):
+    content = encoded(format="AVIF")
+    assert open_photo(content).size == (64, 48)
+    monkeypatch.setattr(images, "FORMATS", [name for name in images.FORMATS if name != "AVIF"])
+    with pytest.raises(PhotoError, match="Pillow does not read AVIF"):
+        open_photo(content)

@@ -19,7 +19,7 @@ class PhotoError(ValueError):
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "AVIF")
 MAX_SIDE = 1600  # pixels on the longer side of a stored picture
 MAX_BYTES = 64_000_000
-MAX_PIXELS = 50_000_000  # of any format but JPEG: about 1 GB of memory at most
+MAX_PIXELS = 50_000_000  # of any format but JPEG; at most about 1.2 GB of memory
 MAX_JPEG_PIXELS = 120_000_000  # beyond `MAX_PIXELS` it is decoded at a smaller scale
 MAX_SCANS = 40  # of a progressive JPEG; cameras and editors write about ten
 MAX_SECONDS = 10.0  # of processor time for one picture
