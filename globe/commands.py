@@ -213,6 +213,7 @@ def _evaluate_command(a):
     from globe.models.vlm import answer_all
     from globe.evaluation.compare import results, wide
     from globe.evaluation.metrics import predictions, score
+    from globe.files import write_csv
     from globe.markdown import markdown
     from globe.photos.benchmarks import load_benchmark
 
@@ -230,7 +231,7 @@ def _evaluate_command(a):
         batch_size=a.batch,
     )
     said = predictions(texts, photos["id"])
-    said.to_csv(out / "predictions.csv", index=False)
+    write_csv(out / "predictions.csv", said)
     found = score(said, photos, a.model)
     if left_out:
         found.notes.append(
@@ -299,6 +300,7 @@ def _distill_command(a):
 def _train_command(a):
     require(f"globe train {a.how}", "train")
     from datasets import load_dataset, load_from_disk
+    from globe.photos.stored import checked_pictures
     from globe.pipeline.profiles import Profile, profile
 
     given, path = overrides_of([f"{a.how}.{pair}" for pair in a.set]), Path(a.data)
@@ -311,6 +313,7 @@ def _train_command(a):
             if (path / "dataset_info.json").exists()
             else load_dataset(str(path), split="train")
         )
+    data = checked_pictures(data)
     if a.how == "sft":
         from globe.training.sft import sft
 

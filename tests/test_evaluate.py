@@ -1,7 +1,7 @@
 "What other people's files and hostile answers do to the scores, and the golden numbers of published predictions."
 
 import io
-import io, json, math, os, subprocess, sys, threading, unicodedata, zipfile
+import csv, json, math, os, subprocess, sys, threading, unicodedata, zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from globe.evaluation.metrics import RADII, accuracy, geoscore, oracle, predicti
 from globe.evaluation.claims import verdict
 from globe.evaluation.files import read_truth
 from globe.evaluation.score import score_each, score_files
+from globe.files import write_csv
 from globe.intervals import bootstrap, interval, share_intervals, wilson
 from globe.places.sphere import degrees
 
@@ -947,3 +948,35 @@ def test_committed_claims_follow_from_their_numbers():
     notebook = (Path(__file__).parents[1] / "nbs" / "paper" / "09_claims.ipynb").read_text(encoding="utf-8")
     for word in set(table.verdict):
         assert notebook.count(f"<td>{word}</td>") == (table.verdict == word).sum()
+
+
+def test_half_of_a_surrogate_pair_stops_no_reader_of_answers(tmp_path):
+    "A JSON escape of half a pair, in a text, in an id and in a heading; and answers of this process."
+    torn = json.dumps(dict(id="b.jpg", text="Kyoto, Japan \ud83d", **{"x\ude00": ["\ud83d"]}))
+    answers = '{"id": "a.jpg", "text": "city: Helsinki\\ncountry: Finland"}\n' + torn + "\n"
+    (tmp_path / "truth.csv").write_text(TRUTH, encoding="utf-8")
+    forms = dict(a=answers, b=f"[{','.join(answers.splitlines())}]")
+    (tmp_path / "a.jsonl").write_text(forms["a"])
+    (tmp_path / "b.json").write_text(forms["b"])
+    for file in ("a.jsonl", "b.json"):
+        e = score_files(tmp_path / file, tmp_path / "truth.csv", names="fill")
+        assert e.rows.parsed.sum() == 2
+    said = predictions(["city: Kyoto\ncountry: Japan \ud83d", None], ["a", "b\ude00"])
+    assert said.parsed.tolist() == [True, False] and said.to_csv(index=False).encode()
+
+
+def test_predictions_for_people_hold_no_formula_and_are_read_back(tmp_path):
+    texts = [
+        '=HYPERLINK("http://evil")\ncity: Kyoto\ncountry: Japan',
+        "+cmd|x\r\ncity: Helsinki\ncountry: Finland",
+    ]
+    said = predictions(texts, ["=b.jpg", "a.jpg"], names="fill")
+    path = write_csv(tmp_path / "predictions.csv", said)
+    with path.open(newline="", encoding="utf-8") as f:
+        rows = list(csv.reader(f))
+    assert [row[0] for row in rows] == ["id", "'=b.jpg", "a.jpg"] and not [
+        c for r in rows for c in r if c[:1] in "=+@" and c
+    ]
+    (tmp_path / "truth.csv").write_text(TRUTH.replace("b.jpg", "'=b.jpg"), encoding="utf-8")
+    e = score_files(path, tmp_path / "truth.csv")
+    assert e.rows.km.notna().sum() == 2 and e.rows.km.max() < 25

@@ -1,15 +1,22 @@
 """Photographs as people and machines really send them."""
 
-import io, math, os, zipfile
-import pandas as pd, pytest
+import csv, io, math, os, re, struct, time, unicodedata, zipfile
+import datasets, pandas as pd, pytest
 from pathlib import Path
 import PIL
 from PIL import Image
-from globe.photos import benchmarks, images
+from globe.distillation.distill import distill
+from globe.distillation.teachers import judgement
+from globe.files import write_csv
+from globe.photos import benchmarks, collections, images
 from globe.places import gazetteer
 from globe.photos.benchmarks import load_benchmark
-from globe.photos.collections import from_csv, from_folder
-from globe.photos.images import PhotoError, exif_gps, open_photo
+from globe.photos.collections import from_csv, from_folder, picture_files
+from globe.photos.images import PhotoError, exif_gps, open_photo, picture_of
+from globe.photos.official import from_official, to_official
+from globe.photos.records import photo_dataset
+from globe.photos.stored import checked_pictures, undecoded
+from globe.photos.tables import read_table
 
 REAL = Path(
     os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2] / "shared" / "real"
@@ -187,9 +194,9 @@ def test_folder_of_everything(tmp_path):
     os.symlink(tmp_path, tmp_path / "sub" / "loop")
     got = from_folder(tmp_path, rows := [])
     assert got["id"][:] == ["ok.jpg", "sub/ok.jpg"] and got["country_code"][:] == ["FR", "JP"]
-    assert {r["file"] for r in rows} == {"nogps.jpg", "empty.jpg", "cut.jpg", "page.png", "zero.jpg"} and all(
-        r["reason"] for r in rows
-    )
+    pictures = {"nogps.jpg", "empty.jpg", "cut.jpg", "page.png", "zero.jpg"}
+    assert {r["file"] for r in rows} == pictures | {"notes.txt", ".hidden", "sub/loop"}
+    assert all(r["reason"].startswith("skipped: ") != (r["file"] in pictures) for r in rows)
     again = from_folder(tmp_path, [])
     assert again["id"][:] == got["id"][:]
 
@@ -445,7 +452,8 @@ def test_real_photographs():
     manifest = pd.read_csv(REAL / "photos_manifest.csv", keep_default_na=False)
     manifest.index = manifest.dir + "/" + manifest.file
     got = from_folder(REAL, rows := [])
-    assert len(got) == 113 and len(rows) == 13 and {r["reason"] for r in rows} == {"no coordinate"}
+    reasons = [r["reason"] for r in rows if not r["reason"].startswith("skipped")]
+    assert len(got) == 113 and reasons == ["no coordinate"] * 13
     agree = [code == manifest.country[i] for i, code in zip(got["id"][:], got["country_code"][:])]
     assert sum(agree) / len(agree) >= 0.98
 
@@ -510,3 +518,393 @@ def test_labels_of_a_benchmark_are_given_and_keep_their_state(tmp_path):
     town, sea = load_benchmark("osv5m", tmp_path, ledger=[])
     assert (town["city"], town["state"], town["country"]) == ("Springfield", "Illinois", "United States")
     assert (town["label_source"], sea["label_source"], sea["country"]) == ("given", "", "")
+
+
+# one door
+
+
+def scans(n, side=2000):
+    "A progressive JPEG whose last scan stands there `n` times more."
+    content = encoded(Image.new("L", (side, side), 100), progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * n + b"\xff\xd9"
+
+
+def webp(width, height):
+    "The header of a lossless WebP and no pixels."
+    data = b"\x2f" + struct.pack("<I", (width - 1) | ((height - 1) << 14)) + b"\x88\x88\x08" + bytes(6)
+    chunk = b"WEBPVP8L" + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", len(chunk)) + chunk
+
+
+def blocks(n):
+    "A GIF with `n` comments before its picture."
+    content = encoded(Image.new("P", (4, 4)), "GIF")
+    at = content.index(b",\0\0\0\0")
+    return content[:at] + b"!\xfe\1a\0" * n + content[at:]
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (scans(2000), "scans"),
+        (webp(16383, 16383), "bomb|million"),
+        (webp(7000, 7000), "no photograph"),
+        (encoded(Image.new("RGB", (2500, 2500)), "AVIF"), "no photograph"),
+        (encoded(format="PPM"), "not a picture in a format"),
+        (encoded(SCENE.resize((64, 64)), "ICNS"), "not a picture in a format"),
+        (encoded(format="EPS"), "not a picture in a format"),
+        (encoded(format="TIFF", tiffinfo={50706: b"\1\4\0\0"}), "raw file"),
+    ],
+)
+def test_pictures_that_cost_too_much_are_refused_by_their_header(content, reason):
+    start = time.process_time()
+    for source in (content, dict(bytes=content, path=None)):
+        with pytest.raises(PhotoError, match=reason):
+            open_photo(source)
+    assert time.process_time() - start < 1
+
+
+def test_a_picture_has_a_limit_of_time(monkeypatch):
+    monkeypatch.setattr(images, "MAX_SECONDS", 0.2)
+    start = time.process_time()
+    with pytest.raises(PhotoError, match="takes more than 0.2 s"):
+        open_photo(blocks(400_000))
+    assert time.process_time() - start < 2
+    assert open_photo(blocks(100)).size == (4, 4)
+
+
+def test_ordinary_progressive_pictures_and_what_follows_them_are_read():
+    assert open_photo(scans(5, 200)).size == (200, 200)
+    assert open_photo(encoded(progressive=True) + b"\xff\xda" * 1000).size == (64, 48)  # a film behind it
+    exif = Image.Exif()
+    exif[0x010E] = "\xff\xda" * 500
+    assert open_photo(encoded(exif=exif)).size == (64, 48)
+
+
+def test_very_large_jpegs_are_decoded_at_a_smaller_scale():
+    content = encoded(Image.new("L", (9000, 6000), 100))
+    picture = open_photo(content)
+    assert picture.size == (4500, 3000) and picture.getpixel((0, 0)) == (100,) * 3
+
+
+@pytest.mark.parametrize(
+    "im, format, pixel",
+    [
+        (Image.new("I;16", (8, 8), 32896), "PNG", (128,) * 3),
+        (Image.new("I;16", (8, 8), 32896), "TIFF", (128,) * 3),
+        (Image.new("RGBA", (8, 8), (255, 0, 0, 0)), "PNG", (255,) * 3),
+        (Image.new("RGBA", (8, 8), (255, 0, 0, 0)), "WEBP", (255,) * 3),
+        (Image.new("LA", (8, 8), (0, 0)), "PNG", (255,) * 3),
+    ],
+)
+def test_greys_and_transparency_are_the_same_from_every_source(tmp_path, im, format, pixel):
+    content = encoded(im, format, lossless=True) if format == "WEBP" else encoded(im, format)
+    (tmp_path / "a.png").write_bytes(content)
+    (tmp_path / "t.csv").write_text("file,lat,lon\na.png,48.07,11.6\n")
+    pd.DataFrame([dict(id="a", image=content, lat=48.07, lon=11.6)]).to_parquet(
+        tmp_path / "mp16-reason-train.parquet"
+    )
+    raw = datasets.Dataset.from_dict(dict(id=["a"], images=[[dict(bytes=content, path="a")]]))
+    sources = [
+        open_photo(content),
+        open_photo(tmp_path / "a.png"),
+        open_photo(Image.open(io.BytesIO(content))),
+        from_csv(tmp_path / "t.csv")[0]["image"],
+        load_benchmark("mp16-reason-train", tmp_path)[0]["image"],
+        checked_pictures(raw)[0]["image"],
+        open_photo(picture_of(undecoded(raw)[0])),
+    ]
+    assert [s.getpixel((3, 3)) for s in sources] == [pixel] * len(sources)
+
+
+def test_no_row_of_a_table_opens_a_file_of_this_machine(tmp_path):
+    secret = str(fill(tmp_path, secret__jpg=encoded()) / "secret.jpg")
+    row = dict(image=dict(bytes=None, path=secret))
+    with pytest.raises(PhotoError, match="not opened"):
+        open_photo(picture_of(row))
+    stolen = datasets.Dataset.from_dict(
+        dict(id=["a", "b"], image=[row["image"], dict(bytes=encoded(), path=secret)])
+    )
+    for dataset in (stolen, stolen.cast_column("image", datasets.Image())):
+        kept = checked_pictures(dataset, ledger := [])
+        assert kept["id"][:] == ["b"] and "not opened" in ledger[0]["reason"]
+        stored = kept.cast_column("image", datasets.Image(decode=False))[0]["image"]
+        assert stored["path"] is None
+        assert picture_of(undecoded(dataset)[0]) == row["image"]
+    table = dict(id="1", images=[row["image"]], lat=48.07, lon=11.6)
+    pd.DataFrame([table]).to_parquet(tmp_path / "mp16-reason-train.parquet")
+    assert len(load_benchmark("mp16-reason-train", tmp_path, ledger := [])) == 0
+    assert "not opened" in ledger[0]["reason"]
+    stolen.add_column("lat", [1.0, 2.0]).add_column("lon", [1.0, 2.0])
+    with pytest.raises(PhotoError, match="not opened"):
+        to_official(stolen.select([0]), tmp_path / "out", "test")
+
+
+def test_distillation_sends_no_file_that_a_row_names(tmp_path):
+    secret = str(fill(tmp_path, secret__jpg=encoded()) / "secret.jpg")
+    seen = []
+
+    class Teacher:
+        name = "witness"
+
+        def judge(self, rows):
+            for row in rows:
+                seen.append(row["image"].mode)
+                yield judgement(row["id"], self.name, parsed=True)
+
+    pictures = [dict(bytes=None, path=secret), dict(bytes=encoded(format="PPM"), path=None)]
+    pictures.append(dict(bytes=encoded(Image.new("I;16", (8, 8), 9), "PNG"), path=secret))
+    photos = datasets.Dataset.from_dict(dict(id=list("abc"), image=pictures))
+    for i, rows in enumerate((photos, photos.cast_column("image", datasets.Image()))):
+        counts = distill(rows, [Teacher()], tmp_path / str(i), watch=False)
+        assert counts.failed.tolist() == [2] and seen == ["RGB"] * (i + 1)
+    content = encoded()
+    for i, row in enumerate((dict(image=content), dict(images=[dict(bytes=content, path=None)]))):
+        pd.DataFrame([dict(IMG_ID="x", **row)]).to_parquet(tmp_path / f"{i}.parquet")  # as others write it
+        foreign = datasets.Dataset.from_parquet(str(tmp_path / f"{i}.parquet"))
+        counts = distill(foreign, [Teacher()], tmp_path / f"foreign{i}", watch=False)
+        assert counts.failed.tolist() == [0] and len(seen) == 3 + i
+
+
+# EXIF that has no one meaning
+
+
+def gps(lat=(36, 51, 0), south="S", lon=(174, 45, 0), east="E"):
+    exif = Image.Exif()
+    tags = {1: south, 2: lat, 3: east, 4: lon}
+    exif[0x8825] = {k: v for k, v in tags.items() if v is not None}
+    return encoded(exif=exif)
+
+
+@pytest.mark.parametrize(
+    "how, reason",
+    [
+        (dict(south=None), "latitude does not say N or S"),
+        (dict(east=None), "longitude does not say E or W"),
+        (dict(south="E", east="S"), "latitude has the reference 'E'"),
+        (dict(lat=(36, 75, 0)), "75 minutes"),
+        (dict(lon=(174, 45, 61)), "61 seconds"),
+        (dict(lat=None), "latitude cannot be read"),
+        (dict(south="Q"), "'Q'"),
+        (dict(lat=(136, 51, 0)), "out of range"),
+    ],
+)
+def test_a_coordinate_of_exif_without_one_meaning_is_refused(tmp_path, how, reason):
+    assert len(from_folder(fill(tmp_path, a__jpg=gps(**how)), rows := [])) == 0
+    assert re.search(reason, rows[0]["reason"])
+
+
+@pytest.mark.parametrize("south", ["S", "s", "South", "SOUTH", "S\0"])
+def test_a_reference_that_is_a_word_is_read(tmp_path, south):
+    row = from_folder(fill(tmp_path, a__jpg=gps(south=south, east="East")))[0]
+    assert (row["city"], row["country_code"]) == ("Auckland", "NZ")
+
+
+# coordinates that contradict the table's country
+
+
+@pytest.mark.parametrize(
+    "lat, lon, country, reason",
+    [
+        (36.85, 174.76, "New Zealand", "sign of the latitude"),
+        (48.86, -2.35, "Germany", "not near any town"),
+        (40.71, 74.01, "United States", "sign of the longitude"),
+        (33.45, 70.67, "Chile", "signs of latitude and longitude"),
+        (139.7, 35.7, "Japan", "out of range"),
+        (2.35, 48.86, "France", "swapped"),
+    ],
+)
+def test_a_coordinate_in_another_country_is_a_row_of_the_ledger(tmp_path, lat, lon, country, reason):
+    fill(tmp_path, a__jpg=encoded(), t__csv=f"file,lat,lon,country\na.jpg,{lat},{lon},{country}\n")
+    assert len(from_csv(tmp_path / "t.csv", ledger=(rows := []))) == 0
+    assert re.search(reason, rows[0]["reason"]) and (country in rows[0]["reason"] or "range" in reason)
+
+
+@pytest.mark.parametrize(
+    "lat, lon, country",
+    [
+        (-20.9, 55.5, "France"),
+        (18.45, -66.1, "United States"),
+        (48.573, 7.803, "Germany"),
+        (-77.85, 166.67, "Antarctica"),
+        (-25.3, 131.0, "Australia"),
+        (48.07, 11.6, "somewhere"),
+    ],
+)
+def test_borders_territories_and_deserts_are_no_contradiction(tmp_path, lat, lon, country):
+    fill(tmp_path, a__jpg=encoded(), t__csv=f"file,lat,lon,country\na.jpg,{lat},{lon},{country}\n")
+    assert len(from_csv(tmp_path / "t.csv", ledger=[])) == 1
+
+
+# folders
+
+
+def test_every_ending_that_pillow_reads_and_no_ending(tmp_path):
+    Image.init()
+    readable = {end for end, format in Image.registered_extensions().items() if format in images.FORMATS}
+    assert readable <= collections._ENDINGS
+    kinds = dict(jfif="JPEG", jpe="JPEG", mpo="MPO", avif="AVIF", jp2="JPEG2000", tif="TIFF", bmp="BMP")
+    for ending, format in kinds.items():
+        (tmp_path / f"a.{ending}").write_bytes(encoded(format=format))
+    for format in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "AVIF"):
+        (tmp_path / f"without-{format}").write_bytes(encoded(format=format))
+        (tmp_path / f"a.{format}.1").write_bytes(encoded(format=format))
+    (tmp_path / "a.dng").write_bytes(encoded(format="TIFF", tiffinfo={254: 1}))
+    found = list(picture_files(tmp_path, skipped := []))
+    assert len(found) == len(kinds) + 16 + 1 and skipped == []
+    reasons = {p.name: why(p) for p in found}
+    assert {name: reason for name, reason in reasons.items() if reason}.keys() == {"a.dng"}
+    assert "raw" in reasons["a.dng"]
+
+
+def why(path):
+    try:
+        open_photo(path)
+    except PhotoError as e:
+        return str(e)
+
+
+def test_what_a_folder_holds_besides_pictures_is_said(tmp_path):
+    for name in (
+        "a.jpg",
+        "@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg",
+        "@eaDir/b.jpg",
+        "__MACOSX/._a.jpg",
+        "__MACOSX/b",
+        "__MACOSX/c",
+        "sub/Thumbs/1.jpg",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(camera(48.07, 11.6))
+    fill(tmp_path, a__txt="x", b__txt="x", c__mov=b"\0\0\0\x14ftypqt  ", _x="")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert from_folder(tmp_path, rows := [])["id"][:] == ["a.jpg"]
+    told = {r["file"]: r["reason"] for r in rows}
+    assert told.keys() == {"@eaDir", "__MACOSX", "sub/Thumbs", "a.txt", "c.mov", "_x", "pipe.jpg"}
+    assert "2 files" in told["@eaDir"] and "1 more" in told["a.txt"] and "neither a file" in told["pipe.jpg"]
+
+
+def test_names_in_two_unicode_forms_are_one_name(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "Zürich.jpg") for form in ("NFC", "NFD"))
+    (tmp_path / decomposed).write_bytes(encoded())
+    (tmp_path / "t.csv").write_text(f"file,lat,lon\n{composed},47.37,8.54\n", encoding="utf-8")
+    assert len(from_csv(tmp_path / "t.csv")) == len(from_folder(tmp_path, [])) == 1
+    (tmp_path / composed).write_bytes(encoded(Image.new("RGB", (9, 9), "blue")))
+    rows = f"file,lat,lon\n{composed},47.37,8.54\n{decomposed},48.07,11.6\n"
+    (tmp_path / "t.csv").write_text(rows, encoding="utf-8")
+    got = from_csv(tmp_path / "t.csv")
+    assert got["id"][:] == [composed, decomposed] and got["city"][0] == "Zürich"
+    assert got[0]["image"].getpixel((0, 0))[2] > 200
+
+
+def test_a_name_that_fits_two_pictures_fits_none(tmp_path):
+    for i, colour in enumerate(("red", "blue"), 1):
+        (tmp_path / str(i)).mkdir()
+        (tmp_path / str(i) / "1.jpg").write_bytes(encoded(Image.new("RGB", (9, 9), colour)))
+        (tmp_path / str(i) / "same.jpg").write_bytes(encoded())
+    table = "file,lat,lon\n1.jpg,48.07,11.6\n2/1.jpg,47.37,8.54\nsame.jpg,52.5,13.4\n"
+    got = from_csv(fill(tmp_path, t__csv=table) / "t.csv", ledger=(rows := []))
+    assert got["id"][:] == ["2/1.jpg", "same.jpg"]
+    assert "fits 2 different pictures: 1/1.jpg and 2/1.jpg" in rows[0]["reason"]
+    with_folder = fill(tmp_path, t__csv="folder,file,lat,lon\n1,1.jpg,48.07,11.6\n") / "t.csv"
+    assert from_csv(with_folder)[0]["image"].getpixel((0, 0))[0] > 200
+
+
+# ids, names and texts
+
+
+def test_names_that_no_text_file_takes(tmp_path):
+    names = [b"caf\xe9.jpg", b"two\nlines.jpg", b"x" * 246 + b".jpg", b"=cmd|calc.jpg", b"tab\t.jpg"]
+    for i, name in enumerate(names):
+        content = b"" if i else camera(48.07, 11.6)
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes(content)
+    got = from_folder(tmp_path, tmp_path.parent / "ledger.csv")
+    assert got["id"][:] == ["caf\\udce9.jpg"] and len(got.to_pandas()) == 1
+    text = (tmp_path.parent / "ledger.csv").read_text(encoding="utf-8")
+    assert "\n'=cmd|calc.jpg," in text
+    files = read_table(tmp_path.parent / "ledger.csv").rows.file
+    assert set(files) == {"two\nlines.jpg", "x" * 246 + ".jpg", "=cmd|calc.jpg", "tab\t.jpg"}
+
+
+@pytest.mark.parametrize(
+    "id", ["x" * 300, "é" * 150, "a\0b", "a\nb", "=cmd|calc", "-1", "@a", "..", "a/../../b"]
+)
+def test_ids_become_file_names(tmp_path, id):
+    listing = dict(id=id, file=encoded(), lat=48.07, lon=11.6, given_city="=1+1", given_country="Germany")
+    photos = photo_dataset([listing], str(tmp_path), [])
+    table = to_official(photos, tmp_path / "out", "test")
+    (picture,) = (tmp_path / "out" / "eval_images").iterdir()
+    assert len(os.fsencode(picture.name)) < 200 and picture.name.isprintable()
+    back = load_benchmark("mp16-reason-test", tmp_path / "out")
+    assert (len(back), back["city"][0]) == (1, "=1+1") and ",'=1+1," in table.read_text(encoding="utf-8")
+
+
+def test_no_cell_for_people_is_a_formula(tmp_path):
+    texts = [
+        "=cmd|' /C calc'!A0",
+        "+1+1",
+        "-2+3",
+        "@SUM(A1)",
+        "\tx",
+        "\rx",
+        "＝1",
+        "-33.9",
+        "+1e-5",
+        "-5 %",
+        "-",
+        "a=b",
+    ]
+    path = write_csv(tmp_path / "a.csv", pd.DataFrame({"=x": texts, "n": [-1.5] * len(texts)}))
+    with path.open(newline="", encoding="utf-8") as f:
+        header, *rows = csv.reader(f)
+    assert (
+        header[0] == "'=x"
+        and [row[0] for row in rows] == ["'" + t.replace("\r", "\n") for t in texts[:7]] + texts[7:]
+    )
+    assert {row[1] for row in rows} == {"-1.5"}
+    again = read_table(path).rows
+    assert list(again["=x"][:4]) == texts[:4]
+
+
+def test_half_of_a_surrogate_pair_stops_no_reader(tmp_path):
+    fill(
+        tmp_path,
+        a__jpg=encoded(),
+        t__jsonl='{"file": "a.jpg", "lat": 48.07, "lon": 11.6, "licence": "\\ud83d"}\n',
+    )
+    assert from_csv(tmp_path / "t.jsonl")["licence"][:] == ["?"]
+    fill(tmp_path, b__json='[{"file": "a.jpg", "lat": 48.07, "lon": 11.6, "x\\ud83d": ["\\ude00"]}]')
+    assert len(from_csv(tmp_path / "b.json")) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252", "utf-16-le"])
+def test_photo_tables_in_every_encoding(tmp_path, encoding):
+    for name in ("Zürich.jpg", "Köln.jpg", "Málaga.jpg"):
+        (tmp_path / name).write_bytes(encoded(Image.new("RGB", (9, 9), "red")))
+    rows = ("Zürich.jpg,47.37,8.54,Zürich", "Köln.jpg,50.94,6.96,Köln", "Málaga.jpg,36.72,-4.42,Málaga")
+    table = "\n".join(["file,lat,lon,city", *rows, ""])
+    (tmp_path / "t.csv").write_bytes(table.encode(encoding))
+    assert len(from_csv(tmp_path / "t.csv", ledger=[])) == 3
+    assert len(from_folder(tmp_path, [])) == 3
+
+
+def test_a_train_table_in_another_encoding_or_with_an_open_quotation_mark(tmp_path):
+    fill(tmp_path, a__jpg=encoded())
+    table = "IMG_ID,LAT,LON,response,__#solution,entities\n"
+    table += "a.jpg,47.37,8.54,Zürich ist groß,<city>Zürich</city>,[]\n"
+    (tmp_path / "mp16-reason-train.csv").write_bytes(table.encode("cp1252"))
+    prompt = [dict(role="user", content=[dict(type="text", text="Where?")])]
+    row = from_official(tmp_path, prompt)[0]
+    assert (row["reasoning"], row["city"]) == ("Zürich ist groß", "Zürich")
+    fill(tmp_path, **{"mp16-reason-train__csv": table.replace("Zürich ist", '"Zürich ist')})
+    with pytest.raises(ValueError, match="quotation mark"):
+        from_official(tmp_path, prompt)
+
+
+def test_avif_on_a_pillow_that_cannot_read_it_has_a_sentence_of_its_own(monkeypatch):
+    content = encoded(format="AVIF")
+    assert open_photo(content).size == (64, 48)
+    monkeypatch.setattr(images, "FORMATS", [name for name in images.FORMATS if name != "AVIF"])
+    with pytest.raises(PhotoError, match="Pillow does not read AVIF"):
+        open_photo(content)

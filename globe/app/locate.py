@@ -15,7 +15,7 @@ import numpy as np
 
 from ..files import checkout
 from ..progress import batches
-from ..photos.images import MAX_SIDE, PhotoError, _check_size, open_photo, strip
+from ..photos.images import MAX_SIDE, PhotoError, open_photo
 from ..photos.collections import picture_files
 from ..distillation.teachers import EndpointTeacher, from_text
 from .card import thumbnail
@@ -103,17 +103,9 @@ def _served_model(url, key_env="OPENAI_API_KEY"):
 def _picture(source, number):
     "(name, picture) of a path, bytes or PIL picture. Raises `PhotoError`."
     numbered = f"picture {number + 1}"
-    if isinstance(source, (str, os.PathLike)):
-        name, image = str(source), open_photo(source)
-    elif isinstance(source, (bytes, bytearray)):
-        name, image = numbered, open_photo(bytes(source))
-    else:
-        name = getattr(source, "filename", "") or numbered
-        try:
-            image = strip(source)
-        except Exception as e:
-            raise PhotoError(f"not a picture ({type(e).__name__}: {e})") from None
-        _check_size(image)
+    is_path = isinstance(source, (str, os.PathLike))
+    name = str(source) if is_path else getattr(source, "filename", "") or numbered
+    image = open_photo(source)
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     return name, image
 

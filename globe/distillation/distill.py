@@ -16,6 +16,8 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ..progress import tracked
+from ..photos.images import open_photo, picture_of
+from ..photos.stored import undecoded, with_ids
 from .teachers import judgement
 from .store import AnswerFile, among, answer_file, answer_files, mend, photo_keys, scan
 
@@ -87,10 +89,10 @@ def _missing(photos, teacher, path, shard):
 
 # %% ../../nbs/05_distillation/02_distill.ipynb #e54a6ca3
 def _opened(photos, i):
-    "Row `i` with its picture. Raises whatever a decoder raises, ValueError where there is no picture."
+    "Row `i` with its picture, by the same checks as a file. Raises `PhotoError` where it cannot be used."
     row = photos[int(i)]
-    if "image" in row and row["image"] is None:
-        raise ValueError("there is none")
+    if "image" in row or "images" in row:
+        row["image"] = open_photo(picture_of(row))
     return row
 
 
@@ -141,6 +143,7 @@ def ask(
     """Ask one teacher about the photos that lack an answer; returns counts.
 
     Raises RuntimeError where another run asks about the same photos."""
+    photos = undecoded(photos)
     path, start = Path(out) / answer_file(teacher.name, shard), time.perf_counter()
     stop = stop or threading.Event()
     with _alone(path, teacher.name, shard):
@@ -186,6 +189,7 @@ def distill(
     shard=None,  # (i, n): only the i-th of n parts of the photos, counted from 1
 ) -> pd.DataFrame:
     "Ask every teacher about every photo, or about those that an earlier run left; counts per teacher."
+    photos = with_ids(photos)
     names = [t.name for t in teachers]
     _check(photos, names)
     Path(out).mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..answers.reader import read_answer
+from ..files import encodable
 from ..places.match import locate, nearest
 from ..places.sphere import degrees
 
@@ -108,7 +109,7 @@ def predictions(
     """Read and place `texts`; what cannot be read keeps its row, with `parsed` False and no coordinate.
 
     Raises ValueError if the lengths differ or an id occurs twice."""
-    texts, ids = [t or "" for t in texts], [str(i) for i in ids]
+    texts, ids = [encodable(t or "") for t in texts], [encodable(str(i)) for i in ids]
     if len(texts) != len(ids):
         raise ValueError(f"{len(texts)} texts for {len(ids)} ids: give one text per id, None for none")
     if len(set(ids)) < len(ids):

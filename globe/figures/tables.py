@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..files import write_atomic
+from ..files import write_atomic, write_csv
 from ..markdown import markdown
 
 # %% ../../nbs/09_figures/01_tables.ipynb #388f4f12
@@ -69,9 +69,9 @@ def write_table(
     stem = path.name.removesuffix(".csv").removesuffix(".md").removesuffix(".tex")
     path.parent.mkdir(parents=True, exist_ok=True)
     rounded = _rounded(df, digits)
-    texts = {
-        ".csv": df.to_csv(index=False, lineterminator="\n", float_format="%.10g"),
-        ".md": markdown(rounded) + "\n",
-        ".tex": latex(rounded) + "\n",
-    }
-    return [write_atomic(path.with_name(stem + s), text.encode()) for s, text in texts.items()]
+    base = path.with_name(stem)
+    return [
+        write_csv(f"{base}.csv", df, float_format="%.10g"),
+        write_atomic(f"{base}.md", markdown(rounded) + "\n"),
+        write_atomic(f"{base}.tex", latex(rounded) + "\n"),
+    ]

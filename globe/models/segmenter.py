@@ -56,7 +56,7 @@ def load_segmenter(
     "Any model of `AutoModelForSemanticSegmentation`, safetensors only."
     from transformers import AutoModelForSemanticSegmentation, ViTImageProcessorPil
 
-    how = dict(revision=revision)
+    how = dict(revision=revision, trust_remote_code=False)
     model = AutoModelForSemanticSegmentation.from_pretrained(source, use_safetensors=True, **how)
     return Segmenter(model.to(device or model.device), ViTImageProcessorPil.from_pretrained(source, **how))
 

@@ -39,8 +39,9 @@ class SentenceEncoder:
         "(tokenizer, model), loaded when first needed."
         from transformers import AutoModel, AutoTokenizer
 
-        model = AutoModel.from_pretrained(self.source, use_safetensors=True)
-        return AutoTokenizer.from_pretrained(self.source), model.eval()
+        how = dict(trust_remote_code=False)
+        model = AutoModel.from_pretrained(self.source, use_safetensors=True, **how)
+        return AutoTokenizer.from_pretrained(self.source, **how), model.eval()
 
     def __call__(
         self,

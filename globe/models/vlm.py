@@ -43,10 +43,11 @@ def load_processor(
     "The model's own processor, without video where it would need torchvision."
     import transformers
 
-    kind = transformers.AutoConfig.from_pretrained(source, revision=revision).model_type
+    how = dict(revision=revision, trust_remote_code=False)
+    kind = transformers.AutoConfig.from_pretrained(source, **how).model_type
     names = dict(qwen2_5_vl="Qwen2_5_VLProcessor", qwen2_vl="Qwen2VLProcessor", internvl="InternVLProcessor")
     cls = image_only(getattr(transformers, names[kind])) if kind in names else transformers.AutoProcessor
-    return cls.from_pretrained(source, revision=revision)
+    return cls.from_pretrained(source, **how)
 
 
 _VIDEO = dict(
@@ -183,7 +184,7 @@ def load(
             f"{source} holds no config.json: give the folder that `save_pretrained` wrote, or a hub id"
         )
     model = AutoModelForImageTextToText.from_pretrained(
-        source, dtype=dtype, revision=revision, use_safetensors=True
+        source, dtype=dtype, revision=revision, use_safetensors=True, trust_remote_code=False
     )
     if not is_deepspeed_zero3_enabled():
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..files import cache_dir
 from ..places.sphere import degrees
+from .images import picture_of
 from .records import photo_dataset
 from .tables import columns_by_role
 from .collections import picture_files, table_listings
@@ -133,7 +134,7 @@ def _check_unpacked(folder):
 
 # %% ../../nbs/02_photos/06_benchmarks.ipynb #29b3acc2
 def _parquet_listings(path, source):
-    "Listings of a Parquet file with an `image` (or `images`) column of bytes."
+    "Listings of a Parquet file with a column `image` or `images`, see `picture_of`."
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(path)
@@ -145,21 +146,13 @@ def _parquet_listings(path, source):
             said = {role: str(row[h] or "") for role, h in columns.items()}
             yield dict(
                 id=said["file"],
-                file=_image_bytes(row),
+                file=picture_of(row),
                 lat=degrees(row[columns["lat"]]),
                 lon=degrees(row[columns["lon"]]),
                 source=source,
                 licence=said.get("licence", ""),
                 **{f"given_{what}": said.get(what) for what in ("city", "state", "country")},
             )
-
-
-def _image_bytes(row):
-    "The bytes of a row's first picture, or None."
-    image = row.get("image") or row.get("images")
-    if isinstance(image, list):
-        image = (image or [None])[0]
-    return (image or {}).get("bytes")
 
 # %% ../../nbs/02_photos/06_benchmarks.ipynb #0295c409
 def load_benchmark(

@@ -6,42 +6,118 @@
 __all__ = ['picture_files', 'table_listings', 'from_csv', 'from_folder']
 
 # %% ../../nbs/02_photos/05_collections.ipynb #b7479bbc
-import os
+import os, re, unicodedata
 from pathlib import Path
 
+from ..files import encodable
 from ..places.sphere import degrees
 from .records import photo_dataset
 from .tables import columns_by_role, header_of, table_rows
 
 # %% ../../nbs/02_photos/05_collections.ipynb #7bfb431b
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".heic", ".heif"}
+_ENDINGS = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .tif .tiff .bmp .dib .jp2 .j2k .jpc .jpf .jpx .j2c "
+    ".avif .avifs .heic .heif .hif .dng".split()
+)
+_THUMBNAILS = frozenset("@eadir @__thumb __macosx #recycle $recycle.bin thumbs thumbnails _thumbs".split())
+_FIRST_BYTES = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP|II\*\0|MM\0\*|BM.{4}\0{4}"
+    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51|.{4}ftyp(?:avif|avis|heic|heix|mif1)",
+    re.DOTALL,
+)
+
+
+def _is_picture(path) -> bool:
+    "Whether a file looks like a picture, by its ending or its first bytes."
+    if path.suffix.lower() in _ENDINGS:
+        return True
+    try:
+        with path.open("rb") as f:
+            return _FIRST_BYTES.match(f.read(16)) is not None
+    except OSError:
+        return False
+
+
+def _folder_left_out(folder) -> str:
+    "Why a folder is not searched; '' where it is."
+    if folder.name.startswith("."):
+        return "a hidden folder"
+    if folder.name.lower() in _THUMBNAILS:
+        return f"a folder of thumbnails or deleted files, {sum(len(f) for *_, f in os.walk(folder))} files"
+    return "a link to another folder" if folder.is_symlink() else ""
+
+
+def _file_left_out(path) -> str:
+    "Why a file is not read; '' for a picture."
+    if path.name.startswith("."):
+        return "hidden"
+    if not path.is_file():
+        return "neither a file nor a link to one"
+    return "" if _is_picture(path) else f"no picture by its ending {path.suffix.lower()!r} or its first bytes"
 
 
 def picture_files(
     folder,  # with or without subfolders
+    skipped=None,  # list to append rows (file, reason) about everything else to
 ):  # iterator of paths
-    "Picture files under `folder` in a stable order. Hidden files and links to other folders are left out."
-    for at, folders, files in os.walk(Path(folder)):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        for name in sorted(files):
-            if Path(name).suffix.lower() in _SUFFIXES and not name.startswith("."):
-                yield Path(at) / name
+    "Pictures under `folder` in a stable order. Hidden files, thumbnails and links to folders are left out."
+    folder, reasons = Path(folder), {}
+    for at, folders, files in os.walk(folder):
+        inner = {name: _folder_left_out(Path(at) / name) for name in sorted(folders)}
+        folders[:] = [name for name, reason in inner.items() if not reason]
+        names = {name: _file_left_out(Path(at) / name) for name in sorted(files)}
+        yield from (Path(at) / name for name, reason in names.items() if not reason)
+        for name, reason in (inner | names).items():
+            if reason:
+                reasons.setdefault(reason, []).append((Path(at) / name).relative_to(folder).as_posix())
+    if skipped is not None:
+        skipped += [
+            dict(file=encodable(found[0], "backslashreplace"), reason=_told(reason, len(found)))
+            for reason, found in reasons.items()
+        ]
+
+
+def _told(reason, n) -> str:
+    "The reason of the first of `n` entries."
+    return f"skipped: {reason}" + (f" (and {n - 1} more like it)" if n > 1 else "")
 
 # %% ../../nbs/02_photos/05_collections.ipynb #71509571
+def _plain(name) -> str:
+    "A name in one Unicode form, with `/` between folders."
+    return unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./")
+
+
+def _chosen(name, found, folder):
+    "(the picture of a name, what is wrong) among those that it fits, of which the exact one counts most."
+    paths = {p.relative_to(folder).as_posix(): p for p in found}
+    exact = [p for path, p in paths.items() if name == path] or [
+        p for path, p in paths.items() if _plain(name) == _plain(path)
+    ]
+    if len(exact) == 1:
+        return exact[0], ""
+    if len({p.read_bytes() for p in found}) == 1:
+        return found[0], ""
+    return None, f"the name fits {len(found)} different pictures: {' and '.join(list(paths)[:2])}"
+
+
 def _finder(folder):
-    "A function from the name in a table (and its folder column) to the picture's path, or None."
-    by_name = {}
+    "A function from a name in a table (and its folder column) to (path or None, what is wrong)."
+    by_name, folder = {}, Path(folder)
     for p in picture_files(folder):
-        path = p.relative_to(folder).as_posix()
-        for known in {path, p.name, p.stem, path.rsplit(".", 1)[0], path.replace("/", "_")}:
+        path = _plain(p.relative_to(folder).as_posix())
+        for known in {path, _plain(p.name), _plain(p.stem), path.rsplit(".", 1)[0], path.replace("/", "_")}:
             by_name.setdefault(known, []).append(p)
 
     def find(name, inside=""):
-        name = name.replace("\\", "/").removeprefix("./")
-        for known in (name, Path(name).name, Path(name).stem, name.replace("/", "_")):
+        plain, wrong = _plain(name), ""
+        for known in (plain, plain.rsplit("/", 1)[-1], Path(plain).stem, plain.replace("/", "_")):
             found = [p for p in by_name.get(known, []) if not inside or inside in p.parts]
-            if len(found) == 1 or (found and known == name):
-                return found[0]
+            if found:
+                path, reason = _chosen(name, found, folder)
+                if path:
+                    return path, ""
+                wrong = wrong or reason
+        return None, wrong
 
     return find
 
@@ -56,10 +132,12 @@ def table_listings(
     find = _finder(images)
     for row in table_rows(table):
         name, inside = row["file"], row.get("folder", "")
+        file, problem = find(name, inside)
         given = {f"given_{k}": row.get(k, "") for k in ("city", "state", "country")} if keep_names else {}
         yield dict(
             id=f"{inside}/{name}" if inside else name,
-            file=find(name, inside),
+            file=file,
+            problem=problem,
             lat=degrees(row["lat"]),
             lon=degrees(row["lon"]),
             country=row.get("country", ""),
@@ -93,13 +171,13 @@ def _table_in(folder):
     return tables[0] if tables else None
 
 # %% ../../nbs/02_photos/05_collections.ipynb #6c56f51b
-def _in_folder(folder, table):
-    "Listings of the table, then of the pictures that it does not list."
+def _in_folder(folder, table, skipped):
+    "Listings of the table, then of the pictures that it does not list; `skipped` gets the rest."
     listed = set()
     for item in table_listings(table, folder, folder.name) if table else ():
         listed.add(item["file"])
         yield item
-    for path in picture_files(folder):
+    for path in picture_files(folder, skipped):
         if path not in listed:
             yield dict(id=path.relative_to(folder).as_posix(), file=path, source=folder.name)
 
@@ -114,4 +192,5 @@ def from_folder(
     folder = Path(folder).expanduser().resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the pictures")
-    return photo_dataset(_in_folder(folder, _table_in(folder)), str(folder), ledger)
+    table, skipped = _table_in(folder), []
+    return photo_dataset(_in_folder(folder, table, skipped), str(folder), ledger, skipped)

@@ -133,7 +133,9 @@ def _mixed_lines(content):
 
 def _example(text):
     "The first word with a letter, or a sign, beyond ASCII."
-    found = re.search(r"\w*[^\W\x00-\x7f]\w*(?: \w+)?", text) or re.search(r"\S*[^\x00-\x7f]\S*", text)
+    first = re.search(r"[^\W\x00-\x7f]", text) or re.search(r"[^\x00-\x7f]", text)
+    around = text[max(0, first.start() - 40) : first.end() + 40]
+    found = re.search(r"\w*[^\W\x00-\x7f]\w*(?: \w+)?", around) or re.search(r"\S*[^\x00-\x7f]\S*", around)
     return found[0]
 
 

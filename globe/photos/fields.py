@@ -9,6 +9,8 @@ __all__ = ['HEADERS', 'plain_name', 'columns_by_role', 'flat_record', 'json_reco
 import json, re
 from collections import Counter
 
+from ..files import encodable
+
 # %% ../../nbs/02_photos/03_fields.ipynb #18159200
 HEADERS = dict(
     file=("file", "filename", "image", "imagepath", "path", "imgid", "photo", "img", "name", "id"),
@@ -40,16 +42,16 @@ def _leaves(value, path=()):
         value = value[0]
     if isinstance(value, dict) and len(path) < 8:
         for key, inner in value.items():
-            yield from _leaves(inner, (*path, str(key)))
+            yield from _leaves(inner, (*path, encodable(str(key))))
     elif isinstance(value, (dict, list)):
-        yield path, json.dumps(value, ensure_ascii=False)
+        yield path, encodable(json.dumps(value, ensure_ascii=False))
     else:
         yield path, _plain_text(value)
 
 
 def _plain_text(value):
     "A number, text or null of JSON as a cell."
-    return "" if value is None else str(value)
+    return "" if value is None else encodable(str(value))
 
 
 def _is_records(value):
@@ -62,7 +64,7 @@ def flat_record(
 ) -> dict:  # heading -> text
     "Columns of a JSON object: the last part of each path if it is the only one, or stands at the top."
     if not any(isinstance(value, (dict, list)) for value in record.values()):
-        return {str(key): _plain_text(value) for key, value in record.items()}
+        return {_plain_text(key): _plain_text(value) for key, value in record.items()}
     leaves, columns = list(_leaves(record)), {}
     count = Counter(path[-1] for path, _ in leaves)
     for path, text in leaves:

@@ -10,14 +10,13 @@ import ast, json, re
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from ..files import write_atomic
+from ..files import file_name, write_atomic, write_csv
 from ..progress import batches
 from ..places.countries import country_code
-from .images import encode, open_photo
+from .images import stored
 from .records import PHOTO
-from .tables import columns_by_role
+from .tables import columns_by_role, read_table
 from .benchmarks import benchmark_table, load_benchmark
 
 # %% ../../nbs/02_photos/07_official.ipynb #71a43051
@@ -25,14 +24,7 @@ def image_id(
     id,  # of a photo
 ) -> str:
     "The id as the official files write it: no folders, no ending."
-    return re.sub(r"\.(jpe?g|png|webp)$", "", str(id), flags=re.I).replace("/", "_")
-
-
-def _jpeg(image):
-    "Bytes of a picture as JPEG."
-    if (image["bytes"] or b"").startswith(b"\xff\xd8"):
-        return image["bytes"]
-    return encode(open_photo(image["bytes"] or image["path"]))
+    return file_name(re.sub(r"\.(jpe?g|png|webp)$", "", str(id), flags=re.I))
 
 # %% ../../nbs/02_photos/07_official.ipynb #236b7fda
 def to_official(
@@ -60,11 +52,10 @@ def _write_test(raw, folder):
     "CSV and pictures."
     (folder / "eval_images").mkdir(exist_ok=True)
     for r in raw:
-        write_atomic(folder / "eval_images" / f"{image_id(r['id'])}.jpg", _jpeg(r["image"]))
+        write_atomic(folder / "eval_images" / f"{image_id(r['id'])}.jpg", stored(r["image"]))
     rows = [_place_columns(r) for r in raw.remove_columns("image")]
-    path = folder / "mp16-reason-test.csv"
-    pd.DataFrame(rows, columns=["IMG_ID", "LAT", "LON", "city", "country"]).to_csv(path, index=False)
-    return path
+    columns = ["IMG_ID", "LAT", "LON", "city", "country"]
+    return write_csv(folder / "mp16-reason-test.csv", rows, columns)
 
 
 def _write_train(raw, folder):
@@ -76,7 +67,7 @@ def _write_train(raw, folder):
 def _train_row(r):
     "A row of the train table."
     return _place_columns(r) | {
-        "images": [dict(bytes=_jpeg(r["image"]), path=f"{image_id(r['id'])}.jpg")],
+        "images": [dict(bytes=stored(r["image"]), path=f"{image_id(r['id'])}.jpg")],
         "response": r["reasoning"],
         "__#solution": f"<country>{r['country']}</country><city>{r['city']}</city>",
         "entities": [dict(text=e["text"]) for e in r["entities"]],
@@ -195,12 +186,10 @@ def _texts(path, names):
     import pyarrow.parquet as pq
 
     is_parquet = path.suffix == ".parquet"
-    header = pq.ParquetFile(path).schema_arrow.names if is_parquet else list(pd.read_csv(path, nrows=0))
+    whole = None if is_parquet else read_table(path).rows
+    header = pq.ParquetFile(path).schema_arrow.names if is_parquet else list(whole)
     if missing := set(names) - set(header):
         raise ValueError(f"{path} is no official train table: it lacks {', '.join(sorted(missing))}")
     file = columns_by_role([c for c in header if c not in ("image", "images")])["file"]
-    if is_parquet:
-        table = pq.read_table(path, columns=[file, *names]).to_pandas()
-    else:
-        table = pd.read_csv(path, usecols=[file, *names], dtype=str, keep_default_na=False)
+    table = pq.read_table(path, columns=[file, *names]).to_pandas() if is_parquet else whole[[file, *names]]
     return table.rename(columns={file: "id"}).drop_duplicates("id")

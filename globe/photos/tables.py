@@ -10,6 +10,7 @@ import csv, io, json, re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..files import encodable, safe_cell
 from .encodings import decoded
 from ..workbooks import sheet_rows
 from .fields import HEADERS, columns_by_role, flat_record, json_records, plain_name
@@ -46,8 +47,11 @@ def _delimited(text):
 
 
 def _cell(text):
-    'A cell without blanks around it and without the protection `="007"`.'
-    return re.sub(r'^="(.*)"$', r"\1", text.strip())
+    'A cell without blanks around it and without the protections `="007"` and `\'=1+1` (see `safe_cell`).'
+    text = text.strip()
+    if text.startswith("'") and safe_cell(text[1:]) == text:
+        return text[1:]
+    return re.sub(r'^="(.*)"$', r"\1", text)
 
 
 def _cells(text, delimiter, name):
@@ -214,9 +218,9 @@ def _workbook_table(path):
 def _text(cell):
     "A cell of a data frame that is not missing, as text."
     if isinstance(cell, str):
-        return cell
+        return encodable(cell)
     if isinstance(cell, (dict, list)):
-        return json.dumps(cell, ensure_ascii=False)
+        return encodable(json.dumps(cell, ensure_ascii=False))
     return repr(float(cell)) if hasattr(cell, "dtype") and cell.dtype.kind == "f" else str(cell)
 
 

@@ -10,7 +10,7 @@ import os, shutil, threading, time
 
 import pandas as pd
 
-from ..files import cores
+from ..files import cores, write_csv
 from ..progress import lines
 from ..training.settings import WEIGHTS
 from ..evaluation.metrics import frame, score
@@ -244,7 +244,7 @@ class Run(TrainedStages):
             texts = answer_all(
                 load(source), photos, folder / "texts.jsonl", prompt, watch=lines(f"answers: {name}"), **how
             )
-            predictions(texts, photos["id"]).to_csv(folder / "predictions.csv", index=False)
+            write_csv(folder / "predictions.csv", predictions(texts, photos["id"]))
             return dict(photos=len(photos))
 
         at = f"answers/{split}/" + (f"{name}-{seed}" if is_trained(name) else name)

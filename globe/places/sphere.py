@@ -51,6 +51,7 @@ def distance_km(
     return float(km) if np.ndim(km) == 0 else km
 
 # %% ../../nbs/01_places/00_sphere.ipynb #8816774a
+_LONGEST = 64  # characters of a coordinate
 _NUMBER, _SIDE = r"(\d+(?:[.,]\d*)?)\s*", "([NSEW]?)"
 _DEGREES = re.compile(
     rf"{_SIDE}\s*([-+−]?\d+(?:[.,]\d*)?(?:e[-+]?\d+)?)\s*[°º]?\s*(?:(?<=[°º\s]){_NUMBER}['′’]?)?\s*(?:(?<=['′’\s]){_NUMBER}(?:\"|″|”|'')?)?\s*{_SIDE}",
@@ -62,7 +63,8 @@ def degrees(
     text,  # a number, or text as people write coordinates
 ) -> float:
     "Decimal degrees, south and west negative; NaN for what is not a coordinate."
-    found = _DEGREES.fullmatch(str(text).strip())
+    text = str(text).strip()
+    found = _DEGREES.fullmatch(text) if len(text) <= _LONGEST else None
     if not found or (found[1] and found[5]):
         return math.nan
     whole, minutes, seconds = (
