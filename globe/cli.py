@@ -15,7 +15,6 @@ from .pipeline.notebooks import NotebookFailed, Usage
 from .pipeline.doctor import _version
 from globe.commands import (
     _demo_command,
-    _distill_command,
     _doctor_command,
     _evaluate_command,
     _locate_command,
@@ -25,6 +24,7 @@ from globe.commands import (
     _score_command,
     _score_options,
 )
+from .distill_command import _distill_command
 
 # %% ../nbs/13_cli/01_cli.ipynb #cedba41c
 ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (NeurIPS 2025), reproduced.
@@ -265,16 +265,16 @@ def _distill_options(p):
         "--out",
         required=True,
         metavar="FOLDER",
-        help="folder for the answers, one file of JSON lines per model and shard",
+        help="folder for the answers, one SQLite file per model and shard, with the same as JSON lines",
     )
     p.add_argument(
         "--endpoint",
         default=[],
         action="append",
         metavar='"URL MODEL"',
-        help="an OpenAI-compatible endpoint and the model it serves; "
-        "several addresses of one model are joined by |, several models are several --endpoint, asked at "
-        "the same time",
+        help="an OpenAI-compatible endpoint and the model to ask there, which may be left out where it "
+        "serves one only; several addresses of one model are joined by |, several models are several "
+        "--endpoint, asked at the same time",
     )
     p.add_argument(
         "--model",
@@ -313,6 +313,14 @@ def _distill_options(p):
         type=_positive,
         metavar="N",
         help="requests that this run may send to each endpoint's model",
+    )
+    p.add_argument(
+        "--param",
+        default=[],
+        action="append",
+        metavar="NAME=VALUE",
+        help="a further parameter of each request to endpoints, such as top_p=0.9; null leaves out "
+        "one that a server refuses, such as temperature=null (may be repeated)",
     )
     p.add_argument("--json", action="store_true", help="for programs")
 

@@ -1094,10 +1094,10 @@ def test_the_command_takes_a_folder_of_pictures_and_lists_what_it_left_out(tmp_p
     PIL.new("RGB", (60, 40), "blue").save(tmp_path / "trip" / "b.jpg")
     with Server(*[500] * 4) as s:
         failed = command(tmp_path / "trip", "--out", tmp_path / "out", "--endpoint", f"{s.url} m")
-        assert (
-            failed.returncode == 1
-            and "1 answers could not be had; the same command asks for them again" in failed.stderr
-        )
+        row = next(line for line in failed.stdout.splitlines() if "failed" in line)
+        assert failed.returncode == 1 and "HTTP 500: no" in row and "a.jpg" in row and "log" in row
+        left = next(line for line in failed.stdout.splitlines() if "left out" in line)
+        assert "| 1 " in left and "b.jpg" in left and "left_out.csv" in left
         assert (
             command(tmp_path / "trip", "--out", tmp_path / "out", "--endpoint", f"{s.url} m").returncode == 0
         )
@@ -1130,12 +1130,16 @@ def test_the_command_asks_a_model_in_this_process(tmp_path):
     "arguments, code, text",
     [
         (["nowhere", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 2, "there is no nowhere"),
-        ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"], 2, "it takes an address and a model"),
+        (["p.parquet", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"], 1, "Connection refused"),
+        (["p.parquet", "--out", "out", "--model", "no-such-model"], 1, "no such folder"),
+        ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 1, "it holds no picture"),
         ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m", "--shard", "3/2"], 2, "is no shard"),
         ([".", "--out", "out"], 2, "give --endpoint, --model or --geoclip"),
     ],
 )
 def test_wrong_commands_are_one_line(tmp_path, monkeypatch, arguments, code, text):
     monkeypatch.chdir(tmp_path)
+    if arguments[0] == "p.parquet":
+        photos(1).to_parquet("p.parquet")
     done = command(*arguments)
     assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr
