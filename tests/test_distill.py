@@ -226,6 +226,15 @@ def test_two_runs_on_one_file_do_not_mix(tmp_path):
         distill(photos(1), [SimulatedTeacher()], tmp_path, watch=False)
 
 
+def test_two_processes_at_once_pay_for_no_photo_twice(tmp_path):
+    code = SLOW.format(tests=os.path.dirname(__file__), out=str(tmp_path))
+    runs = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in "ab"]
+    ends = [(run.communicate(timeout=200)[1], run.returncode) for run in runs]
+    assert 0 in [code for _, code in ends]
+    assert all("another run is writing" in said for said, code in ends if code)
+    assert sorted(ids(tmp_path / "simulated-a.sqlite")) == sorted(f"p{i}" for i in range(120))
+
+
 @pytest.mark.parametrize(
     "first, second, fits",
     [(None, (1, 2), False), ((1, 2), None, False), ((1, 2), (2, 12), False), ((1, 2), (2, 2), True)],

@@ -110,7 +110,7 @@ def _line_rows(path):  # of JSON lines; may be missing
     with suppress(FileNotFoundError), open(path, "rb") as file:
         yield from filter(None, map(_line_row, file))
 
-# %% ../../nbs/05_distillation/01_store.ipynb #ef0c364c
+# %% ../../nbs/05_distillation/01_store.ipynb #09cae902
 _FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
@@ -190,7 +190,7 @@ class AnswerStore:
 
     def export(self):
         "Write the JSON lines: what counts for each photo, in the order in which the photos were asked about."
-        part = self.lines.with_name(f".{self.lines.name}")
+        part = self.lines.with_suffix(".part")
         with _explained(self.path):
             with open(part, "wb") as file:
                 for _, _, said in self.db.execute(_BEST + " ORDER BY a.rowid"):

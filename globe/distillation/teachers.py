@@ -150,6 +150,7 @@ class EndpointTeacher(EndpointClient):
     def judge(self, rows):
         "Judgements as they arrive. Raises ConnectionError when `give_up` photos in a row got no answer."
         failed, reason = 0, ""
+        read_answer("country: Finland")  # loads its tables now, not while paid answers wait to be stored
         wanted = takewhile(lambda _: not reason, rows)
         for record in in_flight(self._answer, wanted, self.settings.concurrency):
             yield record
