@@ -537,11 +537,16 @@ class Server:
             0,
             threading.Lock(),
         )
-        outer = self
+        outer, self.models = self, []
 
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *a):
                 pass
+
+            def do_GET(self):
+                self.send_response(200 if outer.models else 404)
+                self.end_headers()
+                self.wfile.write(json.dumps(dict(data=[dict(id=m) for m in outer.models])).encode())
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -1113,6 +1118,45 @@ def test_the_command_takes_a_folder_of_pictures_and_lists_what_it_left_out(tmp_p
     assert [r["city"] for r in records(tmp_path / "out")] == ["Helsinki"] and "b.jpg" in (
         tmp_path / "out" / "left_out.csv"
     ).read_text()
+
+
+def test_nothing_to_ask_is_said_with_the_reason_and_is_a_failure(tmp_path):
+    (tmp_path / "trip").mkdir()
+    for name in "ab":
+        PIL.new("RGB", (60, 40), "blue").save(tmp_path / "trip" / f"{name}.jpg")
+    out = tmp_path / "out"
+    done = command(tmp_path / "trip", "--out", out, "--endpoint", "http://127.0.0.1:9/v1 m")
+    assert done.returncode == 1 and "none of its 2 pictures can be used" in done.stderr
+    row = next(line for line in done.stdout.splitlines() if "left out" in line)
+    assert "| 2 " in row and "a.jpg" in row and str(out / "left_out.csv") in row
+
+
+def test_a_run_that_ends_early_says_what_is_missing_and_why(tmp_path):
+    photos(30).save_to_disk(tmp_path / "saved")
+    arguments = [tmp_path / "saved", "--out", tmp_path / "out", "--endpoint"]
+    with Server(*[413] * 30) as s:
+        done = command(*arguments, f"{s.url} m", "--concurrency", "1")
+    rows = [line for line in done.stdout.splitlines() if "|" in line]
+    failed = next(line for line in rows if "failed" in line)
+    assert (
+        done.returncode == 1 and "| 20 " in failed and "HTTP 413" in failed and "size of a request" in failed
+    )
+    assert (
+        "| 10 " in next(line for line in rows if "not asked" in line) and "20 photos in a row" in done.stderr
+    )
+
+
+def test_a_model_that_is_not_served_is_named_before_anything_is_asked(tmp_path):
+    photos(1).save_to_disk(tmp_path / "saved")
+    with Server() as s:
+        s.models = ["qwen", "bge-m3"]
+        wrong, alone = (
+            command(tmp_path / "saved", "--out", tmp_path / "out", "--endpoint", f"{s.url}{name}")
+            for name in (" gwen", "")
+        )
+    assert wrong.returncode == 2 and "serves no model 'gwen'; it serves qwen" in wrong.stderr
+    assert alone.returncode == 0 and "asking qwen" in alone.stderr and len(s.seen) == 1
+    assert [r["teacher"] for r in records(tmp_path / "out")] == ["qwen"]
 
 
 def test_the_command_asks_a_model_in_this_process(tmp_path):
