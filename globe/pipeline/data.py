@@ -248,8 +248,7 @@ class DataStages(PhotoStages):
 
 def _check_complete(folder):
     "ConnectionError where answers are missing that another request may bring."
-    from globe.distillation.store import records
-    from globe.answers.replies import FINAL
+    from globe.distillation.store import FINAL, records
 
     missing = [r["error"] for r in records(folder) if r["error"] and not r["error"].startswith(FINAL)]
     if missing:
