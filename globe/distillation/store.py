@@ -110,10 +110,10 @@ def _line_rows(path):  # of JSON lines; may be missing
     with suppress(FileNotFoundError), open(path, "rb") as file:
         yield from filter(None, map(_line_row, file))
 
-# %% ../../nbs/05_distillation/01_store.ipynb #babee077
+# %% ../../nbs/05_distillation/01_store.ipynb #faf6e9f2
 FINAL = "picture: ", "refused: "
 
-# %% ../../nbs/05_distillation/01_store.ipynb #d3247720
+# %% ../../nbs/05_distillation/01_store.ipynb #8b33e924
 _FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
