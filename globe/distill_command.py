@@ -101,7 +101,7 @@ def _distill_command(a):
     teachers, counts, ended = _named_teachers(a), None, None
     try:
         counts = distill(photos, teachers, a.out, shard=a.shard)
-    except (ConnectionError, PermissionError, RuntimeError) as e:
+    except (OSError, RuntimeError) as e:  # a dead endpoint, a refused key, a full disk, a spent budget
         ended = e
     told = summary(photos, [t.name for t in teachers], a.out, a.shard, counts)
     if not a.json:
@@ -109,5 +109,6 @@ def _distill_command(a):
     elif not ended:
         print(_summary_json(told, counts))
     if ended:
-        raise ended
+        print(f"\nglobe: {ended}", file=sys.stderr)
+        return 1
     return int((told.what == "failed").any())

@@ -405,6 +405,20 @@ def test_a_key_is_never_told(spelling, monkeypatch):
     assert "0123" not in r["error"] and len(r["error"]) < 250
 
 
+def test_a_refusal_that_is_long_and_holds_the_key_is_a_short_line_without_it(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server(http(chat(content=None, refusal=f"I cannot use\n{KEY} " + "x" * 100_000))) as s:
+        (r,) = ask(s)
+    assert r["error"].startswith("refused: the model refused: I cannot use *** xx") and len(r["error"]) < 250
+
+
+def test_a_key_in_an_answer_is_not_stored(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server(http(chat(content=f"{TEXT} {KEY}"))) as s:
+        (r,) = ask(s)
+    assert r["city"] == "Helsinki" and "***" in r["text"] and "live" not in json.dumps(r)
+
+
 def test_a_password_in_an_address_is_sent_and_never_told():
     sent = base64.b64encode(b"me:pass word").decode()
     with Server(*[failing("401 Unauthorized", f"no: {sent} me:pass%20word")] * 2) as s:

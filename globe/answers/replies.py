@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['TransientError', 'RefusedAnswer', 'retry_after', 'Reply', 'accepted', 'chat_answer']
 
-# %% ../../nbs/03_answers/24_replies.ipynb #0803c8e5
+# %% ../../nbs/03_answers/24_replies.ipynb #6c1f521b
 import json, re, time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
 from ..redaction import redacted
 
-# %% ../../nbs/03_answers/24_replies.ipynb #00335f79
+# %% ../../nbs/03_answers/24_replies.ipynb #a25be792
 class TransientError(Exception):
     "A failure that another request may not meet; `wait` is the pause in seconds that the server asked for."
 
@@ -42,7 +42,7 @@ def retry_after(value):  # header: seconds, or an HTTP date
     except (ValueError, TypeError):
         return None
 
-# %% ../../nbs/03_answers/24_replies.ipynb #a7dffea1
+# %% ../../nbs/03_answers/24_replies.ipynb #8a7f797e
 @dataclass
 class Reply:
     "What a server sent."
@@ -60,15 +60,19 @@ class Reply:
         "A text of the server without secrets."
         return redacted(text, self.secrets)
 
+    def line(self, text):
+        "A text of the server as a line of at most 200 characters, without secrets."
+        text = self.clean(text[:10_000])
+        return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+
     def said(self):
-        "Its error, or the beginning of its body, in a line of at most 200 characters."
+        "Its error, or the beginning of its body, as a line."
         text = self.body[:10_000].decode(errors="replace")
         try:
             text = _sentence(self.json())
         except (ValueError, RecursionError):
             text = re.sub("<[^<>]*>", " ", text)
-        line = " ".join("".join(c if c.isprintable() else " " for c in self.clean(text[:10_000])).split())
-        return line[:200]
+        return self.line(text)
 
 
 def _sentence(found):
@@ -92,7 +96,7 @@ def accepted(reply):  # `Reply`
         raise RefusedAnswer(f"HTTP {code}: {said}")
     return said
 
-# %% ../../nbs/03_answers/24_replies.ipynb #713fb8ab
+# %% ../../nbs/03_answers/24_replies.ipynb #628692f6
 _GOOD_ENDINGS = ("", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed")
 _CUT = "the answer was cut at `max_tokens`: raise it"
 _FILTERED = "the endpoint's content filter withheld the answer"
@@ -132,9 +136,9 @@ def _message_text(message):
     return f"<think>{thought}</think>\n{said}" if thought and "<think>" not in said else said
 
 
-def _check_ending(ending, message):
+def _check_ending(ending, refusal):
     "Raises `RefusedAnswer` or `TransientError` where an answer did not end well."
-    if isinstance(refusal := message.get("refusal"), str) and refusal:
+    if refusal:
         raise RefusedAnswer(f"the model refused: {refusal}", ending)
     if ending in _ENDINGS:
         raise RefusedAnswer(_ENDINGS[ending], ending)
@@ -157,11 +161,11 @@ def chat_answer(reply) -> dict:  # `Reply`
         found = reply.json()
         choice = found["choices"][0]
         message, ending = choice["message"], choice.get("finish_reason")
-        text, called = _message_text(message), message.get("tool_calls")
+        text, called, refusal = _message_text(message), message.get("tool_calls"), message.get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError):
         raise TransientError(f"not a chat answer: {said}") from None
     ending = reply.clean(str(ending or "").lower())[:40]
-    _check_ending(ending, message)
+    _check_ending(ending, reply.line(refusal) if isinstance(refusal, str) else "")
     if not text.strip():
         raise RefusedAnswer(_TOOL, ending) if called else TransientError("an empty answer")
     tokens = dict(tokens=_count(found, "completion_tokens"), prompt_tokens=_count(found, "prompt_tokens"))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['advice', 'left_out_rows', 'summary', 'summary_table']
 
-# %% ../../nbs/05_distillation/03_summary.ipynb #cd3ed74c
+# %% ../../nbs/05_distillation/03_summary.ipynb #d8aa338e
 import csv, re
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pandas as pd
 from ..markdown import padded_table
 from .store import key, outcomes, photo_keys
 
-# %% ../../nbs/05_distillation/03_summary.ipynb #4064b3f8
+# %% ../../nbs/05_distillation/03_summary.ipynb #e440b97a
 _AGAIN = "run the same command again to retry"
 _ADVICE = {
     r"out of memory|\boom\b": "lower --concurrency, or give the server more memory (vLLM: --max-num-seqs)",
@@ -41,9 +41,11 @@ def advice(
     reason,  # why there is no answer
 ) -> str:
     "What helps against a failure."
-    return next((a for pattern, a in _ADVICE.items() if re.search(pattern, reason, re.IGNORECASE)), _AGAIN)
+    return next(
+        (a for pattern, a in _ADVICE.items() if re.search(pattern, reason[:300], re.IGNORECASE)), _AGAIN
+    )
 
-# %% ../../nbs/05_distillation/03_summary.ipynb #3bd13076
+# %% ../../nbs/05_distillation/03_summary.ipynb #ea010a7d
 _SHOWN = 5  # reasons of one teacher
 
 
@@ -57,7 +59,7 @@ def _reasons(failures):  # (photo, reason)
     "(reason, how often, a photo) of each kind, the most frequent first."
     kinds = {}
     for photo, reason in failures:
-        kind = reason[:9], re.sub(r"\w*\d\w*", "#", reason)[:60]
+        kind = reason[:9], re.sub(r"\w*\d\w*", "#", reason[:200])[:60]
         kinds.setdefault(kind, []).append((photo, reason))
     most = sorted(kinds.values(), key=len, reverse=True)
     rest = [failure for kind in most[_SHOWN:] for failure in kind]

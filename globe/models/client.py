@@ -161,7 +161,7 @@ def _cause(error):
         return os.strerror(inner.errno)
     return str(inner or error) or type(error).__name__
 
-# %% ../../nbs/04_models/03_client.ipynb #ed037fab
+# %% ../../nbs/04_models/03_client.ipynb #05a97c54
 def _key(name):
     "The key in an environment variable. Raises PermissionError for one that no header can carry."
     key = os.environ.get(name, "").strip()
@@ -201,7 +201,7 @@ def send(
         raise TransientError("the server sent the answer to another request")
     return Reply(status, content, retry_after(told.get("retry-after")), secrets)
 
-# %% ../../nbs/04_models/03_client.ipynb #f59af927
+# %% ../../nbs/04_models/03_client.ipynb #24ff4e3f
 _NOT_CHAT = re.compile(
     r"embed|rerank|moderation|whisper|(^|[/_-])(bge|e5|gte|tts|clip|minilm)([/_-]|$)", re.I
 )
@@ -246,7 +246,7 @@ def chosen_model(
         raise ValueError(f"the endpoint serves several models, name one of them: {', '.join(chat[:20])}")
     return chat[0]
 
-# %% ../../nbs/04_models/03_client.ipynb #b958015f
+# %% ../../nbs/04_models/03_client.ipynb #39873ccd
 class EndpointSettings(Settings):
     "How a model behind endpoints is asked."
 
@@ -294,7 +294,7 @@ class EndpointClient:
             if self.settings.budget is not None and self.sent >= self.settings.budget:
                 raise RuntimeError(
                     f"{self.name}: the budget of {self.settings.budget} requests is spent; "
-                    "raise it and run the same command again"
+                    "run the same command again for the rest"
                 )
             e = next_endpoint(self.endpoints, now := time.monotonic())
             self.sent, e.busy, e.used = self.sent + 1, e.busy + 1, now
