@@ -210,6 +210,7 @@ def _file_name(text):
 
 def _evaluate_command(a):
     require("globe evaluate", "train")
+    _check_model(a.model)
     from globe.models.vlm import answer_all
     from globe.evaluation.compare import results, wide
     from globe.evaluation.metrics import predictions, score
@@ -246,55 +247,21 @@ def _evaluate_command(a):
     )
 
 
-def _given_photos(source, out):
-    """Photo rows of a folder of pictures, a CSV, a parquet file or a saved dataset; pictures that cannot be
-    used are listed in `out`."""
-    from datasets import Dataset, load_from_disk
-    from globe.photos.collections import from_csv, from_folder
+def _check_model(model):
+    "Raises FileNotFoundError for what is neither a folder with a model nor on the hub; loads nothing heavy."
+    from huggingface_hub import hf_hub_download
 
-    path, left_out = Path(source), Path(out) / "left_out.csv"
-    if not path.exists():
-        raise Usage(f"there is no {source}")
-    if path.suffix == ".parquet":
-        return Dataset.from_parquet(str(path))
-    if (path / "dataset_info.json").exists():
-        return load_from_disk(path)
-    left_out.parent.mkdir(parents=True, exist_ok=True)
-    return (from_csv if path.is_file() else from_folder)(path, ledger=left_out)
-
-
-def _distill_command(a):
-    from globe.distillation.distill import distill
-    from globe.distillation.teachers import EndpointTeacher, VLMTeacher
-    from globe.distillation.teachers import GeoCLIPTeacher
-
-    if not (a.endpoint or a.model or a.geoclip):
-        raise Usage("nobody is asked: give --endpoint, --model or --geoclip")
-    for e in a.endpoint:
-        if len(e.split()) != 2:
-            raise Usage(
-                f'--endpoint {e!r}: it takes an address and a model, such as "http://localhost:8000/v1 Qwen/Qwen2.5-VL-72B-Instruct"'
-            )
-    if a.model or a.geoclip:
-        require(f"globe distill {'--model' if a.model else '--geoclip'}", "train")
-    if a.geoclip:
-        require("globe distill --geoclip", "geoclip")
-    photos = _given_photos(a.photos, a.out)
-    teachers = [
-        EndpointTeacher(*e.split(), concurrency=a.concurrency, budget=a.max_requests, max_tokens=a.max_tokens)
-        for e in a.endpoint
-    ]
-    teachers += [VLMTeacher(_loaded(m), _file_name(m), max_new_tokens=a.max_tokens) for m in a.model] + [
-        GeoCLIPTeacher()
-    ] * a.geoclip
-    counts = distill(photos, teachers, a.out, shard=a.shard)
-    print(counts.to_json(orient="records", indent=1) if a.json else counts.to_string(index=False))
-    if failed := counts.failed.sum():
-        print(
-            f"\nglobe: {failed} answers could not be had; the same command asks for them again",
-            file=sys.stderr,
-        )
-    return int(failed > 0)
+    source, _, commit = (model, "", "") if Path(model).exists() else model.partition("@")
+    if Path(source).is_dir():
+        if not any((Path(source) / name).exists() for name in ("config.json", "adapter_config.json")):
+            raise FileNotFoundError(f"{source} holds no model: it has no config.json")
+        return
+    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise FileNotFoundError(f"{model}: no such folder, and not the id of a model on the hub (owner/name)")
+    try:
+        hf_hub_download(source, "config.json", revision=commit or None)
+    except (OSError, ValueError) as e:
+        raise FileNotFoundError(f"{model}: no such folder, and the hub does not give it ({e})") from None
 
 
 def _train_command(a):
@@ -366,6 +333,8 @@ def _locate_command(a):
 
     try:
         paths = list(pictures(a.photos))
+        if not any(p.exists() for p in paths):
+            raise FileNotFoundError(f"there is no {a.photos[0]}")
     except FileNotFoundError as e:
         raise Usage(str(e)) from None
     found = Predictions()

@@ -177,6 +177,7 @@ WORDS = [
     ("templates/dataset_card.md", "No city is in two parts", "No town is in two parts"),
     ("figures/maps.py", "#d55e00", "#d55e01"),
     ("cli.py", "execute every notebook", "run every notebook"),
+    ("distillation/summary.py", "replace or remove these pictures", "replace these pictures"),
     ("progress.py", "groups without spread", "flat groups"),
     ("pipeline/data.py", "validation: MP16-Reason", "checks: MP16-Reason"),
     ("training/logged.py", "optimizer steps so far", "steps so far"),

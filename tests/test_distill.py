@@ -1,6 +1,7 @@
 """Answers are asked for once, survive whatever happens, and a bad endpoint costs nothing but time."""
 
-import base64, io, json, os, shutil, signal, socket, struct, subprocess, sys, threading, time, urllib.request, zlib
+import base64, contextlib, io, json, os, signal, socket, sqlite3, struct, subprocess, sys, threading, time
+import urllib.request, zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -9,9 +10,19 @@ from filelock import FileLock
 from PIL import Image as PIL
 
 from globe.distillation.distill import distill, ray_distill
-from globe.distillation.store import Answers, answer_files, judgements, key, mend, records
+from globe.answers.replies import Reply, chat_answer
+from globe.distillation.store import (
+    Answers,
+    AnswerStore,
+    answer_files,
+    answered,
+    judgements,
+    key,
+    outcomes,
+    records,
+)
 from globe.distillation.teachers import EndpointTeacher, VLMTeacher, from_text, judgement
-from globe.models.client import LARGEST, STRIKES, reply_text
+from globe.models.client import LARGEST, STRIKES
 from globe.world.simulated import CoordinateTeacher, SimulatedTeacher
 from globe.world.postcards import postcards
 from globe.models.vlm import load
@@ -54,7 +65,22 @@ def lines(path):
 
 
 def ids(path):
-    return [r["id"] for r in lines(path)]
+    return [r["id"] for r in lines(path.with_suffix(".jsonl"))]
+
+
+def stored(path):
+    "How many judgements stand in a store, also while a run writes it."
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+            return db.execute("SELECT count(*) FROM answers").fetchone()[0]
+    except sqlite3.OperationalError:  # not there yet
+        return 0
+
+
+def only_lines(folder):
+    "Leave what an earlier version would have left: JSON lines."
+    for p in folder.glob("*.sqlite*"):
+        p.unlink()
 
 
 class Counting(SimulatedTeacher):
@@ -82,29 +108,26 @@ distill(photos(120), [Slow("simulated-a")], {out!r}, watch=False)
 
 
 def test_kill_9_in_the_middle_loses_and_doubles_nothing(tmp_path):
-    path = tmp_path / "simulated-a.jsonl"
+    path = tmp_path / "simulated-a.sqlite"
     code = SLOW.format(tests=os.path.dirname(__file__), out=str(tmp_path))
     run = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     try:
         until = time.time() + 120
-        while (
-            run.poll() is None
-            and (not path.exists() or path.read_bytes().count(b"\n") < 20)
-            and time.time() < until
-        ):
+        while run.poll() is None and stored(path) < 20 and time.time() < until:
             time.sleep(0.005)
         assert run.poll() is None, "the run ended before it could be killed"
     finally:
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-    before = path.read_bytes()
-    assert 20 <= before.count(b"\n") < 120
+    before = len(list(records(tmp_path)))
+    assert 20 <= before < 120 and not path.with_suffix(".jsonl").exists()
     teacher = Counting("simulated-a")
     distill(photos(120), [teacher], tmp_path, watch=False)
     assert sorted(ids(path)) == sorted(f"p{i}" for i in range(120))
-    assert len(teacher.asked) == 120 - before.count(b"\n")
+    assert len(teacher.asked) == 120 - before
     distill(photos(120), [SimulatedTeacher("simulated-a")], tmp_path / "whole", watch=False)
-    assert path.read_bytes() == (tmp_path / "whole" / "simulated-a.jsonl").read_bytes()
+    whole = tmp_path / "whole" / "simulated-a.jsonl"
+    assert path.with_suffix(".jsonl").read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("cut", [1, 7, 150, 333, 334, 1000])
@@ -113,6 +136,7 @@ def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(tmp_path, cut):
     distill(photos(6), [SimulatedTeacher()], tmp_path, watch=False)
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
+    only_lines(tmp_path)
     distill(photos(6), [SimulatedTeacher()], tmp_path, watch=False)
     assert path.read_bytes() == whole
 
@@ -122,11 +146,12 @@ def test_a_file_cut_anywhere_is_completed_to_the_same_bytes(tmp_path, cut):
 )
 def test_rubbish_in_the_file_is_dropped(tmp_path, rubbish):
     path = tmp_path / "t.jsonl"
-    path.write_bytes(
-        rubbish + json.dumps(dict(id="p1", error="")).encode() + b"\n" if rubbish.endswith(b"\n") else rubbish
-    )
-    assert list(mend(path)) == ([key("p1")] if rubbish.endswith(b"\n") else [])
-    assert path.read_bytes() in (b"", b'{"id": "p1", "error": ""}\n')
+    good = json.dumps(dict(id="p1", error="")).encode() + b"\n" if rubbish.endswith(b"\n") else b""
+    path.write_bytes(rubbish + good)
+    assert list(answered(path)) == [key("p1")] * bool(good)
+    with AnswerStore(tmp_path / "t.sqlite"):
+        pass
+    assert path.read_bytes() == good
 
 
 def test_failed_answers_are_asked_again_and_only_those(tmp_path):
@@ -197,8 +222,17 @@ def test_a_bomb_and_a_missing_picture_are_records_with_an_error(tmp_path, image,
 
 
 def test_two_runs_on_one_file_do_not_mix(tmp_path):
-    with FileLock(tmp_path / "simulated-a.jsonl.lock"), pytest.raises(RuntimeError, match="another run"):
+    with FileLock(tmp_path / "simulated-a.sqlite.lock"), pytest.raises(RuntimeError, match="another run"):
         distill(photos(1), [SimulatedTeacher()], tmp_path, watch=False)
+
+
+def test_two_processes_at_once_pay_for_no_photo_twice(tmp_path):
+    code = SLOW.format(tests=os.path.dirname(__file__), out=str(tmp_path))
+    runs = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in "ab"]
+    ends = [(run.communicate(timeout=200)[1], run.returncode) for run in runs]
+    assert 0 in [code for _, code in ends]
+    assert all("another run is writing" in said for said, code in ends if code)
+    assert sorted(ids(tmp_path / "simulated-a.sqlite")) == sorted(f"p{i}" for i in range(120))
 
 
 @pytest.mark.parametrize(
@@ -232,7 +266,7 @@ def test_runs_of_another_division_are_refused_and_other_shards_of_the_same_are_n
         go.set()
         run.join()
     distill(photos(20), [SimulatedTeacher()], tmp_path, False, second)  # free again
-    found = [r["id"] for p in answer_files(tmp_path)["simulated-a"] for r in lines(p)]
+    found = [i for p in answer_files(tmp_path)["simulated-a"] for i in ids(p)]
     assert len(found) == len(set(found))
 
 
@@ -242,7 +276,7 @@ sys.path.insert(0, {tests!r})
 from test_distill import *
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 data = photos(40)
-resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try: distill(data, [SimulatedTeacher("simulated-a")], {out!r}, watch=False)
 except OSError as e: print(e)
 """
@@ -260,34 +294,67 @@ def test_a_full_disk_is_one_clear_line_and_no_torn_answer(tmp_path):
     assert "no space left for" in said.stdout and "free some and run the same command again" in said.stdout, (
         said.stderr
     )
-    path = tmp_path / "simulated-a.jsonl"
-    assert 0 < path.stat().st_size <= 4000 and path.read_bytes().endswith(b"\n")
-    distill(photos(40), [SimulatedTeacher("simulated-a")], tmp_path, watch=False)
+    path = tmp_path / "simulated-a.sqlite"
+    before = [r["id"] for r in records(tmp_path)]
+    assert 0 < len(before) < 40
+    teacher = Counting("simulated-a")
+    distill(photos(40), [teacher], tmp_path, watch=False)
+    assert len(teacher.asked) == 40 - len(before)
     assert sorted(ids(path)) == sorted(f"p{i}" for i in range(40))
 
 
-def test_mending_on_a_full_disk_says_so_and_keeps_all(tmp_path, monkeypatch):
-    path = tmp_path / "simulated-a.jsonl"
-    distill(photos(4), [SimulatedTeacher()], tmp_path, watch=False)
-    path.write_bytes(torn := path.read_bytes()[:-5])
-
-    def full(fd):
+def test_an_export_on_a_full_disk_says_so_and_loses_nothing(tmp_path, monkeypatch):
+    def full(old, new):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as m:
-        m.setattr(os, "fsync", full)
+        m.setattr(os, "replace", full)
         with pytest.raises(
-            OSError,
-            match="no space left for .*simulated-a.jsonl: free some and run the same command again; what was there is safe",
+            OSError, match="no space left for .*simulated-a.sqlite.*run the same command again"
         ):
-            mend(path)
-    assert path.read_bytes() == torn and not [
-        p
-        for p in tmp_path.iterdir()
-        if p.name.startswith("simulated-a.jsonl") and p.suffix not in (".jsonl", ".lock")
-    ]
-    path.chmod(0o640)
-    assert len(mend(path)) == 3 and path.stat().st_mode & 0o777 == 0o640
+            distill(photos(4), [SimulatedTeacher()], tmp_path, watch=False)
+    later = Counting()
+    distill(photos(4), [later], tmp_path, watch=False)
+    assert not later.asked and ids(tmp_path / "simulated-a.sqlite") == [f"p{i}" for i in range(4)]
+
+
+def test_a_damaged_store_is_named_and_its_lines_are_taken_over(tmp_path):
+    distill(photos(4), [SimulatedTeacher()], tmp_path, watch=False)
+    path = tmp_path / "simulated-a.sqlite"
+    path.write_bytes(b"this is no store" * 300)
+    for use in (
+        lambda: list(records(tmp_path)),
+        lambda: distill(photos(4), [Counting()], tmp_path, watch=False),
+    ):
+        with pytest.raises(ValueError, match="simulated-a.sqlite is damaged .* move it away"):
+            use()
+    path.rename(tmp_path / "damaged")
+    later = Counting()
+    distill(photos(4), [later], tmp_path, watch=False)
+    assert not later.asked
+
+
+def test_lines_copied_from_another_machine_are_taken_over(tmp_path):
+    distill(photos(4), [SimulatedTeacher()], tmp_path / "there", watch=False)
+    distill(photos(2), [SimulatedTeacher()], tmp_path / "here", watch=False)
+    name = "simulated-a.jsonl"
+    (tmp_path / "here" / name).write_bytes((tmp_path / "there" / name).read_bytes())
+    assert len(list(records(tmp_path / "here"))) == len(Answers(tmp_path / "here")) == 4
+    later = Counting()
+    distill(photos(4), [later], tmp_path / "here", watch=False)
+    assert not later.asked and sorted(ids(tmp_path / "here" / name)) == [f"p{i}" for i in range(4)]
+
+
+def test_answers_are_read_while_a_run_writes_them(tmp_path):
+    seen = []
+
+    class Watched(SimulatedTeacher):
+        def answer(self, row):
+            seen.append(stored(tmp_path / "simulated-a.sqlite"))
+            return super().answer(row)
+
+    distill(photos(5), [Watched()], tmp_path, watch=False)
+    assert seen == list(range(5)) == sorted(seen) and len(list(outcomes(tmp_path))) == 5
 
 
 def test_doubled_ids_and_names_are_refused(tmp_path):
@@ -373,6 +440,7 @@ def test_a_torn_line_is_no_answer_and_hides_none(tmp_path):
     distill(photos(5), [SimulatedTeacher()], tmp_path, watch=False)
     path = tmp_path / "simulated-a.jsonl"
     path.write_bytes(path.read_bytes()[:-60])
+    only_lines(tmp_path)
     assert len(list(records(tmp_path))) == len(Answers(tmp_path)) == 4 and "p4" not in Answers(tmp_path)
 
 
@@ -392,6 +460,7 @@ def test_all_readers_pass_over_the_same_lines(tmp_path, odd):
     distill(photos(3), [SimulatedTeacher()], tmp_path, watch=False)
     path = tmp_path / "simulated-a.jsonl"
     path.write_bytes(odd + path.read_bytes() + odd)
+    only_lines(tmp_path)
     assert (
         len(list(records(tmp_path))) == len(Answers(tmp_path)) == len(list(Answers(tmp_path))) == 3
         and Answers(tmp_path)["p2"]["simulated-a"]["id"] == "p2"
@@ -402,22 +471,7 @@ def test_all_readers_pass_over_the_same_lines(tmp_path, odd):
     )
 
 
-def test_answers_that_were_mended_meanwhile_are_not_mixed_up(tmp_path):
-    path = tmp_path / "m.jsonl"
-    said = [
-        json.dumps(judgement("p0", "m", error="HTTP 500")),
-        *(json.dumps(judgement(f"p{i}", "m", text="t")) for i in (1, 2)),
-    ]
-    path.write_text("\n".join([said[0].ljust(len(said[1])), *said[1:]]) + "\n")
-    answers = Answers(tmp_path)
-    mend(path)
-    for i in ("p1", "p2"):
-        with pytest.raises(RuntimeError, match="has changed since it was read"):
-            answers[i]
-    assert Answers(tmp_path)["p1"]["m"]["id"] == "p1"
-
-
-def test_an_answer_to_an_older_prompt_is_asked_for_again_and_kept_aside(tmp_path):
+def test_an_answer_to_an_older_prompt_is_asked_for_again_and_kept(tmp_path):
     said = [
         from_text("p0", "org_Model-7B", ANSWER, prompt="teacher-0"),
         from_text("p1", "org_Model-7B", ANSWER, prompt="teacher-1"),
@@ -426,11 +480,11 @@ def test_an_answer_to_an_older_prompt_is_asked_for_again_and_kept_aside(tmp_path
     del said[2]["prompt"]
     path = tmp_path / "org_Model-7B.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in said))
-    shutil.copy(path, tmp_path / "org_Model-7B.shard-1-of-1.jsonl")  # of another division
+    (tmp_path / "org_Model-7B.shard-1-of-1.jsonl").write_bytes(path.read_bytes())  # of another division
     with Server() as s:
         for asked in (1, 0):
             assert distill(photos(3), [s.teacher()], tmp_path, watch=False).asked.tolist() == [asked]
-    assert len(s.seen) == 1 and ids(tmp_path / "org_Model-7B.jsonl.older") == ["p0"]
+    assert len(s.seen) == 1 and stored(tmp_path / "org_Model-7B.sqlite") == 4
     assert {r["id"]: r.get("prompt") for r in records(tmp_path)} == dict(
         p0="teacher-1", p1="teacher-1", p2=None
     ) and Answers(tmp_path)["p0"]["org_Model-7B"]["prompt"] == "teacher-1"
@@ -483,11 +537,16 @@ class Server:
             0,
             threading.Lock(),
         )
-        outer = self
+        outer, self.models = self, []
 
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *a):
                 pass
+
+            def do_GET(self):
+                self.send_response(200 if outer.models else 404)
+                self.end_headers()
+                self.wfile.write(json.dumps(dict(data=[dict(id=m) for m in outer.models])).encode())
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -704,11 +763,12 @@ def test_a_picture_that_the_model_refuses_costs_itself_alone(tmp_path):
 @pytest.mark.parametrize(
     "url, how, why",
     [
-        ("ftp://h/v1", {}, "begins with http"),
-        ("h:8000/v1", {}, "begins with http"),
-        ("http://h/v1|", {}, "begins with http"),
-        ("http://h/v1", dict(concurrency=0), "at least 1"),
-        ("http://h/v1", dict(tries=0), "at least 1"),
+        ("ftp://h/v1", {}, "no address"),
+        ("http://h:port/v1", {}, "no address"),
+        ("http://h/v1|", {}, "no address"),
+        ("http://h/v1", dict(concurrency=0), "concurrency must be"),
+        ("http://h/v1", dict(tries=0), "tries must be"),
+        ("http://h/v1", dict(trys=1), "no such setting"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused_at_once(url, how, why):
@@ -756,16 +816,12 @@ def test_the_picture_goes_without_its_exif(tmp_path):
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_thoughts_that_a_server_sets_apart_are_not_lost(field):
-    import httpx
+    def said(**message):
+        return chat_answer(Reply(200, json.dumps(dict(choices=[dict(message=message)])).encode()))["text"]
 
-    said = lambda **message: reply_text(httpx.Response(200, json=dict(choices=[dict(message=message)])))
     think, answer = ANSWER.split("\n", 1)
-    assert (
-        said(content=answer, **{field: think[7:-8]})
-        == ANSWER
-        == said(content=ANSWER, **{field: "A flag."})
-        == said(content=ANSWER, **{field: None})
-    )
+    assert said(content=answer, **{field: think[7:-8]}) == ANSWER
+    assert ANSWER == said(content=ANSWER, **{field: "A flag."}) == said(content=ANSWER, **{field: None})
     assert from_text("p0", "m", said(content=answer, **{field: think[7:-8]}))["reasoning"] == "A flag."
 
 
@@ -820,7 +876,7 @@ class Serve:
     reason="GLOBE_SERVE=folder of a trained student: `transformers serve` answers from it, about a minute",
 )
 def test_a_real_server_that_dies_is_asked_for_the_missing_answers_alone(tmp_path):
-    folder, path, few = os.environ["GLOBE_SERVE"], tmp_path / "out" / "student.jsonl", postcards(16, seed=9)
+    folder, path, few = os.environ["GLOBE_SERVE"], tmp_path / "out" / "student.sqlite", postcards(16, seed=9)
     server = Serve(folder)
     ask = lambda: distill(
         few,
@@ -830,7 +886,7 @@ def test_a_real_server_that_dies_is_asked_for_the_missing_answers_alone(tmp_path
     )
 
     def kill():
-        while not path.exists() or path.read_bytes().count(b"\n") < 4:
+        while stored(path) < 4:
             time.sleep(0.005)
         server.run.kill()
 
@@ -839,14 +895,14 @@ def test_a_real_server_that_dies_is_asked_for_the_missing_answers_alone(tmp_path
         killer.start()
         with pytest.raises(ConnectionError, match="3 photos in a row"):
             ask()
-    before = [r for r in lines(path) if not r["error"]]
+    before = [r for r in records(tmp_path / "out") if not r["error"]]
     assert 4 <= len(before) < 16
     with server:
         counts = ask()
     assert counts.asked.tolist() == [16 - len(before)] and counts.failed.tolist() == [0]
     served, here = (
         {r["id"]: r for r in rows}
-        for rows in (lines(path), VLMTeacher(load(folder), batch_size=1).judge(few))
+        for rows in (records(tmp_path / "out"), VLMTeacher(load(folder), batch_size=1).judge(few))
     )
     assert all(served[i] == r for i, r in ((r["id"], r) for r in before)) and sorted(served) == sorted(
         few["id"]
@@ -958,23 +1014,19 @@ distill(photos(5000), [EndpointTeacher({url!r}, "m", concurrency=4)], {out!r}, w
 
 
 def test_ctrl_c_ends_the_run_soon_and_what_came_is_whole(tmp_path):
-    path = tmp_path / "m.jsonl"
+    path = tmp_path / "m.sqlite"
     with Server(*["slow"] * 5000) as s:
         code = HALTED.format(tests=os.path.dirname(__file__), url=s.url, out=str(tmp_path))
         run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
         until = time.time() + 120
-        while (
-            run.poll() is None
-            and (not path.exists() or path.read_bytes().count(b"\n") < 20)
-            and time.time() < until
-        ):
+        while run.poll() is None and stored(path) < 20 and time.time() < until:
             time.sleep(0.02)
         run.send_signal(signal.SIGINT)
         try:
             run.communicate(timeout=30)
         finally:
             run.kill()
-    assert run.returncode and 20 <= len(lines(path)) < 2000 and path.read_bytes().endswith(b"\n")
+    assert run.returncode and 20 <= len(ids(path)) == stored(path) < 2000
 
 
 def interrupted(tmp_path, server, ready):
@@ -1056,16 +1108,55 @@ def test_the_command_takes_a_folder_of_pictures_and_lists_what_it_left_out(tmp_p
     PIL.new("RGB", (60, 40), "blue").save(tmp_path / "trip" / "b.jpg")
     with Server(*[500] * 4) as s:
         failed = command(tmp_path / "trip", "--out", tmp_path / "out", "--endpoint", f"{s.url} m")
-        assert (
-            failed.returncode == 1
-            and "1 answers could not be had; the same command asks for them again" in failed.stderr
-        )
+        row = next(line for line in failed.stdout.splitlines() if "failed" in line)
+        assert failed.returncode == 1 and "HTTP 500: no" in row and "a.jpg" in row and "log" in row
+        left = next(line for line in failed.stdout.splitlines() if "left out" in line)
+        assert "| 1 " in left and "b.jpg" in left and "left_out.csv" in left
         assert (
             command(tmp_path / "trip", "--out", tmp_path / "out", "--endpoint", f"{s.url} m").returncode == 0
         )
     assert [r["city"] for r in records(tmp_path / "out")] == ["Helsinki"] and "b.jpg" in (
         tmp_path / "out" / "left_out.csv"
     ).read_text()
+
+
+def test_nothing_to_ask_is_said_with_the_reason_and_is_a_failure(tmp_path):
+    (tmp_path / "trip").mkdir()
+    for name in "ab":
+        PIL.new("RGB", (60, 40), "blue").save(tmp_path / "trip" / f"{name}.jpg")
+    out = tmp_path / "out"
+    done = command(tmp_path / "trip", "--out", out, "--endpoint", "http://127.0.0.1:9/v1 m")
+    assert done.returncode == 1 and "none of its 2 pictures can be used" in done.stderr
+    row = next(line for line in done.stdout.splitlines() if "left out" in line)
+    assert "| 2 " in row and "a.jpg" in row and str(out / "left_out.csv") in row
+
+
+def test_a_run_that_ends_early_says_what_is_missing_and_why(tmp_path):
+    photos(30).save_to_disk(tmp_path / "saved")
+    arguments = [tmp_path / "saved", "--out", tmp_path / "out", "--endpoint"]
+    with Server(*[413] * 30) as s:
+        done = command(*arguments, f"{s.url} m", "--concurrency", "1")
+    rows = [line for line in done.stdout.splitlines() if "|" in line]
+    failed = next(line for line in rows if "failed" in line)
+    assert (
+        done.returncode == 1 and "| 20 " in failed and "HTTP 413" in failed and "size of a request" in failed
+    )
+    assert (
+        "| 10 " in next(line for line in rows if "not asked" in line) and "20 photos in a row" in done.stderr
+    )
+
+
+def test_a_model_that_is_not_served_is_named_before_anything_is_asked(tmp_path):
+    photos(1).save_to_disk(tmp_path / "saved")
+    with Server() as s:
+        s.models = ["qwen", "bge-m3"]
+        wrong, alone = (
+            command(tmp_path / "saved", "--out", tmp_path / "out", "--endpoint", f"{s.url}{name}")
+            for name in (" gwen", "")
+        )
+    assert wrong.returncode == 2 and "serves no model 'gwen'; it serves qwen" in wrong.stderr
+    assert alone.returncode == 0 and "asking qwen" in alone.stderr and len(s.seen) == 1
+    assert [r["teacher"] for r in records(tmp_path / "out")] == ["qwen"]
 
 
 def test_the_command_asks_a_model_in_this_process(tmp_path):
@@ -1092,12 +1183,16 @@ def test_the_command_asks_a_model_in_this_process(tmp_path):
     "arguments, code, text",
     [
         (["nowhere", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 2, "there is no nowhere"),
-        ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"], 2, "it takes an address and a model"),
+        (["p.parquet", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"], 1, "Connection refused"),
+        (["p.parquet", "--out", "out", "--model", "no-such-model"], 1, "no such folder"),
+        ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 1, "it holds no picture"),
         ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m", "--shard", "3/2"], 2, "is no shard"),
         ([".", "--out", "out"], 2, "give --endpoint, --model or --geoclip"),
     ],
 )
 def test_wrong_commands_are_one_line(tmp_path, monkeypatch, arguments, code, text):
     monkeypatch.chdir(tmp_path)
+    if arguments[0] == "p.parquet":
+        photos(1).to_parquet("p.parquet")
     done = command(*arguments)
     assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr

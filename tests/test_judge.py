@@ -14,7 +14,7 @@ from globe.evaluation import calibration
 from globe import rewards
 from globe.models import judge as judge_module
 from globe.models.endpoint_judge import EndpointJudge, yes_share
-from globe.models.client import TransientError
+from globe.answers.replies import TransientError
 from globe.answers.completions import NEUTRAL_REASONING, judge_question
 from globe.answers.pleas import held_out, pleas, training_pleas
 from globe.training.judge import hardened, train_judge

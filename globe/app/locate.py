@@ -17,6 +17,7 @@ from ..files import checkout
 from ..progress import batches
 from ..photos.images import MAX_SIDE, PhotoError, open_photo
 from ..photos.collections import picture_files
+from ..models.client import chosen_model, served_models
 from ..distillation.teachers import EndpointTeacher, from_text
 from .card import thumbnail
 from .prediction import Prediction, Predictions, concluded
@@ -81,23 +82,8 @@ class EndpointModel(EndpointTeacher):
         finally:
             self.sent = asked.sent
 
-    def _post(self, client, body):
-        return super()._post(client, body | dict(temperature=self.temperature))
-
-
-def _served_model(url, key_env="OPENAI_API_KEY"):
-    "Name of the first model at the endpoint. Raises ConnectionError where it does not say."
-    import httpx
-
-    key = os.environ.get(key_env, "")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        response = httpx.get(url.rstrip("/") + "/models", headers=headers, timeout=20)
-        return response.raise_for_status().json()["data"][0]["id"]
-    except (httpx.HTTPError, ValueError, LookupError, TypeError) as e:
-        raise ConnectionError(
-            f"{url} does not list its models ({e}): name the model too, as in `URL MODEL`"
-        ) from None
+    def _tried(self, body):
+        return super()._tried(body | dict(temperature=self.temperature))
 
 # %% ../../nbs/10_app/04_locate.ipynb #1086a2c8
 def _picture(source, number):
@@ -252,9 +238,9 @@ class Geolocator:
         "A `Geolocator` by folder, hub id or endpoint. Raises FileNotFoundError where there is no model."
         if str(source).startswith(("http://", "https://")):
             return cls.from_endpoint(*str(source).split(maxsplit=1), judge=judge, **how)
+        _check_source(source)
         from globe.models.vlm import load
 
-        _check_source(source)
         vlm = load(str(source), device=device, revision=revision)
         judge = _judge(judge, source)
         return cls(LocalModel(vlm, _named(source), prompt="eval" if judge else "teacher", **how), judge)
@@ -263,12 +249,12 @@ class Geolocator:
     def from_endpoint(
         cls,
         url,  # base address, such as http://localhost:8000/v1
-        model=None,  # its name at the endpoint; default: the first that it serves
+        model=None,  # its name at the endpoint; default: the one that it serves
         judge=None,  # folder of a judge; default: what answers say
         **how,  # further arguments of `EndpointTeacher`
     ):
         "A `Geolocator` that asks an OpenAI-compatible endpoint. Pictures leave this machine for `url`."
-        model = model or _served_model(url, how.get("key_env", "OPENAI_API_KEY"))
+        model = model or chosen_model(served_models(url, how.get("key_env", "OPENAI_API_KEY")))
         return cls(EndpointModel(url, model, **how), _judge(judge))
 
     def __repr__(self):

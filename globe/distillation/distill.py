@@ -8,18 +8,19 @@ __all__ = ['ask', 'distill', 'ray_distill']
 # %% ../../nbs/05_distillation/02_distill.ipynb #14a926bc
 import threading, time
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from ..files import Busy
 from ..progress import tracked
 from ..photos.images import open_photo, picture_of
 from ..photos.stored import undecoded, with_ids
 from .teachers import judgement
-from .store import AnswerFile, among, answer_file, answer_files, mend, photo_keys, scan
+from .store import AnswerStore, answer_file, answer_files, answered, photo_keys
 
 # %% ../../nbs/05_distillation/02_distill.ipynb #4271513b
 class _Counts:
@@ -55,37 +56,35 @@ def _held(path):
 
 
 def _alone(path, name, shard):
-    "The lock of `path`, held. Raises RuntimeError where another run writes it, or divides differently."
-    same = f"-of-{shard[1]}.jsonl.lock" if shard else f"{name}.jsonl.lock"
+    "The lock of `path`, held. Raises `Busy` where another run writes it, or divides differently."
+    same = f"-of-{shard[1]}.sqlite.lock" if shard else f"{name}.sqlite.lock"
     with FileLock(path.parent / f"{name}.lock"):  # one process at a time looks around and takes its lock
-        others = answer_files(path.parent, ".jsonl.lock").get(name, [])
+        others = answer_files(path.parent, [".sqlite.lock"]).get(name, [])
         for p in [p for p in others if not p.name.endswith(same)]:
             try:
                 with _held(p):
                     pass
             except Timeout:
-                raise RuntimeError(
+                raise Busy(
                     f"another run is writing {p.with_suffix('')}, another division of the same photos; "
                     "wait for it, stop it, or divide as it does"
                 ) from None
         try:
             return _held(f"{path}.lock")
         except Timeout:
-            raise RuntimeError(f"another run is writing {path}; wait for it or stop it") from None
+            raise Busy(f"another run is writing {path}; wait for it or stop it") from None
 
 # %% ../../nbs/05_distillation/02_distill.ipynb #0b3b1ff4
 def _missing(photos, teacher, path, shard):
     "(photos of this shard, indices of those without an answer)."
-    keys, prompt = photo_keys(photos), getattr(teacher, "prompt", None)
-    others = [p for p in answer_files(path.parent).get(teacher.name, []) if p != path]
+    keys, files = photo_keys(photos), answer_files(path.parent).get(teacher.name, [])
     mine = np.ones(len(keys), bool)
     if shard:
         i, n = shard
         mine = keys % np.uint64(n) == i - 1
-        others = [p for p in others if not p.name.endswith(f"-of-{n}.jsonl")]  # those share no photo
-    scanned = (scan(p, prompt) for p in others)
-    done = [mend(path, prompt), *(found[keep] for found, keep in scanned)]
-    return int(mine.sum()), np.flatnonzero(mine & ~among(keys, np.concatenate(done)))
+        files = [p for p in files if p == path or not p.stem.endswith(f"-of-{n}")]  # those share no photo
+    done = [np.zeros(0, np.uint64), *(answered(p, getattr(teacher, "prompt", None)) for p in files)]
+    return int(mine.sum()), np.flatnonzero(mine & ~np.isin(keys, np.concatenate(done)))
 
 # %% ../../nbs/05_distillation/02_distill.ipynb #e54a6ca3
 def _opened(photos, i):
@@ -142,24 +141,24 @@ def ask(
 ) -> dict:
     """Ask one teacher about the photos that lack an answer; returns counts.
 
-    Raises RuntimeError where another run asks about the same photos."""
+    Raises `Busy` where another run asks about the same photos."""
     photos = undecoded(photos)
     path, start = Path(out) / answer_file(teacher.name, shard), time.perf_counter()
     stop = stop or threading.Event()
     with _alone(path, teacher.name, shard):
-        mine, missing = _missing(photos, teacher, path, shard)
-        counts = _Counts(len(missing))
-        shown = dict(numbers=counts.numbers, title=teacher.name, unit="photo")
-        with closing(AnswerFile(path)) as file, _stoppable(teacher, stop):
+        with AnswerStore(path) as store, _stoppable(teacher, stop):
+            mine, missing = _missing(photos, teacher, path, shard)
+            counts = _Counts(len(missing))
+            shown = dict(numbers=counts.numbers, title=teacher.name, unit="photo")
             answers = _records(photos, missing, teacher, stop)
             for record in tracked(answers, len(missing), watch, **shown):
-                file.write(record)
+                store.write(record)
                 counts.add(record)
     return dict(
         teacher=teacher.name,
         photos=mine,
         known=mine - len(missing),
-        asked=file.lines,
+        asked=store.written,
         failed=counts.failed,
         tokens=counts.tokens,
         seconds=round(time.perf_counter() - start, 2),

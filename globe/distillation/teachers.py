@@ -15,7 +15,8 @@ from ..progress import batches
 from ..places.sphere import distance_km
 from ..answers.prompts import PROMPT_FILES
 from ..answers.reader import read_answer
-from ..models.client import TransientError, EndpointClient, in_flight, question, reply_text, token_usage
+from ..answers.replies import TransientError, chat_answer
+from ..models.client import EndpointClient, in_flight, question
 
 # %% ../../nbs/05_distillation/00_teachers.ipynb #bb2927db
 _FIELDS = dict(
@@ -38,6 +39,7 @@ _FIELDS = dict(
     prompt="",
     tokens=None,
     prompt_tokens=None,
+    finish_reason="",
 )
 
 
@@ -131,46 +133,30 @@ class EndpointTeacher(EndpointClient):
     remote = True  # it computes elsewhere: `distill` asks such teachers at the same time
     prompt = PROMPT_FILES["teacher"]
 
-    def __init__(
-        self,
-        url,  # as for `globe.models.client.EndpointClient`, like all others
-        model,  # name of the model at the endpoints
-        name=None,  # also the name of its file; from `model` if not given
-        give_up=20,  # photos that may fail in a row
-        max_tokens=1024,  # length limit of an answer
-        **how,
-    ):
-        super().__init__(url, model, name, **how)
-        self.give_up, self.max_tokens = give_up, max_tokens
+    def _read(self, reply):
+        return chat_answer(reply)
 
-    def _read(self, response):
-        return reply_text(response), token_usage(response)
-
-    def _answer(self, client, row):
+    def _answer(self, row):
         "The judgement of one photo, with `error` where the request failed."
-        start, text, found = time.perf_counter(), "", {}
+        start, found = time.perf_counter(), dict(text="")
         try:
-            text, found = self._tried(client, question(row["image"], self.model, max_tokens=self.max_tokens))
-        except TransientError as e:
-            found = dict(error=str(e))
-        except ValueError as e:
-            found = dict(error=f"refused: {e}")
+            found = self._tried(question(row["image"], self.model, max_tokens=self.settings.max_tokens))
+        except (TransientError, ValueError) as e:
+            why = str(e) if isinstance(e, TransientError) else f"refused: {e}"
+            found |= dict(error=why, finish_reason=getattr(e, "finish_reason", ""))
         found |= dict(seconds=round(time.perf_counter() - start, 3), prompt=self.prompt)
-        return from_text(row["id"], self.name, text, **found)
+        return from_text(row["id"], self.name, **found)
 
     def judge(self, rows):
         "Judgements as they arrive. Raises ConnectionError when `give_up` photos in a row got no answer."
-        import httpx
-
         failed, reason = 0, ""
-        limits = httpx.Limits(max_connections=self.concurrency)
-        with httpx.Client(timeout=self.timeout, limits=limits) as client:
-            wanted = takewhile(lambda _: not reason, rows)
-            for record in in_flight(lambda row: self._answer(client, row), wanted, self.concurrency):
-                yield record
-                failed = failed + 1 if record["error"] else 0
-                if failed >= self.give_up and not reason:
-                    reason = self._gave_up(failed, record["error"])
+        read_answer("country: Finland")  # loads its tables now, not while paid answers wait to be stored
+        wanted = takewhile(lambda _: not reason, rows)
+        for record in in_flight(self._answer, wanted, self.settings.concurrency):
+            yield record
+            failed = failed + 1 if record["error"] else 0
+            if failed >= self.settings.give_up and not reason:
+                reason = self._gave_up(failed, record["error"])
         if reason:  # the answers that were under way have been given
             raise ConnectionError(reason)
 

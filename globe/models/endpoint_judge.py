@@ -10,7 +10,8 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 
 from ..answers.completions import judge_question
-from .client import EndpointClient, TransientError, accepted, question
+from ..answers.replies import TransientError, accepted
+from .client import EndpointClient, EndpointSettings, chosen_model, question, served_models
 from .judge import Judge
 
 # %% ../../nbs/04_models/06_endpoint_judge.ipynb #a5da788c
@@ -32,15 +33,16 @@ def yes_share(
     return mass["yes"] / sum(mass.values())
 
 # %% ../../nbs/04_models/06_endpoint_judge.ipynb #62bcb544
-def _top_tokens(response):  # httpx.Response
+def _top_tokens(reply):  # `Reply`
     """The first token's alternatives in a chat response.
 
-    Raises what `globe.models.client.accepted` raises, ValueError where they are missing."""
-    body = accepted(response)
+    Raises what `globe.answers.replies.accepted` raises, ValueError where they are missing."""
+    said = accepted(reply)
     try:
-        return response.json()["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        top = reply.json()["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+        return [dict(token=reply.clean(t["token"]), logprob=min(0.0, float(t["logprob"]))) for t in top]
     except (ValueError, LookupError, TypeError):
-        raise ValueError(f"no logprobs in the answer of the endpoint: {body}") from None
+        raise ValueError(f"no logprobs in the answer of the endpoint: {said}") from None
 
 # %% ../../nbs/04_models/06_endpoint_judge.ipynb #cff2ccad
 class EndpointJudge(EndpointClient):
@@ -50,14 +52,13 @@ class EndpointJudge(EndpointClient):
         self,
         url,  # as for `globe.models.client.EndpointClient`, like all others
         model,  # name of the model at the endpoints
-        timeout=60.0,  # seconds
-        tries=3,  # requests for one pair
-        **how,
+        settings=None,  # `EndpointSettings`; a minute and three requests for a pair if not given
+        **changes,  # settings to change, by name
     ):
-        super().__init__(url, model, timeout=timeout, tries=tries, **how)
+        super().__init__(url, model, None, settings or EndpointSettings(timeout=60.0, tries=3), **changes)
 
-    def _read(self, response):
-        return yes_share(_top_tokens(response))
+    def _read(self, reply):
+        return yes_share(_top_tokens(reply))
 
     def probability(
         self,
@@ -67,18 +68,16 @@ class EndpointJudge(EndpointClient):
         """One probability of yes per pair, None for one that got none.
 
         Raises PermissionError, and `TransientError` or ValueError where no pair got one."""
-        import httpx
-
         errors = []
 
         def one(image, text):
             body = question(image, self.model, judge_question(text), max_tokens=1)
             try:
-                return self._tried(client, body | dict(logprobs=True, top_logprobs=20))
+                return self._tried(body | dict(logprobs=True, top_logprobs=20))
             except (TransientError, ValueError) as error:
                 errors.append(error)
 
-        with httpx.Client(timeout=self.timeout) as client, ThreadPoolExecutor(self.concurrency) as pool:
+        with ThreadPoolExecutor(self.settings.concurrency) as pool:
             found = list(pool.map(one, images, reasonings))
         if errors and len(errors) == len(found):
             raise errors[-1]
@@ -94,4 +93,7 @@ def judge_named(
             "no judge: set GLOBE_JUDGE to a folder written by globe.training.judge.train_judge, "
             "or to `url model` of an endpoint"
         )
-    return EndpointJudge(*name.split()) if name.startswith(("http://", "https://")) else Judge.load(name)
+    if not name.startswith(("http://", "https://")):
+        return Judge.load(name)
+    url, _, model = name.partition(" ")
+    return EndpointJudge(url, model.strip() or chosen_model(served_models(url)))

@@ -183,10 +183,14 @@ class DataStages(PhotoStages):
         def work(folder):
             from globe.distillation.distill import distill
 
-            counts = distill(photos, teachers, paid or folder, watch=False)
+            answers = paid or folder / "answers"
+            counts = distill(photos, teachers, answers, watch=False)
             if paid:
                 _check_complete(paid)
-                shutil.copytree(paid, folder, dirs_exist_ok=True)
+            for lines in sorted(answers.glob("*.jsonl")):
+                shutil.copy(lines, folder)
+            if not paid:
+                shutil.rmtree(answers)
             return dict(photos=len(photos), teachers=len(counts))
 
         seeds = {t.name: t.seed for t in teachers if hasattr(t, "seed")}
@@ -244,8 +248,7 @@ class DataStages(PhotoStages):
 
 def _check_complete(folder):
     "ConnectionError where answers are missing that another request may bring."
-    from globe.distillation.store import records
-    from globe.models.client import FINAL
+    from globe.distillation.store import FINAL, records
 
     missing = [r["error"] for r in records(folder) if r["error"] and not r["error"].startswith(FINAL)]
     if missing:

@@ -15,8 +15,7 @@ from ..progress import tracked
 from ..answers.mentions import similar_words
 from ..models.segmenter import visible
 from ..models.sentences import SentenceEncoder
-from ..models.client import FINAL
-from ..distillation.store import Answers
+from ..distillation.store import FINAL, Answers
 from globe.validation.checks import (
     UNANSWERED,
     CheckSettings,

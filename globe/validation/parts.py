@@ -14,7 +14,7 @@ import pandas as pd
 from ..files import write_atomic
 from ..progress import tracked
 from ..answers.prompts import PROMPT_FILES
-from ..models.client import FINAL
+from ..distillation.store import FINAL
 from .checks import UNANSWERED
 from .dataset import mp16_reason
 from .ledger import Validator, ledger_schema

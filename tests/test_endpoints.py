@@ -1,0 +1,489 @@
+"How servers behave, one row each: what the client makes of it. A real server, no network beyond this machine."
+
+import base64, gzip, json, os, socket, socketserver, sys, threading, time, tracemalloc
+
+import pytest
+from PIL import Image
+
+from globe.distillation.teachers import EndpointTeacher
+from globe.models.client import LARGEST, chosen_model, served_models
+
+KEY = "sk-live/0123456789+abcdefghij"
+TEXT = "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\n</answer>"
+ANSWER = TEXT.split("\n", 1)[1]
+
+
+def chat(finish="stop", **message):
+    "The body of a chat answer."
+    return json.dumps(
+        dict(choices=[dict(message=message or dict(content=TEXT), finish_reason=finish)])
+    ).encode()
+
+
+def http(body=None, status="200 OK", *headers, length=None):
+    "A whole response."
+    body = chat() if body is None else body
+    size = len(body) if length is None else length
+    head = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {size}", *headers]
+    return "\r\n".join([*head, "", ""]).encode() + body
+
+
+def failing(status, text):
+    return http(json.dumps(dict(error=dict(message=text))).encode(), status)
+
+
+def chunked(*parts):
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(f"{len(p):x}\r\n".encode() + p + b"\r\n" for p in parts) + b"0\r\n\r\n"
+
+
+BOMB = gzip.compress(b" " * (1 << 28))
+
+
+class Server(socketserver.ThreadingTCPServer):
+    "Answers each request with the next of `plan`: bytes, or a function of (socket, request); then all is well."
+
+    daemon_threads, allow_reuse_address = True, True
+
+    def __init__(self, *plan):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.plan, self.seen, self.connections, self.lock = list(plan), [], 0, threading.Lock()
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
+        self.gets = http(b"{}", "404 Not Found")
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *a):
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, *a):
+        pass
+
+
+class Request:
+    "One request, read from a socket."
+
+    def __init__(self, sock):
+        data = b""
+        while b"\r\n\r\n" not in data:
+            part = sock.recv(65536)
+            if not part:
+                raise EOFError
+            data += part
+        head, body = data.split(b"\r\n\r\n", 1)
+        first, *lines = head.decode("latin-1").split("\r\n")
+        self.method, self.path, _ = first.split()
+        self.headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
+        while len(body) < int(self.headers.get("content-length", 0)):
+            body += sock.recv(65536)
+        self.body = json.loads(body) if body else None
+
+
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        s = self.server
+        with s.lock:
+            s.connections += 1
+        try:
+            while True:
+                self.answer(s, Request(self.request))
+        except (EOFError, OSError):
+            pass
+
+    def answer(self, s, request):
+        with s.lock:
+            s.seen.append(request)
+            what = s.gets if request.method == "GET" else s.plan.pop(0) if s.plan else http()
+        if callable(what):
+            what(self.request, request)
+        else:
+            self.request.sendall(what)
+
+
+def drip(data):
+    "Sends a byte now and then."
+
+    def send(sock, request):
+        for i in range(len(data)):
+            sock.sendall(data[i : i + 1])
+            time.sleep(0.1)
+
+    return send
+
+
+def silent(sock, request):
+    time.sleep(3)
+
+
+def reset(sock, request):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    sock.close()
+
+
+def closing(data):
+    "Sends and closes."
+
+    def send(sock, request):
+        sock.sendall(data)
+        sock.close()
+
+    return send
+
+
+def refusing(name, text, code="400 Bad Request"):
+    "Refuses a request with a parameter, answers one without."
+
+    def send(sock, request):
+        sock.sendall(failing(code, text) if name in request.body else http())
+
+    return send
+
+
+def headers_without_end(sock, request):
+    sock.sendall(b"HTTP/1.1 200 OK\r\n")
+    for i in range(100_000):
+        sock.sendall(f"X-{i}: {'a' * 100}\r\n".encode())
+
+
+def echo_number(sock, request):
+    sock.sendall(http(None, "200 OK", f"X-Request-Id: {request.headers['x-request-id']}"))
+
+
+def other_number(sock, request):
+    sock.sendall(http(None, "200 OK", "X-Request-Id: globe-0"))
+
+
+def picture(i):
+    return dict(id=f"p{i}", image=Image.new("RGB", (32, 24), (i % 255, 99, 9)))
+
+
+def ask(server, n=1, **how):
+    "Judgements of `n` photos."
+    settings = dict(backoff=0.001, timeout=0.4, concurrency=1, tries=2) | how
+    return list(EndpointTeacher(server.url, "m", **settings).judge(picture(i) for i in range(n)))
+
+
+REDIRECT = "307 Temporary Redirect"
+GOOD = {  # behaviour -> what the server does; the answer is read at the first request
+    "plain": http(),
+    "chunked": chunked(chat()[:20], chat()[20:]),
+    "HTTP/1.0, closed at the end": closing(b"HTTP/1.0 200 OK\r\n\r\n" + chat()),
+    "a byte order mark": http(b"\xef\xbb\xbf" + chat()),
+    "gzip although not asked for": http(gzip.compress(chat()), "200 OK", "Content-Encoding: gzip"),
+    "no finish_reason": http(chat(None)),
+    "an unknown charset": http(chat()).replace(b"application/json", b"text/html; charset=hex"),
+    "finish_reason eos_token": http(chat("eos_token")),
+    "finish_reason STOP": http(chat("STOP")),
+    "reasoning_content": http(chat(content=ANSWER, reasoning_content="A flag.")),
+    "reasoning": http(chat(content=ANSWER, reasoning="A flag.")),
+    "all in reasoning_content": http(chat(content=None, reasoning_content=TEXT)),
+    "all in reasoning": http(chat(content="", reasoning=TEXT)),
+    "a list of parts": http(chat(content=[dict(type="text", text=TEXT)])),
+    "parts with thinking": http(
+        chat(content=[dict(type="thinking", thinking="A flag."), dict(type="text", text=ANSWER)])
+    ),
+    "an empty tool_calls": http(chat(content=TEXT, tool_calls=[])),
+    "a null refusal": http(chat(content=TEXT, refusal=None)),
+    "half of a surrogate pair": http(chat(content=TEXT + " \ud83d")),
+    "two responses at once": http() + http(chat(content="country: [Peru]")),
+    "its number sent back": echo_number,
+    "usage is nonsense": http(json.dumps(json.loads(chat()) | dict(usage="much")).encode()),
+    "interim 100 Continue": b"HTTP/1.1 100 Continue\r\n\r\n" + http(),
+}
+
+
+@pytest.mark.parametrize("behaviour", GOOD)
+def test_answers_are_read(behaviour):
+    with Server(GOOD[behaviour]) as s:
+        (r,) = ask(s)
+    assert (r["error"], r["city"], len(s.seen)) == ("", "Helsinki", 1)
+    assert r["reasoning"] == "A flag."
+
+
+PASSING = {  # behaviour -> (what the server does, what the error says if it lasts)
+    "HTTP 500": (failing("500 Internal Server Error", "CUDA out of memory"), "HTTP 500: CUDA out of memory"),
+    "HTTP 503": (http(b"loading", "503 Service Unavailable"), "HTTP 503: loading"),
+    "HTTP 408": (http(b"", "408 Request Timeout"), "HTTP 408"),
+    "HTTP 429": (http(b"slow down", "429 Too Many Requests", "Retry-After: 0"), "HTTP 429: slow down"),
+    "an error with status 200": (failing("200 OK", "worker died"), "not a chat answer: worker died"),
+    "finish_reason abort": (http(chat("abort")), "'abort'"),
+    "finish_reason error": (http(chat("error")), "'error'"),
+    "an ending nobody knows": (http(chat("solar_flare")), "'solar_flare'"),
+    "half a body": (http(chat()[:30]), "not a chat answer"),
+    "a body cut by a closed connection": (closing(http(chat()[:30], length=900)), "RemoteProtocolError"),
+    "closed without a byte": (closing(b""), "RemoteProtocolError"),
+    "reset": (reset, "Error"),
+    "no HTTP": (closing(b"220 smtp ready\r\n"), "RemoteProtocolError"),
+    "a page": (http(b"<html><h1>Log in</h1></html>"), "not a chat answer: Log in"),
+    "no choices": (http(b'{"choices": []}'), "not a chat answer"),
+    "a list": (http(b"[1, 2]"), "not a chat answer"),
+    "null content": (http(chat(content=None)), "an empty answer"),
+    "white space": (http(chat(content=" \n ")), "an empty answer"),
+    "content is a number": (http(chat(content=7)), "an empty answer"),
+    "nested too deeply": (http(b"[" * 100_000), ""),
+    "no UTF-8": (http(b'{"choices": "\xff\xfe"}'), "not a chat answer"),
+    "more than the limit": (http(b" " * (LARGEST + 1)), "more than"),
+    "endless": (
+        lambda sock, r: [
+            sock.sendall(b"HTTP/1.0 200 OK\r\n\r\n"),
+            [sock.sendall(b" " * 65536) for _ in range(2000)],
+        ],
+        "more than",
+    ),
+    "a gzip bomb": (http(BOMB, "200 OK", "Content-Encoding: gzip"), "more than"),
+    "gzip that is none": (http(chat(), "200 OK", "Content-Encoding: gzip"), "incorrect header"),
+    "gzip that is cut": (http(gzip.compress(chat())[:-9], "200 OK", "Content-Encoding: gzip"), "is cut"),
+    "brotli": (http(chat(), "200 OK", "Content-Encoding: br"), "'br'"),
+    "headers without end": (headers_without_end, "RemoteProtocolError"),
+    "silence": (silent, "timeout"),
+    "headers drop by drop": (drip(http()), "timeout"),
+    "a body drop by drop": (
+        lambda sock, r: [sock.sendall(http()[:-60]), drip(http()[-60:])(sock, r)],
+        "timeout",
+    ),
+    "chunks drop by drop": (
+        lambda sock, r: [sock.sendall(chunked()[:-5]), drip(b"1\r\n \r\n" * 99)(sock, r)],
+        "timeout",
+    ),
+    "another request's number": (other_number, "another request"),
+}
+
+
+@pytest.mark.parametrize("behaviour", PASSING)
+def test_passing_trouble_is_asked_again_and_lasting_trouble_is_named(behaviour):
+    what, why = PASSING[behaviour]
+    with Server(what) as s:
+        (r,) = ask(s)
+        assert (r["error"], r["city"], len(s.seen)) == ("", "Helsinki", 2)
+    start = time.monotonic()
+    with Server(what) as s:
+        (r,) = ask(s, tries=1)
+    assert why in r["error"] and r["error"] and not r["city"]
+    assert time.monotonic() - start < 1.5
+
+
+LASTING = {  # behaviour -> (what the server does, what the error says, finish_reason): asked once
+    "length": (http(chat("length", content="<thi")), "refused: the answer was cut at `max_tokens`", "length"),
+    "MAX_TOKENS": (http(chat("MAX_TOKENS", content="<thi")), "cut at `max_tokens`", "max_tokens"),
+    "content_filter": (http(chat("content_filter", content="")), "content filter", "content_filter"),
+    "a refusal": (http(chat(content=None, refusal="I cannot.")), "the model refused: I cannot.", "stop"),
+    "tool calls": (
+        http(chat("tool_calls", content=None, tool_calls=[dict(id="1")])),
+        "called a tool",
+        "tool_calls",
+    ),
+    "tool calls that stop": (
+        http(chat("stop", content=None, tool_calls=[dict(id="1")])),
+        "called a tool",
+        "stop",
+    ),
+    "HTTP 400": (failing("400 Bad Request", "invalid image"), "refused: HTTP 400: invalid image", ""),
+    "HTTP 413": (http(b"<h1>413 Too Large</h1>", "413 Payload Too Large"), "HTTP 413: 413 Too Large", ""),
+    "HTTP 422": (http(b'{"detail": "bad"}', "422 Unprocessable Entity"), "HTTP 422: bad", ""),
+    "HTTP 302": (http(b"", "302 Found", "Location: /login"), "HTTP 302", ""),
+}
+
+
+@pytest.mark.parametrize("behaviour", LASTING)
+def test_what_no_other_request_mends_is_asked_once(behaviour):
+    what, why, finish = LASTING[behaviour]
+    with Server(what) as s:
+        (r,) = ask(s)
+    assert why in r["error"] and (r["finish_reason"], len(s.seen)) == (finish, 1)
+
+
+ENDING = {  # behaviour -> (what the server does, what the exception says): the run ends
+    "HTTP 401": (failing("401 Unauthorized", f"wrong key {KEY}"), r"refused \(401\): wrong key \*\*\*"),
+    "HTTP 403": (http(b"", "403 Forbidden"), r"refused \(403\)"),
+    "HTTP 404": (failing("404 Not Found", "no model m"), r"refused \(404\): no model m"),
+    "307 to another server": (
+        http(b"", REDIRECT, "Location: http://example.com/v1"),
+        "another server .example.com",
+    ),
+    "307 to another port": (http(b"", REDIRECT, "Location: http://127.0.0.1:9/v1"), "another server"),
+}
+
+
+@pytest.mark.parametrize("behaviour", ENDING)
+def test_what_concerns_every_photo_ends_the_run(behaviour, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    what, why = ENDING[behaviour]
+    with Server(what) as s, pytest.raises(PermissionError, match=why) as caught:
+        ask(s, 5)
+    assert len(s.seen) == 1 and "live" not in str(caught.value)
+
+
+def test_307_is_followed_on_the_same_host_and_not_in_circles():
+    with Server(http(b"", REDIRECT, "Location: /v1/chat/completions/")) as s:
+        (r,) = ask(s)
+    assert r["city"] == "Helsinki" and [q.path for q in s.seen] == [
+        "/v1/chat/completions",
+        "/v1/chat/completions/",
+    ]
+    assert s.seen[0].body == s.seen[1].body
+    with Server(*[http(b"", REDIRECT, "Location: /v1/chat/completions")] * 9) as s:
+        with pytest.raises(PermissionError, match="circle"):
+            ask(s)
+
+
+def test_a_server_that_answers_twice_moves_no_answer_to_another_photo():
+    "Every response is followed by one about another place on the same connection."
+
+    def twice(sock, request):
+        raw = base64.b64decode(request.body["messages"][0]["content"][0]["image_url"]["url"].split(",")[1])
+        sock.sendall(http(chat(content=f"city: [Town {len(raw)}]")) + http(chat(content="city: [Wrong]")))
+
+    with Server(*[twice] * 8) as s:
+        found = ask(s, 8, concurrency=2, timeout=5)
+    assert s.connections == 8 and not any("Wrong" in r["text"] for r in found)
+
+
+def test_a_pause_is_kept():
+    with Server(http(b"", "429 Too Many Requests", "Retry-After: 0.5")) as s:
+        start = time.monotonic()
+        assert ask(s)[0]["city"] == "Helsinki" and time.monotonic() - start >= 0.5
+
+
+@pytest.mark.parametrize(
+    "name, text, sent",
+    [
+        (
+            "max_tokens",
+            "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+            "max_completion_tokens",
+        ),
+        ("temperature", "Unsupported value: 'temperature' does not support 0 with this model.", ""),
+    ],
+)
+def test_a_parameter_that_a_server_refuses_is_sent_as_it_likes(name, text, sent):
+    with Server(*[refusing(name, text)] * 9) as s:
+        found = ask(s, 3, tries=1)
+    assert [r["city"] for r in found] == ["Helsinki"] * 3 and len(s.seen) == 4
+    assert name not in s.seen[-1].body and (not sent or s.seen[-1].body[sent] == 1024)
+
+
+def test_parameters_are_added_and_left_out():
+    with Server() as s:
+        ask(s, params=dict(top_p=0.5, temperature=None))
+    assert s.seen[0].body["top_p"] == 0.5 and "temperature" not in s.seen[0].body
+
+
+@pytest.mark.parametrize(
+    "form", ["127.0.0.1:{}", "http://127.0.0.1:{}", "http://127.0.0.1:{}/", "127.0.0.1:{}/v1/"]
+)
+def test_an_address_may_be_written_in_many_ways(form):
+    with Server() as s:
+        teacher = EndpointTeacher(form.format(s.server_address[1]), "m", timeout=5)
+        assert [r["city"] for r in teacher.judge([picture(0)])] == ["Helsinki"]
+    assert s.seen[0].path == "/v1/chat/completions"
+
+
+# --- keys ---
+
+SPELT = {
+    "plain": KEY,
+    "a line break inside": KEY[:12] + "\n" + KEY[12:],
+    "percent-encoded": KEY.replace("/", "%2F").replace("+", "%2b"),
+    "JSON in JSON": json.dumps(KEY).replace("/", r"\/"),
+    "escaped line break": KEY[:12] + r"\n" + KEY[12:],
+    "base64": base64.b64encode(KEY.encode()).decode(),
+    "cut": KEY[:-6],
+    "at the limit of what is shown": "x" * 180 + KEY,
+}
+
+
+@pytest.mark.parametrize("spelling", SPELT)
+def test_a_key_is_never_told(spelling, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server(*[failing("500 Internal Server Error", f"no, {SPELT[spelling]} is wrong")] * 2) as s:
+        (r,) = ask(s)
+    assert s.seen[0].headers["authorization"] == f"Bearer {KEY}"
+    assert "***" in r["error"] and "live" not in r["error"] and "c2stbGl2" not in r["error"]
+    assert "0123" not in r["error"] and len(r["error"]) < 250
+
+
+def test_a_refusal_that_is_long_and_holds_the_key_is_a_short_line_without_it(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server(http(chat(content=None, refusal=f"I cannot use\n{KEY} " + "x" * 100_000))) as s:
+        (r,) = ask(s)
+    assert r["error"].startswith("refused: the model refused: I cannot use *** xx") and len(r["error"]) < 250
+
+
+def test_a_key_in_an_answer_is_not_stored(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server(http(chat(content=f"{TEXT} {KEY}"))) as s:
+        (r,) = ask(s)
+    assert r["city"] == "Helsinki" and "***" in r["text"] and "live" not in json.dumps(r)
+
+
+def test_a_password_in_an_address_is_sent_and_never_told():
+    sent = base64.b64encode(b"me:pass word").decode()
+    with Server(*[failing("401 Unauthorized", f"no: {sent} me:pass%20word")] * 2) as s:
+        teacher = EndpointTeacher(s.url.replace("//", "//me:pass%20word@"), "m")
+        with pytest.raises(PermissionError) as caught:
+            list(teacher.judge([picture(0)]))
+    assert s.seen[0].headers["authorization"] == f"Basic {sent}"
+    for told in (str(caught.value), repr(teacher), repr(vars(teacher))):
+        assert "pass" not in told and sent[:8] not in told
+
+
+def test_a_key_with_a_line_break_is_refused_before_it_is_sent(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY[:9] + "\n" + KEY[9:])
+    with Server() as s, pytest.raises(PermissionError, match="OPENAI_API_KEY holds a line break") as caught:
+        ask(s)
+    assert not s.seen and "live" not in str(caught.value)
+
+
+# --- which model ---
+
+
+def listing(*names):
+    return http(json.dumps(dict(data=[dict(id=name) for name in names])).encode())
+
+
+@pytest.mark.parametrize(
+    "names, chosen",
+    [
+        (["qwen"], "qwen"),
+        (["bge-m3", "text-embedding-3-small", "qwen"], "qwen"),
+        (["a", "b"], "several models"),
+        (["text-embedding-3-small"], "lists no model that answers"),
+    ],
+)
+def test_a_model_is_chosen_only_where_one_may_be_meant(names, chosen):
+    with Server() as s:
+        s.gets = listing(*names)
+        served = served_models(s.url)
+    if chosen == "qwen":
+        assert chosen_model(served) == "qwen"
+    else:
+        with pytest.raises(ValueError, match=chosen):
+            chosen_model(served)
+
+
+def test_a_name_that_is_not_served_is_refused_and_a_server_without_a_list_believed():
+    with pytest.raises(ValueError, match="serves no model 'c'; it serves a, b"):
+        chosen_model(["a", "b"], "c")
+    with Server() as s:
+        assert served_models(s.url) == [] and chosen_model([], "c") == "c"
+    with pytest.raises(ConnectionError, match="Connection refused"):
+        served_models("http://127.0.0.1:9")
+
+
+def test_a_bomb_at_concurrency_eight_costs_little_memory():
+    bomb = http(BOMB, "200 OK", "Content-Encoding: gzip")
+    with Server(*[bomb] * 8) as s:
+        tracemalloc.start()
+        try:
+            ask(s, 8, concurrency=8, tries=1, timeout=20)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 8 * 3 * LARGEST
+
+
+def test_there_are_enough_rows():
+    assert len(GOOD) + len(PASSING) + len(LASTING) + len(ENDING) >= 40
