@@ -366,6 +366,8 @@ def _locate_command(a):
     except FileNotFoundError as e:
         raise Usage(str(e)) from None
     found = Predictions()
+    if a.map:
+        require("globe locate --map", "figures")
     for p in tqdm(
         _geolocator(a.model).each(paths, a.samples, a.threshold),
         total=len(paths),
@@ -377,6 +379,9 @@ def _locate_command(a):
             tqdm.write(json.dumps(p.to_dict()) if a.json else _printable(p), file=sys.stdout)
     if a.geojson:
         print(json.dumps(found.to_geojson()))
+    if a.map:
+        (found[0] if len(found) == 1 else found).map().save(a.map)
+        print(f"wrote {a.map}", file=sys.stderr)
     return 1 if any(p.error for p in found) else 0
 
 # %% ../nbs/13_cli/00_commands.ipynb #28fcb358
