@@ -387,12 +387,16 @@ def _locate_command(a):
 # %% ../nbs/13_cli/00_commands.ipynb #28fcb358
 def _demo_command(a):
     require("globe demo", "demo", *([] if _is_endpoint(a.model) else ["train"]))
-    from globe.app.demo import LOCAL, demo, load_gradio
+    from globe.app.demo import LOCAL, demo, example_photos, load_gradio
+    from globe.app.locate import STUDENT_NOTE
     from globe.world.camera_roll import example_postcards
 
     load_gradio()
     with tempfile.TemporaryDirectory() as folder:
-        label = "postcards of the synthetic world; the last one, a meal, shows no place"
-        page = demo(_geolocator(a.model), folder, example_postcards(folder), label)
+        geo = _geolocator(a.model)
+        paths, label = example_photos(folder)
+        if geo.model.note == STUDENT_NOTE:
+            paths, label = example_postcards(folder), "Drawn examples; the last one, a meal, shows no place"
+        page = demo(geo, folder, paths, label)
         print(f"http://127.0.0.1:{a.port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         page.launch(**LOCAL, server_port=a.port, inbrowser=a.open)

@@ -191,18 +191,21 @@ def card_html(
     )
 
 # %% ../../nbs/10_app/02_card.ipynb #b70413ec
-_CELL = "<td style='text-align:left;vertical-align:top;padding:6px 10px'>"
+_CELL = (
+    "<td style='text-align:left;vertical-align:top;padding:8px 10px;border:0;"
+    "border-bottom:1px solid rgba(128,128,128,.4)'>"
+)
 _FILE = "opacity:.75;overflow-wrap:anywhere"
 
 
 def _row(p):
     "A row of the table."
-    picture = _img(p.thumbnail, "jpeg", "", "width:72px")
+    picture = _img(p.thumbnail, "jpeg", "", "width:72px;max-width:none")
     name = f"<b>{html.escape(heading(p))}</b><br><span style='{_FILE}'>{html.escape(p.photo)}</span>"
     said = ""
     if p.reasoning:
         said = f"<details><summary>reasoning</summary>{marked(p.reasoning)}</details>"
-    return f"<tr>{_CELL}{picture}</td>{_CELL}{name}</td>{_CELL}{_listed(p)}{said}</td></tr>"
+    return f"<tr style='border:0'>{_CELL}{picture}</td>{_CELL}{name}<br>{_listed(p)}{said}</td></tr>"
 
 
 def table_html(
@@ -219,6 +222,6 @@ def table_html(
     notes = html.escape(" ".join(dict.fromkeys(p.note for p in predictions if p.note)))
     return (
         f"<div class='globe-cards'>{drawn}"
-        f"<table style='font-size:13px;border-collapse:collapse'>{rows}</table>{more}"
+        f"<table style='border:0;border-collapse:collapse;font-size:13px'>{rows}</table>{more}"
         f"<p style='font-size:12px;opacity:.75'>{notes}</p></div>"
     )

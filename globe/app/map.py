@@ -20,6 +20,7 @@ from ..answers.placed import COORDINATE
 from .consensus import MIN_ANSWERS, Density
 
 # %% ../../nbs/10_app/01_map.ipynb #dfbbf1d9
+_COARSE = 0.25  # degrees
 _LAND = dict(fillColor="#f6f4ee", fillOpacity=1, weight=0)
 _LINE = dict(color="#a9a79f", weight=0.8, fill=False)
 
@@ -57,7 +58,7 @@ def _land(middle, near):
     import shapely
 
     world = (middle - 180, -85, middle + 180, 85)
-    grid = 0.25 if near else 0.1  # what is far from the view is coarser
+    grid = _COARSE if near else 0.1  # what is far from the view is coarser
     far = shapely.clip_by_rect(_clipped("countries", world, grid), *world)
     if near is None:
         return _features(far, _LAND | dict(color=_LINE["color"], weight=0.6))
@@ -74,7 +75,7 @@ def _towns(box, most=12):
     found = []
     for i in inside[np.argsort(-g.population[inside], kind="stable")]:
         apart = [
-            abs(lon[i] - x) > (east - west) / 6 or abs(g.lat[i] - y) > (north - south) / 12
+            abs(lon[i] - x) > (east - west) / 2 or abs(g.lat[i] - y) > (north - south) / 12
             for x, y, _ in found
         ]
         if all(apart):
@@ -113,10 +114,10 @@ _CREDIT = "© OpenStreetMap contributors © CARTO"
 def _leaflet():
     "Leaflet and the style of our maps, for the head of a page."
     folder = files("globe") / "leaflet"
-    script, *styles = (
-        (folder / name).read_text("utf-8") for name in ("leaflet.js", "leaflet.css", "maps.css")
+    leaflet, fit, *styles = (
+        (folder / name).read_text("utf-8") for name in ("leaflet.js", "maps.js", "leaflet.css", "maps.css")
     )
-    return f"<style>{''.join(styles)}</style><script>{script}</script>"
+    return f"<style>{''.join(styles)}</style><script>{leaflet}\n{fit}</script>"
 
 
 def _number(element, count=0):
@@ -127,11 +128,20 @@ def _number(element, count=0):
     return count
 
 
-def _base_map(box, middle, near=None):
-    "A map that shows a box."
+def _surroundings(box):
+    "A box seven times as wide and four times as high, with edges on the coarse grid."
+    west, south, east, north = box
+    wide, high = 3 * (east - west), 1.5 * (north - south)
+    edges = np.array([west - wide, max(south - high, -84), east + wide, min(north + high, 84)])
+    return tuple(float(x) for x in np.round(edges / _COARSE) * _COARSE)
+
+
+def _base_map(box, detailed=False):
+    "A map that shows a box (west, south, east, north)."
     import folium
     from branca.element import Element
 
+    near = _surroundings(box) if detailed else None
     m = folium.Map(tiles=None, zoom_snap=0.5, min_zoom=1)
     m.default_js, m.default_css = [], []
     head = Element("{{ this.leaflet }}")
@@ -139,7 +149,7 @@ def _base_map(box, middle, near=None):
     m.get_root().header.add_child(head)
     m.get_root().title = "globe"
     land = folium.FeatureGroup("borders", overlay=False).add_to(m)
-    collection = dict(type="FeatureCollection", features=_land(middle, near))
+    collection = dict(type="FeatureCollection", features=_land((box[0] + box[2]) / 2, near))
     folium.GeoJson(collection, interactive=False, attribution="Natural Earth, GeoNames").add_to(land)
     if near:
         _add_points(land, _towns(box), interactive=False)
@@ -269,10 +279,9 @@ def locator_map(
     import folium
 
     if p.lat is None:
-        m, middle = _base_map((-170, -60, 190, 75), 0), 0
+        m, middle = _base_map((-180, -60, 180, 75)), 0
     else:
-        near = _box(p, 4) if (p.radius_km or _NO_RADIUS_KM) <= _DETAIL_KM else None
-        m, middle = _base_map(_box(p), p.lon, near), p.lon
+        m, middle = _base_map(_box(p), (p.radius_km or _NO_RADIUS_KM) <= _DETAIL_KM), p.lon
         placed = [a for a in p.answers if a.get("radius_km") is not None]
         if len(placed) >= MIN_ANSWERS:
             _add_density(m, placed, _box(p, 2))
@@ -287,7 +296,7 @@ def _finished(m):
     "The map with the choice of its layers."
     import folium
 
-    folium.LayerControl("bottomleft", collapsed=False, autoZIndex=False).add_to(m)
+    folium.LayerControl("topright", collapsed=False, autoZIndex=False).add_to(m)
     _number(m.get_root())
     return m
 
@@ -311,8 +320,7 @@ def overview_map(
     lat, lon = ([getattr(p, k) for _, p in placed] or [0] for k in ("lat", "lon"))
     half = 2.0 if placed else 90
     box = (min(lon) - half, max(min(lat) - half, -85), max(lon) + half, min(max(lat) + half, 85))
-    near = box if box[2] - box[0] < 2 * _DETAIL_KM / _KM else None
-    m = _base_map(box, (box[0] + box[2]) / 2, near)
+    m = _base_map(box, box[2] - box[0] < 2 * _DETAIL_KM / _KM)
     popups = (_popup(p.place, p.photo, p.lat, p.lon, [p.reasoning]) for _, p in placed)
     _add_pins(m, [_pin(p.lat, p.lon, i, popup, True, 22) for (i, p), popup in zip(placed, popups)])
     return _finished(m)
