@@ -33,6 +33,7 @@ from globe.distillation.teachers import from_text
 from globe.app.demo import LOCAL, demo, example_photos
 from globe.app.locate import Geolocator
 from globe.app.prediction import concluded
+from globe.pipeline.students import latest_student
 
 ROOT = Path(__file__).parent.parent
 EVIL = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
@@ -70,6 +71,16 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def wait_for_server(address, process):
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(address)
+            return
+        except OSError:
+            assert process.poll() is None, f"nothing serves {address}"
+            time.sleep(0.5)
 
 
 # --- globe demo ---
@@ -267,6 +278,32 @@ def test_an_example_and_the_keyboard_are_enough(page):
     seen(page, "demo_example")
 
 
+def test_the_student_of_a_local_run_is_shown_on_a_drawn_example(browser):
+    "GLOBE_SCREENSHOTS=figures writes figures/demo.png."
+    pytest.importorskip("gradio")
+    try:
+        latest_student()
+    except FileNotFoundError:
+        pytest.skip("no student: globe reproduce trains one")
+    port = free_port()
+    command = [sys.executable, "-m", "globe", "demo", "--port", str(port)]
+    server = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_server(f"http://127.0.0.1:{port}/", server)
+        size = dict(width=1180, height=1035, deviceScaleFactor=1, mobile=False)
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(f"http://127.0.0.1:{port}/?__theme=light")
+        wait(browser, ".gallery img")[2].click()
+        card = wait(browser, "#card .globe-card", 120)[0]
+        assert "synthetic images only" in card.text and "Drawn examples" in browser.page_source
+        time.sleep(2)
+        seen(browser, "demo")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        server.terminate()
+        server.wait(30)
+
+
 def test_a_map_in_a_file_moves_without_a_network(browser, tmp_path):
     pytest.importorskip("folium")
     text = f"<think>{EVIL}</think><answer>country: Fiji\ncity: Suva</answer>"
@@ -339,13 +376,7 @@ def lab(tmp_path_factory):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token=t")
-            break
-        except OSError:
-            assert server.poll() is None, "JupyterLab did not start"
-            time.sleep(0.5)
+    wait_for_server(f"http://127.0.0.1:{port}/api/status?token=t", server)
     yield f"http://127.0.0.1:{port}"
     server.terminate()
     server.wait(30)

@@ -149,7 +149,7 @@ def _coordinate(p):
     text = f"{p.lat:.5f}, {p.lon:.5f}"
     copy = f"navigator.clipboard.writeText('{text}');this.textContent='copied'"
     button = f'<button type="button" style="{_BUTTON}" onclick="{copy}">copy</button>'
-    return f"<code style='user-select:all'>{text}</code> {button} · {openstreetmap(p.lat, p.lon)}"
+    return f"<code style='user-select:all'>{text}</code> {button} {openstreetmap(p.lat, p.lon)}"
 
 
 def heading(

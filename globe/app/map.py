@@ -67,12 +67,12 @@ def _land(middle, near):
     return _features(areas, _LAND) + _features(shapely.clip_by_rect(shapely.boundary(fine), *near), _LINE)
 
 # %% ../../nbs/10_app/01_map.ipynb #99166cbd
-def _towns(box, most=12):
-    "GeoJSON points of the largest towns in a box."
+def _towns(box, most=12, pins=()):
+    "GeoJSON points of the largest towns in a box that are not too close to each other, nor to pins."
     g, (west, south, east, north) = gazetteer(), box
     lon = west + (g.lon - west) % 360
     inside = np.flatnonzero((lon < east) & (g.lat > south) & (g.lat < north))
-    found = []
+    found = [(*pin["geometry"]["coordinates"], "") for pin in pins]
     for i in inside[np.argsort(-g.population[inside], kind="stable")]:
         apart = [
             abs(lon[i] - x) > (east - west) / 2 or abs(g.lat[i] - y) > (north - south) / 12
@@ -80,8 +80,9 @@ def _towns(box, most=12):
         ]
         if all(apart):
             found.append((float(lon[i]), float(g.lat[i]), g.name[i]))
-        if len(found) == most:
+        if len(found) == most + len(pins):
             break
+    found = found[len(pins) :]
     return [_point(lat, lon, f"<div class='town'>{_escaped(name)}</div>", 6) for lon, lat, name in found]
 
 
@@ -136,8 +137,8 @@ def _surroundings(box):
     return tuple(float(x) for x in np.round(edges / _COARSE) * _COARSE)
 
 
-def _base_map(box, detailed=False):
-    "A map that shows a box (west, south, east, north)."
+def _base_map(box, pins, detailed=False):
+    "A map that shows a box (west, south, east, north), without its pins."
     import folium
     from branca.element import Element
 
@@ -151,8 +152,7 @@ def _base_map(box, detailed=False):
     land = folium.FeatureGroup("borders", overlay=False).add_to(m)
     collection = dict(type="FeatureCollection", features=_land((box[0] + box[2]) / 2, near))
     folium.GeoJson(collection, interactive=False, attribution="Natural Earth, GeoNames").add_to(land)
-    if near:
-        _add_points(land, _towns(box), interactive=False)
+    _add_points(land, _towns(box, pins=pins), interactive=False)
     folium.TileLayer(_STREETS, attr=_CREDIT, name="streets (from carto.com)", show=False).add_to(m)
     west, south, east, north = box
     m.fit_bounds([[south, west], [north, east]])
@@ -160,6 +160,7 @@ def _base_map(box, detailed=False):
 
 # %% ../../nbs/10_app/01_map.ipynb #f441c304
 _MOST_TEXTS, _MOST_LETTERS = 5, 800  # reasonings in a pop-up, and letters of each
+_MOST_NAMES = 8  # pins that are named on the map
 PLACED_BY = {COORDINATE: "stated coordinate", "city": "city", "country": "country"}  # else "region"
 
 
@@ -191,13 +192,11 @@ def _popup(name, note, lat, lon, texts=()):
     return f"<b>{_escaped(name)}</b><br>{_escaped(note)}<br>{where}{said}"
 
 
-def _pin(lat, lon, label, popup, chosen=False, size=0):
+def _pin(lat, lon, label, name, popup, chosen=False):
     "A GeoJSON point with the looks of its pin."
-    size, colour = size or (26 if chosen else 20), "#0072b2" if chosen else "#c04a00"
-    style = (
-        f"background:{colour};width:{size}px;height:{size}px;line-height:{size - 4}px;font-size:{size // 2}px"
-    )
-    return _point(lat, lon, f'<div class="pin" style="{style}">{label}</div>', size, popup)
+    kind = "chosen pin" if chosen else "pin"
+    badge = f'<div class="{kind}">{label}</div><span class="name">{_escaped(name)}</span>'
+    return _point(lat, lon, badge, 24, popup)
 
 
 def _answer_pins(p, middle):
@@ -210,7 +209,10 @@ def _answer_pins(p, middle):
         share = f"{len(same)} of {len(p.answers)} answers"
         texts = [a.get("reasoning") or a.get("text", "") for a in same]
         popup = _popup(answered(same[0]), share, lat, lon, texts)
-        yield _pin(lat, _turned(lon, middle), len(same), popup, (lat, lon) == (p.lat, p.lon))
+        chosen = (lat, lon) == (p.lat, p.lon)
+        name = next(filter(None, map(same[0].get, ("city", "region", "country"))), "")
+        named = chosen or len(groups) <= _MOST_NAMES
+        yield _pin(lat, _turned(lon, middle), len(same), name * named, popup, chosen)
 
 
 def _turned(lon, middle):
@@ -278,17 +280,18 @@ def locator_map(
     "The prediction, its radius, and all answers, as a map of folium."
     import folium
 
+    pins = list(_answer_pins(p, p.lon or 0))
     if p.lat is None:
-        m, middle = _base_map((-180, -60, 180, 75)), 0
+        m = _base_map((-180, -60, 180, 75), pins)
     else:
-        m, middle = _base_map(_box(p), (p.radius_km or _NO_RADIUS_KM) <= _DETAIL_KM), p.lon
+        m = _base_map(_box(p), pins, (p.radius_km or _NO_RADIUS_KM) <= _DETAIL_KM)
         placed = [a for a in p.answers if a.get("radius_km") is not None]
         if len(placed) >= MIN_ANSWERS:
             _add_density(m, placed, _box(p, 2))
         if p.radius_km and p.radius_km < _HEMISPHERE_KM:
             ring = dict(type="FeatureCollection", features=[_ring(p.lat, p.lon, p.radius_km)])
             folium.GeoJson(ring, control=False, interactive=False).add_to(m)
-    _add_pins(m, _answer_pins(p, middle))
+    _add_pins(m, pins)
     return _finished(m)
 
 
@@ -320,7 +323,10 @@ def overview_map(
     lat, lon = ([getattr(p, k) for _, p in placed] or [0] for k in ("lat", "lon"))
     half = 2.0 if placed else 90
     box = (min(lon) - half, max(min(lat) - half, -85), max(lon) + half, min(max(lat) + half, 85))
-    m = _base_map(box, box[2] - box[0] < 2 * _DETAIL_KM / _KM)
-    popups = (_popup(p.place, p.photo, p.lat, p.lon, [p.reasoning]) for _, p in placed)
-    _add_pins(m, [_pin(p.lat, p.lon, i, popup, True, 22) for (i, p), popup in zip(placed, popups)])
+    popups = [_popup(p.place, p.photo, p.lat, p.lon, [p.reasoning]) for _, p in placed]
+    names = [p.place.partition(",")[0] for _, p in placed]
+    rows = zip(placed, names, popups)
+    pins = [_pin(p.lat, p.lon, i, name, popup, True) for (i, p), name, popup in rows]
+    m = _base_map(box, pins, box[2] - box[0] < 2 * _DETAIL_KM / _KM)
+    _add_pins(m, pins)
     return _finished(m)
