@@ -32,7 +32,7 @@ ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (Ne
   globe reproduce                      all tables and figures, on a laptop, without network
   globe reproduce --profile smoke      the same in minutes, for a first look
   globe reproduce --photos trip/       the same, with photographs of your own
-  globe locate trip/                   where were these photographs taken? (--json, --geojson)
+  globe locate trip/                   where were these photographs taken? (--map FILE.html, --json)
   globe demo                           the same on a page in your browser
   globe score mine.csv --truth t.csv   how far off are the answers of any model?
   globe evaluate --model ID --benchmark im2gps3k --data FOLDER

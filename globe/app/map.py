@@ -261,9 +261,7 @@ def _add_density(m, answers, box, n=120):
 
     columns = [[a[k] for a in answers] for k in ("lat", "lon", "radius_km")]
     west, south, east, north = box
-    edges = np.arcsinh(
-        np.tan(np.radians([north, south]))
-    )  # rows of equal height in the projection of web maps
+    edges = np.arcsinh(np.tan(np.radians([north, south])))  # in the projection of web maps
     rows = np.degrees(np.arctan(np.sinh(np.linspace(*edges, n))))
     lat, lon = np.meshgrid(rows, np.linspace(west, east, n), indexing="ij")
     found = Density(*columns)(lat, lon)
