@@ -6,7 +6,8 @@
 __all__ = ['PLACED_BY', 'answered', 'openstreetmap', 'locator_map', 'framed', 'overview_map']
 
 # %% ../../nbs/10_app/01_map.ipynb #7768eee1
-import html, json
+import gzip, html, json
+from base64 import b64encode
 from collections import defaultdict
 from functools import cache
 from importlib.resources import files
@@ -302,12 +303,20 @@ def _finished(m):
     return m
 
 
+_UNPACK = """<script>
+fetch("data:application/gzip;base64,{}")
+  .then((packed) => new Response(packed.body.pipeThrough(new DecompressionStream("gzip"))).text())
+  .then((page) => (document.open(), document.write(page), document.close()));
+</script>"""
+
+
 def framed(
     m,  # map of folium
     height=320,  # pixels
 ):
-    "The map as an <iframe> that can neither read nor change the page around it."
-    page = html.escape(m.get_root().render())
+    "The map as an <iframe> that can neither read nor change the page around it, packed to a third."
+    packed = b64encode(gzip.compress(m.get_root().render().encode(), mtime=0)).decode()
+    page = html.escape(_UNPACK.replace("{}", packed))
     allowed = "allow-scripts allow-popups allow-popups-to-escape-sandbox"
     style = f"width:100%;height:{height}px;border:0;border-radius:6px"
     return f'<iframe title="map" sandbox="{allowed}" style="{style}" srcdoc="{page}"></iframe>'
