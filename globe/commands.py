@@ -368,6 +368,8 @@ def _locate_command(a):
     found = Predictions()
     if a.map:
         require("globe locate --map", "figures")
+        if not Path(a.map).absolute().parent.is_dir():
+            raise Usage(f"--map {a.map}: there is no folder {Path(a.map).parent}")
     for p in tqdm(
         _geolocator(a.model).each(paths, a.samples, a.threshold),
         total=len(paths),

@@ -552,6 +552,10 @@ def test_locate_writes_a_map(photos, capsys):
         assert main(["locate", str(what), "--model", f"{server.url} m", "--map", str(out)]) == 0
         assert out.read_text(encoding="utf-8").count("openstreetmap.org/?mlat") == pins
         assert "map.html" in capsys.readouterr().err
+    asked = len(server.bodies)
+    command = ["locate", str(photos), "--model", f"{server.url} m", "--map"]
+    assert main([*command, str(photos / "none" / "map.html")]) == 2 and len(server.bodies) == asked
+    assert "there is no folder" in capsys.readouterr().err
     server.shutdown()
 
 
