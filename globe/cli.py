@@ -32,7 +32,7 @@ ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (Ne
   globe reproduce                      all tables and figures, on a laptop, without network
   globe reproduce --profile smoke      the same in minutes, for a first look
   globe reproduce --photos trip/       the same, with photographs of your own
-  globe locate trip/                   where were these photographs taken? (--json, --geojson)
+  globe locate trip/                   where were these photographs taken? (--map FILE.html, --json)
   globe demo                           the same on a page in your browser
   globe score mine.csv --truth t.csv   how far off are the answers of any model?
   globe evaluate --model ID --benchmark im2gps3k --data FOLDER
@@ -202,8 +202,9 @@ def _model_option(p):
     p.add_argument(
         "--model",
         metavar="MODEL",
-        help="folder, hub id, or 'URL' or 'URL NAME' of an OpenAI-compatible endpoint "
-        "(its key: OPENAI_API_KEY); default: the student of the last local run, which was raised on drawings",
+        help="folder, hub id or ID@COMMIT, 'default' (the public model that `globe.Geolocator` documents), "
+        "'geoclip', or 'URL' or 'URL NAME' of an OpenAI-compatible endpoint (its key: OPENAI_API_KEY); "
+        "without it: the student of the last local run, which was trained on synthetic images only",
     )
 
 
@@ -224,6 +225,11 @@ def _locate_options(p):
         default=0.5,
         metavar="T",
         help="of localizability, 0 to 1, below which a picture gets no place (default: %(default)s)",
+    )
+    p.add_argument(
+        "--map",
+        metavar="FILE.html",
+        help="also write a map that moves and needs no network; of one picture, with all its answers",
     )
     form = p.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object per line, for programs")

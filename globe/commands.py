@@ -338,6 +338,10 @@ def _locate_command(a):
     except FileNotFoundError as e:
         raise Usage(str(e)) from None
     found = Predictions()
+    if a.map:
+        require("globe locate --map", "figures")
+        if not Path(a.map).absolute().parent.is_dir():
+            raise Usage(f"--map {a.map}: there is no folder {Path(a.map).parent}")
     for p in tqdm(
         _geolocator(a.model).each(paths, a.samples, a.threshold),
         total=len(paths),
@@ -349,17 +353,24 @@ def _locate_command(a):
             tqdm.write(json.dumps(p.to_dict()) if a.json else _printable(p), file=sys.stdout)
     if a.geojson:
         print(json.dumps(found.to_geojson()))
+    if a.map:
+        (found[0] if len(found) == 1 else found).map().save(a.map)
+        print(f"wrote {a.map}", file=sys.stderr)
     return 1 if any(p.error for p in found) else 0
 
 # %% ../nbs/13_cli/00_commands.ipynb #28fcb358
 def _demo_command(a):
     require("globe demo", "demo", *([] if _is_endpoint(a.model) else ["train"]))
-    from globe.app.demo import LOCAL, demo, load_gradio
+    from globe.app.demo import LOCAL, demo, example_photos, load_gradio
+    from globe.app.locate import STUDENT_NOTE
     from globe.world.camera_roll import example_postcards
 
     load_gradio()
     with tempfile.TemporaryDirectory() as folder:
-        label = "postcards of the synthetic world; the last one, a meal, shows no place"
-        page = demo(_geolocator(a.model), folder, example_postcards(folder), label)
+        geo = _geolocator(a.model)
+        paths, label = example_photos(folder)
+        if geo.model.note == STUDENT_NOTE:
+            paths, label = example_postcards(folder), "Drawn examples; the last one, a meal, shows no place"
+        page = demo(geo, folder, paths, label)
         print(f"http://127.0.0.1:{a.port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
         page.launch(**LOCAL, server_port=a.port, inbrowser=a.open)

@@ -30,9 +30,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from globe.distillation.teachers import from_text
-from globe.app.demo import LOCAL, demo
+from globe.app.demo import LOCAL, demo, example_photos
 from globe.app.locate import Geolocator
-from globe.world.camera_roll import example_postcards
+from globe.app.prediction import concluded
+from globe.pipeline.students import latest_student
 
 ROOT = Path(__file__).parent.parent
 EVIL = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
@@ -72,6 +73,16 @@ def free_port():
         return s.getsockname()[1]
 
 
+def wait_for_server(address, process):
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(address)
+            return
+        except OSError:
+            assert process.poll() is None, f"nothing serves {address}"
+            time.sleep(0.5)
+
+
 # --- globe demo ---
 
 
@@ -83,7 +94,7 @@ class Painter:
     def ask(self, rows, temperature):
         for row in rows:
             red, green, blue = row["image"].getpixel((0, 0))
-            if blue > max(red, green):
+            if blue > 2 * max(red, green):
                 raise ConnectionError("the model is down")
             sure = 0.9 if red > green else 0.2
             yield from_text(
@@ -97,31 +108,60 @@ class Painter:
 def page(browser, tmp_path, monkeypatch):
     pytest.importorskip("gradio")
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    made = demo(Geolocator(Painter()), tmp_path, example_postcards(tmp_path), "postcards")
+    made = demo(Geolocator(Painter()), tmp_path, *example_photos(tmp_path))
     _, url, _ = made.launch(**LOCAL, server_port=free_port(), prevent_thread_lock=True)
     browser.get(url)
     wait(browser, "#locate")
     yield browser
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     made.close()
 
 
-def put(page, path):
-    "Drop a picture on the page, and wait until it is shown."
-    for x in page.find_elements(
-        By.CSS_SELECTOR, "#picture button[aria-label*='emove'], #picture button[aria-label*='lear']"
-    ):
+def put(page, *paths):
+    "Drop pictures on the page, and wait until they are shown."
+    for x in page.find_elements(By.CSS_SELECTOR, "#pictures button[aria-label='Clear']"):
         x.click()
-    wait(page, "#picture input[type=file]")[0].send_keys(str(path))
-    wait(page, "#picture img")
+    wait(page, "#pictures input[type=file]")[0].send_keys("\n".join(map(str, paths)))
+    WebDriverWait(page, 30).until(
+        lambda b: len(b.find_elements(By.CSS_SELECTOR, "#pictures .grid-container img")) == len(paths)
+    )
 
 
 def press(page):
     page.find_element(By.CSS_SELECTOR, "#locate").click()
 
 
-def test_a_picture_gives_a_card_with_map_and_marked_cues(page, tmp_path):
-    Image.new("RGB", (300, 200), "red").save(tmp_path / "red.png")
-    put(page, tmp_path / "red.png")
+def painted(folder, *colours):
+    paths = [folder / f"{colour}.png" for colour in colours]
+    for path in paths:
+        Image.new("RGB", (300, 200), path.stem).save(path)
+    return paths
+
+
+def foreign(page):
+    "What the page has asked other machines for."
+    names = page.execute_script("return performance.getEntriesByType('resource').map(r => r.name)")
+    return [n for n in names if "127.0.0.1" not in n and not n.startswith(("data:", "blob:"))]
+
+
+def contrast(page, mark):
+    "Of the text of an element to its background (WCAG; 4.5 can be read)."
+    colours = [
+        re.findall(r"[\d.]+", mark.value_of_css_property(what))[:3] for what in ("color", "background-color")
+    ]
+    linear = lambda c: c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
+    shade = [sum(w * linear(float(x) / 255) for w, x in zip((0.2126, 0.7152, 0.0722), c)) for c in colours]
+    return (max(shade) + 0.05) / (min(shade) + 0.05)
+
+
+def test_the_page_invites(page):
+    text = page.find_element(By.CSS_SELECTOR, "#card").text
+    assert "Drop a picture" in text and "Do not locate" in page.find_element(By.TAG_NAME, "body").text
+    seen(page, "demo_start")
+
+
+def test_a_picture_gives_a_card_with_a_map_that_moves_and_marked_cues(page, tmp_path):
+    put(page, *painted(tmp_path, "red"))
     press(page)
     card = wait(page, "#card .globe-card")[0]
     assert (
@@ -131,22 +171,34 @@ def test_a_picture_gives_a_card_with_map_and_marked_cues(page, tmp_path):
         and str(tmp_path) not in card.text
     )
     assert [m.text for m in card.find_elements(By.TAG_NAME, "mark")][-1:] == ["Palm trees"]
-    assert page.execute_script("return document.querySelector('#card img[alt=map]').naturalWidth") > 300
     assert "<script>" in card.text and page.title != "taken"
-    seen(page, "demo_card")
-    foreign = page.execute_script(
-        "return performance.getEntriesByType('resource').map(r => r.name).filter(n => !n.includes('127.0.0.1') && !/^(data|blob):/.test(n))"
+    address = card.find_element(By.CSS_SELECTOR, "a[href*='openstreetmap.org']").get_attribute("href")
+    assert card.find_element(By.TAG_NAME, "code").text == "48.85341, 2.34880" and "mlat=48.85341" in address
+    page.switch_to.frame(card.find_element(By.CSS_SELECTOR, "iframe[title=map]"))
+    wait(page, ".pin")
+    drawn = lambda: page.execute_script(
+        "return [...document.querySelectorAll('path')].map(p => p.outerHTML).join()"
     )
-    assert not foreign, f"the page loads {foreign}"
+    before = drawn()
+    wait(page, ".leaflet-control-zoom-in")[0].click()
+    WebDriverWait(page, 10).until(lambda b: drawn() != before)
+    page.execute_script("document.querySelector('.leaflet-marker-icon .pin').parentNode.focus()")
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    popup = wait(page, ".leaflet-popup-content")[0]
+    WebDriverWait(page, 10).until(lambda b: "8 of 8 answers" in popup.text)
+    assert "<script>" in popup.text and not foreign(page)
+    page.switch_to.default_content()
+    seen(page, "demo_card")
+    assert page.title != "taken" and not foreign(page)
     assert not [l for l in page.get_log("browser") if l["level"] == "SEVERE"]
 
 
-def test_a_picture_that_does_not_tell_gets_no_place(page, tmp_path):
-    Image.new("RGB", (300, 200), "green").save(tmp_path / "green.png")
-    put(page, tmp_path / "green.png")
+def test_a_picture_that_does_not_tell_gets_no_place_but_the_reasons(page, tmp_path):
+    put(page, *painted(tmp_path, "green"))
     press(page)
     card = wait(page, "#card .globe-card")[0]
-    assert "localizability 0.20" in card.text and not card.find_elements(By.CSS_SELECTOR, "img[alt=map]")
+    assert "This picture does not show where it was taken (localizability 0.20, threshold 0.5)" in card.text
+    assert "Palm trees grow" in card.text and not card.find_elements(By.TAG_NAME, "iframe")
     seen(page, "demo_abstains")
 
 
@@ -154,28 +206,122 @@ def test_a_file_that_is_no_picture_is_named_so(page, tmp_path):
     (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 not really")
     put(page, tmp_path / "torn.jpg")
     press(page)
-    assert "error: damaged or cut short" in wait(page, "#card .globe-card")[0].text
+    text = wait(page, "#card .globe-card")[0].text
+    assert "This picture could not be located: damaged or cut short" in text
     seen(page, "demo_torn")
 
 
+def test_several_pictures_share_a_map_and_a_bad_one_costs_no_others(page, tmp_path):
+    (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 not really")
+    put(page, *painted(tmp_path, "red", "green"), tmp_path / "torn.jpg")
+    press(page)
+    card = wait(page, "#card .globe-cards")[0]
+    rows = [row.text for row in card.find_elements(By.TAG_NAME, "tr")]
+    assert [r.partition("\n")[0][:21] for r in rows] == [
+        "Paris, France",
+        "This picture does not",
+        "This picture could no",
+    ]
+    page.switch_to.frame(card.find_element(By.CSS_SELECTOR, "iframe[title=map]"))
+    assert len(wait(page, ".pin")) == 1
+    page.switch_to.default_content()
+    seen(page, "demo_several")
+
+
 def test_no_picture_and_a_dead_model_are_said_and_the_page_goes_on(page, tmp_path):
-    press(page)
-    WebDriverWait(page, 30).until(
-        lambda b: "Choose a picture" in b.find_element(By.CSS_SELECTOR, "#card").text
+    says = lambda text: WebDriverWait(page, 30).until(
+        lambda b: text in b.find_element(By.CSS_SELECTOR, "#card").text
     )
-    Image.new("RGB", (30, 20), "blue").save(tmp_path / "blue.png")
-    put(page, tmp_path / "blue.png")
     press(page)
-    WebDriverWait(page, 30).until(lambda b: "the model is down" in b.find_element(By.TAG_NAME, "body").text)
+    says("Choose a picture")
+    put(page, *painted(tmp_path, "blue"))
+    press(page)
+    says("The model did not answer: the model is down")
     seen(page, "demo_error")
+    put(page, *painted(tmp_path, "red"))
+    press(page)
+    says("Paris, France")
 
 
-def test_the_examples_are_postcards(page):
-    pictures = page.find_elements(By.CSS_SELECTOR, ".gallery img, [class*=gallery] img")
-    assert len(pictures) == 4
-    pictures[0].click()
-    wait(page, "#picture img")
+def test_cues_can_be_read_on_a_dark_page(page, tmp_path):
+    page.get(page.current_url + "?__theme=dark")
+    wait(page, "#locate")
+    put(page, *painted(tmp_path, "red"))
+    press(page)
+    assert contrast(page, wait(page, "#card mark")[0]) > 7
+    seen(page, "demo_dark")
+
+
+def test_on_a_phone_the_result_stands_before_the_examples_and_nothing_is_cut_off(page, tmp_path):
+    phone = dict(width=390, height=844, deviceScaleFactor=1, mobile=True)
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    put(page, *painted(tmp_path, "red"))
+    press(page)
+    card = wait(page, "#card .globe-card")[0]
+    found = page.find_elements(By.XPATH, "//*[contains(text(), 'Examples:')]")
+    (examples,) = [e for e in found if e.is_displayed()]
+    assert page.find_element(By.CSS_SELECTOR, "#locate").location["y"] < card.location["y"]
+    assert card.location["y"] + card.size["height"] <= examples.location["y"]
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    seen(page, "demo_phone")
+
+
+def test_an_example_and_the_keyboard_are_enough(page):
+    for _ in range(30):
+        page.switch_to.active_element.send_keys(Keys.TAB)
+        here = page.switch_to.active_element
+        if here.find_elements(By.CSS_SELECTOR, "img"):
+            break
+    here.send_keys(Keys.ENTER)
+    wait(page, "#pictures img")
+    assert "china.jpg" in wait(page, "#card .globe-card")[0].text
     seen(page, "demo_example")
+
+
+def test_the_student_of_a_local_run_is_shown_on_a_drawn_example(browser):
+    "GLOBE_SCREENSHOTS=figures writes figures/demo.png."
+    pytest.importorskip("gradio")
+    try:
+        latest_student()
+    except FileNotFoundError:
+        pytest.skip("no student: globe reproduce trains one")
+    port = free_port()
+    command = [sys.executable, "-m", "globe", "demo", "--port", str(port)]
+    server = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_server(f"http://127.0.0.1:{port}/", server)
+        size = dict(width=1180, height=1035, deviceScaleFactor=1, mobile=False)
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(f"http://127.0.0.1:{port}/?__theme=light")
+        wait(browser, ".gallery img")[2].click()
+        card = wait(browser, "#card .globe-card", 120)[0]
+        assert "synthetic images only" in card.text and "Drawn examples" in browser.page_source
+        time.sleep(2)
+        seen(browser, "demo")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        server.terminate()
+        server.wait(30)
+
+
+def test_a_map_in_a_file_moves_without_a_network(browser, tmp_path):
+    pytest.importorskip("folium")
+    text = f"<think>{EVIL}</think><answer>country: Fiji\ncity: Suva</answer>"
+    p = concluded("a.jpg", [from_text(i, "t", text) for i in range(2)])
+    p.map().save(str(tmp_path / "map.html"))
+    browser.execute_cdp_cmd("Network.enable", {})
+    offline = dict(offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    browser.get(f"file://{tmp_path / 'map.html'}")
+    pin = wait(browser, ".pin")[0]
+    assert abs(pin.rect["x"] - browser.execute_script("return innerWidth") / 2) < 60
+    land = browser.find_elements(By.CSS_SELECTOR, "path.leaflet-interactive, svg path")
+    assert len(land) > 20 and browser.title == "globe" and not foreign(browser)
+    seen(browser, "map_file")
+    browser.find_elements(By.CSS_SELECTOR, ".leaflet-control-layers-base input")[1].click()
+    WebDriverWait(browser, 10).until(foreign)  # street tiles are asked for now, and only now
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline | dict(offline=False))
+    browser.execute_cdp_cmd("Network.disable", {})
 
 
 # --- JupyterLab ---
@@ -230,13 +376,7 @@ def lab(tmp_path_factory):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    for _ in range(120):
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status?token=t")
-            break
-        except OSError:
-            assert server.poll() is None, "JupyterLab did not start"
-            time.sleep(0.5)
+    wait_for_server(f"http://127.0.0.1:{port}/api/status?token=t", server)
     yield f"http://127.0.0.1:{port}"
     server.terminate()
     server.wait(30)

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,6 @@ from globe.answers.mentions import highlighted
 from globe.app.card import CUES
 from globe.app.consensus import medoid
 from globe.app.locate import EndpointModel, Geolocator, LocalModel
-from globe.app.map import locator_map
 from globe.app.prediction import Prediction, Predictions, concluded
 from globe.pipeline.students import latest_student
 from globe.places.match import locate
@@ -358,10 +358,34 @@ def test_maps_hold_at_the_dateline_at_the_poles_and_over_the_whole_world():
         (0, 0, 15000),
         (0, 0, None),
     ]:
-        fig = locator_map(
-            Prediction("a", lat=lat, lon=lon, radius_km=radius, answers=[dict(lat=lat, lon=lon)])
-        )
-        fig.savefig(io.BytesIO(), format="png")
+        answers = [dict(lat=lat, lon=lon)]
+        page = Prediction("a", lat=lat, lon=lon, radius_km=radius, answers=answers).map().get_root().render()
+        assert "NaN" not in page.rpartition("</head>")[2] and len(page) < 6e5
+
+
+def test_a_map_loads_nothing_and_model_text_is_data_there():
+    evil = "`${alert(1)}` {{ 7 * 7 }} " + EVIL
+    answers = [from_text(i, "t", said("Paris", "France", 0.9, evil)) for i in range(2)]
+    p = concluded(EVIL, answers)
+    for made in (p.map(), Predictions([p, Prediction(EVIL, error=EVIL)]).map()):
+        page = made.get_root().render()
+        assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)\s*=", page)
+        assert "alert(1)" in page and "alert(1)</script>" not in page and "<img src=x" not in page
+        assert "`$" not in page and "7 * 7" in page
+    assert "sandbox=" in p._repr_html_() and "allow-same-origin" not in p._repr_html_()
+
+
+def test_candidates_start_with_the_prediction_and_count_what_cannot_be_read():
+    cities = [("Helsinki", "Finland")] * 5 + [("Sydney", "Australia")] * 3 + [("", "")] * 2
+    p = concluded("a", [from_text(i, "t", said(*c)) for i, c in enumerate(cities)])
+    assert [(c["city"], c["answers"], c["probability"]) for c in p.top_k()] == [
+        ("Helsinki", 5, 0.5),
+        ("Sydney", 3, 0.3),
+    ]
+    assert p.to_frame().city.tolist() == ["Helsinki", "Sydney"] and len(p.top_k(1)) == 1
+    assert json.loads(json.dumps(p.to_dict(), allow_nan=False))["candidates"][1]["country_code"] == "AU"
+    with pytest.raises(ValueError, match="at least 16 answers"):
+        p.density()
 
 
 # --- models ---
@@ -506,6 +530,33 @@ def test_the_newest_student_with_all_rewards_is_the_default(tmp_path):
         shutil.rmtree(latest_student(tmp_path))
     with pytest.raises(FileNotFoundError, match="globe reproduce"):
         latest_student(tmp_path)
+
+
+def test_no_model_is_downloaded_unasked(monkeypatch):
+    asked = []
+    monkeypatch.setattr("globe.models.vlm.load", lambda *a, **k: asked.append((a, k)) or 1 / 0)
+    with pytest.raises(ValueError, match=r'from_pretrained\("default"\)'):
+        Geolocator.from_pretrained()
+    assert not asked
+    with pytest.raises(ZeroDivisionError):
+        Geolocator.from_pretrained("default")
+    ((source,), how) = asked[0]
+    assert source == "Qwen/Qwen2.5-VL-7B-Instruct" and re.fullmatch("[0-9a-f]{40}", how["revision"])
+
+
+def test_locate_writes_a_map(photos, capsys):
+    pytest.importorskip("folium")
+    server = Endpoint(lambda n: (200, said("Paris", "France")))
+    for what, pins in ((photos / "0.jpg", 1), (photos, 4)):
+        out = photos / "map.html"
+        assert main(["locate", str(what), "--model", f"{server.url} m", "--map", str(out)]) == 0
+        assert out.read_text(encoding="utf-8").count("openstreetmap.org/?mlat") == pins
+        assert "map.html" in capsys.readouterr().err
+    asked = len(server.bodies)
+    command = ["locate", str(photos), "--model", f"{server.url} m", "--map"]
+    assert main([*command, str(photos / "none" / "map.html")]) == 2 and len(server.bodies) == asked
+    assert "there is no folder" in capsys.readouterr().err
+    server.shutdown()
 
 
 def test_locate_prints_lines_json_and_geojson(photos, capsys):

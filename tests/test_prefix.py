@@ -774,12 +774,11 @@ def test_pictures_of_one_colour_but_different_shape_are_two(start, data, tmp_pat
 
 
 def test_a_model_may_be_given_by_name(start, data, tmp_path):
-    "As in most scripts that use TRL."
+    "As in most scripts that use TRL; a saved student opens without torchvision."
     it = shared_prefix.SharedPrefixGRPOTrainer(
         str(start),
         reward_funcs=[variety],
         train_dataset=grpo_rows(data),
-        processing_class=vlm.load(start).processor,
         args=GRPOConfig(
             output_dir=str(tmp_path),
             per_device_train_batch_size=8,

@@ -232,6 +232,9 @@ def test_wheel_carries_the_committed_data_and_nothing_produced(tmp_path):
     assert {
         f"globe/prompts/{p.name}" for p in (ROOT / "globe" / "prompts").iterdir()
     } <= names and "globe/prompts/teacher-1.txt" in names
+    assert {
+        f"globe/leaflet/{name}" for name in ("LICENSE", "leaflet.js", "leaflet.css", "maps.css", "maps.js")
+    } <= names
     assert "globe/__main__.py" in names and wheel.name.startswith("globe_geolocation-")
 
 

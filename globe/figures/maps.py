@@ -64,6 +64,17 @@ def world_axes(
     return ax
 
 # %% ../../nbs/09_figures/02_maps.ipynb #4a0f71e7
+_SOUTH = -58  # degrees; south of it there is only Antarctica
+
+
+def _crop(ax, lat, whole_figure):
+    "Leave Antarctica out where none of the latitudes that are drawn lies there."
+    if np.nanmin([0, *lat]) > _SOUTH:
+        if whole_figure:
+            ax.figure.set_figheight(3.6)
+        ax.set_ylim(ccrs.Robinson().transform_point(0, _SOUTH, ccrs.PlateCarree())[1], ax.get_ylim()[1])
+
+
 def _map_legend(ax):
     "One or two lines of dots between map and credit."
     labels = ax.get_legend_handles_labels()[1]
@@ -126,16 +137,18 @@ def _evenly_picked(n, most):
 
 
 def _ways(rows, some, band, colours):
-    "The great circles of the rows at `some`, as one collection of lines."
-    lines, tones = [], []
+    "The great circles of the rows at `some`, as one collection of lines, and their southernmost latitude."
+    lines, tones, south = [], [], 0.0
     for i in some:
         if band[i] < 0:
             continue
         ends = rows[["lat", "lon", "pred_lat", "pred_lon"]].iloc[i]
-        pieces = robinson_pieces(*great_circle(*ends))
+        lat, lon = great_circle(*ends)
+        pieces = robinson_pieces(lat, lon)
+        south = min(south, lat.min())
         lines += pieces
         tones += [colours[band[i]]] * len(pieces)
-    return LineCollection(lines, colors=tones, linewidths=0.7, alpha=0.7, zorder=3)
+    return LineCollection(lines, colors=tones, linewidths=0.7, alpha=0.7, zorder=3), south
 
 
 def _truths(ax, dots, label, colour):
@@ -162,14 +175,16 @@ def error_map(
     colours, band = [*plt.cm.viridis([0.9, 0.7, 0.47, 0.25, 0]), "#d55e00"], _band(rows.km)
     some = _evenly_picked(len(rows), most)
     drawn = f"{len(some):,} of {len(rows):,} pictures drawn" if len(some) < len(rows) else ""
-    ax = world_axes(ax, "; ".join(filter(None, [drawn, credit])))
-    ax.add_collection(_ways(rows, some, band, colours), autolim=False)
+    given, ax = ax, world_axes(ax, "; ".join(filter(None, [drawn, credit])))
+    ways, south = _ways(rows, some, band, colours)
+    ax.add_collection(ways, autolim=False)
     for i, name in enumerate(_BANDS):
         dots = rows.iloc[[k for k in some if band[k] == i]]
         _truths(ax, dots, f"{name} ({(band == i).sum():,})", colours[i])
     if (band < 0).any():
         dots = rows.iloc[[k for k in some if band[k] < 0]]
         _truths(ax, dots, f"no coordinate ({(band < 0).sum():,})", None)
+    _crop(ax, [*rows.lat, south], ax is not given)
     _map_legend(ax)
     return ax
 
@@ -181,13 +196,14 @@ def place_map(
     ax=None,  # Robinson axes
 ):
     "Map of where pictures were taken."
-    ax = world_axes(ax)
+    given, ax = ax, world_axes(ax)
     groups = [("", photos)] if hue is None else list(photos.groupby(hue, sort=True))
     looks = zip(sns.color_palette(n_colors=len(groups)), "os^Dv<>P*X" * len(groups))
     how = dict(s=10, alpha=0.6, linewidths=0, transform=ccrs.PlateCarree(), zorder=3)
     for (name, rows), (colour, marker) in zip(groups, looks):
         label = f"{name} ({len(rows):,})"
         ax.scatter(rows.lon, rows.lat, color=colour, marker=marker, label=label, **how)
+    _crop(ax, photos.lat, ax is not given)
     if hue is not None:
         _map_legend(ax)
     return ax

@@ -13,6 +13,7 @@ import torch
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 
+from ..models.vlm import load_processor
 from .prefix_generation import share_prompt, temporarily, unshareable, warn_once
 from .picture_cache import cache_processed, share_vision_tower, with_shared_pictures
 from .sampler_check import DiscardedLog, check_sampler
@@ -20,6 +21,13 @@ from .prefix_logprobs import difference_from_trl, rows_of, shared_log_probs, uns
 from .group_batches import NO_SPREAD, advantage_spread, regrouped, with_new_completions
 
 # %% ../../nbs/07_training/15_shared_prefix.ipynb #0f5d47dd
+def _processor_of(source):
+    "The processor of a folder or hub id. TRL would load its video part too, which needs torchvision."
+    processor = load_processor(source)
+    getattr(processor, "tokenizer", processor).padding_side = "left"
+    return processor
+
+
 class SharedPrefixGRPOTrainer(GRPOTrainer):
     """TRL's GRPO trainer, computing each distinct prompt of a batch once. Arguments as `trl.GRPOTrainer`.
 
@@ -36,6 +44,9 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         self.warned = set()  # reasons why something is not shared
         self.checked = False  # were log-probabilities compared with those of TRL?
         self.sampled = False  # was the training sampled for once? Before that, vLLM is checked
+        source = args[0] if args else kwargs.get("model")
+        if isinstance(source, str) and len(args) < 6 and kwargs.get("processing_class") is None:
+            kwargs["processing_class"] = _processor_of(source)
         super().__init__(*args, **kwargs)
         self._check_options()
         if getattr(self, "generation_config", None) is not None:  # vLLM has none
