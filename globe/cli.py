@@ -9,7 +9,7 @@ __all__ = ['ABOUT', 'RESUME', 'main']
 import argparse, os, sys
 
 from .extras import MissingExtra, extra_of, install_line
-from .files import Busy
+from .locks import Busy
 from .settings import SettingsError
 from .pipeline.notebooks import NotebookFailed, Usage
 from .pipeline.doctor import _version

@@ -12,7 +12,7 @@ from pathlib import Path
 from .extras import require
 from .files import checkout
 from .progress import lines
-from .settings import overrides_of
+from .settings_text import overrides_of
 from .pipeline.notebooks import Usage
 
 # %% ../nbs/13_cli/00_commands.ipynb #1c66526e

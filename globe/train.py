@@ -6,7 +6,8 @@
 __all__ = ['GRPOSettings', 'SFTSettings', 'sft', 'SharedPrefixGRPOTrainer', 'grpo']
 
 # %% ../nbs/14_public/04_train.ipynb #d09ad282
-from .training.settings import GRPOSettings, SFTSettings
+from .training.settings_grpo import GRPOSettings
+from .training.settings_sft import SFTSettings
 from .training.sft import sft
 from .training.shared_prefix import SharedPrefixGRPOTrainer
 from .training.grpo import grpo

@@ -148,7 +148,7 @@ EDITS = """
 import json, sys
 from pathlib import Path
 from globe.pipeline.data import STAGE_CODE
-from globe.pipeline.stages import code_hashes
+from globe.pipeline.code import code_hashes
 
 def hashes(): return {stage: code_hashes(code) for stage, code in STAGE_CODE.items()}
 before, answers = hashes(), []

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from globe.cli import main
-from globe.files import Busy, alone
+from globe.locks import Busy, alone
 from globe.pipeline.notebooks import NotebookFailed, Usage, execute
 from globe.pipeline.publish import publish
 from globe.pipeline.reproduce import reproduce

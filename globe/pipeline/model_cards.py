@@ -14,7 +14,7 @@ import pandas as pd
 from ..cards import card_text
 from ..files import write_atomic
 from ..markdown import markdown
-from ..training.settings import WEIGHTS
+from ..training.settings_grpo import WEIGHTS
 from ..evaluation.compare import wide
 from .stages import Manifest, fingerprint
 

@@ -9,7 +9,8 @@ __all__ = ['reproduce']
 import json, shutil, time
 from pathlib import Path
 
-from ..files import alone, checkout, figures_folder, run_folder
+from ..files import checkout, figures_folder, run_folder
+from ..locks import alone
 from ..progress import clock
 from .profiles import read_profile
 from globe.pipeline.notebooks import (

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..files import cores
 from ..progress import lines
-from ..training.settings import WEIGHTS
+from ..training.settings_grpo import WEIGHTS
 from ..evaluation.metrics import frame, score
 from ..evaluation.predictions import predictions
 from .comparisons import backbones_of, called, is_trained, models_of, parts_of, variants_of
@@ -110,6 +110,17 @@ def _uses_judge(name):  # key of a model
     return "localizability" in WEIGHTS.get(parts_of(name)[1].partition("-")[2], {})
 
 
+def _training(kind):  # "sft" or "grpo"
+    "The function that trains; only its own modules are loaded."
+    if kind == "sft":
+        from globe.training.sft import sft
+
+        return sft
+    from globe.training.grpo import grpo
+
+    return grpo
+
+
 class TrainedStages(BaseStages):
     "The judge and the trained models."
 
@@ -127,7 +138,7 @@ class TrainedStages(BaseStages):
             train_judge(str(base), own, folder, s, watch=lines("judge"))
             return dict(rows=len(rows))
 
-        inputs = [base, self.folder / "mp16-reason"]
+        inputs = [base, self.folder / "mp16-reason", self.photos_at("train")]
         return self.make("models/judge", work, s.flat(), "judge", inputs, "judge")
 
     def judge(self):
@@ -147,23 +158,21 @@ class TrainedStages(BaseStages):
         kind, _, rewards = how.partition("-")
         s = self.profile.sft if kind == "sft" else self.profile.grpo.changed(rewards=rewards)
         s = s.changed(seed=s.seed + seed)
-        inputs, more = [base, rows_at], {}
+        inputs, settings, more = [base, rows_at], s.flat(), {}
         if kind == "grpo" and self.profile.segmenter.source:
             more["classes"] = tuple(self.segmenter().classes)
+            settings |= dict(classes=list(more["classes"]))
         if _uses_judge(name):
             more["judge"] = self.judge_at()
             inputs.append(more["judge"])
 
         def work(folder):
-            from globe.training.grpo import grpo
-            from globe.training.sft import sft
-
-            train = sft if kind == "sft" else grpo
-            train(str(base), data, folder, s, watch=lines(f"{name}, seed {seed}"), **more)
+            watch = lines(f"{name}, seed {seed}")
+            _training(kind)(str(base), data, folder, s, watch=watch, **more)
             return dict(rows=len(data))
 
         title = f"training: {called(name)}, seed {seed}"
-        return self.make(f"models/{name}-{seed}", work, s.flat(), kind, inputs, title)
+        return self.make(f"models/{name}-{seed}", work, settings, kind, inputs, title)
 
 # %% ../../nbs/12_pipeline/04_tasks.ipynb #7f249904
 class Run(TrainedStages):

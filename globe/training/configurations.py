@@ -11,7 +11,7 @@ import functools
 from ..answers.vocabulary import vocabulary
 from .visual_grounding import visual_grounding
 from .rewards import form, geo_accuracy, geo_distance
-from .settings import GROUNDING_MODES, WEIGHTS
+from .settings_grpo import GROUNDING_MODES, WEIGHTS
 from .localizability import Localizability
 
 # %% ../../nbs/07_training/04_configurations.ipynb #7fad5ae1

@@ -13,7 +13,7 @@ from ..models.vlm import VLM, freeze_vision, load_processor, picture_tokens
 from ..models.judge import Judge, SharedJudge, about_judge, known_by
 from .adapter import lora_config
 from .configurations import weighted
-from .settings import GRPOSettings
+from .settings_grpo import GRPOSettings
 from .shared_prefix import SharedPrefixGRPOTrainer
 from .trainer import grpo_rows, load_to_train, reporter, run, trainer_arguments
 

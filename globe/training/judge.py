@@ -17,7 +17,7 @@ from ..answers.prompts import PROMPT_FILES
 from ..models.vlm import load
 from ..models.judge import answer_tokens, first_logits, known_by, yes_logit
 from .adapter import lora_config
-from .settings import JudgeSettings
+from .settings_judge import JudgeSettings
 
 # %% ../../nbs/07_training/17_judge.ipynb #adcef859
 def hardened(

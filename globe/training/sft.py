@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..models.vlm import freeze_vision, remember_pictures
 from .adapter import lora_config
-from .settings import SFTSettings
+from .settings_sft import SFTSettings
 from .trainer import load_to_train, reporter, run, sft_rows, trainer_arguments
 
 # %% ../../nbs/07_training/08_sft.ipynb #3643803a
