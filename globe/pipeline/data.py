@@ -24,7 +24,12 @@ STAGE_CODE = {
     "segmenter": ["globe.models.segmenter", "globe.world.postcards"],
     "simulated answers": ["globe.distillation.distill", "globe.world.simulated"],
     "answers of endpoints": ["globe.distillation.distill", "globe.distillation.teachers"],
-    "own photographs": ["globe.distillation.distill", "globe.distillation.teachers", "globe.world.simulated"],
+    "own photographs": [
+        "globe.distillation.distill",
+        "globe.distillation.teachers",
+        "globe.models.vlm",
+        "globe.world.simulated",
+    ],
     "mp16-reason": ["globe.validation.parts", "globe.models.segmenter"],
     "data of Table 5": ["globe.validation.splits"],
     "judge": ["globe.training.judge", "globe.validation.splits"],
