@@ -70,7 +70,10 @@ def figures_folder(
     name: str,  # profile
     root: Path = None,  # checkout; ours if not given
 ) -> Path:
-    "Folder of the tables and figures of profile `name`; it is made if it is not there."
-    folder = Path(root or checkout()) / "figures" if name == "mini" else run_folder(name, root) / "figures"
+    """Folder of the tables and figures of profile `name`; it is made if it is not there.
+
+    Those of `mini` are committed; with changed settings (`GLOBE_SET`) they go to its run folder."""
+    committed = name == "mini" and not os.environ.get("GLOBE_SET")
+    folder = Path(root or checkout()) / "figures" if committed else run_folder(name, root) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -58,7 +58,8 @@ def reproduce(
     overrides: dict = None,  # settings to change, by section; each is reported
     root: Path = None,  # checkout
 ) -> Report:
-    """Execute the notebooks in order.
+    """Execute the notebooks in order. The report of a whole run lies beside its tables and figures, that of
+    a run with `only` in `data/<profile>/`, where it changes no committed file.
 
     Raises `NotebookFailed` at the first that fails, `Busy` if a run of this profile is going on, `Usage` for
     what cannot be run, `SettingsError` for settings that cannot be."""
@@ -79,47 +80,49 @@ def reproduce(
             shutil.rmtree(run, ignore_errors=True)
         run.mkdir(parents=True, exist_ok=True)
         (run / "progress.log").write_text("")
-        asked = {"GLOBE_SET": json.dumps(overrides or {})}
+        asked = {"GLOBE_SET": json.dumps(overrides) if overrides else ""}
         with _environment(kernel_environment(profile, run / "progress.log") | asked):
-            return _run_all(jobs, given, root, run)
+            return _run_all(jobs, given, root, run if only else None)
 
 # %% ../../nbs/12_pipeline/08_reproduce.ipynb #045deb00
-def _run_all(jobs, given, root, run):
+def _run_all(jobs, given, root, report_at=None):
     "Run the planned notebooks one after the other; the report is written after each."
-    folder = figures_folder(given["profile"], root)
-    rows, order = _load_rows(folder), [p.relative_to(root).as_posix() for p in notebooks(root)]
-    known = {
-        n: r for n, r in _load_rows(root / "figures").items() if not r.item
-    } | rows  # the library takes as long in every profile
-    times = [expected(known.get(p.relative_to(root).as_posix()), given["seeds"]) for p, _ in jobs]
+    run, figures = run_folder(given["profile"], root), figures_folder(given["profile"], root)
+    report_at = report_at or figures
+    rows, order = _load_rows(figures), [p.relative_to(root).as_posix() for p in notebooks(root)]
+    times = _expected_times(jobs, rows, given["seeds"], root)
     watch = Watch(run / "progress.log", len(jobs))
     watch.line(
         f"profile {given['profile']}, seeds {given['seeds']}, {len(jobs)} notebooks; "
         f"executed copies: {(run / 'executed').relative_to(root)}"
     )
     for i, (notebook, parameters) in enumerate(jobs):
-        name, output = (
-            notebook.relative_to(root).as_posix(),
-            run / "executed" / notebook.relative_to(root / "nbs"),
-        )
-        label, before = f"[{i + 1}/{len(jobs)}] {name}", _written(folder)
+        name = notebook.relative_to(root).as_posix()
+        output = run / "executed" / notebook.relative_to(root / "nbs")
+        label, before = f"[{i + 1}/{len(jobs)}] {name}", _written(figures)
         watch.line(label)
         try:
             seconds, kept, peak = _follow(watch, notebook, output, parameters, label, _left(times, i))
         except Exception as e:
             raise _failure(e, notebook, output, root) from None
         watch.line(f"      done in {clock(seconds)}")
-        past = (rows[name].past if name in rows else {}) | (
-            {} if kept else {str(given["seeds"]): round(seconds, 1)}
-        )
-        files = _new_files(before, _written(folder), root)
+        past = rows[name].past if name in rows else {}
+        if not kept:
+            past = past | {str(given["seeds"]): round(seconds, 1)}
+        took = round(seconds, 1), round(kept, 1), round(peak)
+        files = _new_files(before, _written(figures), root)
         shown = {k: Path(v).name if k == "photos" and v else v for k, v in parameters.items()}
-        rows[name] = Row(
-            name, paper_item(notebook), files, shown, round(seconds, 1), round(kept, 1), round(peak), past
-        )
-        report = _save_rows(folder, rows, given["profile"], order)
+        rows[name] = Row(name, paper_item(notebook), files, shown, *took, past)
+        report = _save_rows(report_at, rows, given["profile"], order)
     watch.line(
         f"done in {clock(time.time() - watch.start)}; "
-        f"the report: {(folder / 'run_report.md').relative_to(root)}"
+        f"the report: {(report_at / 'run_report.md').relative_to(root)}"
     )
     return report
+
+
+def _expected_times(jobs, rows, seeds, root):
+    "Seconds that each notebook will take; those of the library take as long in every profile."
+    library = {name: row for name, row in _load_rows(root / "figures").items() if not row.item}
+    known = library | rows
+    return [expected(known.get(p.relative_to(root).as_posix()), seeds) for p, _ in jobs]
