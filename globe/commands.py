@@ -281,7 +281,8 @@ def _distill_command(a):
     for e in a.endpoint:
         if len(e.split()) != 2:
             raise Usage(
-                f'--endpoint {e!r}: it takes an address and a model, such as "http://localhost:8000/v1 Qwen/Qwen2.5-VL-72B-Instruct"'
+                f"--endpoint {e!r}: it takes an address and a model, "
+                'such as "http://localhost:8000/v1 Qwen/Qwen2.5-VL-72B-Instruct"'
             )
     if a.model or a.geoclip:
         require(f"globe distill {'--model' if a.model else '--geoclip'}", "train")
