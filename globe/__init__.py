@@ -2,7 +2,7 @@ __version__ = "0.1.0"
 
 _CHAPTERS = (
     "answers app distillation evaluation figures models photos pipeline places training validation world"
-    " cards evaluate files intervals markdown progress rewards settings train"
+    " cards evaluate files intervals locks markdown progress rewards settings train"
 ).split()
 
 

@@ -8,8 +8,8 @@ __all__ = ['ABOUT', 'RESUME', 'main']
 # %% ../nbs/13_cli/02_cli.ipynb #6250591e
 import argparse, os, sys
 
-from .extras import MissingExtra, extra_of, install_line
-from .files import Busy
+from .extras import MissingExtra, with_extra
+from .locks import Busy
 from .settings import SettingsError
 from .pipeline.notebooks import NotebookFailed, Usage
 from .pipeline.doctor import _version
@@ -403,20 +403,11 @@ def main(
     except Exception as e:
         if os.environ.get("GLOBE_TRACEBACK"):
             raise
-        e = _explained(e, args.called)
+        e = with_extra(e, args.called)
         print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
         return 2 if isinstance(e, (Usage, SettingsError, MissingExtra)) else 1
 
 # %% ../nbs/13_cli/02_cli.ipynb #d8f8f1cd
-def _explained(error, called):  # exception, command such as "globe locate"
-    "A module that cannot be imported because an extra is not installed becomes `MissingExtra`."
-    named = isinstance(error, ModuleNotFoundError) and not isinstance(error, MissingExtra) and error.name
-    extra = extra_of(error.name) if named else ""
-    if not extra:
-        return error
-    return MissingExtra(f"{called} needs the extra `{extra}`: {install_line(extra)}")
-
-
 def _one_line(error):
     "An exception as a person wants to read it. Errors of our own explain themselves; others are named."
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)

@@ -12,7 +12,7 @@ from pathlib import Path
 from .extras import require
 from .files import checkout
 from .progress import lines
-from .settings import overrides_of
+from .settings_text import overrides_of
 from .pipeline.notebooks import Usage
 
 # %% ../nbs/13_cli/00_commands.ipynb #1c66526e
@@ -49,22 +49,30 @@ def _reproduce_command(a):
 
 
 def _show_profile(a):
-    "Print every setting of a profile."
+    "Print every setting of a profile; 1 if it cannot run here."
+    from globe.pipeline.doctor import obstacles
     from globe.pipeline.profiles import profile
 
     found = profile(a.profile, **overrides_of(a.set))
     if a.json:
         print(json.dumps(found.flat(), indent=1))
-        return 0
-    section, rows = "", found.explained()
-    width = max(len(f"{path.rpartition('.')[2]}: {value}") for path, value, _ in rows)
+    else:
+        _print_settings(found.explained())
+    wrong = obstacles(found)
+    for line in wrong:
+        print(f"globe: profile {a.profile} cannot run here: {line}", file=sys.stderr)
+    return int(bool(wrong))
+
+
+def _print_settings(rows):
+    "Settings as YAML writes them, each with what it is."
+    section, width = "", max(len(f"{path.rpartition('.')[2]}: {value}") for path, value, _ in rows)
     for path, value, text in rows:
         group, _, name = path.rpartition(".")
         if group != section:
             print(f"\n{group}:")
             section = group
         print(f"{'  ' * bool(group)}{f'{name}: {value}':{width}}  # {text}")
-    return 0
 
 
 def _print_doctor(extras, other_versions, missing, **facts):
@@ -84,6 +92,7 @@ def _print_doctor(extras, other_versions, missing, **facts):
 
 
 def _doctor_command(a):
+    "What is here; 1 only where a profile was asked for that cannot run."
     if a.profile:
         return _show_profile(a)
     from globe.pipeline.doctor import doctor
@@ -93,7 +102,7 @@ def _doctor_command(a):
         print(json.dumps(found, indent=1))
     else:
         _print_doctor(**found)
-    return 1 if found["missing"] else 0
+    return 0
 
 # %% ../nbs/13_cli/00_commands.ipynb #5c0e0a71
 def _radii(text):

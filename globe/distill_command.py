@@ -10,7 +10,7 @@ import json, sys
 from pathlib import Path
 
 from .extras import require
-from .settings import overrides_of
+from .settings_text import overrides_of
 from .pipeline.notebooks import Usage
 from .commands import _check_model, _file_name, _loaded
 

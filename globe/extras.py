@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROJECT', 'APART', 'EXTRAS', 'requirements', 'version_of', 'MissingExtra', 'lacking', 'install_line', 'require',
-           'extra_of']
+           'extra_of', 'with_extra']
 
 # %% ../nbs/00_base/06_extras.ipynb #5aeb11a4
 from importlib import metadata
@@ -88,3 +88,13 @@ def extra_of(
     wanted = canonicalize_name(module.partition(".")[0])
     holds = lambda extra: wanted in {canonicalize_name(r.name) for r in requirements(extra)}
     return next(filter(holds, EXTRAS), "")
+
+
+def with_extra(
+    error,  # any exception
+    what: str,  # that ran into it, such as "globe locate"
+) -> Exception:  # `MissingExtra` where a module could not be imported that an extra installs
+    "The error as a person wants to read it: with the extra that is not installed."
+    named = isinstance(error, ModuleNotFoundError) and not isinstance(error, MissingExtra) and error.name
+    extra = extra_of(error.name) if named else ""
+    return MissingExtra(f"{what} needs the extra `{extra}`: {install_line(extra)}") if extra else error

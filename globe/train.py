@@ -6,9 +6,15 @@
 __all__ = ['GRPOSettings', 'SFTSettings', 'sft', 'SharedPrefixGRPOTrainer', 'grpo']
 
 # %% ../nbs/14_public/04_train.ipynb #d09ad282
-from .training.settings import GRPOSettings, SFTSettings
-from .training.sft import sft
-from .training.shared_prefix import SharedPrefixGRPOTrainer
-from .training.grpo import grpo
+from .extras import with_extra
+from .training.settings_grpo import GRPOSettings
+from .training.settings_sft import SFTSettings
+
+try:
+    from globe.training.sft import sft
+    from globe.training.shared_prefix import SharedPrefixGRPOTrainer
+    from globe.training.grpo import grpo
+except ModuleNotFoundError as error:
+    raise with_extra(error, "globe.train") from None
 
 _all_ = ["GRPOSettings", "SFTSettings", "sft", "SharedPrefixGRPOTrainer", "grpo"]

@@ -4,7 +4,8 @@ waiting. `real`: reads the photographs and tables beside the checkout, or needs 
 import pytest
 
 SLOW = {
-    "test_chapters": "a_changed_constant_makes_exactly_the_stages_again_that_reach_it the_core_loads_nothing_heavy",
+    "test_chapters": "a_changed_constant_makes_exactly_the_stages_again_that_run_it the_core_loads_nothing_heavy"
+    " every_function_that_runs_in_a_stage_is_in_its_hash",
     "test_distill": "ctrl_c_ends_the_run_soon_and_what_came_is_whole ctrl_c_keeps_the_answers_that_are_under_way"
     " kill_9_in_the_middle_loses_and_doubles_nothing passing_trouble_is_tried_again"
     " the_command_asks_a_model_in_this_process the_command_asks_in_shards_and_once"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from globe.pipeline.code import SAYS_ONLY
 from globe.pipeline.notebooks import notebooks
 
 ROOT = Path(__file__).parent.parent
@@ -147,10 +148,10 @@ def copy(tmp_path_factory):
 EDITS = """
 import json, sys
 from pathlib import Path
-from globe.pipeline.data import STAGE_CODE
-from globe.pipeline.stages import code_hashes
+from globe.pipeline.data import STAGE_CODE, WRITES_ERRORS
+from globe.pipeline.code import code_hashes
 
-def hashes(): return {stage: code_hashes(code) for stage, code in STAGE_CODE.items()}
+def hashes(): return {s: code_hashes(code, s in WRITES_ERRORS) for s, code in STAGE_CODE.items()}
 before, answers = hashes(), []
 for file, old, new in json.load(sys.stdin):
     file = Path(file)
@@ -179,28 +180,111 @@ WORDS = [
     ("cli.py", "execute every notebook", "run every notebook"),
     ("distillation/summary.py", "replace or remove these pictures", "replace these pictures"),
     ("progress.py", "groups without spread", "flat groups"),
+    ("progress.py", 'f"  {title}: "', 'f"  {title} – "'),
     ("pipeline/data.py", "validation: MP16-Reason", "checks: MP16-Reason"),
     ("training/logged.py", "optimizer steps so far", "steps so far"),
+    ("settings_text.py", "a whole number", "an integer"),
+    ("settings_text.py", "there is no such setting", "unknown setting"),
+    (
+        "training/settings.py",
+        "most rows that a device computes at once",
+        "rows that a device computes at once",
+    ),
+    ("training/settings.py", "must be at most {name}", "is more than {name}"),
+    ("training/settings_grpo.py", "must be a multiple of", "has to be a multiple of"),
+    ("training/settings_judge.py", "rank of the LoRA matrices", "rank of LoRA"),
+    ("training/trainer.py", "no number nearer to", "no number near"),
+    ("validation/checks.py", "check i: mean score of the teachers", "check i: their mean score"),
+    ("locks.py", "another run is at work on", "another run holds"),
+    ("places/gazetteer.py", "building the index of place names", "building the index of names"),
+]
+DEFAULTS = [
+    ("training/settings_sft.py", "Field(1e-5, gt=0", "Field(2e-5, gt=0", {"sft"}),
+    ("training/settings_grpo.py", "Field(1e-6, gt=0", "Field(2e-6, gt=0", {"grpo"}),
+    ("training/settings_grpo.py", "visual_grounding=0.5", "visual_grounding=0.6", {"grpo"}),
+    ("training/settings_judge.py", "Field(1e-4, gt=0", "Field(2e-4, gt=0", {"judge"}),
+    ("training/settings.py", "Field(0.95, gt=0", "Field(0.96, gt=0", {"sft", "grpo"}),
 ]
 
 
 def test_a_word_a_colour_or_a_help_text_makes_nothing_again(copy):
     _, again = made_again(copy, [(f"globe/{file}", *texts) for file, *texts in WORDS])
-    assert dict(zip([w[0] for w in WORDS], again)) == {w[0]: set() for w in WORDS}
+    assert {w: stages for w, stages in zip(WORDS, again) if stages} == {}
 
 
-def test_a_changed_constant_makes_exactly_the_stages_again_that_reach_it(copy):
-    before, _ = made_again(copy, [])
-    reached = sorted({m for found in before.values() for m in found})
-    files = {m: file_of(m).relative_to(ROOT) for m in reached}
-    for module, file in files.items():
-        (copy / file).write_text(
-            (copy / file).read_text(encoding="utf-8") + "\n_LAST = 1\n", encoding="utf-8"
-        )
+def test_a_default_makes_only_its_own_models_again(copy):
+    _, again = made_again(copy, [(f"globe/{file}", *texts) for file, *texts, _ in DEFAULTS])
+    assert again == [stages for *_, stages in DEFAULTS]
+
+
+ERRORS = [
+    ("models/client.py", "the endpoint refused (", "the endpoint said no ("),
+    ("photos/images.py", "the file does not exist", "there is no such file"),
+    ("files.py", "clone it and run", "clone it, then run"),
+]
+
+
+def test_the_text_of_an_error_counts_only_where_it_is_written_down(copy):
+    from globe.pipeline.data import WRITES_ERRORS
+
+    _, again = made_again(copy, [(f"globe/{file}", *texts) for file, *texts in ERRORS])
+    assert all(stages and stages <= set(WRITES_ERRORS) for stages in again), again
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory):
+    "Kind of stage -> functions that ran in it, and what its manifest hashed; one small stage of each kind."
+    folder = tmp_path_factory.mktemp("traced")
+    env = os.environ | dict(PYTHONPATH=str(ROOT), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+    script = [sys.executable, str(ROOT / "tests" / "trace_stages.py"), str(folder)]
+    subprocess.run(script, env=env, capture_output=True, check=True)
+    return json.loads((folder / "trace.json").read_text(encoding="utf-8"))
+
+
+def test_every_function_that_runs_in_a_stage_is_in_its_hash(traced):
+    from globe.pipeline.data import STAGE_CODE
+
+    assert traced.keys() == STAGE_CODE.keys()
+    for kind, noted in traced.items():
+        hashed = set(noted["hashed"])
+        for function in noted["ran"]:
+            module, outer = function.partition(":")[0], function.partition(".<locals>.<lambda>")[0]
+            known = (
+                module in hashed
+                or outer in hashed
+                or any(function.startswith(h + ".<locals>") for h in hashed)
+            )
+            assert known or module in SAYS_ONLY, (kind, function)
+    ran = {kind: {f.partition(":")[0] for f in noted["ran"]} for kind, noted in traced.items()}
+    assert {"globe.models.vlm", "globe.training.trainer"} <= ran["sft"] and len(ran["grpo"]) > 30
+    assert "globe.models.client" in ran["answers of endpoints"]
+
+
+def test_a_changed_constant_makes_exactly_the_stages_again_that_run_it(copy, traced):
+    ran = {kind: {f.partition(":")[0] for f in noted["ran"]} for kind, noted in traced.items()}
+    modules = sorted(set().union(*ran.values()) - set(SAYS_ONLY))
+    files = {m: file_of(m).relative_to(ROOT) for m in modules if not m.startswith("globe.pipeline.")}
+    for file in files.values():
+        text = (copy / file).read_text(encoding="utf-8")
+        (copy / file).write_text(text + "\n_LAST = 1\n", encoding="utf-8")
     before, again = made_again(copy, [(file, "_LAST = 1", "_LAST = 2") for file in files.values()])
     for module, stages in zip(files, again):
+        assert {kind for kind, names in ran.items() if module in names} <= stages, module
         assert stages == {stage for stage, found in before.items() if module in found}, module
-    assert {"globe.places.match", "globe.training.shared_prefix", "globe.world"} <= set(files)
+    assert {"globe.places.match", "globe.training.shared_prefix", "globe.world.facts"} <= set(files)
+
+
+def test_what_only_shows_progress_yields_what_it_is_given():
+    from globe.progress import batches, lines, tracked
+
+    for watch in (None, False, lines("counting")):
+        assert list(tracked(iter("abc"), 3, watch)) == ["a", "b", "c"]
+    assert list(batches(iter(range(7)), 3)) == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_what_explains_settings_is_used_by_nothing_but_settings():
+    users = {m for m in ORDER if "globe.settings_text" in imports_of(m)}
+    assert users == {"globe.settings", "globe.pipeline.profiles", "globe.commands"}
 
 
 TABLES = {

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 from globe import extras
 
+RUNS = "mini", "smoke", "paper", "cache"  # folders of runs below data/
 ROOT = Path(__file__).parent.parent
 spec = importlib.util.spec_from_file_location("pin", ROOT / ".ci" / "pin.py")
 pin = importlib.util.module_from_spec(spec)
@@ -196,6 +198,32 @@ def test_doctor_without_extras_finds_nothing_wrong():
     found = json.loads(done.stdout)
     assert done.returncode == 0 and found["missing"] == []
     assert "torch" in found["extras"]["train"]["missing"] and "train" in found["extras"]["train"]["get"]
+
+
+def test_doctor_without_extras_says_that_a_profile_cannot_run():
+    done = command("doctor", "--profile", "smoke")
+    assert done.returncode == 1 and "per_device_batch_size" in done.stdout
+    assert (
+        "cannot run here" in done.stderr and "globe-geolocation[notebooks,figures,train,dev]" in done.stderr
+    )
+
+
+def test_doctor_of_an_installed_package_without_notebooks_ends_well(tmp_path):
+    shutil.copytree(ROOT / "globe", tmp_path / "globe", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "data", tmp_path / "globe" / "data", ignore=shutil.ignore_patterns(*RUNS))
+    env = os.environ | {"PYTHONPATH": str(tmp_path)}
+    run = lambda *a: subprocess.run(
+        [sys.executable, "-m", "globe", "doctor", *a], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    done = run()
+    assert done.returncode == 0 and "missing: the notebooks" in done.stdout, done.stderr
+    done = run("--profile", "smoke")
+    assert done.returncode == 1 and "clone it" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_importing_the_trainers_without_extras_names_the_extra():
+    done = only_core("import globe.train")
+    assert "MissingExtra: globe.train needs the extra `train`: pip install" in done.stderr
 
 
 def test_the_slow_tests_are_there():

@@ -7,7 +7,7 @@ from globe.places.sphere import distance_km
 from globe.answers.vocabulary import CLASSES
 from globe.world.facts import cities, facts, vegetation
 from globe.world.postcards import VISIBLE, batch, describe, draw, postcards
-from globe.world.scenes import SCENES
+from globe.world.placeless import SCENES
 
 TOWNS = cities()
 PLACES = list(TOWNS.itertuples(index=False))

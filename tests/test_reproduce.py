@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from globe.cli import main
-from globe.files import Busy, alone
+from globe.locks import Busy, alone
 from globe.pipeline.notebooks import NotebookFailed, Usage, execute
 from globe.pipeline.publish import publish
 from globe.pipeline.reproduce import reproduce
@@ -135,15 +135,33 @@ def test_only_replaces_its_own_rows_of_the_report(project):
             project / "nbs" / "paper" / f"{name}.ipynb", f"open('../../figures/{name}.csv', 'w').write('1')"
         )
     reproduce(root=project)
+    whole = (project / "figures" / "run_report.md").read_bytes()
     report = reproduce(only="02_b", root=project)
+    assert (project / "figures" / "run_report.md").read_bytes() == whole
     assert [(r.item, r.files) for r in report.rows] == [
         ("01_a", ["figures/01_a.csv"]),
         ("02_b", ["figures/02_b.csv"]),
     ]
     assert ["02_b", "nbs/paper/02_b.ipynb", "figures/02_b.csv"] in [
         [c.strip() for c in line.split("|")[1:4]]
-        for line in (project / "figures" / "run_report.md").read_text().splitlines()
+        for line in (project / "data" / "mini" / "run_report.md").read_text().splitlines()
     ]
+
+
+def test_a_run_with_changed_settings_leaves_the_committed_figures_and_report_alone(project, capsys):
+    write = (
+        "(figures_folder(profile, {root!r}) / 'a.csv').write_text(str(read_profile(profile, {nbs!r}).sft.lr))"
+    )
+    cells = ["from globe.files import figures_folder\nfrom globe.pipeline.profiles import read_profile"]
+    cells.append(write.format(root=str(project), nbs=str(project / "nbs" / "profiles")))
+    notebook(project / "nbs" / "paper" / "01_a.ipynb", *cells, parameters="profile = 'mini'")
+    reproduce(root=project)
+    kept = {p: p.read_bytes() for p in (project / "figures").iterdir()}
+    assert len(kept) == 3
+    reproduce(root=project, overrides=dict(sft=dict(lr=0.5)))
+    assert {p: p.read_bytes() for p in (project / "figures").iterdir()} == kept
+    assert (project / "data" / "mini" / "figures" / "run_report.md").exists()
+    assert "the report: data/mini/figures/run_report.md" in capsys.readouterr().out
 
 
 def test_fresh_forgets_what_was_made(project):
@@ -330,10 +348,12 @@ def test_score_reads_two_files_and_speaks_json(tmp_path):
 def test_doctor_says_what_is_there_and_how_to_get_what_is_not(monkeypatch, capsys):
     done = globe("doctor", "--json")
     found = json.loads(done.stdout)
-    assert done.returncode == bool(found["missing"]) and {"python", "torch", "device"} <= set(found)
+    assert done.returncode == 0 and {"python", "torch", "device"} <= set(found)
     monkeypatch.setattr("globe.pipeline.doctor._unfit", lambda *extras: [("numpy<3,>=2.0", "1.26")])
-    assert main(["doctor"]) == 1
+    assert main(["doctor"]) == 0
     assert "missing: numpy<3,>=2.0 (there is 1.26)\n    get it: pip install" in capsys.readouterr().out
+    assert main(["doctor", "--profile", "smoke"]) == 1
+    assert "profile smoke cannot run here: numpy<3,>=2.0 is needed, there is 1.26" in capsys.readouterr().err
 
 
 def test_usage_errors_come_before_any_work(project):

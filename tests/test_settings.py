@@ -1,6 +1,7 @@
 "Settings from YAML, command line and code: what cannot be is refused before anything runs."
 
 import json
+import re
 
 import pytest
 import yaml
@@ -8,7 +9,8 @@ import yaml
 from globe.cli import main
 from globe.files import checkout
 from globe.pipeline.profiles import Profile, profile, read_profile
-from globe.settings import SettingsError, overrides_of, value_of
+from globe.settings import SettingsError
+from globe.settings_text import overrides_of, read_yaml
 from globe.train import GRPOSettings, SFTSettings
 
 PROFILES = sorted(p.stem for p in (checkout() / "nbs" / "profiles").glob("*.yaml"))
@@ -37,12 +39,21 @@ def test_every_profile_is_valid_and_explains_every_setting(name):
         ("grpo", "top_p", 1.5),
         ("grpo", "beta", -0.1),
         ("grpo", "vllm", "localhost:8000"),
+        ("grpo", "vllm", "http://:8000"),
+        ("grpo", "vllm", "http://host:port"),
+        ("grpo", "vllm", "http://10.0.0.300:8000"),
+        ("grpo", "lr", 50.0),
+        ("grpo", "max_new_tokens", 10**9),
+        ("sft", "lr", 1e9),
+        ("judge", "lr", 2.0),
+        ("answers", "max_new_tokens", 10**6),
         ("grpo", "rewards", "all"),
         ("judge", "hard_negatives", 1),
         ("checks", "min_area_share", 2),
         ("photos", "localizable", float("nan")),
         ("teachers", "endpoints", "http://localhost:8000/v1 m"),
         ("teachers", "endpoints", ["http://localhost:8000/v1"]),
+        ("teachers", "endpoints", ["http://:8000/v1 m"]),
         ("student", "vision_pretrain_stepz", 3),
     ],
 )
@@ -56,19 +67,23 @@ def test_settings_that_do_not_fit_together_are_refused():
         GRPOSettings(completions_per_step=10, num_generations=4)
     with pytest.raises(SettingsError, match="static_cache"):
         GRPOSettings(vllm="colocate", static_cache=True)
+    for wrong in (dict(grpo=dict(per_device_batch_size=97)), dict(sft=dict(per_device_batch_size=65))):
+        with pytest.raises(SettingsError, match="per_device_batch_size must be at most"):
+            Profile(**wrong)
+    assert GRPOSettings(per_device_batch_size=96).per_device_batch_size == 96
 
 
 def test_a_whole_number_stands_for_a_fraction_but_no_text_for_a_number():
     assert SFTSettings(lr=1).lr == 1.0
     with pytest.raises(SettingsError):
         SFTSettings(lr="1")
-    assert value_of("1e-4") == 1e-4 and value_of("'1e-4x'") == "1e-4x"
+    assert read_yaml("1e-4") == 1e-4 and read_yaml("'1e-4x'") == "1e-4x"
 
 
 def test_settings_do_not_change_in_place():
     with pytest.raises(Exception, match="frozen"):
         SFTSettings().lr = 3.0
-    assert SFTSettings().changed(lr=3.0).lr == 3.0
+    assert SFTSettings().changed(lr=0.3).lr == 0.3
 
 
 def test_profiles_extend_each_other_and_overrides_are_reported(tmp_path, capsys):
@@ -79,11 +94,47 @@ def test_profiles_extend_each_other_and_overrides_are_reported(tmp_path, capsys)
     assert "sft.lr 0.001 → 0.0001" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", ["- 1", "sft: 3", "sft: {steps: [1}", "sft: {steps: no}", "1"])
-def test_a_broken_profile_is_one_clear_error(tmp_path, text):
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("- 1", "must hold sections"),
+        ("sft: 3", "sft"),
+        ("sft: {steps: [1}", "not valid YAML"),
+        ("sft: {steps: no}", "sft.steps"),
+        ("1", "must hold sections"),
+        ("extends: a", "leads back to a"),
+        ("extends: b", "a → b → a"),
+        ("extends: [b]", "must name a profile"),
+        ("1: {lr: 2}", "no name of a setting"),
+        ("sft: {2: 1}", "no name of a setting"),
+        ("[1, 2]: 3", "no name of a setting"),
+        ("null: 3", "no name of a setting"),
+        ("sft: {steps: 1}\nsft: {lr: 0.1}", "`sft` stands there twice"),
+        ("sft: {lr: 0.1, steps: 3, lr: 0.2}", "`lr` stands there twice"),
+        ("sft: {lr: 1e9}", "sft.lr must be"),
+        ("sft: {lr: .inf}", "sft.lr must be"),
+    ],
+)
+def test_a_broken_profile_is_one_clear_error(tmp_path, text, said):
     (tmp_path / "a.yaml").write_text(text)
-    with pytest.raises(SettingsError):
+    (tmp_path / "b.yaml").write_text("extends: a")
+    with pytest.raises(SettingsError, match=re.escape(said)):
         read_profile("a", tmp_path)
+
+
+def test_a_profile_that_is_no_text_is_one_clear_error(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"sft: \xff\xfe")
+    with pytest.raises(SettingsError, match="a.yaml"):
+        read_profile("a", tmp_path)
+    (tmp_path / "b.yaml").mkdir()
+    with pytest.raises(FileNotFoundError, match="no profile 'b'; there are a"):
+        read_profile("b", tmp_path)
+
+
+@pytest.mark.parametrize("number", ["1e-4", "1E-4", "1.0e-4", "0.0001", "1.e-4", "+1e-4"])
+def test_a_number_in_a_file_is_what_it_is_on_the_command_line(tmp_path, number):
+    (tmp_path / "a.yaml").write_text(f"sft: {{lr: {number}}}")
+    assert read_profile("a", tmp_path).sft.lr == 1e-4 == read_yaml(number)
 
 
 def test_the_command_line_prints_a_profile_and_refuses_bad_settings(capsys):

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from globe.files import Busy, alone
-from globe.pipeline.stages import Manifest, bare, code_hashes, stage
+from globe.locks import Busy, alone
+from globe.pipeline.code import bare, code_hashes
+from globe.pipeline.stages import Manifest, stage
 
 COUNTER = """
 import os, sys, time
@@ -158,7 +159,7 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path):
         [
             sys.executable,
             "-c",
-            f"import time\nfrom globe.files import alone\nwith alone({str(tmp_path / 'a')!r}):\n    print('held', flush=True)\n    time.sleep(60)",
+            f"import time\nfrom globe.locks import alone\nwith alone({str(tmp_path / 'a')!r}):\n    print('held', flush=True)\n    time.sleep(60)",
         ],
         stdout=subprocess.PIPE,
         text=True,

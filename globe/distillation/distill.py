@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from ..files import Busy
+from ..locks import Busy
 from ..progress import tracked
 from ..photos.images import open_photo, picture_of
 from ..photos.stored import undecoded, with_ids

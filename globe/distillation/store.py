@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..files import Busy
+from ..locks import Busy
 from ..answers.prompts import PROMPT_FILES
 
 # %% ../../nbs/05_distillation/01_store.ipynb #1c19b2ae

@@ -12,7 +12,7 @@ import pandas as pd
 from .compare import place_labels
 from .metrics import frame
 from ..intervals import share_intervals
-from ..places.sphere import EARTH_KM, distance_km, unit_vectors
+from ..places.sphere import chord_km, distance_km, unit_vectors
 
 # %% ../../nbs/08_evaluation/05_leakage.ipynb #2d573577
 def near_ratio(
@@ -28,7 +28,7 @@ def near_ratio(
     train, test = frame(train), frame(test)
     known, new = (unit_vectors(rows.lat, rows.lon) for rows in (train, test))
     chord, _ = cKDTree(known).query(new)
-    km = 2 * EARTH_KM * np.arcsin(np.clip(chord / 2, 0, 1))
+    km = chord_km(chord)
     hits = km[:, None] <= np.array(radii)
     low, high = share_intervals(hits, cluster=place_labels(test))
     return pd.DataFrame({"radius": radii, "share": hits.mean(0), "low": low, "high": high, "n": len(km)})

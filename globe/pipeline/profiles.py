@@ -11,14 +11,16 @@ import json, os
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, field_validator
 
 from ..files import checkout
 from ..progress import report
-from ..settings import Settings, SettingsError
+from ..settings import Settings, SettingsError, is_address
+from ..settings_text import read_yaml
 from ..validation.checks import CheckSettings
-from ..training.settings import GRPOSettings, JudgeSettings, SFTSettings
+from ..training.settings_grpo import GRPOSettings
+from ..training.settings_judge import JudgeSettings
+from ..training.settings_sft import SFTSettings
 
 # %% ../../nbs/12_pipeline/00_profiles.ipynb #5af55d71
 class PhotoSettings(Settings):
@@ -60,7 +62,7 @@ class UpperBoundSettings(Settings):
     vision_pretrain_batch_size: int = Field(48, ge=1, description="pictures in such a batch")
     steps: int = Field(500, ge=1, description="batches of true answers")
     batch_size: int = Field(32, ge=1, description="pictures in such a batch")
-    lr: float = Field(2e-3, gt=0, description="peak learning rate")
+    lr: float = Field(2e-3, gt=0, le=1, description="peak learning rate")
     pool: int = Field(4800, ge=200, description="different pictures")
     seed: int = Field(0, ge=0, description="of pictures and texts")
 
@@ -84,7 +86,8 @@ class TeacherSettings(Settings):
     @classmethod
     def _pairs(cls, endpoints):
         for e in endpoints:
-            if len(e.split()) != 2 or not e.startswith(("http://", "https://")):
+            addresses = e.split()[0].split("|") if len(e.split()) == 2 else [""]
+            if not all(map(is_address, addresses)):
                 raise ValueError(f'{e!r} is not "URL MODEL", such as "http://localhost:8000/v1 Qwen2.5-VL"')
         return endpoints
 
@@ -92,7 +95,7 @@ class TeacherSettings(Settings):
 class AnswerSettings(Settings):
     "How models are asked about the test photographs."
 
-    max_new_tokens: int = Field(64, ge=1, description="length limit of an answer, in tokens")
+    max_new_tokens: int = Field(64, ge=1, le=32_768, description="length limit of an answer, in tokens")
     batch_size: int = Field(64, ge=1, description="pictures at once")
 
 # %% ../../nbs/12_pipeline/00_profiles.ipynb #6f656e65
@@ -122,20 +125,32 @@ def _merged(a: dict, b: dict) -> dict:
     return {**a, **b, **both}
 
 
-def _stated(name, folder) -> dict:
-    "What the file of a profile states, and the profile that it extends."
-    file = Path(folder) / f"{name}.yaml"
-    if not file.exists():
-        there = ", ".join(sorted(p.stem for p in Path(folder).glob("*.yaml")))
-        raise FileNotFoundError(f"no profile {name!r}; there are {there}")
+def _sections(file) -> dict:
+    "What the file of a profile states."
     try:
-        stated = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as e:
-        raise SettingsError(f"{file} is not valid YAML: {e}") from None
+        stated = read_yaml(file.read_text(encoding="utf-8")) or {}
+    except (SettingsError, UnicodeDecodeError) as e:
+        raise SettingsError(f"{file}: {e}") from None
     if not isinstance(stated, dict):
         raise SettingsError(f"{file} must hold sections such as `grpo: {{steps: 3}}`")
+    return stated
+
+
+def _stated(name, folder, below=()) -> dict:
+    "What a profile states, and the profile that it extends. `below`: profiles that lead here."
+    file = Path(folder) / f"{name}.yaml"
+    if not file.is_file():
+        there = ", ".join(sorted(p.stem for p in Path(folder).glob("*.yaml") if p.is_file()))
+        raise FileNotFoundError(f"no profile {name!r}; there are {there}")
+    stated = _sections(file)
     parent = stated.pop("extends", None)
-    return _merged(_stated(parent, folder), stated) if parent else stated
+    if parent is None:
+        return stated
+    if not isinstance(parent, str):
+        raise SettingsError(f"{file}: extends must name a profile, got {parent!r}")
+    if parent in (*below, name):
+        raise SettingsError(f"{file}: extends leads back to {parent}: {' → '.join([*below, name, parent])}")
+    return _merged(_stated(parent, folder, (*below, name)), stated)
 
 
 def read_profile(

@@ -97,8 +97,9 @@ class Gazetteer:
             return self.key_city[i], self.key_flags[i] & DOUBT
 
     def look(self, name, scope=""):
-        """City, its doubt, region, whether the region goes first, and whether that is ambiguous; -1 for no row.
-        None for an unknown name."""
+        """City, its doubt, region, whether the region goes first, and whether that is ambiguous.
+
+        -1 stands for no row; None comes back for an unknown name."""
         key = _hash(name) ^ _scope(scope)
         if (i := self._at(key)) < 0:
             return None

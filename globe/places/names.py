@@ -70,7 +70,8 @@ def _scope(name: str) -> int:
 _ALIASES = {
     "US": "U.S.; America; United States of America; the States; Estados Unidos de America",
     "KR": "Korea; ROK",
-    "GB": "UK; Great Britain; Britain; England; Scotland; Wales; Northern Ireland; United Kingdom of Great Britain and Northern Ireland",
+    "GB": "UK; Great Britain; Britain; England; Scotland; Wales; Northern Ireland; "
+    "United Kingdom of Great Britain and Northern Ireland",
     "NL": "Holland; Netherlands",
     "CZ": "Czech Republic",
     "CI": "Ivory Coast; Cote d'Ivoire",

@@ -33,15 +33,16 @@ class Region:
     admin1: str = ""  # GeoNames' code of a first-level division, where known
 
 # %% ../../nbs/01_places/02_regions.ipynb #0c3f421c
-_DIVISION_WORDS = """province region state prefecture county oblast krai department district governorate canton voivodeship
-territory emirate division""".split()
-_DIVISION_FRONTS = """provincia de|provincia di|provincia del|province of|province de|region of|region de|estado de|state of|
-departamento de|county of|district of""".replace("\n", "").split("|")
+_DIVISION_WORDS = """province region state prefecture county oblast krai department district governorate
+canton voivodeship territory emirate division""".split()
+_DIVISION_FRONTS = """provincia de|provincia di|provincia del|province of|province de|region of|region de|
+estado de|state of|departamento de|county of|district of""".replace("\n", "").split("|")
 _KIND_WORDS = {
     kind: re.compile(pattern)
     for kind, pattern in {
         "park": r"( national| provincial| state| nature)? (park|parks|reserve|preserve|forest|monument)$",
-        "island": r" (island|islands|archipelago|atoll)$|^(isle of|isla|isla de|ile|ile de|pulau|ilha|ilha de) ",
+        "island": r" (island|islands|archipelago|atoll)$"
+        r"|^(isle of|isla|isla de|ile|ile de|pulau|ilha|ilha de) ",
         "range": r" (mountains|mountain range|range|hills)$",
         "region": rf" ({'|'.join(_DIVISION_WORDS)})$|^({'|'.join(_DIVISION_FRONTS)}) ",
     }.items()

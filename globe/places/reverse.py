@@ -15,7 +15,7 @@ from ..files import data_dir
 from .countries import country_code
 from .gazetteer import gazetteer
 from .regions import PEOPLE_PER_KM2
-from .sphere import EARTH_KM, haversine_km, unit_vectors
+from .sphere import chord_km, haversine_km, unit_vectors
 
 # %% ../../nbs/01_places/06_reverse.ipynb #306b61bb
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,7 @@ def _rows(lat, lon, code):
     near = near.astype(int)
     row = near[:, 0].copy()
     country = np.full(len(lat), "", dtype=object)
-    half_angle = np.arcsin(np.clip(chord[:, 0] / 2, 0, 1))
-    far = 2 * EARTH_KM * half_angle > COAST_KM
+    far = chord_km(chord[:, 0]) > COAST_KM
     land = np.ones(len(lat), dtype=bool)
     countries = g.code[near]
     mixed = (countries != countries[:, :1]).any(1)

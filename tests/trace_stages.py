@@ -1,0 +1,123 @@
+"""Runs one small stage of every kind and prints what code ran in it: `python tests/trace_stages.py FOLDER`.
+
+Prints JSON: kind of stage -> dict(ran: names of functions, hashed: names in its manifest)."""
+
+import json
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from PIL import Image
+
+from globe.photos.collections import from_folder
+from globe.pipeline import data, stages
+from globe.pipeline.tasks import Run
+
+SMALL = dict(
+    photos=dict(train=60, test=8),
+    student=dict(vision_pretrain_steps=1, name_pretrain_steps=1, answer_pretrain_steps=1),
+    upper_bound=dict(vision_pretrain_steps=1, steps=1),
+    segmenter=dict(photos=30, steps=20),
+    judge=dict(steps=1),
+    sft=dict(steps=1),
+    grpo=dict(steps=1, completions_per_step=4, num_generations=2),
+    answers=dict(max_new_tokens=4),
+)
+REPLY = "<think>A church.</think><answer>Country: France, City: Paris</answer>"
+
+
+class Replies(BaseHTTPRequestHandler):
+    "An endpoint that always gives the same answer."
+
+    def log_message(self, *a):
+        pass
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        choice = dict(message=dict(content=REPLY), finish_reason="stop")
+        body = json.dumps(dict(choices=[choice], usage=dict(prompt_tokens=9, completion_tokens=4))).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Trace:
+    "Which functions of the package run while a stage is made."
+
+    def __init__(self):
+        self.ran, self.stack, self.kind = {}, [], None
+
+    def __call__(self, frame, event, arg):
+        module = frame.f_globals.get("__name__") or ""
+        if event != "call" or not self.stack or self.stack[-1] is None or not module.startswith("globe."):
+            return
+        code = frame.f_code
+        name = f"{module}:{code.co_qualname}"
+        is_function = code.co_flags & 1  # bodies of modules and classes are not optimized
+        if is_function and name not in self.stack[-1] and not self.importing(frame):
+            self.stack[-1].add(name)
+
+    def importing(self, frame):
+        while frame := frame.f_back:
+            if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__", "").startswith(
+                "globe."
+            ):
+                return True
+        return False
+
+    def around(self, function, found):  # a set, or None: nothing is noted
+        def watched(*args, **named):
+            self.stack.append(found)
+            try:
+                return function(*args, **named)
+            finally:
+                self.stack.pop()
+
+        return watched
+
+    def install(self):
+        run, make, photos = stages._run, data.Stages.make, data.PhotoStages.photos
+
+        def traced_run(folder, work, key, title, why):
+            noted = self.ran.setdefault(self.kind, dict(ran=set(), hashed=set()))
+            noted["hashed"] |= set(key["code"])
+            run(folder, self.around(work, noted["ran"]), key, title, why)
+
+        def traced_make(stages, at, work, settings, code, *more):
+            before, self.kind = self.kind, code
+            try:
+                return make(stages, at, work, settings, code, *more)
+            finally:
+                self.kind = before
+
+        stages._run, data.Stages.make = traced_run, traced_make
+        data.PhotoStages.photos = self.around(photos, None)  # what it gives is an input
+        threading.setprofile(self)
+        sys.setprofile(self)
+
+
+def main(folder):
+    data.run_folder = lambda name="smoke": folder / name
+    trace = Trace()
+    trace.install()
+    run = Run("smoke", **SMALL)
+    run.upper_bound(), run.rows_of("single")
+    for model in ("sft", "grpo-all-readme"):
+        run.answers(model, "test")
+    (folder / "trip").mkdir()
+    Image.effect_noise((320, 240), 80).convert("RGB").save(folder / "trip" / "noise.jpg")
+    run.own_judgements(from_folder(folder / "trip"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Replies)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}/v1 a-model"
+    data.run_folder = lambda name="smoke": folder / "asked" / name
+    Run("smoke", **SMALL, teachers=dict(endpoints=[endpoint])).judgements()
+    sys.setprofile(None)
+    return {kind: {k: sorted(v) for k, v in noted.items()} for kind, noted in trace.ran.items()}
+
+
+if __name__ == "__main__":
+    found = main(Path(sys.argv[1]))
+    Path(sys.argv[1], "trace.json").write_text(json.dumps(found), encoding="utf-8")
