@@ -59,10 +59,6 @@ def _named_teachers(a):
     asked = dict(concurrency=a.concurrency, budget=a.max_requests, max_tokens=a.max_tokens)
     settings = EndpointSettings(params=overrides_of(a.param), **asked)
     teachers = [EndpointTeacher(*_named_endpoint(e), settings=settings) for e in a.endpoint]
-    if a.model or a.geoclip:
-        require(f"globe distill {'--model' if a.model else '--geoclip'}", "train")
-    if a.geoclip:
-        require("globe distill --geoclip", "geoclip")
     teachers += [VLMTeacher(_loaded(m), _file_name(m), max_new_tokens=a.max_tokens) for m in a.model]
     return teachers + [GeoCLIPTeacher()] * a.geoclip
 
@@ -93,6 +89,10 @@ def _distill_command(a):
 
     if not (a.endpoint or a.model or a.geoclip):
         raise Usage("nobody is asked: give --endpoint, --model or --geoclip")
+    if a.model or a.geoclip:
+        require(f"globe distill {'--model' if a.model else '--geoclip'}", "train")
+    if a.geoclip:
+        require("globe distill --geoclip", "geoclip")
     if not Path(a.photos).exists():
         raise Usage(f"there is no {a.photos}")
     photos = _given_photos(a.photos, a.out)
