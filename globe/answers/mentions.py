@@ -56,7 +56,7 @@ _PRONOUNS = frozenset("it he she they we i you which that this who to".split())
 _ARTICLES = frozenset(
     """un une la le les l el los las una unos unas lo il gli der das ein eine einen einem einer dem den des
     del della al au aux du da um uma os kein keine y o et und zum zur sin con sem avec sans mit hay
-    en ett et een i og och""".split()
+    en ett et een og och""".split()
 )
 _OTHERWISE = {  # English things -> languages where the word says something else
     word: frozenset(languages.split())
