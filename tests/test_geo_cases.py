@@ -103,3 +103,16 @@ def test_every_language_in_every_layout_is_paid(layout):
             text = layout.format(a=a, b=b, country=country, city=city)
             unpaid += [text] if paid(text, code, city) < 1 else []
     assert not unpaid
+
+
+def test_sealed_answers_are_paid_fairly():
+    "160 answers by somebody who built nothing; 1 was over- and 1 underpaid at first sight."
+    with open(Path(__file__).parent / "sealed" / "geo_accuracy.csv", encoding="utf-8", newline="") as f:
+        cases = list(csv.DictReader(f))
+    truth = {name: [c[name] for c in cases] for name in ("country", "city")}
+    off = [
+        min((p - float(fair) for fair in (c["fair"], c["also"]) if fair), key=abs)
+        for c, p in zip(cases, geo_accuracy([c["completion"] for c in cases], **truth))
+    ]
+    over, under = sum(d > 0.05 for d in off), sum(d < -0.05 for d in off)
+    assert len(cases) == 160 and over <= 0.01 * 160 and over + under <= 0.03 * 160
