@@ -281,6 +281,6 @@ def test_hostile_text_takes_no_time(warm, text):
 
     gc.freeze()  # else the collector also walks what all other tests have left in this process
     try:
-        assert any(seconds() < 0.1 for _ in range(10))  # the processor may be taken away for a while
+        assert any(seconds() < 0.25 for _ in range(10))  # the processor may be taken away for a while
     finally:
         gc.unfreeze()
