@@ -7,7 +7,7 @@ __all__ = ['DENIED', 'NO_CLAIM', 'LIKENESS', 'HINT', 'NEUTRAL', 'POSSIBLE', 'CLA
            'countries_in', 'Claim', 'levels_of', 'sentences', 'claims']
 
 # %% ../../nbs/03_answers/11_claims.ipynb #490998ec
-import bisect, functools, math, re, unicodedata
+import bisect, functools, re, unicodedata
 from typing import NamedTuple
 
 from .cues import CUES
@@ -17,7 +17,7 @@ from ..places.countries import country_code
 from ..places.gazetteer import gazetteer
 from ..places.match import locate
 from ..places.names import fold
-from ..places.regions import PEOPLE_PER_KM2
+from ..places.regions import people_within
 
 # %% ../../nbs/03_answers/11_claims.ipynb #d2d1b0b3
 class Mention(NamedTuple):
@@ -88,11 +88,10 @@ def exact_country(name):  # folded
     place = locate(name) if len(name) > 3 else None
     if place is None or place.country_code == code:
         return code
-    has_namesake = gazetteer().find(
-        name, code
-    )  # San Marino, which has more people than the town in California
-    people = PEOPLE_PER_KM2 * math.pi * place.radius_km**2
-    return code if has_namesake and people < gazetteer().people[code] else ""
+    # San Marino is meant, which has more people than its namesake in California
+    g = gazetteer()
+    is_larger = people_within(place.radius_km) < g.people[code]
+    return code if is_larger and g.find(name, code) else ""
 
 # %% ../../nbs/03_answers/11_claims.ipynb #e373ce06
 def _within(text, run):  # match of a run of letters without blanks

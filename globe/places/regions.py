@@ -69,7 +69,17 @@ def word_key(
 # %% ../../nbs/01_places/02_regions.ipynb #211e8418
 _DIVISION_WEIGHT, _PLACE_WEIGHT, _WEAK_SHARE = (2e4, 2e6), 3e5, 0.1
 _FAME = 20  # of the places, where no country is given
-PEOPLE_PER_KM2 = 3000
+_PEOPLE_PER_KM2 = 3000
+
+
+def people_within(radius_km):
+    "People of a city that fills a disc."
+    return _PEOPLE_PER_KM2 * math.pi * radius_km**2
+
+
+def reach_km(people):  # scalar or array
+    "Radius of the disc that the people of a city fill, the inverse of `people_within`."
+    return np.sqrt(people / (_PEOPLE_PER_KM2 * math.pi))
 
 
 def _region(row: dict, division: bool) -> Region:
@@ -79,7 +89,7 @@ def _region(row: dict, division: bool) -> Region:
     short = (short_name(n, row["kind"]) for n in names)
     radius, people = float(row["radius_km"]), float(row.get("people") or 0)
     if row["kind"] == "district":
-        division, people = True, PEOPLE_PER_KM2 * math.pi * radius**2
+        division, people = True, people_within(radius)
     least, most = _DIVISION_WEIGHT
     return Region(
         name=row["name"],
