@@ -88,6 +88,9 @@ def test_photographs_of_one_name_in_two_folders_are_not_mixed_up(run, tmp_path):
         _, out = r.own_judgements(collections.from_folder(folder))
         answers[name] = json.loads((out / "simulated-coordinates.jsonl").read_text())["lat"]
     assert abs(answers["A"] - 29.98) < 8 and abs(answers["B"] - 48.86) < 8
+    made = json.loads((out / "manifest.json").read_text())
+    assert made["key"]["parameters"]["seeds"] == {"simulated-a": 1, "simulated-coordinates": 3}
+    assert {p.suffix for p in out.iterdir()} == {".json", ".jsonl"}
 
 
 def test_another_hub_id_is_another_stage(run, tmp_path):

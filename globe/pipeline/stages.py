@@ -6,7 +6,7 @@
 __all__ = ['LIBRARIES', 'fingerprint', 'Manifest', 'why_run', 'versions', 'Missing', 'dry_run', 'stage']
 
 # %% ../../nbs/12_pipeline/02_stages.ipynb #361be0b0
-import html, importlib.util, json, os, platform, shutil, sys, time
+import html, importlib.util, json, platform, shutil, sys, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import metadata

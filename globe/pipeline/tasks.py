@@ -16,7 +16,7 @@ from ..training.settings_grpo import WEIGHTS
 from ..evaluation.metrics import frame, score
 from ..evaluation.predictions import predictions
 from .comparisons import backbones_of, called, is_trained, models_of, parts_of, variants_of
-from .data import DataStages, world
+from .data import DataStages, teacher_settings, world
 from .stages import Missing, dry_run
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #76087800
@@ -219,15 +219,15 @@ class Run(TrainedStages):
         names = ["student", *(t.name for t in others)]
 
         def work(folder):
-            from globe.distillation.distill import distill
+            from globe.distillation.distill import distill_lines
             from globe.distillation.teachers import VLMTeacher
             from globe.models.vlm import load
 
-            distill(pictures, [VLMTeacher(load(base), "student"), *others], folder, watch=False)
+            distill_lines(pictures, [VLMTeacher(load(base), "student"), *others], folder)
             return dict(photos=len(pictures))
 
         inputs = [pictures.cache_files[0]["filename"], base]
-        settings, title = dict(teachers=names), "own photographs: answers"
+        settings, title = teacher_settings(others) | dict(teachers=names), "own photographs: answers"
         return names, self.make("own-photos", work, settings, "own photographs", inputs, title)
 
     def _model_at(self, name, seed):
