@@ -82,7 +82,7 @@ docs: .venv/installed
 	@.venv/bin/linkchecker --no-status --no-warnings -q _docs/site/index.html && echo "_docs/site/index.html"
 
 export: .venv/installed
-	@$(PY) -c "from nbdev.doclinks import nbdev_export; nbdev_export()"
+	@$(PY) -c "from nbdev.doclinks import nbdev_export; nbdev_export()" && touch .venv/installed  # nbdev writes pyproject.toml anew
 	@.venv/bin/ruff format -q nbs tests data .ci setup.py
 	@$(PY) -c "from nbdev.clean import nbdev_clean; nbdev_clean(fname='nbs')"
 	@$(MAKE) -s readme
