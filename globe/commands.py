@@ -207,10 +207,11 @@ def _score_figures(found, path):
 
 def _loaded(model):
     "The model of a folder, a hub id or ID@COMMIT, in this process."
+    from globe.app.locate import model_source
     from globe.models.vlm import load
 
-    source, _, commit = (model, "", "") if Path(model).exists() else model.partition("@")
-    return load(source, revision=commit or None)
+    source, commit = model_source(model)
+    return load(source, revision=commit)
 
 
 def _file_name(text):
@@ -259,16 +260,15 @@ def _evaluate_command(a):
 def _check_model(model):
     "Raises FileNotFoundError for what is neither a folder with a model nor on the hub; loads nothing heavy."
     from huggingface_hub import hf_hub_download
+    from globe.app.locate import model_source
 
-    source, _, commit = (model, "", "") if Path(model).exists() else model.partition("@")
+    source, commit = model_source(model)
     if Path(source).is_dir():
         if not any((Path(source) / name).exists() for name in ("config.json", "adapter_config.json")):
             raise FileNotFoundError(f"{source} holds no model: it has no config.json")
         return
-    if source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise FileNotFoundError(f"{model}: no such folder, and not the id of a model on the hub (owner/name)")
     try:
-        hf_hub_download(source, "config.json", revision=commit or None)
+        hf_hub_download(source, "config.json", revision=commit)
     except (OSError, ValueError) as e:
         raise FileNotFoundError(f"{model}: no such folder, and the hub does not give it ({e})") from None
 

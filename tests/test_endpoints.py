@@ -1,6 +1,6 @@
 "How servers behave, one row each: what the client makes of it. A real server, no network beyond this machine."
 
-import base64, gzip, json, os, socket, socketserver, sys, threading, time, tracemalloc
+import base64, gzip, json, socket, socketserver, threading, time, tracemalloc
 
 import pytest
 from PIL import Image

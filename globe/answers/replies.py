@@ -10,7 +10,7 @@ import json, re, time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
-from ..redaction import redacted
+from ..redaction import one_line, redacted
 
 # %% ../../nbs/03_answers/24_replies.ipynb #a25be792
 class TransientError(Exception):
@@ -62,8 +62,7 @@ class Reply:
 
     def line(self, text):
         "A text of the server as a line of at most 200 characters, without secrets."
-        text = self.clean(text[:10_000])
-        return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+        return one_line(self.clean(text[:10_000]))[:200]
 
     def said(self):
         "Its error, or the beginning of its body, as a line."

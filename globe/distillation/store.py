@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..files import encodable
 from ..locks import Busy
 from ..answers.prompts import PROMPT_FILES
 
@@ -87,7 +88,7 @@ _BEST = (
 
 def _text(value):
     "A value as a text that can be stored; half of a surrogate pair becomes an escape sequence."
-    return str(value).encode(errors="backslashreplace").decode()
+    return encodable(str(value), "backslashreplace")
 
 
 def _row(record):  # judgement

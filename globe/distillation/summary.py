@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..markdown import padded_table
+from ..redaction import one_line
 from .store import key, outcomes, photo_keys
 
 # %% ../../nbs/05_distillation/03_summary.ipynb #e440b97a
@@ -50,8 +51,8 @@ _SHOWN = 5  # reasons of one teacher
 
 
 def _line(text, most=110):
-    "A text of a server or a file name as a line that can be printed."
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    "A text of a server or a file name as a line of the table."
+    line = one_line(text)
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
