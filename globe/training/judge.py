@@ -10,14 +10,14 @@ import json, math, os, random
 from pathlib import Path
 
 from ..files import write_atomic
-from ..progress import tracked
-from ..answers.completions import NEUTRAL_REASONING
+from ..answers.completions import NEUTRAL_REASONING, judge_question
 from ..answers.pleas import training_pleas
 from ..answers.prompts import PROMPT_FILES
-from ..models.vlm import load
-from ..models.judge import answer_tokens, first_logits, known_by, yes_logit
+from ..models.vlm import inputs, load
+from ..models.judge import answer_tokens, known_by, yes_logit
 from .adapter import lora_config
 from .settings import JudgeSettings
+from .trainer import drop_checkpoints, reporter, train_from_checkpoint, trainer_arguments
 
 # %% ../../nbs/07_training/17_judge.ipynb #adcef859
 def hardened(
@@ -86,53 +86,77 @@ def save_judge(
     return folder
 
 # %% ../../nbs/07_training/17_judge.ipynb #c3c97150
+def _judge_trainer(vlm, rows, s, args, watch):
+    "A trainer of transformers whose loss is yes against no."
+    import torch
+    from transformers import Trainer
+
+    yes, no = answer_tokens(vlm.processor.tokenizer)
+
+    class JudgeTrainer(Trainer):
+        model_accepts_loss_kwargs = False  # the loss of a pass is a mean: passes and processes average
+
+        def compute_loss(self, model, inputs, return_outputs=False, **kw):
+            labels = inputs.pop("labels")
+            logits = model(**inputs, logits_to_keep=1).logits[:, -1].float()
+            odds = yes_logit(logits, yes, no)
+            return torch.nn.functional.binary_cross_entropy_with_logits(odds, labels.to(odds.dtype))
+
+    def batch(part):
+        questions = [judge_question(row["reasoning"]) for row in part]
+        labels = torch.tensor([row["label"] for row in part])
+        return dict(inputs(vlm, [row["image"] for row in part], questions), labels=labels)
+
+    how = dict(callbacks=[reporter(watch)], args=args, processing_class=vlm.processor)
+    trainer = JudgeTrainer(vlm.model, train_dataset=rows, data_collator=batch, **how)
+    trainer.model_accepts_loss_kwargs = False
+    return trainer
+
+
+def _judge_arguments(s, out, steps):
+    "Arguments of the trainer: rows in their order, no clipping."
+    from transformers import TrainingArguments
+
+    given = trainer_arguments(s, out, steps, s.batch_size)
+    given |= dict(warmup_steps=math.ceil(s.warmup * steps), train_sampling_strategy="sequential")
+    given |= dict(max_grad_norm=0.0, remove_unused_columns=False, dataloader_pin_memory=False)
+    return TrainingArguments(**given)
+
+
 def train_judge(
     model_folder,  # folder or hub id of the model to adapt
     rows,  # Dataset of image, reasoning, label
     out_folder,  # receives the adapter and judge.json
     settings=None,  # `JudgeSettings`; the defaults if not given
-    watch=None,  # told of the progress, see `globe.progress`; None: a bar
-    device=None,  # default: as `globe.models.vlm.load`
+    watch=None,  # told of each step, see `globe.progress`
     **changes,  # settings to change, by name
 ):
-    """Train the adapter and write it; returns `out_folder`.
+    """Train the adapter and write it; returns `out_folder`. An interrupted run resumes.
 
-    Warm-up over 5 % of the steps, then a cosine to 0. Raises `SettingsError`, and ValueError unless there
-    are rows of both labels."""
+    Warm-up, then a cosine to 0. Raises `SettingsError`, `Diverged`, and ValueError unless there are rows of
+    both labels."""
     import torch
     from peft import get_peft_model
-    from transformers import get_cosine_schedule_with_warmup
 
-    s = (settings or JudgeSettings()).changed(**changes)
+    s, out = (settings or JudgeSettings()).changed(**changes), Path(out_folder)
     if set(rows["label"] if len(rows) else []) != {0, 1}:
         raise ValueError("the judge needs rows of both labels, 0 and 1")
     rows = hardened(rows, seed=s.seed) if s.hard_negatives else rows
-    torch.manual_seed(s.seed)
-    vlm, losses = load(model_folder, device=device), []
+    steps = s.steps or s.epochs * -(-len(rows) // s.batch_size)
+    args = _judge_arguments(s, out, steps)
+    vlm = load(model_folder, device=args.device)
     weights = known_by(vlm.model)
+    torch.manual_seed(s.seed)
     vlm.model = get_peft_model(vlm.model, lora_config(s.lora_rank, s.lora_alpha)).train()
-    yes, no = answer_tokens(vlm.processor.tokenizer)
-    optimizer = torch.optim.AdamW([p for p in vlm.model.parameters() if p.requires_grad], lr=s.lr)
-    schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(0.05 * s.steps), s.steps)
-    drawn = shuffled_batches(len(rows), s.batch_size, s.steps, s.seed)
-    for chosen in tracked(drawn, s.steps, watch):
-        part = rows[chosen]
-        odds = yes_logit(first_logits(vlm, part["image"], part["reasoning"]), yes, no)
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(
-            odds, torch.tensor(part["label"], dtype=odds.dtype, device=odds.device)
-        )
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-    base = os.path.relpath(model_folder, out_folder) if Path(model_folder).exists() else str(model_folder)
-    facts = dict(
-        base=base,
-        weights=weights,
-        question=PROMPT_FILES["judge"],
-        settings=s.flat(),
-        rows=len(rows),
-        losses=losses,
-    )
-    return save_judge(vlm, out_folder, **facts)
+    order = [i for part in shuffled_batches(len(rows), s.batch_size, steps, s.seed) for i in part]
+    trainer = _judge_trainer(vlm, rows.select(order), s, args, watch)
+    train_from_checkpoint(trainer, out)
+    if trainer.is_world_process_zero():
+        base = os.path.relpath(model_folder, out) if Path(model_folder).exists() else str(model_folder)
+        losses = [r["loss"] for r in trainer.state.log_history if "loss" in r]
+        told = dict(base=base, weights=weights, question=PROMPT_FILES["judge"], settings=s.flat())
+        vlm.model = trainer.accelerator.unwrap_model(trainer.model)
+        save_judge(vlm, out, **told, rows=len(rows), losses=losses)
+        drop_checkpoints(out)
+    trainer.accelerator.wait_for_everyone()
+    return out_folder

@@ -36,7 +36,7 @@ GROUNDING_MODES = {"all-recommended": "recommended", "all-released": "released"}
 
 # %% ../../nbs/07_training/00_settings.ipynb #77c5c914
 class _TrainerSettings(Settings):
-    "Options of TRL's trainers that SFT and GRPO share."
+    "Options that all trainings share."
 
     per_device_batch_size: int | None = Field(
         None, ge=1, description="most rows that a device computes at once; null: its whole part of a step"
@@ -44,7 +44,6 @@ class _TrainerSettings(Settings):
     weight_decay: float = Field(0.1, ge=0, description="of AdamW")
     adam_beta2: float = Field(0.95, gt=0, lt=1, description="of AdamW")
     seed: int = Field(42, ge=0, description="of order, dropout and sampling; the first of a profile's seeds")
-    lora: bool = Field(False, description="train a LoRA adapter instead of all weights")
     bf16: bool = Field(False, description="mixed precision in bfloat16")
     save_steps: int = Field(100, ge=1, description="steps between checkpoints")
 
@@ -57,6 +56,7 @@ class SFTSettings(_TrainerSettings):
     examples_per_step: int = Field(64, ge=1, description="rows of an optimizer step, over all devices")
     lr: float = Field(1e-5, gt=0, description="peak learning rate")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the learning rate rises")
+    lora: bool = Field(False, description="train a LoRA adapter instead of all weights")
     group_by_length: bool = Field(False, description="batches of similar length instead of random ones")
 
 # %% ../../nbs/07_training/00_settings.ipynb #a70dfc33
@@ -69,6 +69,7 @@ class GRPOSettings(_TrainerSettings):
     num_generations: int = Field(16, ge=2, description="answers to one picture: the group")
     lr: float = Field(1e-6, gt=0, description="peak learning rate")
     warmup: float = Field(0.01, ge=0, le=1, description="share of the steps in which the learning rate rises")
+    lora: bool = Field(False, description="train a LoRA adapter instead of all weights")
     top_p: float = Field(0.9, gt=0, le=1, description="sample from the likeliest tokens that hold this share")
     top_k: int = Field(50, ge=0, description="sample from so many likeliest tokens; 0: from all")
     beta: float = Field(0.001, ge=0, description="weight of the KL term, Eq. 6")
@@ -108,12 +109,16 @@ class GRPOSettings(_TrainerSettings):
         return self
 
 # %% ../../nbs/07_training/00_settings.ipynb #f7bdd4bd
-class JudgeSettings(Settings):
+class JudgeSettings(_TrainerSettings):
     "Options of `globe.training.judge.train_judge`; learning rate and adapter as released."
 
-    steps: int = Field(300, ge=1, description="optimizer steps")
-    batch_size: int = Field(16, ge=1, description="pairs of picture and reasoning in a step")
+    steps: int | None = Field(300, ge=1, description="optimizer steps; null: `epochs` passes over the data")
+    epochs: int = Field(2, ge=1, description="passes over the data, where `steps` is null")
+    batch_size: int = Field(16, ge=1, description="pairs of picture and reasoning in a step, all devices")
     lr: float = Field(1e-4, gt=0, description="peak learning rate; a tiny model needs a larger one")
+    warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the learning rate rises")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    adam_beta2: float = Field(0.999, gt=0, lt=1, description="of AdamW")
     seed: int = Field(0, ge=0, description="of adapter and order")
     hard_negatives: bool = Field(True, description="add mismatched pairs and pleas to the judge")
     lora_rank: int = Field(16, ge=1, description="rank of the LoRA matrices")
