@@ -11,7 +11,6 @@ from pathlib import Path
 
 from .extras import require
 from .files import checkout
-from .progress import lines
 from .settings import overrides_of
 from .pipeline.notebooks import Usage
 
@@ -298,29 +297,34 @@ def _distill_command(a):
 
 def _train_command(a):
     require(f"globe train {a.how}", "train")
-    from datasets import load_dataset, load_from_disk
     from globe.pipeline.profiles import Profile, profile
+    from globe.training.launch import train
 
-    given, path = overrides_of([f"{a.how}.{pair}" for pair in a.set]), Path(a.data)
-    settings = getattr(profile(a.profile, **given) if a.profile else Profile(**given), a.how)
-    if path.suffix == ".parquet":
-        data = load_dataset("parquet", data_files=str(path), split="train")
+    given = overrides_of([p if "." in p.partition("=")[0] else f"{a.how}.{p}" for p in a.set])
+    if a.processes:
+        given = dict(given, launch=dict(given.get("launch", {}), processes=a.processes))
+    p = profile(a.profile, **given) if a.profile else Profile(**given)
+    settings, more = getattr(p, a.how), {}
+    if a.how == "grpo":
+        more = dict(judge=a.judge, classes=a.classes.split(",") if a.classes else None)
+    model, data, out = a.model or p.student.source, a.data, a.out
+    if not (data and model and out):
+        return _train_stage(a, p)
+    print(train(a.how, model, data, out, settings, p.launch, **more))
+
+
+def _train_stage(a, p):
+    "Train as the run of a profile does: on its own data, into its folder."
+    from globe.pipeline.tasks import Run
+
+    if not a.profile:
+        raise Usage("give --model, --data and --out, or a --profile whose run has the data")
+    run = Run(p.name)
+    run.profile = p
+    if a.how == "judge":
+        print(run.judge_at())
     else:
-        data = (
-            load_from_disk(path)
-            if (path / "dataset_info.json").exists()
-            else load_dataset(str(path), split="train")
-        )
-    if a.how == "sft":
-        from globe.training.sft import sft
-
-        made = sft(a.model, data, a.out, settings, watch=lines("sft"))
-    else:
-        from globe.training.grpo import grpo
-
-        classes = a.classes.split(",") if a.classes else None
-        made = grpo(a.model, data, a.out, settings, judge=a.judge, classes=classes, watch=lines("grpo"))
-    print(made)
+        print(run.trained("sft" if a.how == "sft" else f"grpo-{p.grpo.rewards}"))
 
 
 def _publish_command(a):

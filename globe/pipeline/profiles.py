@@ -18,7 +18,7 @@ from ..files import checkout
 from ..progress import report
 from ..settings import Settings, SettingsError
 from ..validation.checks import CheckSettings
-from ..training.settings import GRPOSettings, JudgeSettings, SFTSettings
+from ..training.settings import GRPOSettings, JudgeSettings, LaunchSettings, SFTSettings
 
 # %% ../../nbs/12_pipeline/00_profiles.ipynb #5af55d71
 class PhotoSettings(Settings):
@@ -109,6 +109,7 @@ class Profile(Settings):
     judge: JudgeSettings = Field(JudgeSettings(), description="the localizability judge")
     sft: SFTSettings = Field(SFTSettings(), description="supervised fine-tuning")
     grpo: GRPOSettings = Field(GRPOSettings(), description="GRPO")
+    launch: LaunchSettings = Field(LaunchSettings(), description="where trainings run")
     answers: AnswerSettings = Field(AnswerSettings(), description="answers about the test photographs")
 
 # %% ../../nbs/12_pipeline/00_profiles.ipynb #b6b25190

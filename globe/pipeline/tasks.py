@@ -119,12 +119,12 @@ class TrainedStages(BaseStages):
         data, ledger = self.mp16_reason()
 
         def work(folder):
-            from globe.training.judge import train_judge
+            from globe.training.launch import train
             from globe.validation.splits import judge_rows
 
             rows = judge_rows(ledger, self.photos("train"))
             own = rows.filter(lambda r: r["part"] == "train")
-            train_judge(str(base), own, folder, s, watch=lines("judge"))
+            train("judge", base, own, folder, s, self.profile.launch, "judge")
             return dict(rows=len(rows))
 
         inputs = [base, self.folder / "mp16-reason"]
@@ -155,11 +155,10 @@ class TrainedStages(BaseStages):
             inputs.append(more["judge"])
 
         def work(folder):
-            from globe.training.grpo import grpo
-            from globe.training.sft import sft
+            from globe.training.launch import train
 
-            train = sft if kind == "sft" else grpo
-            train(str(base), data, folder, s, watch=lines(f"{name}, seed {seed}"), **more)
+            told = f"{name}, seed {seed}"
+            train(kind, base, data, folder, s, self.profile.launch, told, **more)
             return dict(rows=len(data))
 
         title = f"training: {called(name)}, seed {seed}"
