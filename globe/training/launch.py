@@ -14,6 +14,7 @@ from ..files import write_atomic
 from ..progress import lines
 from .plan import gpus, model_config, plan, unfit
 from .settings import GRPOSettings, JudgeSettings, LaunchSettings, SFTSettings
+from .trainer import passes
 
 # %% ../../nbs/07_training/21_launch.ipynb #a68c4ce9
 KINDS = dict(sft=SFTSettings, grpo=GRPOSettings, judge=JudgeSettings)
@@ -68,6 +69,8 @@ def check(
         from globe.extras import require
 
         require(f"the recipe {recipe}", "deepspeed")
+    at_once = dict(sft="examples_per_step", grpo="completions_per_step", judge="batch_size")[kind]
+    passes(getattr(settings, at_once), settings.per_device_batch_size, processes)
     model_config(model)
     folder = next(p for p in (Path(out).absolute(), *Path(out).absolute().parents) if p.exists())
     why = unfit(plan(kind, model, settings, rows, launch), launch, shutil.disk_usage(folder).free / 1e9)

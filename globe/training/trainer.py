@@ -233,9 +233,10 @@ def drop_incomplete(out):  # folder of a run
 def passes(
     rows,  # of an optimizer step, over all processes
     most=None,  # rows that a device computes at once; None: its whole part of the step
+    processes=None,  # as many as this training has if not given
 ):
     "How the rows of a step are divided, as arguments of the trainers. Raises ValueError if they cannot be."
-    processes = int(os.environ.get("WORLD_SIZE", 1))
+    processes = processes or int(os.environ.get("WORLD_SIZE", 1))
     part, rest = divmod(rows, processes)
     if rest or not part:
         raise ValueError(f"{rows} rows of a step cannot be divided evenly over {processes} processes")
