@@ -16,24 +16,28 @@ from .pipeline.notebooks import Usage
 
 # %% ../nbs/13_cli/00_commands.ipynb #1c66526e
 def _dry_run(a):
-    "Prints what a run needs; 1 if something of it is not there."
+    "Prints what a run needs; 1 if something of it is not there, or a training cannot run."
     import pandas as pd
     from globe.markdown import markdown
-    from globe.pipeline.doctor import needs
+    from globe.pipeline.doctor import needs, trainings
 
-    rows = needs(a.profile, a.seeds, **overrides_of(a.set))
+    rows, why = needs(a.profile, a.seeds, **overrides_of(a.set)), []
     if not rows:
         print(f"profile {a.profile} makes everything itself and needs nothing but this machine")
     else:
         gb, free = sum(r["GB"] or 0 for r in rows), shutil.disk_usage(checkout()).free / 1e9
+        planned, why = trainings(a.profile, free, **overrides_of(a.set))
         print(
             markdown(pd.DataFrame(rows).astype(object).fillna("–"))
-            + f"\n\ndisk: about {gb:,.0f} GB and the photographs; free here: {free:,.0f} GB"
+            + f"\n\ndisk: about {gb:,.0f} GB and the photographs; free here: {free:,.0f} GB\n\n"
+            + "Trainings, GiB on each GPU (estimates: KV of the rollout, activations, hours):\n\n"
+            + markdown(planned)
         )
+    for line in why:
+        print(f"cannot run: {line}")
     print(f"then: globe reproduce --profile {a.profile} --seeds {a.seeds}")
-    return int(
-        any(r["there"] == "no" for r in rows if r["what"] not in ("answering", "validation", "training"))
-    )
+    gone = [r for r in rows if r["there"] == "no"]
+    return int(bool(why) or any(r["what"] not in ("answering", "validation", "training") for r in gone))
 
 
 def _reproduce_command(a):
