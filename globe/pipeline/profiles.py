@@ -27,6 +27,8 @@ class PhotoSettings(Settings):
     source: str | None = Field(
         None, description="folder of benchmarks, or owner/dataset@commit; null: postcards are rendered"
     )
+    min_pixels: int = Field(3136, ge=784, description="smaller photographs are enlarged, for every model")
+    max_pixels: int = Field(1_003_520, ge=3136, description="larger ones are reduced, for every model")
     train: int = Field(2400, ge=1, description="postcards to distil from")
     test: int = Field(480, ge=1, description="postcards of the test split")
     shifted: int = Field(320, ge=1, description="postcards in the style that no training picture has")

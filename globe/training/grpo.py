@@ -13,6 +13,7 @@ from ..models.vlm import VLM, freeze_vision, load_processor, picture_tokens
 from ..models.judge import Judge, SharedJudge, about_judge, known_by
 from .adapter import lora_config
 from .configurations import weighted
+from .samples import sampler
 from .settings import GRPOSettings
 from .shared_prefix import SharedPrefixGRPOTrainer
 from .trainer import grpo_rows, load_to_train, reporter, run, trainer_arguments
@@ -89,6 +90,7 @@ def grpo(
         top_k=s.top_k,
         beta=s.beta,
         loss_type="bnpo",
+        log_multimodal=bool(s.sample_steps),
         reward_weights=weights,
     )
     vlm = load_to_train(model, s, args)
@@ -103,6 +105,8 @@ def grpo(
         skip_zero_variance_groups=s.skip_zero_variance_groups,
         dynamic_sampling=s.dynamic_sampling,
     )
+    if s.sample_steps:
+        trainer.add_callback(sampler(trainer, out, s.sample_steps))
     if isinstance(judge, (str, Path)):
         _open_judge(functions, trainer, vlm.processor, judge)
     return run(trainer, out, vlm.processor)

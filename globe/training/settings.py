@@ -46,6 +46,9 @@ class _TrainerSettings(Settings):
     seed: int = Field(42, ge=0, description="of order, dropout and sampling; the first of a profile's seeds")
     bf16: bool = Field(False, description="mixed precision in bfloat16")
     save_steps: int = Field(100, ge=1, description="steps between checkpoints")
+    report_to: Literal["none", "trackio", "tensorboard", "wandb"] = Field(
+        "none", description="tracker of the logged numbers; the package must be installed"
+    )
 
 # %% ../../nbs/07_training/00_settings.ipynb #2b698726
 class SFTSettings(_TrainerSettings):
@@ -91,6 +94,11 @@ class GRPOSettings(_TrainerSettings):
         None, description='sample with vLLM: "colocate" or a server\'s address; null: transformers'
     )
     save_steps: int = Field(50, ge=1, description="steps between checkpoints")
+    sample_steps: int | None = Field(
+        None,
+        ge=1,
+        description="steps between pages of pictures, answers and rewards in `samples`; null: none",
+    )
 
     @model_validator(mode="after")
     def _fits(self):

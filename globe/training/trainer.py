@@ -57,7 +57,7 @@ def load_to_train(
     return load(source, device=args.device, dtype="auto" if s.lora else torch.float32)
 
 # %% ../../nbs/07_training/07_trainer.ipynb #1c38f3a8
-WATCHED = ("loss", "reward", "kl", "frac_reward_zero_std")
+WATCHED = ("loss", "reward", "kl", "frac_reward_zero_std", "time/answers_per_second")
 
 
 def reporter(
@@ -282,7 +282,7 @@ def trainer_arguments(
         save_total_limit=max(2, 1 - -4 // s.save_steps),
         logging_steps=1,
         logging_nan_inf_filter=False,
-        report_to="none",
+        report_to=s.report_to,
         disable_tqdm=True,
         use_cpu=not gpu,
         gradient_checkpointing=gpu,
