@@ -22,7 +22,6 @@ from globe.world import postcards
 start, out, batch = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 rows = postcards.postcards(8, seed=1, localizable_share=1.)
 rows = rows.remove_columns(["entities"]).add_column("entities", [[] for _ in rows])
-model = vlm.load(start)
 args = GRPOConfig(
     output_dir=str(out),
     per_device_train_batch_size=batch,
@@ -35,7 +34,7 @@ args = GRPOConfig(
     beta=0.04,
     seed=3,
     use_cpu=True,
-    ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
+    ddp_backend="gloo" if "WORLD_SIZE" in os.environ and "sharded" not in sys.argv else None,
     bf16=False,
     gradient_checkpointing=False,
     dataloader_pin_memory=False,
@@ -44,8 +43,9 @@ args = GRPOConfig(
     temperature=1.0,
     loss_type="dapo",
     optim="sgd",
-    generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(model.processor)),
+    generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(vlm.load_processor(start))),
 )
+model = vlm.load(start)  # after the arguments, which say how weights are spread
 
 class SameAnswers(shared_prefix.SharedPrefixGRPOTrainer):
     "Samples, but then takes completions that depend on step, draw and picture only, not on the process."
@@ -74,10 +74,10 @@ it = SameAnswers(
     dynamic_sampling=2 * ("resample" in sys.argv),
 )
 it.train()
+state = it.accelerator.get_state_dict(it.model)  # all processes gather it
 if it.accelerator.is_main_process:
     keys = ["loss", "reward", "reward_std", "kl", "entropy", "grad_norm", "completions/mean_length"]
     keys += ["resampled"] * ("resample" in sys.argv)
-    state = it.accelerator.unwrap_model(it.model).state_dict()
     torch.save({k: v for k, v in state.items() if "visual" not in k}, out / "weights.pt")
     log = [{k: r[k] for k in keys} for r in it.state.log_history if "loss" in r]
     told = dict(processes=it.accelerator.num_processes, warned=sorted(it.warned), log=log)
@@ -130,6 +130,22 @@ def test_two_processes_give_the_losses_of_one(tmp_path, batch, more):
         for a, b in ((weights, before), (weights, both))
     )
     assert moved > 0 and apart < 1e-3 * moved
+
+
+@pytest.mark.parametrize("recipe", ["zero2", "zero3"])
+def test_deepspeed_gives_the_losses_of_one(tmp_path, recipe):
+    "GRPO with rewards that differ: loss, gradient norm and KL."
+    pytest.importorskip("deepspeed")
+    from globe.training.launch import _command
+    from globe.world import student
+
+    start = student.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
+    one, _ = run([], start, tmp_path / "one", 8, "sharded")
+    launcher = _command("job", 2, recipe)[1:-3]
+    two, _ = run(launcher, start, tmp_path / "two", 4, "sharded")
+    assert len(one["log"]) == len(two["log"]) == 3
+    for a, b in zip(one["log"], two["log"]):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
