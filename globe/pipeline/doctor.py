@@ -158,7 +158,7 @@ def needs(
     row("validation", "segmenter and sentence model, all training photographs", "GPU hours not known")
     row(
         "training",
-        f"judge, {p.judge.steps} steps of an adapter",
+        f"judge, {f'{p.judge.steps} steps' if p.judge.steps else f'{p.judge.epochs} passes'} of an adapter",
         "GPU hours not known",
         4 * ADAPTERS.get(p.student.source, 0) or None,
     )
