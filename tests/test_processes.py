@@ -74,10 +74,10 @@ it = SameAnswers(
     dynamic_sampling=2 * ("resample" in sys.argv),
 )
 it.train()
-state = it.accelerator.get_state_dict(it.model)  # all processes gather it
 if it.accelerator.is_main_process:
     keys = ["loss", "reward", "reward_std", "kl", "entropy", "grad_norm", "completions/mean_length"]
     keys += ["resampled"] * ("resample" in sys.argv)
+    state = it.accelerator.unwrap_model(it.model).state_dict()
     torch.save({k: v for k, v in state.items() if "visual" not in k}, out / "weights.pt")
     log = [{k: r[k] for k in keys} for r in it.state.log_history if "loss" in r]
     told = dict(processes=it.accelerator.num_processes, warned=sorted(it.warned), log=log)
