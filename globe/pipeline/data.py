@@ -39,7 +39,7 @@ STAGE_CODE = {
     "answers": ["globe.models.vlm", "globe.evaluation.predictions"],
 }
 # stages that write down what went wrong with an answer or a picture: there the texts of errors count
-WRITES_ERRORS = ("simulated answers", "answers of endpoints", "own photographs", "mp16-reason")
+WRITES_ERRORS = ("benchmark", "simulated answers", "answers of endpoints", "own photographs", "mp16-reason")
 
 # %% ../../nbs/12_pipeline/04_data.ipynb #ffb38938
 class Stages:
