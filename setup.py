@@ -45,7 +45,7 @@ setup(
     keywords=cfg["keywords"],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["globe", "globe.*"]),
-    package_data={"globe": ["leaflet/*", "prompts/*.txt", "templates/*.md"]},
+    package_data={"globe": ["leaflet/*", "prompts/*.txt", "recipes/*.yaml", "templates/*.md"]},
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},

@@ -134,9 +134,9 @@ def _parser():
         command(
             "train",
             _train_command,
-            "fine-tune a model on MP16-Reason by SFT or GRPO",
-            "Several processes: run it under `accelerate launch -m globe train ...`, see recipes/accelerate. "
-            "An interrupted run resumes.",
+            "train a model on MP16-Reason by SFT or GRPO, or the judge",
+            "All GPUs of the machine train together; `accelerate launch -m globe train ...` does it on "
+            "several machines. An interrupted run resumes.",
         )
     )
     p = command(
@@ -332,16 +332,19 @@ def _distill_options(p):
 
 
 def _train_options(p):
-    p.add_argument("how", choices=["sft", "grpo"], help="supervised fine-tuning, or GRPO")
-    p.add_argument("--model", required=True, metavar="ID", help="folder or hub id to start from")
+    p.add_argument("how", choices=["sft", "grpo", "judge"], help="what to train")
+    p.add_argument("--profile", metavar="NAME", help="take its settings; default: the released ones")
+    p.add_argument("--model", metavar="ID", help="folder or hub id to start from; default: the profile's")
     p.add_argument(
         "--data",
-        required=True,
         metavar="FOLDER",
-        help="MP16-Reason: a folder or parquet file as `globe` writes it",
+        help="MP16-Reason, or the judge's rows: a folder or parquet file as `globe` writes it; default, as "
+        "for --out: the run of the profile",
     )
-    p.add_argument("--out", required=True, metavar="FOLDER", help="for weights, log and checkpoints")
-    p.add_argument("--profile", metavar="NAME", help="take its settings; default: the released ones")
+    p.add_argument("--out", metavar="FOLDER", help="for weights, log and checkpoints")
+    p.add_argument(
+        "--processes", type=_positive, metavar="N", help="that train together; default: one on each GPU"
+    )
     p.add_argument("--judge", metavar="FOLDER", help="the localizability judge, for rewards that use it")
     p.add_argument("--classes", metavar="A,B,...", help="names that the segmenter of the data knows")
     p.add_argument(
@@ -349,7 +352,7 @@ def _train_options(p):
         action="append",
         default=[],
         metavar="SETTING=VALUE",
-        help="such as lr=1e-4 (may be repeated)",
+        help="such as lr=1e-4, or launch.recipe=zero3 (may be repeated)",
     )
 
 

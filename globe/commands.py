@@ -11,30 +11,33 @@ from pathlib import Path
 
 from .extras import require
 from .files import checkout
-from .progress import lines
 from .settings_text import overrides_of
 from .pipeline.notebooks import Usage
 
 # %% ../nbs/13_cli/00_commands.ipynb #1c66526e
 def _dry_run(a):
-    "Prints what a run needs; 1 if something of it is not there."
+    "Prints what a run needs; 1 if something of it is not there, or a training cannot run."
     import pandas as pd
     from globe.markdown import markdown
-    from globe.pipeline.doctor import needs
+    from globe.pipeline.doctor import needs, trainings
 
-    rows = needs(a.profile, a.seeds, **overrides_of(a.set))
+    rows, why = needs(a.profile, a.seeds, **overrides_of(a.set)), []
     if not rows:
         print(f"profile {a.profile} makes everything itself and needs nothing but this machine")
     else:
         gb, free = sum(r["GB"] or 0 for r in rows), shutil.disk_usage(checkout()).free / 1e9
+        planned, why = trainings(a.profile, free, **overrides_of(a.set))
         print(
             markdown(pd.DataFrame(rows).astype(object).fillna("–"))
-            + f"\n\ndisk: about {gb:,.0f} GB and the photographs; free here: {free:,.0f} GB"
+            + f"\n\ndisk: about {gb:,.0f} GB and the photographs; free here: {free:,.0f} GB\n\n"
+            + "Trainings, GiB on each GPU (estimates: KV of the rollout, activations, hours):\n\n"
+            + markdown(planned)
         )
+    for line in why:
+        print(f"cannot run: {line}")
     print(f"then: globe reproduce --profile {a.profile} --seeds {a.seeds}")
-    return int(
-        any(r["there"] == "no" for r in rows if r["what"] not in ("answering", "validation", "training"))
-    )
+    gone = [r for r in rows if r["there"] == "no"]
+    return int(bool(why) or any(r["what"] not in ("answering", "validation", "training") for r in gone))
 
 
 def _reproduce_command(a):
@@ -275,31 +278,34 @@ def _check_model(model):
 
 def _train_command(a):
     require(f"globe train {a.how}", "train")
-    from datasets import load_dataset, load_from_disk
-    from globe.photos.stored import checked_pictures
     from globe.pipeline.profiles import Profile, profile
+    from globe.training.launch import train
 
-    given, path = overrides_of([f"{a.how}.{pair}" for pair in a.set]), Path(a.data)
-    settings = getattr(profile(a.profile, **given) if a.profile else Profile(**given), a.how)
-    if path.suffix == ".parquet":
-        data = load_dataset("parquet", data_files=str(path), split="train")
+    given = overrides_of([p if "." in p.partition("=")[0] else f"{a.how}.{p}" for p in a.set])
+    if a.processes:
+        given = dict(given, launch=dict(given.get("launch", {}), processes=a.processes))
+    p = profile(a.profile, **given) if a.profile else Profile(**given)
+    settings, more = getattr(p, a.how), {}
+    if a.how == "grpo":
+        more = dict(judge=a.judge, classes=a.classes.split(",") if a.classes else None)
+    model, data, out = a.model or p.student.source, a.data, a.out
+    if not (data and model and out):
+        return _train_stage(a, p)
+    print(train(a.how, model, data, out, settings, p.launch, **more))
+
+
+def _train_stage(a, p):
+    "Train as the run of a profile does: on its own data, into its folder."
+    from globe.pipeline.tasks import Run
+
+    if not a.profile:
+        raise Usage("give --model, --data and --out, or a --profile whose run has the data")
+    run = Run(p.name)
+    run.profile = p
+    if a.how == "judge":
+        print(run.judge_at())
     else:
-        data = (
-            load_from_disk(path)
-            if (path / "dataset_info.json").exists()
-            else load_dataset(str(path), split="train")
-        )
-    data = checked_pictures(data)
-    if a.how == "sft":
-        from globe.training.sft import sft
-
-        made = sft(a.model, data, a.out, settings, watch=lines("sft"))
-    else:
-        from globe.training.grpo import grpo
-
-        classes = a.classes.split(",") if a.classes else None
-        made = grpo(a.model, data, a.out, settings, judge=a.judge, classes=classes, watch=lines("grpo"))
-    print(made)
+        print(run.trained("sft" if a.how == "sft" else f"grpo-{p.grpo.rewards}"))
 
 
 def _publish_command(a):

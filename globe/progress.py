@@ -22,7 +22,7 @@ def report(
         print(line, end="\r" if passing else "\n", flush=True)
 
 # %% ../nbs/00_base/01_progress.ipynb #59e58813
-_WORDS = dict(frac_reward_zero_std="groups without spread")
+_WORDS = {"frac_reward_zero_std": "groups without spread", "time/answers_per_second": "answers/s"}
 
 
 def lines(

@@ -23,7 +23,9 @@ SLOW = {
     " a_trainer_may_compile_its_static_cache grpo_samples_with_vllm"
     " log_probabilities_and_gradients_are_those_of_trl other_models_are_shared_too"
     " samples_of_a_blind_model_are_refused static_caches_are_compiled_once",
-    "test_processes": "two_processes_give_the_losses_of_one two_processes_train_save_once_and_survive_a_kill",
+    "test_processes": "a_training_that_cannot_run_is_one_line globe_train_gives_the_same_numbers_with_two_processes"
+    " globe_train_survives_a_kill grpo_asks_the_judge_in_two_processes deepspeed_gives_the_losses_of_one"
+    " two_processes_give_the_losses_of_one two_processes_train_save_once_and_survive_a_kill",
     "test_readme": "what_pip_installs_works_elsewhere",
     "test_reproduce": "a_run_that_was_stopped_goes_on_where_it_was"
     " doctor_says_what_is_there_and_how_to_get_what_is_not exit_codes_and_one_line_errors"

@@ -1,12 +1,14 @@
 "Several processes: the losses and weights of one; accelerate configurations that accelerate accepts."
 
-import json, os, subprocess, sys
+import json, os, subprocess, sys, time
 from pathlib import Path
 
+import pandas as pd
+import psutil
 import pytest
 import torch
 
-RECIPES = Path(__file__).resolve().parent.parent / "recipes" / "accelerate"
+RECIPES = Path(__file__).resolve().parent.parent / "globe" / "recipes"
 
 RUN = """
 import sys, json, os, zlib
@@ -20,7 +22,6 @@ from globe.world import postcards
 start, out, batch = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 rows = postcards.postcards(8, seed=1, localizable_share=1.)
 rows = rows.remove_columns(["entities"]).add_column("entities", [[] for _ in rows])
-model = vlm.load(start)
 args = GRPOConfig(
     output_dir=str(out),
     per_device_train_batch_size=batch,
@@ -33,7 +34,7 @@ args = GRPOConfig(
     beta=0.04,
     seed=3,
     use_cpu=True,
-    ddp_backend="gloo" if "WORLD_SIZE" in os.environ else None,
+    ddp_backend="gloo" if "WORLD_SIZE" in os.environ and "sharded" not in sys.argv else None,
     bf16=False,
     gradient_checkpointing=False,
     dataloader_pin_memory=False,
@@ -42,8 +43,9 @@ args = GRPOConfig(
     temperature=1.0,
     loss_type="dapo",
     optim="sgd",
-    generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(model.processor)),
+    generation_kwargs=dict(suppress_tokens=vlm.picture_tokens(vlm.load_processor(start))),
 )
+model = vlm.load(start)  # after the arguments, which say how weights are spread
 
 class SameAnswers(shared_prefix.SharedPrefixGRPOTrainer):
     "Samples, but then takes completions that depend on step, draw and picture only, not on the process."
@@ -88,12 +90,15 @@ it.accelerator.end_training()  # both leave together: one that is alone aborts
 TWO = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
 
 
+def environment():
+    "One thread, no network."
+    return dict(os.environ, PYTHONPATH=str(RECIPES.parent.parent), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
+
+
 def launch(launcher, *command):
-    "A finished process of Python, one thread, no network."
-    env = dict(os.environ, PYTHONPATH=str(RECIPES.parent.parent), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
-    return subprocess.run(
-        [sys.executable, *launcher, *map(str, command)], env=env, capture_output=True, text=True, timeout=300
-    )
+    "A finished process of Python."
+    asked = [sys.executable, *map(str, [*launcher, *command])]
+    return subprocess.run(asked, env=environment(), capture_output=True, text=True, timeout=300)
 
 
 def run(launcher, start, out, batch, *more):
@@ -125,6 +130,122 @@ def test_two_processes_give_the_losses_of_one(tmp_path, batch, more):
         for a, b in ((weights, before), (weights, both))
     )
     assert moved > 0 and apart < 1e-3 * moved
+
+
+@pytest.mark.parametrize("recipe", ["zero2", "zero3"])
+def test_deepspeed_gives_the_losses_of_one(tmp_path, recipe):
+    "GRPO with rewards that differ: loss, gradient norm and KL."
+    pytest.importorskip("deepspeed")
+    from globe.training.launch import _command
+    from globe.world import student
+
+    start = student.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
+    one, _ = run([], start, tmp_path / "one", 8, "sharded")
+    launcher = _command("job", 2, recipe)[1:-3]
+    two, _ = run(launcher, start, tmp_path / "two", 4, "sharded")
+    assert len(one["log"]) == len(two["log"]) == 3
+    for a, b in zip(one["log"], two["log"]):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    "A tiny model and rows, as `globe train` takes them."
+    from globe.world import postcards, student
+
+    work = tmp_path_factory.mktemp("given")
+    student.student(0, hidden=96, layers=2, vision=80, depth=2).save(work / "start")
+    rows = postcards.postcards(16, seed=1, localizable_share=1.0).remove_columns("mask")
+    entities = [[dict(text=e, share=0.1) for e in row] for row in rows["entities"]]
+    rows = rows.remove_columns("entities").add_column("entities", entities)
+    rows = rows.add_column("reasoning", [" ".join(s) for s in rows["sentences"]])
+    rows.to_parquet(str(work / "sft.parquet"))
+    rows.select_columns(["id", "image", "reasoning"]).add_column("label", [0, 1] * 8).to_parquet(
+        str(work / "judge.parquet")
+    )
+    return work
+
+
+SIZES = dict(
+    sft="epochs=2 examples_per_step=8 lr=1e-3 save_steps=2",
+    judge="steps=4 batch_size=8 lr=1e-3 save_steps=2",
+    grpo="rewards=all-readme steps=2 completions_per_step=8 num_generations=4 max_new_tokens=8 save_steps=1",
+)
+
+
+def command(given, kind, out, processes, *more):
+    "The arguments of `globe train`."
+    rows = given / f"{'judge' if kind == 'judge' else 'sft'}.parquet"
+    where = ["--model", given / "start", "--data", rows, "--out", out, "--processes", processes]
+    settings = [x for s in SIZES[kind].split() + list(more) for x in ("--set", s)]
+    return ["-m", "globe", "train", kind, *where, *settings]
+
+
+def numbers(out, kind):
+    "What a training logged."
+    if kind == "judge":
+        return pd.DataFrame(dict(loss=json.loads((out / "judge.json").read_text())["losses"]))
+    return pd.read_csv(out / "log.csv")[["loss", "grad_norm", "num_tokens"]]
+
+
+@pytest.mark.parametrize("recipe", ["multi_gpu", "zero2", "zero3"])
+@pytest.mark.parametrize("kind", ["sft", "judge"])
+def test_globe_train_gives_the_same_numbers_with_two_processes(kind, recipe, given, tmp_path):
+    "SFT over two epochs, so that every picture is seen twice; the judge, whose recipe is always the same."
+    if recipe != "multi_gpu":
+        pytest.importorskip("deepspeed")
+    for processes, out in [(1, tmp_path / "one"), (2, tmp_path / "two")]:
+        done = launch(command(given, kind, out, processes, f"launch.recipe={recipe}"))
+        assert done.returncode == 0, done.stderr[-3000:]
+        left = {p.name for p in out.iterdir()}
+        assert not left & {"job.json", "rows", "failed.json"} and "checkpoint-2" not in left
+    one, two = (numbers(tmp_path / out, kind) for out in ("one", "two"))
+    assert len(one) == 4
+    pd.testing.assert_frame_equal(one, two, rtol=1e-4)
+
+
+@pytest.mark.parametrize("recipe", ["multi_gpu", "zero2", "zero3"])
+def test_grpo_asks_the_judge_in_two_processes(recipe, given, tmp_path):
+    if recipe != "multi_gpu":
+        pytest.importorskip("deepspeed")
+    assert launch(command(given, "judge", tmp_path / "judge", 1)).returncode == 0
+    asked = command(given, "grpo", tmp_path / "out", 2, f"launch.recipe={recipe}")
+    done = launch([*asked, "--judge", tmp_path / "judge"])
+    assert done.returncode == 0, done.stderr[-3000:]
+    log = pd.read_csv(tmp_path / "out" / "log.csv")
+    assert len(log) == 2 and log["rewards/localizability/mean"].notna().all()
+
+
+def test_globe_train_survives_a_kill(given, tmp_path):
+    "All processes are killed after the first checkpoint; the same command ends with the same numbers."
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert launch(command(given, "sft", whole, 2)).returncode == 0
+    asked = [sys.executable, *map(str, command(given, "sft", parts, 2))]
+    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    with subprocess.Popen(asked, env=environment(), **quiet) as p:
+        while not list(parts.glob("checkpoint-*/trainer_state.json")):
+            assert p.poll() is None
+            time.sleep(0.05)
+        for child in psutil.Process(p.pid).children(recursive=True):
+            child.kill()
+        p.kill()
+    assert launch(command(given, "sft", parts, 2)).returncode == 0
+    compared = [numbers(out, "sft").drop(columns="num_tokens") for out in (whole, parts)]
+    pd.testing.assert_frame_equal(*compared)
+
+
+def test_a_training_that_cannot_run_is_one_line(given, tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    given_rows = ["--data", given / "sft.parquet", "--out", tmp_path / "out"]
+    for model, more, said in [
+        (tmp_path, [], "adapter"),
+        ("nobody/no-such-model", [], "no model"),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", ["--set", "launch.gpu_gib=24"], "GiB are needed on each GPU"),
+        (given / "start", ["--processes", "3", "--set", "examples_per_step=8"], "divided evenly"),
+    ]:
+        done = launch(["-m", "globe", "train", "sft", "--model", model, *given_rows, *more])
+        assert done.returncode and said in done.stderr.splitlines()[-1], done.stderr
+        assert not (tmp_path / "out").exists()
 
 
 TRAIN = """

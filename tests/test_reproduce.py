@@ -313,7 +313,7 @@ def test_help_comes_at_once_and_names_every_command():
     [
         ([], 2, "required: COMMAND"),
         (["reproduse"], 2, "invalid choice"),
-        (["reproduce", "--profile", "huge"], 2, "no profile 'huge'; there are mini, paper, smoke"),
+        (["reproduce", "--profile", "huge"], 2, "no profile 'huge'; there are mini, one-gpu, paper, smoke"),
         (["reproduce", "--seeds", "0"], 2, "at least one seed"),
         (["reproduce", "--photos", "nowhere"], 2, "nowhere is not a folder"),
         (["reproduce", "--only", "no such notebook"], 2, "no notebook fits"),
@@ -417,7 +417,7 @@ def test_a_dry_run_lists_what_the_paper_needs_and_fetches_nothing(monkeypatch, c
         "geoclip",
         "nvidia/segformer",
         "sentence-transformers/all-mpnet-base-v2",
-        "judge, 3000 steps",
+        "judge, 2 passes",
         "every model, all test photographs",
         "mp16-reason-train",
         "im2gps3k",

@@ -331,6 +331,18 @@ def test_groups_without_spread_are_told(start, data, tmp_path, monkeypatch):
     assert [numbers["frac_reward_zero_std"] for numbers in told] == [1, 1]
 
 
+def test_samples_and_speed_are_shown(start, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
+    told = []
+    watch = lambda done, total, numbers: told.append(numbers)
+    out = train("grpo", start, data, tmp_path / "out", sample_steps=2, watch=watch)
+    (page,) = (out / "samples").glob("*.html")
+    shown = page.read_text(encoding="utf-8")
+    assert page.name == "step-00002.html" and shown.count("<img") == 2 and shown.count("<tr>") == 2 + 8
+    assert all(numbers["time/answers_per_second"] > 0 for numbers in told)
+    assert not [c for c in pd.read_csv(out / "log.csv") if "time" in c], "logs of two runs are the same bytes"
+
+
 def test_half_written_checkpoints_are_dropped(tmp_path):
     for n in (2, 10):
         (tmp_path / f"checkpoint-{n}").mkdir()

@@ -106,8 +106,13 @@ def main(folder):
     run.upper_bound(), run.rows_of("single")
     for model in ("sft", "grpo-all-readme"):
         run.answers(model, "test")
-    (folder / "trip").mkdir()
-    Image.effect_noise((320, 240), 80).convert("RGB").save(folder / "trip" / "noise.jpg")
+    for name in ("trip", "mp16-reason-test"):
+        (folder / name).mkdir()
+        Image.effect_noise((320, 240), 80).convert("RGB").save(folder / name / "noise.jpg")
+    table = folder / "mp16-reason-test" / "mp16-reason-test.csv"
+    table.write_text("IMG_ID,LAT,LON\nnoise.jpg,48.86,2.35\n", encoding="utf-8")
+    data.run_folder = lambda name="smoke": folder / "real" / name
+    Run("smoke", **SMALL | dict(photos=dict(source=str(folder)))).photos("test")
     run.own_judgements(from_folder(folder / "trip"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), Replies)
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_SIDE', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_JPEG_PIXELS', 'MAX_SCANS', 'MAX_SECONDS', 'PhotoError',
-           'picture_of', 'strip', 'open_photo', 'photo_and_gps', 'exif_gps', 'encode', 'stored']
+           'picture_of', 'strip', 'open_photo', 'photo_and_gps', 'exif_gps', 'encode', 'fitted', 'stored']
 
 # %% ../../nbs/02_photos/00_images.ipynb #5255791d
 import io, math, os, re, time, warnings
@@ -314,6 +314,20 @@ def encode(im) -> bytes:
         im.thumbnail((MAX_SIDE, MAX_SIDE))
     im.save(f := io.BytesIO(), "JPEG", quality=92)
     return f.getvalue()
+
+
+def fitted(
+    im,  # PIL image
+    min_pixels=3136,  # a smaller picture is enlarged
+    max_pixels=1_003_520,  # a larger one is reduced
+):
+    "The picture in a size that models take: sides of 28 pixels or more, none 100 times the other."
+    width, height = im.size
+    scale = math.sqrt(min(max(width * height, min_pixels), max_pixels) / (width * height))
+    width, height = width * scale, height * scale
+    longest = max(width, height)
+    size = tuple(int(max(side, longest / 100, 28)) for side in (width, height))
+    return im if scale == 1 and size == im.size else im.resize(size)
 
 # %% ../../nbs/02_photos/00_images.ipynb #b8685d29
 _METADATA = {"exif", "comment", "icc_profile", "photoshop", "xmp", "mp", "adobe"}

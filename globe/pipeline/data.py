@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..files import checkout, data_dir, figures_folder, run_folder
+from ..files import checkout, cores, data_dir, figures_folder, run_folder
 from .comparisons import OFFICIAL, VARIANTS
 from .profiles import profile
 from .stages import stage
@@ -20,6 +20,7 @@ from .stages import stage
 # %% ../../nbs/12_pipeline/04_data.ipynb #09126b5b
 STAGE_CODE = {
     "photos": ["globe.world.postcards"],
+    "benchmark": ["globe.photos.benchmarks"],
     "base": ["globe.world.student"],
     "upper bound": ["globe.world.student"],
     "segmenter": ["globe.models.segmenter", "globe.world.postcards"],
@@ -39,7 +40,7 @@ STAGE_CODE = {
     "answers": ["globe.models.vlm", "globe.evaluation.predictions"],
 }
 # stages that write down what went wrong with an answer or a picture: there the texts of errors count
-WRITES_ERRORS = ("simulated answers", "answers of endpoints", "own photographs", "mp16-reason")
+WRITES_ERRORS = ("benchmark", "simulated answers", "answers of endpoints", "own photographs", "mp16-reason")
 
 # %% ../../nbs/12_pipeline/04_data.ipynb #ffb38938
 class Stages:
@@ -115,9 +116,7 @@ class PhotoStages(Stages):
         "Photo rows of a split, rendered from its own seed."
         p, number = self.profile.photos, ["train", "test", "shifted"].index(split)
         if p.source:
-            from globe.photos.benchmarks import load_benchmark
-
-            return load_benchmark(OFFICIAL[split], collection(p.source))
+            return read_rows(self._benchmark(split))
         settings = dict(
             n=getattr(p, split),
             seed=p.seed + number,
@@ -139,13 +138,42 @@ class PhotoStages(Stages):
         self,
         split,  # as for `photos`
     ):
-        "What stands for the photos among the inputs of later stages: their folder, or a benchmark's table."
+        "What stands for the photos among the inputs of later stages: their folder."
+        return self._benchmark(split) if self.profile.photos.source else self.folder / "photos" / split
+
+    def _benchmark(self, split):
+        "Folder of a benchmark's photographs, decoded and scaled once for every model."
         from globe.photos.benchmarks import benchmark_table
 
-        source = self.profile.photos.source
-        return (
-            benchmark_table(OFFICIAL[split], collection(source)) if source else self.folder / "photos" / split
-        )
+        p = self.profile.photos
+        source = collection(p.source)
+        settings = dict(min_pixels=p.min_pixels, max_pixels=p.max_pixels)
+
+        def work(folder):
+            from globe.photos.benchmarks import load_benchmark
+
+            ledger = folder / "left_out.csv"
+            photos = load_benchmark(OFFICIAL[split], source, ledger=ledger)
+            return save_rows(_scaled(photos, settings), folder)
+
+        table, title = benchmark_table(OFFICIAL[split], source), f"photos: {split}"
+        return self.make(f"photos/{split}", work, settings, "benchmark", [table], title)
+
+
+def _scaled(photos, settings):
+    "The photos, each as JPEG in the size that models see."
+    from datasets import Image
+    from globe.photos.images import encode, fitted, open_photo
+
+    def scaled(row):
+        image = row["image"]
+        picture = open_photo(image["bytes"] or image["path"])
+        right = fitted(picture, **settings)
+        return dict(image=image if right is picture else dict(bytes=encode(right), path=None))
+
+    raw = photos.cast_column("image", Image(decode=False))
+    how = dict(num_proc=min(cores(), len(raw) // 500) or None, writer_batch_size=100)
+    return raw.map(scaled, keep_in_memory=len(raw) < 1000, **how).cast_column("image", Image())
 
 # %% ../../nbs/12_pipeline/04_data.ipynb #12e42069
 class DataStages(PhotoStages):

@@ -20,6 +20,7 @@ from ..settings_text import read_yaml
 from ..validation.checks import CheckSettings
 from ..training.settings_grpo import GRPOSettings
 from ..training.settings_judge import JudgeSettings
+from ..training.settings_launch import LaunchSettings
 from ..training.settings_sft import SFTSettings
 
 # %% ../../nbs/12_pipeline/00_profiles.ipynb #5af55d71
@@ -29,6 +30,8 @@ class PhotoSettings(Settings):
     source: str | None = Field(
         None, description="folder of benchmarks, or owner/dataset@commit; null: postcards are rendered"
     )
+    min_pixels: int = Field(3136, ge=784, description="smaller photographs are enlarged, for every model")
+    max_pixels: int = Field(1_003_520, ge=3136, description="larger ones are reduced, for every model")
     train: int = Field(2400, ge=1, description="postcards to distil from")
     test: int = Field(480, ge=1, description="postcards of the test split")
     shifted: int = Field(320, ge=1, description="postcards in the style that no training picture has")
@@ -112,6 +115,7 @@ class Profile(Settings):
     judge: JudgeSettings = Field(JudgeSettings(), description="the localizability judge")
     sft: SFTSettings = Field(SFTSettings(), description="supervised fine-tuning")
     grpo: GRPOSettings = Field(GRPOSettings(), description="GRPO")
+    launch: LaunchSettings = Field(LaunchSettings(), description="where trainings run")
     answers: AnswerSettings = Field(AnswerSettings(), description="answers about the test photographs")
 
 # %% ../../nbs/12_pipeline/00_profiles.ipynb #b6b25190

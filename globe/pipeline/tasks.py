@@ -110,17 +110,6 @@ def _uses_judge(name):  # key of a model
     return "localizability" in WEIGHTS.get(parts_of(name)[1].partition("-")[2], {})
 
 
-def _training(kind):  # "sft" or "grpo"
-    "The function that trains; only its own modules are loaded."
-    if kind == "sft":
-        from globe.training.sft import sft
-
-        return sft
-    from globe.training.grpo import grpo
-
-    return grpo
-
-
 class TrainedStages(BaseStages):
     "The judge and the trained models."
 
@@ -130,12 +119,12 @@ class TrainedStages(BaseStages):
         data, ledger = self.mp16_reason()
 
         def work(folder):
-            from globe.training.judge import train_judge
+            from globe.training.launch import train
             from globe.validation.splits import judge_rows
 
             rows = judge_rows(ledger, self.photos("train"))
             own = rows.filter(lambda r: r["part"] == "train")
-            train_judge(str(base), own, folder, s, watch=lines("judge"))
+            train("judge", base, own, folder, s, self.profile.launch, "judge")
             return dict(rows=len(rows))
 
         inputs = [base, self.folder / "mp16-reason", self.photos_at("train")]
@@ -167,8 +156,10 @@ class TrainedStages(BaseStages):
             inputs.append(more["judge"])
 
         def work(folder):
-            watch = lines(f"{name}, seed {seed}")
-            _training(kind)(str(base), data, folder, s, watch=watch, **more)
+            from globe.training.launch import train
+
+            told = f"{name}, seed {seed}"
+            train(kind, base, data, folder, s, self.profile.launch, told, **more)
             return dict(rows=len(data))
 
         title = f"training: {called(name)}, seed {seed}"

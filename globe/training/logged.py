@@ -34,6 +34,10 @@ LOGGED = {
         "exploring"
     ),
     "mean_token_accuracy": "share of the answer's tokens that the model holds for the most probable",
+    "time/*": (
+        "seconds of a step for rollout, reward and update, and answers and tokens a second; told while "
+        "training and to trackers, never in log.csv"
+    ),
     "completions/mean_length": "mean tokens of an answer",
     "completions/min_length": "tokens of the shortest answer",
     "completions/max_length": "tokens of the longest answer",

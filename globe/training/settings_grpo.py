@@ -44,6 +44,7 @@ class GRPOSettings(TrainerSettings):
     num_generations: int = Field(16, ge=2, description="answers to one picture: the group")
     lr: float = Field(1e-6, gt=0, le=1, description="peak learning rate")
     warmup: float = Field(0.01, ge=0, le=1, description="share of the steps in which the learning rate rises")
+    lora: bool = Field(False, description="train a LoRA adapter instead of all weights")
     top_p: float = Field(0.9, gt=0, le=1, description="sample from the likeliest tokens that hold this share")
     top_k: int = Field(50, ge=0, description="sample from so many likeliest tokens; 0: from all")
     beta: float = Field(0.001, ge=0, description="weight of the KL term, Eq. 6")
@@ -65,6 +66,11 @@ class GRPOSettings(TrainerSettings):
         None, description='sample with vLLM: "colocate" or a server\'s address; null: transformers'
     )
     save_steps: int = Field(50, ge=1, description="steps between checkpoints")
+    sample_steps: int | None = Field(
+        None,
+        ge=1,
+        description="steps between pages of pictures, answers and rewards in `samples`; null: none",
+    )
 
     @model_validator(mode="after")
     def _fits(self):

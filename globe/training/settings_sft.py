@@ -19,6 +19,7 @@ class SFTSettings(TrainerSettings):
     examples_per_step: int = Field(64, ge=1, description="rows of an optimizer step, over all devices")
     lr: float = Field(1e-5, gt=0, le=1, description="peak learning rate")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the learning rate rises")
+    lora: bool = Field(False, description="train a LoRA adapter instead of all weights")
     group_by_length: bool = Field(False, description="batches of similar length instead of random ones")
 
     @model_validator(mode="after")

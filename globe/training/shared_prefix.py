@@ -6,7 +6,7 @@
 __all__ = ['SharedPrefixGRPOTrainer']
 
 # %% ../../nbs/07_training/18_shared_prefix.ipynb #b9cfa52f
-import warnings
+import time, warnings
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from trl import GRPOTrainer
 from ..models.vlm import load_processor
 from .prefix_generation import share_prompt, temporarily, unshareable, warn_once
 from .picture_cache import cache_processed, share_vision_tower, with_shared_pictures
-from .sampler_check import DiscardedLog, check_sampler
+from .sampler_check import DiscardedLog, check_sampler, collapse_placeholders
 from .prefix_logprobs import difference_from_trl, rows_of, shared_log_probs, unshareable_batch
 from .group_batches import NO_SPREAD, advantage_spread, regrouped, with_new_completions
 
@@ -41,6 +41,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         **kwargs,  # as `trl.GRPOTrainer`
     ):
         self.skip_zero_variance_groups, self.dynamic_sampling = skip_zero_variance_groups, dynamic_sampling
+        self.seconds, self.since, self.tokens = dict(rollout=0.0, reward=0.0), None, 0  # since the last log
         self.warned = set()  # reasons why something is not shared
         self.checked = False  # were log-probabilities compared with those of TRL?
         self.sampled = False  # was the training sampled for once? Before that, vLLM is checked
@@ -51,6 +52,8 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         self._check_options()
         if getattr(self, "generation_config", None) is not None:  # vLLM has none
             self._allow_compiling()
+        if self.use_vllm and hasattr(self.processing_class, "image_token_id"):
+            collapse_placeholders(self.vllm_generation, self.processing_class.image_token_id)
         models = [self._vision_language_model(m) for m in (self.model, self.ref_model) if m]
         self.unshared = unshareable(models[0]) or self._reason_of_tools(models[0])
         for model in models:
@@ -97,10 +100,35 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
     def _calculate_rewards(self, *args):
         "A reward without value for one answer of a group has none for the whole group: TRL would add 0."
-        paid = super()._calculate_rewards(*args)
+        paid = self._timed("reward", super()._calculate_rewards, *args)
         size = self.num_generations if self.model.training else self.num_generations_eval
         missing = paid.isnan().view(-1, size, paid.shape[1]).any(dim=1)
         return paid.masked_fill(missing.repeat_interleave(size, dim=0), float("nan"))
+
+    def _timed(self, what, work, *args):
+        "The result of `work`, whose seconds are counted."
+        start = time.perf_counter()
+        self.since = self.since or start
+        found = work(*args)
+        self.seconds[what] += time.perf_counter() - start
+        return found
+
+    def _generate(self, prompts):
+        return self._timed("rollout", super()._generate, prompts)
+
+    def log(self, logs, start_time=None):
+        "Log, with the seconds of rollout, rewards and all else, and the speed of the step."
+        if "loss" in logs and self.since:
+            now, seen = time.perf_counter(), self.state.num_input_tokens_seen
+            whole, answers = now - self.since, self.args.train_batch_size * self.args.world_size
+            answers *= self.args.gradient_accumulation_steps
+            spent = {f"time/{what}": seconds for what, seconds in self.seconds.items()}
+            spent["time/update"] = whole - sum(spent.values())
+            spent["time/answers_per_second"] = answers / whole
+            spent["time/tokens_per_second"] = (seen - self.tokens) / whole
+            logs.update(spent)
+            self.seconds, self.since, self.tokens = dict.fromkeys(self.seconds, 0.0), now, seen
+        super().log(logs, start_time)
 
     def _generate_and_score_completions(self, inputs):
         inputs = with_shared_pictures(inputs)
