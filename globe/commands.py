@@ -69,7 +69,8 @@ def _show_profile(a):
 
 def _print_settings(rows):
     "Settings as YAML writes them, each with what it is."
-    section, width = "", max(len(f"{path.rpartition('.')[2]}: {value}") for path, value, _ in rows)
+    lengths = [len(f"{path.rpartition('.')[2]}: {value}") for path, value, _ in rows]
+    section, width = "", max(n for n in lengths if n <= 60)  # what is longer stands out
     for path, value, text in rows:
         group, _, name = path.rpartition(".")
         if group != section:

@@ -87,7 +87,7 @@ def grpo(
         max_completion_length=s.max_new_tokens,
         temperature=1.0,
         top_p=s.top_p,
-        top_k=s.top_k,
+        top_k=s.top_k or 0,  # TRL's word for all
         beta=s.beta,
         loss_type="bnpo",
         log_multimodal=bool(s.sample_steps),
