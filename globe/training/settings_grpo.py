@@ -50,10 +50,13 @@ class GRPOSettings(TrainerSettings):
     beta: float = Field(0.001, ge=0, description="weight of the KL term, Eq. 6")
     max_new_tokens: int = Field(1024, ge=1, le=32_768, description="length limit of an answer, in tokens")
     localizability_max_gain: float | None = Field(
-        0.02,
+        0.01,
         ge=0,
         le=1,
         description="most that a text adds to R_loc of its picture; null: no bound, as Eq. 1",
+    )
+    localizability_max_loss: float = Field(
+        0.04, ge=0, le=1, description="most that a text takes from R_loc of its picture"
     )
     skip_zero_variance_groups: bool = Field(
         False, description="groups whose answers all earn the same add nothing to the loss, not even KL"
