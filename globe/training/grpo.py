@@ -78,7 +78,8 @@ def grpo(
     from trl import GRPOConfig
 
     s, out = (settings or GRPOSettings()).changed(**changes), Path(out)
-    functions, weights = weighted(s.rewards, judge, classes, s.localizability_max_gain)
+    bound = s.localizability_max_gain, s.localizability_max_loss
+    functions, weights = weighted(s.rewards, judge, classes, *bound)
     steps = s.steps or len(data) * s.num_generations // s.completions_per_step
     args = GRPOConfig(
         **trainer_arguments(s, out, steps, s.completions_per_step),

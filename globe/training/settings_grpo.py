@@ -54,8 +54,11 @@ class GRPOSettings(TrainerSettings):
     beta: float = Field(0.001, ge=0, le=10, description="weight of the KL term, Eq. 6")
     max_new_tokens: Tokens = Field(1024, description="length limit of an answer, in tokens")
     localizability_max_gain: Share | None = Field(
-        0.02,
+        0.01,
         description="most that a text adds to R_loc of its picture; null: no bound, as Eq. 1",
+    )
+    localizability_max_loss: Share = Field(
+        0.04, description="most that a text takes from R_loc of its picture"
     )
     skip_zero_variance_groups: bool = Field(
         False, description="groups whose answers all earn the same add nothing to the loss, not even KL"
