@@ -17,7 +17,8 @@ from ..models.vlm import inputs, load
 from ..models.judge import answer_tokens, known_by, yes_logit
 from .adapter import lora_config
 from .settings_judge import JudgeSettings
-from .trainer import drop_checkpoints, reporter, train_from_checkpoint, trainer_arguments
+from ..models.checkpoints import drop_checkpoints
+from .trainer import check_start, reporter, train_from_checkpoint, trainer_arguments
 
 # %% ../../nbs/07_training/21_judge.ipynb #adcef859
 def hardened(
@@ -141,6 +142,7 @@ def train_judge(
     s, out = (settings or JudgeSettings()).changed(**changes), Path(out_folder)
     if set(rows["label"] if len(rows) else []) != {0, 1}:
         raise ValueError("the judge needs rows of both labels, 0 and 1")
+    check_start(model_folder, rows)
     rows = hardened(rows, seed=s.seed) if s.hard_negatives else rows
     steps = s.steps or s.epochs * -(-len(rows) // s.batch_size)
     args = _judge_arguments(s, out, steps)

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['REWARD_COLUMNS', 'WATCHED', 'grpo_rows', 'sft_rows', 'load_to_train', 'reporter', 'Diverged', 'run',
-           'train_from_checkpoint', 'checkpoints', 'last_checkpoint', 'drop_checkpoints', 'drop_incomplete', 'passes',
-           'trainer_arguments']
+           'train_from_checkpoint', 'check_start', 'passes', 'trainer_arguments']
 
 # %% ../../nbs/07_training/10_trainer.ipynb #33d08357
 import math, os, shutil, warnings
-from pathlib import Path
 
 import pandas as pd
 
+from ..photos.stored import check_pictures
 from ..answers.prompts import PROMPTS, answer_text
-from ..models.vlm import load, save_processor
+from ..models.vlm import check_source, load, save_processor
+from ..models.checkpoints import checkpoints, drop_checkpoints, last_checkpoint, sort_out, step_of
 
 # %% ../../nbs/07_training/10_trainer.ipynb #3729b772
 REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities"]
@@ -88,7 +88,7 @@ def _diverged(
     "What to tell. Checkpoints of bad weights are removed."
     last = last_checkpoint(out, first - 2)
     for c in checkpoints(out):
-        if _step(c) > first - 2:
+        if step_of(c) > first - 2:
             shutil.rmtree(c, ignore_errors=True)
     kept = f"the last good checkpoint is {last}" if last else "there is no good checkpoint"
     return (
@@ -140,13 +140,29 @@ def _load_whole(trainer):  # of transformers, its model on one device or copied 
 
     trainer._load_from_checkpoint = load_weights
 
+# %% ../../nbs/07_training/10_trainer.ipynb #afeaa812
+class _Trained(Exception):
+    "The checkpoint is that of the last step."
+
+
+def _end_of_training():
+    "A TRL callback that raises `_Trained` where no step is left."
+    from transformers import TrainerCallback
+
+    class End(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kw):
+            if state.global_step >= state.max_steps:
+                raise _Trained
+
+    return End()
+
 # %% ../../nbs/07_training/10_trainer.ipynb #d4f3cc6e
 def run(
     trainer,  # of TRL
     out,  # folder of the run
     processor,  # of the model
 ):
-    "Train from the last checkpoint, if there is one, and save. Returns `out`."
+    "Train from the last good checkpoint, if there is one, and save. Returns `out`."
     train_from_checkpoint(trainer, out)
     return _finish(trainer, out, processor)
 
@@ -155,17 +171,21 @@ def train_from_checkpoint(
     trainer,  # of transformers
     out,  # folder of the run
 ):
-    "Train from the last checkpoint, if there is one. Raises `Diverged`."
+    "Train from the last good checkpoint, if there is one. Raises `Diverged`."
     from transformers import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_guard(out))
+    trainer.add_callback(_end_of_training())
     _load_whole(trainer)
+    steps = trainer.args.max_steps
     if trainer.is_world_process_zero():
-        drop_incomplete(out)
+        sort_out(out, steps)
     trainer.accelerator.wait_for_everyone()
     try:
-        trainer.train(resume_from_checkpoint=last_checkpoint(out))
+        trainer.train(resume_from_checkpoint=last_checkpoint(out, steps))
+    except _Trained:
+        pass
     except RuntimeError as e:
         if "probability tensor" not in str(e):
             raise
@@ -198,36 +218,21 @@ def _finish(trainer, out, processor):  # trained; folder of the run
     trainer.accelerator.wait_for_everyone()
     return out
 
-# %% ../../nbs/07_training/10_trainer.ipynb #cda6f9bc
-def _step(checkpoint):
-    return int(checkpoint.name.split("-")[1])
-
-
-def checkpoints(out):  # folder of a run
-    "The complete ones, oldest first."
-    return sorted(
-        (c for c in Path(out).glob("checkpoint-*") if (c / "trainer_state.json").exists()), key=_step
-    )
-
-
-def last_checkpoint(
-    out,  # folder of a run
-    until=10**9,  # step
+# %% ../../nbs/07_training/10_trainer.ipynb #901bc334
+def check_start(
+    source,  # folder or hub id of the model
+    data,  # rows
+    pictures=1,  # of a step
+    settings="",  # that decide how many
 ):
-    "The newest complete checkpoint up to a step, or None."
-    return next((str(c) for c in reversed(checkpoints(out)) if _step(c) <= until), None)
-
-
-def drop_checkpoints(out):  # folder of a finished run
-    "Remove all checkpoints."
-    for c in Path(out).glob("checkpoint-*"):
-        shutil.rmtree(c)
-
-
-def drop_incomplete(out):  # folder of a run
-    "Remove checkpoints that a kill left half written."
-    for c in set(Path(out).glob("checkpoint-*")) - set(checkpoints(out)):
-        shutil.rmtree(c)
+    "Raises ValueError for a training that cannot run: adapter, too few rows, unusable picture."
+    check_source(source)
+    if len(data) < pictures:
+        raise ValueError(
+            f"a step takes {pictures} pictures{settings and f' ({settings})'}, but the data has {len(data)} "
+            "rows: give more rows, or lower that setting"
+        )
+    check_pictures(data)
 
 # %% ../../nbs/07_training/10_trainer.ipynb #b2ce07ff
 def passes(
