@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_atomic
+from ..locks import alone
 from ..progress import tracked
 from ..answers.prompts import conversation
 
@@ -210,18 +211,19 @@ def answer_all(
     watch=None,  # see `globe.progress.tracked`
     **how,  # further arguments of `VLM.answer`
 ) -> list:
-    "The texts for all photos, in their order."
+    "The texts for all photos, in their order. Raises `Busy` where another run writes the same file."
     path = Path(path)
-    done = _answered(path)
-    todo = [i for i, id in enumerate(photos["id"]) if id not in done]
-    parts = [todo[i : i + batch_size] for i in range(0, len(todo), batch_size)]
-    for part in tracked(parts, len(parts), watch):
-        rows = photos.select(part)
-        texts = vlm.answer(rows["image"], prompt, batch_size=batch_size, **how)
-        new = [dict(id=i, text=t) for i, t in zip(rows["id"], texts)]
-        with path.open("a", encoding="utf-8") as f:
-            f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in new)
-        done |= zip(rows["id"], texts)
+    with alone(path):
+        done = _answered(path)
+        todo = [i for i, id in enumerate(photos["id"]) if id not in done]
+        parts = [todo[i : i + batch_size] for i in range(0, len(todo), batch_size)]
+        for part in tracked(parts, len(parts), watch):
+            rows = photos.select(part)
+            texts = vlm.answer(rows["image"], prompt, batch_size=batch_size, **how)
+            new = [dict(id=i, text=t) for i, t in zip(rows["id"], texts)]
+            with path.open("a", encoding="utf-8") as f:
+                f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in new)
+            done |= zip(rows["id"], texts)
     return [done[i] for i in photos["id"]]
 
 
