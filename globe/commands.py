@@ -348,7 +348,7 @@ def _locate_command(a):
     from tqdm import tqdm
 
     try:
-        paths = list(pictures(a.photos))
+        paths = list(pictures(a.photos, skipped := []))
         if not any(p.exists() for p in paths):
             raise FileNotFoundError(f"there is no {a.photos[0]}")
     except FileNotFoundError as e:
@@ -372,6 +372,11 @@ def _locate_command(a):
     if a.map:
         (found[0] if len(found) == 1 else found).map().save(a.map)
         print(f"wrote {a.map}", file=sys.stderr)
+    if skipped:
+        from globe.markdown import padded_table
+
+        rows = [(_printable(row["file"]), row["reason"]) for row in skipped]
+        print("\n" + padded_table([("left out, for example", "why"), *rows]), file=sys.stderr)
     return 1 if any(p.error for p in found) else 0
 
 # %% ../nbs/13_cli/00_commands.ipynb #28fcb358

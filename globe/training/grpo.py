@@ -16,7 +16,7 @@ from .configurations import weighted
 from .samples import sampler
 from .settings_grpo import GRPOSettings
 from .shared_prefix import SharedPrefixGRPOTrainer
-from .trainer import grpo_rows, load_to_train, reporter, run, trainer_arguments
+from .trainer import check_start, grpo_rows, load_to_train, reporter, run, trainer_arguments
 
 # %% ../../nbs/07_training/20_grpo.ipynb #52a2562c
 def _sampler(
@@ -78,6 +78,8 @@ def grpo(
     from trl import GRPOConfig
 
     s, out = (settings or GRPOSettings()).changed(**changes), Path(out)
+    pictures = s.completions_per_step // s.num_generations
+    check_start(model, data, pictures, "completions_per_step / num_generations")
     bound = s.localizability_max_gain, s.localizability_max_loss
     functions, weights = weighted(s.rewards, judge, classes, *bound)
     steps = s.steps or len(data) * s.num_generations // s.completions_per_step
