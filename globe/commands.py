@@ -221,59 +221,12 @@ def _file_name(text):
     return re.sub(r"[^\w.@-]+", "-", text).strip("-")
 
 
-def _evaluate_command(a):
-    require("globe evaluate", "train")
-    _check_model(a.model)
-    from globe.models.vlm import answer_all
-    from globe.evaluation.compare import results, wide
-    from globe.evaluation.metrics import predictions, score
-    from globe.files import write_csv
-    from globe.markdown import markdown
-    from globe.photos.benchmarks import load_benchmark
-
-    out = Path(a.out) / _file_name(a.model) / a.benchmark
-    photos = load_benchmark(a.benchmark, a.data, ledger=(left_out := []))
-    if a.limit:
-        photos = photos.select(range(min(a.limit, len(photos))))
-    out.mkdir(parents=True, exist_ok=True)
-    texts = answer_all(
-        _loaded(a.model),
-        photos,
-        out / "answers.jsonl",
-        "eval",
-        max_new_tokens=a.max_new_tokens,
-        batch_size=a.batch,
-    )
-    said = predictions(texts, photos["id"])
-    write_csv(out / "predictions.csv", said)
-    found = score(said, photos, a.model)
-    if left_out:
-        found.notes.append(
-            f"rows of the benchmark that could not be used: {len(left_out)}, the first: "
-            f"{left_out[0]['file']}: {left_out[0]['reason']}"
-        )
-    print(
-        found._repr_markdown_()
-        + "\n\n"
-        + markdown(wide(results({a.model: found, "right city, named": found.named_city_oracle})))
-        + f"\n\nanswers: {out}"
-    )
-
-
 def _check_model(model):
-    "Raises FileNotFoundError for what is neither a folder with a model nor on the hub; loads nothing heavy."
-    from huggingface_hub import hf_hub_download
+    "Commit of a hub model, '' for a folder; raises what `check_source` does. Nothing heavy is loaded."
     from globe.app.locate import model_source
+    from globe.models.sources import check_source
 
-    source, commit = model_source(model)
-    if Path(source).is_dir():
-        if not any((Path(source) / name).exists() for name in ("config.json", "adapter_config.json")):
-            raise FileNotFoundError(f"{source} holds no model: it has no config.json")
-        return
-    try:
-        hf_hub_download(source, "config.json", revision=commit)
-    except (OSError, ValueError) as e:
-        raise FileNotFoundError(f"{model}: no such folder, and the hub does not give it ({e})") from None
+    return check_source(*model_source(model))
 
 
 def _train_command(a):

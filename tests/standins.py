@@ -284,6 +284,54 @@ def benchmarks(folder, train=160, test=24):
     return parts
 
 
+# --- the released code ---
+
+RELEASED_PROMPT = (
+    "Name the country and the city of this picture.\nThink first."  # invented, as the system message
+)
+RELEASED_SYSTEM = "You answer in two lines."
+RELEASED_CODE = '''
+import base64
+
+PROMPT_COT = """{prompt}"""
+
+PROMPT_NO_COT = """Two lines, nothing else."""
+
+dataset_info = {{
+    "img2gps3k": {{"prefix": "data/im2gps3ktest", "gt_file": "data/img2gps3k_gt.csv"}},
+}}
+
+
+def infer_image(image_path, prompt, client):
+    chat_response = client.chat.completions.create(
+        model="qwen2.5-vl",
+        timeout=60,
+        temperature=0.1,
+        max_tokens=512,
+        frequency_penalty=0.7,
+        presence_penalty=0.7,
+        messages=[
+            {{"role": "system", "content": "{system}"}},
+            {{"role": "user", "content": [{{"type": "text", "text": prompt}}]}},
+        ],
+    )
+    return chat_response.choices[0].message.content
+'''
+
+
+def released_code(folder):
+    "A checkout of the released code with a prompt of ours; the hashes of its two prompts."
+    from hashlib import sha256
+
+    from globe.answers.released import EVALUATION
+
+    file = Path(folder) / EVALUATION
+    file.parent.mkdir(parents=True)
+    file.write_text(RELEASED_CODE.format(prompt=RELEASED_PROMPT, system=RELEASED_SYSTEM))
+    texts = dict(PROMPT_COT=RELEASED_PROMPT, PROMPT_NO_COT="Two lines, nothing else.")
+    return {name: sha256(text.encode()).hexdigest()[:12] for name, text in texts.items()}
+
+
 # --- teachers behind an endpoint ---
 
 

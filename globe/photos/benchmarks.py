@@ -48,7 +48,7 @@ BENCHMARKS = {
         f"the 237 images of IM2GPS, and the table im2gps_places365.csv of {_TABLES_AT}",
     ),
     "im2gps3k": Benchmark(
-        ("im2gps3k*.csv",),
+        ("im2gps3k*.csv", "img2gps3k*.csv"),  # the released code writes the second
         f"the 2,997 images of IM2GPS3K, and the table im2gps3k_places365.csv of {_TABLES_AT}",
     ),
     "yfcc4k": Benchmark(("yfcc4k*.csv",), "the 4,536 images of YFCC4K with a table of IMG_ID, LAT, LON"),
