@@ -241,10 +241,20 @@ def _train_command(a):
     settings, more = getattr(p, a.how), {}
     if a.how == "grpo":
         more = dict(judge=a.judge, classes=a.classes.split(",") if a.classes else None)
-    model, data, out = a.model or p.student.source, a.data, a.out
-    if not (data and model and out):
+    model, data, out = a.model or p.student.source, _training_rows(a.data, p), a.out
+    if not (a.data and model and out):
         return _train_stage(a, p)
     print(train(a.how, model, data, out, settings, p.launch, **more))
+
+
+def _training_rows(source, p):  # of --data, profile
+    "Where the rows are, or the rows themselves of MP16-Reason as published."
+    from globe.photos.official import is_published
+    from globe.pipeline.data import published_rows
+
+    if not source or not is_published(source):
+        return source
+    return published_rows(source, p.photos, ledger=[])[0]
 
 
 def _train_stage(a, p):

@@ -284,6 +284,32 @@ def benchmarks(folder, train=160, test=24):
     return parts
 
 
+def published(folder, photos, share=0.25):
+    "MP16-Reason as published: its four columns, a part of its pictures, and a copy of MP-16 that has all of them."
+    import pandas as pd
+
+    table, mp16 = Path(folder) / "published", Path(folder) / "mp16"
+    pictures, rows = table / "mp16-reason-train-images", []
+    pictures.mkdir(parents=True)
+    for i, row in enumerate(photos):
+        where = mp16 / f"{i % 7:02x}" / f"{i % 5:02x}" / f"{8000 + i}.jpg"
+        name = "_".join(where.relative_to(mp16).parts)
+        where.parent.mkdir(parents=True, exist_ok=True)
+        row["image"].convert("RGB").save(where, quality=95)
+        if i < share * len(photos):
+            row["image"].convert("RGB").save(pictures / name, quality=95)
+        rows.append(
+            {
+                "images": str([dict(bytes=None, path=f"mp16-reason-train-images/{name}")]),
+                "response": " ".join(row["sentences"]),
+                "__#solution": f"<country>{row['country']}</country><city>{row['city']}</city>",
+                "entities": str([dict(text=e) for e in row["entities"]]),
+            }
+        )
+    pd.DataFrame(rows).to_csv(table / "mp16-reason-train.csv", index=False)
+    return table, mp16
+
+
 # --- the released code ---
 
 RELEASED_PROMPT = (

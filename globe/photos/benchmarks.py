@@ -121,7 +121,9 @@ def benchmark_table(
     )
 
 # %% ../../nbs/02_photos/06_benchmarks.ipynb #d0ca52a8
-def _check_unpacked(folder):
+def check_unpacked(
+    folder,  # of a benchmark
+):
     "`FileNotFoundError` where the pictures under `folder` are still in ZIP archives."
     zips = sorted(Path(folder).rglob("*.zip"))
     if not zips or next(picture_files(folder), None) is not None:
@@ -167,7 +169,7 @@ def load_benchmark(
         raise ValueError(f"no benchmark is called {name!r}; known: {', '.join(BENCHMARKS)}")
     table = benchmark_table(name, root)
     if table.suffix == ".csv":
-        _check_unpacked(table.parent)
+        check_unpacked(table.parent)
     if table.suffix == ".parquet":
         listings = _parquet_listings(table, name)
     else:

@@ -32,6 +32,13 @@ class PhotoSettings(Settings):
     )
     min_pixels: int = Field(3136, ge=784, description="smaller photographs are enlarged, for every model")
     max_pixels: int = Field(1_003_520, ge=3136, description="larger ones are reduced, for every model")
+    pictures: str | None = Field(
+        None, description="folder with a copy of MP-16, for pictures that the published archive lacks"
+    )
+    min_share: float = Field(
+        0.9, ge=0, le=1, description="of the published rows that must have a picture to be trained on"
+    )
+    limit: int | None = Field(None, ge=1, description="train on so many of the published rows; null: on all")
     train: int = Field(2400, ge=1, description="postcards to distil from")
     test: int = Field(480, ge=1, description="postcards of the test split")
     shifted: int = Field(320, ge=1, description="postcards in the style that no training picture has")
@@ -106,6 +113,9 @@ class Profile(Settings):
     "Everything that a run can be told."
 
     name: str = Field("mini", description="of the profile")
+    data: Literal["validated", "official"] = Field(
+        "validated", description="training rows: what teachers and checks made, or MP16-Reason as published"
+    )
     photos: PhotoSettings = Field(PhotoSettings(), description="the photographs")
     student: StudentSettings = Field(StudentSettings(), description="the base model")
     upper_bound: UpperBoundSettings = Field(UpperBoundSettings(), description="the supervised upper bound")
