@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/13_cli/00_commands.ipynb #2d773ce9
-import argparse, json, re, shutil, sys, tempfile
+import argparse, contextlib, io, json, re, shutil, sys, tempfile
 from pathlib import Path
 
 from .extras import require
@@ -26,7 +26,7 @@ def _dry_run(a):
         print(f"profile {a.profile} makes everything itself and needs nothing but this machine")
     else:
         gb, free = sum(r["GB"] or 0 for r in rows), shutil.disk_usage(checkout()).free / 1e9
-        planned, why = trainings(a.profile, free, **overrides_of(a.set))
+        planned, why = trainings(_quiet_profile(a), free)
         print(
             markdown(pd.DataFrame(rows).astype(object).fillna("–"))
             + f"\n\ndisk: about {gb:,.0f} GB and the photographs; free here: {free:,.0f} GB\n\n"
@@ -40,6 +40,29 @@ def _dry_run(a):
     return int(bool(why) or any(r["what"] not in ("answering", "validation", "training") for r in gone))
 
 
+def _quiet_profile(a):
+    "The profile of a command whose changes are told by whoever runs it. Raises `Usage` for an unknown name."
+    from globe.pipeline.profiles import profile
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            return profile(a.profile, **overrides_of(a.set))
+        except FileNotFoundError as e:
+            raise Usage(str(e)) from None
+
+
+def _cannot_run(p, seeds=1, strict=False):  # strict: also where it is not known
+    "Say what keeps a profile from running here, and what cannot be known; True if something keeps it."
+    from globe.pipeline.readiness import readiness
+
+    wrong, unknown = readiness(p, seeds)
+    for line in unknown:
+        print(f"globe: profile {p.name}: {line}", file=sys.stderr)
+    for line in wrong:
+        print(f"globe: profile {p.name} cannot run here: {line}", file=sys.stderr)
+    return bool(wrong or strict and unknown)
+
+
 def _reproduce_command(a):
     if a.dry_run:
         return _dry_run(a)
@@ -47,13 +70,14 @@ def _reproduce_command(a):
     from globe.pipeline.reproduce import reproduce
 
     overrides = overrides_of(a.set)
+    if _cannot_run(_quiet_profile(a), a.seeds):
+        return 1
     made = reproduce(a.profile, a.seeds, a.photos or None, a.only, a.force, overrides)
     print("\n" + made._repr_markdown_())
 
 
 def _show_profile(a):
     "Print every setting of a profile; 1 if it cannot run here."
-    from globe.pipeline.doctor import obstacles
     from globe.pipeline.profiles import profile
 
     found = profile(a.profile, **overrides_of(a.set))
@@ -61,10 +85,7 @@ def _show_profile(a):
         print(json.dumps(found.flat(), indent=1))
     else:
         _print_settings(found.explained())
-    wrong = obstacles(found)
-    for line in wrong:
-        print(f"globe: profile {a.profile} cannot run here: {line}", file=sys.stderr)
-    return int(bool(wrong))
+    return int(_cannot_run(found, strict=True))
 
 
 def _print_settings(rows):
