@@ -17,14 +17,17 @@ from globe.commands import (
     _demo_command,
     _doctor_command,
     _locate_command,
+    _positive,
     _publish_command,
     _train_command,
     _reproduce_command,
     _score_command,
     _score_options,
+    _shard,
+    _share,
 )
 from .distill_command import _distill_command
-from .evaluate_command import _evaluate_command
+from .evaluate_command import _evaluate_command, _evaluate_options
 
 # %% ../nbs/13_cli/03_cli.ipynb #cedba41c
 ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (NeurIPS 2025), reproduced.
@@ -236,31 +239,6 @@ def _locate_options(p):
     form.add_argument("--geojson", action="store_true", help="one GeoJSON FeatureCollection")
 
 
-def _positive(text):
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return int(text)
-
-
-def _share(text):
-    if not 0 <= float(text) <= 1:
-        raise argparse.ArgumentTypeError("must be from 0 to 1")
-    return float(text)
-
-
-def _shard(text):
-    '(i, n) of "i/n".'
-    try:
-        i, n = map(int, text.split("/"))
-    except ValueError:
-        i, n = 0, 0
-    if not 1 <= i <= n:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no shard: give the number of this one and how many there are, such as 2/8"
-        )
-    return i, n
-
-
 def _distill_options(p):
     p.add_argument(
         "photos",
@@ -353,83 +331,6 @@ def _train_options(p):
         default=[],
         metavar="SETTING=VALUE",
         help="such as lr=1e-4, or launch.recipe=zero3 (may be repeated)",
-    )
-
-
-def _evaluate_options(p):
-    who = p.add_mutually_exclusive_group(required=True)
-    who.add_argument(
-        "--model",
-        help="folder, hub id, or hub id and commit as ID@COMMIT, such as globe-project/GLOBE-Qwen2.5VL-7B",
-    )
-    who.add_argument(
-        "--endpoint",
-        metavar='"URL MODEL"',
-        help="an OpenAI-compatible endpoint, such as one of vLLM; several addresses of one model are joined "
-        "by |, its key: OPENAI_API_KEY",
-    )
-    p.add_argument(
-        "--benchmark",
-        required=True,
-        metavar="NAME",
-        help="mp16-reason-test, mp16-reason-train, im2gps, im2gps3k, yfcc4k, yfcc26k or osv5m",
-    )
-    p.add_argument(
-        "--data",
-        default="data/benchmarks",
-        metavar="FOLDER",
-        help="folder with the benchmark, or owner/dataset@commit on the hub, such as "
-        "globe-project/MP16-Reason@<40 digits> (default: %(default)s)",
-    )
-    p.add_argument(
-        "--prompt",
-        default="eval",
-        metavar="PROMPT",
-        help="eval, direct (without reasoning), or released=PATH, released-direct=PATH with a checkout of "
-        "the released code (default: %(default)s)",
-    )
-    p.add_argument(
-        "--out",
-        default="answers",
-        metavar="FOLDER",
-        help="answers and predictions go to FOLDER/MODEL/NAME/PROMPT-HASH (default: %(default)s)",
-    )
-    p.add_argument("--limit", type=_positive, metavar="N", help="only the first N pictures, for a look")
-    p.add_argument(
-        "--max-new-tokens",
-        type=_positive,
-        metavar="N",
-        help="length limit of an answer (default: 512, as released)",
-    )
-    p.add_argument(
-        "--max-pixels",
-        type=_positive,
-        default=1_003_520,
-        metavar="N",
-        help="larger pictures are reduced (default: %(default)s)",
-    )
-    p.add_argument(
-        "--batch", type=_positive, default=16, metavar="N", help="pictures at once (default: %(default)s)"
-    )
-    p.add_argument(
-        "--processes",
-        type=_positive,
-        metavar="N",
-        help="processes that share the pictures (default: one for each GPU, else one)",
-    )
-    p.add_argument(
-        "--concurrency",
-        type=_positive,
-        default=16,
-        metavar="N",
-        help="requests in flight at an endpoint (default: %(default)s)",
-    )
-    p.add_argument(
-        "--shard",
-        type=_shard,
-        metavar="i/n",
-        help="only the i-th of n parts of the pictures: one part per machine; the same command without it "
-        "measures them together",
     )
 
 # %% ../nbs/13_cli/03_cli.ipynb #381e4369

@@ -128,6 +128,31 @@ def _doctor_command(a):
         _print_doctor(**found)
     return 0
 
+# %% ../nbs/13_cli/00_commands.ipynb #95d38c91
+def _positive(text):
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return int(text)
+
+
+def _share(text):
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError("must be from 0 to 1")
+    return float(text)
+
+
+def _shard(text):
+    '(i, n) of "i/n".'
+    try:
+        i, n = map(int, text.split("/"))
+    except ValueError:
+        i, n = 0, 0
+    if not 1 <= i <= n:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no shard: give the number of this one and how many there are, such as 2/8"
+        )
+    return i, n
+
 # %% ../nbs/13_cli/00_commands.ipynb #5c0e0a71
 def _radii(text):
     "Radii in km, such as 1,25,200."

@@ -5,17 +5,94 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/13_cli/02_evaluate_command.ipynb #8b1ad7fa
+# %% ../nbs/13_cli/02_evaluate_command.ipynb #c2ef9d16
 import os, sys
 from pathlib import Path
 
 from .extras import require
 from .files import write_csv
 from .pipeline.notebooks import Usage
-from .commands import _check_model, _file_name
+from .commands import _check_model, _file_name, _positive, _shard
 from .distill_command import _named_endpoint
 
-# %% ../nbs/13_cli/02_evaluate_command.ipynb #91d2a949
+# %% ../nbs/13_cli/02_evaluate_command.ipynb #90f6c9ae
+def _evaluate_options(p):
+    who = p.add_mutually_exclusive_group(required=True)
+    who.add_argument(
+        "--model",
+        help="folder, hub id, or hub id and commit as ID@COMMIT, such as globe-project/GLOBE-Qwen2.5VL-7B",
+    )
+    who.add_argument(
+        "--endpoint",
+        metavar='"URL MODEL"',
+        help="an OpenAI-compatible endpoint, such as one of vLLM; several addresses of one model are joined "
+        "by |, its key: OPENAI_API_KEY",
+    )
+    p.add_argument(
+        "--benchmark",
+        required=True,
+        metavar="NAME",
+        help="mp16-reason-test, mp16-reason-train, im2gps, im2gps3k, yfcc4k, yfcc26k or osv5m",
+    )
+    p.add_argument(
+        "--data",
+        default="data/benchmarks",
+        metavar="FOLDER",
+        help="folder with the benchmark, or owner/dataset@commit on the hub, such as "
+        "globe-project/MP16-Reason@<40 digits> (default: %(default)s)",
+    )
+    p.add_argument(
+        "--prompt",
+        default="eval",
+        metavar="PROMPT",
+        help="eval, direct (without reasoning), or released=PATH, released-direct=PATH with a checkout of "
+        "the released code (default: %(default)s)",
+    )
+    p.add_argument(
+        "--out",
+        default="answers",
+        metavar="FOLDER",
+        help="answers and predictions go to FOLDER/MODEL/NAME/PROMPT-HASH (default: %(default)s)",
+    )
+    p.add_argument("--limit", type=_positive, metavar="N", help="only the first N pictures, for a look")
+    p.add_argument(
+        "--max-new-tokens",
+        type=_positive,
+        metavar="N",
+        help="length limit of an answer (default: 512, as released)",
+    )
+    p.add_argument(
+        "--max-pixels",
+        type=_positive,
+        default=1_003_520,
+        metavar="N",
+        help="larger pictures are reduced (default: %(default)s)",
+    )
+    p.add_argument(
+        "--batch", type=_positive, default=16, metavar="N", help="pictures at once (default: %(default)s)"
+    )
+    p.add_argument(
+        "--processes",
+        type=_positive,
+        metavar="N",
+        help="processes that share the pictures (default: one for each GPU, else one)",
+    )
+    p.add_argument(
+        "--concurrency",
+        type=_positive,
+        default=16,
+        metavar="N",
+        help="requests in flight at an endpoint (default: %(default)s)",
+    )
+    p.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="i/n",
+        help="only the i-th of n parts of the pictures: one part per machine; the same command without it "
+        "measures them together",
+    )
+
+# %% ../nbs/13_cli/02_evaluate_command.ipynb #35668135
 def _respondent(a):
     "(name for people and folders, what stands for the weights, (addresses, model) of an endpoint or None)."
     if a.endpoint:
@@ -45,7 +122,7 @@ def _parts(
     i, n = shard or (1, 1)
     return [(i + n * k, n * processes) for k in range(processes)]
 
-# %% ../nbs/13_cli/02_evaluate_command.ipynb #9888ef81
+# %% ../nbs/13_cli/02_evaluate_command.ipynb #32a8fdcc
 def _answer(job):
     "Answer one part; a dict, so that it can be sent to another process. Returns the errors."
     if job["gpu"] is not None:
@@ -95,7 +172,7 @@ def _visible_gpu(k):
         return None
     return os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(k + 1)))).split(",")[k]
 
-# %% ../nbs/13_cli/02_evaluate_command.ipynb #13649ef9
+# %% ../nbs/13_cli/02_evaluate_command.ipynb #0d13385e
 def _measured(photos, answers, folder, name):
     "The evaluation of all answers; a picture without one counts as wrong."
     from globe.evaluation.metrics import predictions, score
