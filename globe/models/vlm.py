@@ -135,6 +135,7 @@ class VLM:
         temperature=0.0,  # 0: the most probable answer
         batch_size=64,  # pictures at once
         seed=0,  # of the sampling
+        **more,  # further arguments of `generate`
     ) -> list:
         "What the model writes about each picture: raw texts in the order of the pictures."
         import torch
@@ -147,7 +148,7 @@ class VLM:
         for i in range(0, len(images), batch_size):
             part = slice(i, i + batch_size)
             asked = prompt if isinstance(prompt, str) else prompt[part]
-            texts += self._generated(images[part], asked, max_new_tokens=max_new_tokens, **how)
+            texts += self._generated(images[part], asked, max_new_tokens=max_new_tokens, **how, **more)
         return texts
 
     def _generated(self, images, prompt, **how):

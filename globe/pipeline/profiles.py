@@ -37,6 +37,13 @@ class PhotoSettings(Settings):
     max_pixels: int = Field(
         1_003_520, ge=3136, le=50_000_000, description="larger ones are reduced, for every model"
     )
+    pictures: str | None = Field(
+        None, description="folder with a copy of MP-16, for pictures that the published archive lacks"
+    )
+    min_share: Share = Field(
+        0.9, description="of the published rows that must have a picture to be trained on"
+    )
+    limit: Count | None = Field(None, description="train on so many of the published rows; null: on all")
     train: Count = Field(2400, description="postcards to distil from")
     test: Count = Field(480, description="postcards of the test split")
     shifted: Count = Field(320, description="postcards in the style that no training picture has")
@@ -124,6 +131,9 @@ class Profile(Settings):
     "Everything that a run can be told."
 
     name: str = Field("mini", description="of the profile")
+    data: Literal["validated", "official"] = Field(
+        "validated", description="training rows: what teachers and checks made, or MP16-Reason as published"
+    )
     photos: PhotoSettings = Field(PhotoSettings(), description="the photographs")
     student: StudentSettings = Field(StudentSettings(), description="the base model")
     upper_bound: UpperBoundSettings = Field(UpperBoundSettings(), description="the supervised upper bound")
