@@ -6,6 +6,8 @@
 __all__ = ['dot_table', 'claims_page']
 
 # %% ../../nbs/09_figures/05_dots.ipynb #a817ec3a
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -29,7 +31,8 @@ def _lines(
 
 def _name_lines(ax, labels, heights, headings):
     "Write the labels of the rows beside the axes, those of the families in bold."
-    ax.set_yticks([*headings.values(), *heights], [*headings, *labels])
+    wrapped = [textwrap.fill(label, 30) for label in labels]
+    ax.set_yticks([*headings.values(), *heights], [*headings, *wrapped])
     for label in ax.get_yticklabels()[: len(headings)]:
         label.set_fontweight("bold")
     for line in ax.get_ygridlines()[: len(headings)]:
@@ -64,6 +67,7 @@ def dot_table(
     family=None,  # column of the headings over lines
     oracle=None,  # the value of `rows` that is no model
     label="pictures (%)",  # of the horizontal axis; sample sizes are added where the rows have them
+    note="",  # line below it
 ):
     "Lines of dots with intervals, one panel per measure; returns the axes of the panels."
     lines = tidy.drop_duplicates([c for c in (family, rows) if c]).reset_index(drop=True)
@@ -88,7 +92,8 @@ def dot_table(
         ax.tick_params(axis="y", length=0)
     _name_lines(axes[0], lines[rows], heights, headings)
     axes[0].set_ylim(count - 0.4, -0.6)
-    fig.supxlabel(label + _samples(tidy), fontsize=8.5)
+    axes[0].locator_params(axis="x", nbins=4)
+    fig.supxlabel(f"{label}{_samples(tidy)}\n{note}".strip(), fontsize=8.5)
     if hue:
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(hues))
     return axes

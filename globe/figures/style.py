@@ -101,7 +101,8 @@ def save(
     written = []
     for suffix, (left_out, description) in _FORMATS.items():
         content = io.BytesIO()
-        fig.savefig(content, format=suffix[1:], metadata=left_out | {description: alt or None})
+        metadata = left_out | ({description: alt} if alt else {})
+        fig.savefig(content, format=suffix[1:], metadata=metadata)
         written.append(write_atomic(path.with_name(stem + suffix), content.getvalue()))
     if alt:
         _show(fig, alt)
