@@ -70,6 +70,8 @@ _OTHERWISE = {  # English things -> languages where the word says something else
         rock="de",
         boot="de nl",
         pan="es pl",
+        man="de sv da no nl",
+        plate="fr",
     ).items()
 }
 _TOWNS = frozenset("city town county bay springs rapids heights falls".split())
