@@ -6,7 +6,8 @@ WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordne
 that hold the name of a thing and name none, "rock music"), near_words.csv (English words and names of
 towns that look like a misspelt or foreign thing) and foreign.csv (names in other languages).
 
-What WordNet and CLDR do not say stands in foreign_by_hand.csv and in things_by_hand.csv: a kind, or several
+What WordNet and CLDR do not say stands in foreign_by_hand.csv (in the row `-` small words that tell the
+language) and in things_by_hand.csv: a kind, or several
 with the best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter
 knows. `*` marks names of parts and surroundings, which name nothing where the segmenter knows none of their
 kinds, `=` another name of the same thing, `!` a kind that holds for the word alone and not for what is a
@@ -243,7 +244,7 @@ def foreign(folder, stop):
             by_cldr = said.get(row["emoji"].replace("\ufe0f", ""), {}).get("tts", [])
             words = {w.strip().lower() for w in by_cldr if plain(w.strip()) not in own and not is_syllable(w)}
             words |= {w.strip().lower() for w in row[language].split("|")}
-            found |= {(language, w, row["name"]) for w in words if w}
+            found |= {(language, w, row["name"].strip("-")) for w in words if w}
     return sorted(found)
 
 

@@ -12,8 +12,9 @@ from ..files import data_dir
 from .things import is_unspaced, plain, unspaced_names
 
 # %% ../../nbs/03_answers/20_denials.ipynb #df911762
-_THAI_MARKS = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
-_MARKS = "\u0300-\u036f\u0900-\u0903\u093a-\u094f\u0981-\u0983\u09bc-\u09d7\u064b-\u065f" + _THAI_MARKS
+_INDIC = range(0x0900, 0x0E00, 0x80)  # one block of vowel signs for each script of India
+_SIGNS = "".join(f"{chr(c)}-{chr(c + 3)}{chr(c + 0x3A)}-{chr(c + 0x57)}" for c in _INDIC)
+_MARKS = "\u0300-\u036f\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e" + _SIGNS
 _LETTERS = rf"(?:[^\W_]|[{_MARKS}])+"
 _ELISION = rf"(?:[cdjlmnst]|qu|sull|un|dall|all|[dn]ell)['’](?={_LETTERS})"
 _TOKEN = re.compile(rf"{_ELISION}|{_LETTERS}(?:['’]{_LETTERS})*|[^\w\s]|\n")
@@ -138,7 +139,7 @@ def _counts(words, start, end, kind, mark):
         return mark < len(words) and words[mark] == "?"
     if kind == "after_end" and words[start] in ",-–—:?":
         return _is_closed(words, end)
-    return kind not in ("before", "after_end") or not _is_pseudo_inside(words, start, end)
+    return kind not in ("before", "after", "after_end") or not _is_pseudo_inside(words, start, end)
 
 
 _DENIALS = frozenset("before after after_end either both supposed heading question".split())

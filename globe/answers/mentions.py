@@ -34,7 +34,7 @@ _PATTERNS = re.compile(
             r"plants? (?:my|your|our|the idea|doubts?|this idea)",
             r"table (?:that|this|the|a) (?:thought|idea|motion)",
             r"\w+ of (?:(?:my|our|the|this) )?(?:arguments?|evidence|reasoning|thoughts?|logic)",
-            r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubt)",
+            r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubts?|questions|possibilities|ideas|facts)",
             r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
         ]
     )
@@ -248,8 +248,12 @@ def things(
     classes=CLASSES,  # tuple of the segmenter's class names
     more=(),  # further (word, class) pairs, see `similar_words`
 ) -> list:  # of `Thing`
-    "What `text` names and does not deny, each once, in order of appearance."
-    return list(dict.fromkeys(m.thing for m in mentions_of(text, classes, more) if not m.is_denied))
+    """What `text` names and does not deny, each once, in order of appearance.
+
+    "Trees, mostly pines" names pines: a word for several classes says nothing besides one of them."""
+    found = dict.fromkeys(m.thing for m in mentions_of(text, classes, more) if not m.is_denied)
+    names = {thing.name for thing in found}
+    return [t for t in found if t.classes == (t.name,) or not names.intersection(t.classes)]
 
 
 def mentions(

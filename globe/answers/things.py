@@ -205,7 +205,7 @@ class Lexicon:
         self.things |= {_key(word): Thing(c, (c,)) for word, c in more}
         self.in_two = {_key(name) for name in names if not name.isalpha()}
         self.foreign = {
-            key: {language: (kinds.thing(name), shared) for language, (name, shared) in them.items()}
+            key: {language: (name and kinds.thing(name), shared) for language, (name, shared) in them.items()}
             for key, them in _foreign().items()
         }
         core = [key for key, thing in self.things.items() if thing and thing.classes and len(key) > 5]
@@ -258,7 +258,10 @@ class Lexicon:
             return {}
         for stem in _stems(word):
             if found := self.foreign.get(stem):
-                return {language: pair for language, pair in found.items() if not pair[1]}
+                is_latin = word[0] < "\u0250"  # other languages have the like
+                return {
+                    language: (thing, is_latin) for language, (thing, shared) in found.items() if not shared
+                }
         return {}
 
     def misspelt(
