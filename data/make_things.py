@@ -308,7 +308,15 @@ if __name__ == "__main__":
     for language, words in stop.items():
         for word in words:
             small[plain(word)].add(language)
-    shared = [int(is_shared(language, word, english, small)) for language, word, _ in rows]
+    told = defaultdict(set)  # small word that tells the language -> languages
+    for language, word, name in rows:
+        if not name:
+            told[plain(word)].add(language)
+    spoken = set(map(plain, stop["en"]))
+    shared = [
+        int(is_shared(language, word, english, small) if name else len(told[plain(word)]) > 1 or word in spoken)
+        for language, word, name in rows
+    ]
     names = {plain(word) for (_, word, _), flag in zip(rows, shared) if not flag}
     near = {*near_words(net, {*kinds, *classes()}), *inflected({*english, *towns()}, names)}
     write("near_words.csv", ["word"], [[w] for w in sorted(near)])
