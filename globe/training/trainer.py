@@ -17,7 +17,7 @@ from ..answers.prompts import PROMPTS, answer_text
 from ..models.vlm import load, save_processor
 
 # %% ../../nbs/07_training/10_trainer.ipynb #3729b772
-REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities"]
+REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities", "reasoning"]
 
 
 def grpo_rows(
