@@ -293,7 +293,8 @@ def test_the_student_of_a_local_run_is_shown_on_a_drawn_example(browser):
         size = dict(width=1180, height=1035, deviceScaleFactor=1, mobile=False)
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.get(f"http://127.0.0.1:{port}/?__theme=light")
-        wait(browser, ".gallery img")[2].click()
+        third = lambda b: b.find_elements(By.CSS_SELECTOR, ".gallery img")[2:3]
+        WebDriverWait(browser, 60).until(third)[0].click()
         card = wait(browser, "#card .globe-card", 120)[0]
         assert "synthetic images only" in card.text and "Drawn examples" in browser.page_source
         time.sleep(2)

@@ -83,9 +83,9 @@ def _map_legend(ax):
         loc="upper center",
         bbox_to_anchor=(0.5, 0.01),
         ncol=-(-len(labels) // lines),
-        fontsize=8,
-        handletextpad=-0.2,
-        columnspacing=0.9,
+        fontsize=7.5,
+        handletextpad=-0.4,
+        columnspacing=0.5,
         borderpad=0.2,
     )
     ax.texts[0].set_y(-0.02 - 0.05 * lines)

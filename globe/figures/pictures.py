@@ -81,36 +81,34 @@ def bounding_box(
 
 # %% ../../nbs/09_figures/03_pictures.ipynb #deddf92c
 TONES = [c for i, c in enumerate(sns.color_palette("colorblind")) if i != 7]  # without the grey
-_CARD = dict(boxstyle="round,pad=.35", lw=1.2)
 
 
-def _picture_and_cards():
-    "Figure with the axes of the picture and of the cards."
-    margins = dict(wspace=0.08, left=0.01, right=0.99, top=0.99, bottom=0.08)
-    shape = dict(width_ratios=[1, 1.25], **margins)
+def _picture_and_text():
+    "Figure with the axes of the picture and of the sentences."
+    margins = dict(wspace=0.06, left=0.01, right=0.99, top=0.99, bottom=0.08)
+    shape = dict(width_ratios=[1, 1.2], **margins)
     fig, (left, right) = plt.subplots(1, 2, figsize=(WIDE, 3.1), gridspec_kw=shape)
     left.grid(False)
     left.spines[:].set_visible(False)
+    left.set(xticks=[], yticks=[])
     right.set_axis_off()
     right.set(xlim=(0, 1), ylim=(0, 1))
     return fig, left, right
 
 
-def _card(ax, y, text, **look):
-    box = _CARD | dict(fc=look.pop("fc"), ec=look.pop("ec"))
-    ax.text(0.04, y, text, va="center", bbox=box, **look)
+def _badge(ax, x, y, number, tone):
+    "A number on its colour, where a box begins or beside its sentence."
+    box = dict(boxstyle="round,pad=0.2", facecolor=tone, linewidth=0)
+    ax.text(x, y, str(number), ha="center", va="center", fontsize=8, weight="bold", bbox=box)
 
 
-def _box_and_line(left, right, box, y, tone):
-    "A box in the picture, joined to the card at height `y`."
-    from matplotlib.patches import ConnectionPatch, Rectangle
+def _box(ax, box, number, tone):
+    "A numbered box in the picture."
+    from matplotlib.patches import Rectangle
 
     x0, y0, x1, y1 = box
-    frame = Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, lw=1.6, ec=tone)
-    left.add_patch(frame)
-    start, end = (x1 - 0.5, (y0 + y1) / 2), (0.01, y)
-    line = ConnectionPatch(start, end, "data", "data", axesA=left, axesB=right, color=tone, ls="--", lw=0.9)
-    left.figure.add_artist(line)
+    ax.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, lw=1.6, ec=tone))
+    _badge(ax, max(x0, 3), max(y0, 3), number, tone)
 
 # %% ../../nbs/09_figures/03_pictures.ipynb #70c79a80
 @styled()
@@ -118,18 +116,19 @@ def annotated_picture(
     picture,  # PIL image
     boxes,  # thing -> (left, top, right, bottom) in pixels of `picture`
     cards,  # thing -> sentence that names it
-    answer,  # line below the cards
+    answer,  # line below the sentences
     caption,  # line below the picture
 ):
-    "The picture with boxes, joined by lines to cards with the sentences; returns the figure."
-    fig, left, right = _picture_and_cards()
+    "The picture with numbered boxes beside the sentences with the same numbers; returns the figure."
+    fig, left, right = _picture_and_text()
     left.imshow(picture)
-    left.set_xlabel(caption, fontsize=8.5)
-    left.set(xticks=[], yticks=[])
+    left.set_xlabel(caption)
     step = 1 / (len(cards) + 1)
     for i, ((thing, sentence), tone) in enumerate(zip(cards.items(), TONES * len(cards))):
         y = 1 - (i + 0.5) * step
-        _card(right, y, textwrap.fill(sentence, 52), fontsize=7.5, fc="w", ec=tone)
-        _box_and_line(left, right, boxes[thing], y, tone)
-    _card(right, 0.5 * step, answer, fontsize=8.5, weight="bold", fc=".93", ec=".3")
+        _box(left, boxes[thing], i + 1, tone)
+        _badge(right, 0.04, y, i + 1, tone)
+        right.text(0.1, y, textwrap.fill(sentence, 48), va="center", fontsize=9)
+    ground = dict(boxstyle="round,pad=0.4", facecolor=".93", linewidth=0)
+    right.text(0.04, 0.5 * step, answer, va="center", fontsize=9.5, weight="bold", bbox=ground)
     return fig

@@ -230,24 +230,31 @@ def _failure(error, notebook, output, root):
     )
 
 # %% ../../nbs/12_pipeline/07_notebooks.ipynb #bd9ecd1b
-def _follow(watch, notebook, output, parameters, label, left):
-    "Run one notebook and show it: (seconds, seconds kept, peak memory). `left` tells how long it will take."
+def _follow(watch, notebook, output, parameters, label, estimate):
+    "Run one notebook and show it: (seconds, peak memory)."
     thread, cell, result = _start(notebook, output, parameters)
     total = len(json.loads(notebook.read_text(encoding="utf-8"))["cells"])
-    start, kept, peak = time.time(), 0.0, 0.0
+    start, peak = time.time(), 0.0
+    watch.begin(timed=bool(parameters))
     while thread.is_alive():
         thread.join(0.3)
-        kept += watch.stage_lines()
+        watch.look()
         peak = max(peak, _memory_mb())
         now = time.time()
+        estimate.learn(watch.made, watch.held, now - start)
+        left = estimate.seconds(now - start)
         parts = [
             label,
             f"cell {min(cell[0] + 1, total)} of {total}",
-            f"{clock(now - watch.start)} so far, {left(now - start + kept)}",
+            f"{clock(now - watch.start)} so far",
+            "no earlier run to estimate from" if left != left else f"about {clock(left)} left",
             watch.passing,
         ]
         watch.status(" · ".join(filter(None, parts)))
     error = result.get()
     if error is not None:
         raise error
-    return time.time() - start, kept + watch.stage_lines(), peak
+    watch.look()
+    estimate.learn(watch.made, watch.held, now - start)
+    estimate.finish(watch.beside)
+    return time.time() - start, peak
