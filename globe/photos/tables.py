@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..files import encodable, safe_cell
+from ..redaction import one_line
 from .encodings import decoded
 from ..workbooks import sheet_rows
 from .fields import HEADERS, columns_by_role, flat_record, json_records, plain_name
@@ -192,12 +193,17 @@ def _parquet_table(path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = []
-    for column in pq.read_schema(path):
-        is_picture = "binary" in str(column.type) or isinstance(column.type, pa.ExtensionType)
-        if not is_picture:
-            columns.append(column.name)
-    rows = pq.read_table(path, columns=columns).to_pylist()
+    try:
+        columns = []
+        for column in pq.read_schema(path):
+            is_picture = "binary" in str(column.type) or isinstance(column.type, pa.ExtensionType)
+            if not is_picture:
+                columns.append(column.name)
+        rows = pq.read_table(path, columns=columns).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as e:
+        raise ValueError(
+            f"{path.name} is no parquet file that can be read: {one_line(str(e))[:200]}"
+        ) from None
     return Table(_frame(map(flat_record, rows)), path.name)
 
 
