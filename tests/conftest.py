@@ -35,6 +35,7 @@ SLOW = {
     " help_comes_at_once_and_names_every_command score_reads_two_files_and_speaks_json"
     " the_ground_floor_does_not_import_torch",
     "test_rewards": "the_command_line_of_trl_takes_every_reward_by_its_dotted_path",
+    "test_standins": "a_checkpoint_in_the_layout_of_the_hub_is_loaded_trained_and_saved_whole",
     "test_train": "a_resumed_run_is_the_uninterrupted_one a_step_in_passes_is_the_same_step"
     " grpo_survives_a_kill internvl_trains_too language_moves_and_vision_stays lora_gives_a_whole_model",
     "test_validate": "real_photographs_go_the_whole_road",
