@@ -70,9 +70,8 @@ bench: .venv/installed
 	@$(PY) tests/bench_places.py && $(PY) tests/bench_rewards.py && $(PY) tests/bench_distill.py && $(PY) tests/bench_grpo.py && $(PY) tests/bench_prefix_grouper.py
 	@$(PY) tests/bench_reproduce.py
 
-lab: export PYTHONWARNINGS = ignore:IProgress not found
 lab: .venv/installed
-	@JUPYTER_PREFER_ENV_PATH=1 .venv/bin/jupyter lab --ServerApp.root_dir='$(CURDIR)' nbs/index.ipynb
+	@JUPYTER_PREFER_ENV_PATH=1 .venv/bin/jupyter lab --config=.ci/lab.py nbs/index.ipynb
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: export DISABLE_MKDOCS_2_WARNING = true

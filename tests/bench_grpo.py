@@ -432,7 +432,9 @@ def draw(table, path):
         fontsize=8,
     )
     fig.tight_layout()
-    return style.save(fig, path, "Speed-up and peak memory of a GRPO step with a shared prefix, by group size.")
+    return style.save(
+        fig, path, "Speed-up and peak memory of a GRPO step with a shared prefix, by group size."
+    )
 
 
 if __name__ == "__main__":
