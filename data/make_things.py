@@ -164,7 +164,7 @@ def by_hand():
         if kind == "nothing":
             left_out |= set(names)
         elif kind == "no thing":
-            expressions |= {name for name in names if " " in name}
+            expressions |= {name for name in names if " " in name or not name.isascii()}
         else:
             for name in names:
                 kinds.setdefault(name, kind.replace(", ", "|").strip())
@@ -233,7 +233,7 @@ def inflected(words, names):
 def foreign(folder, stop):
     "Rows language, word, name: the words of foreign_by_hand.csv, and what CLDR calls the emoji there."
     rows = list(csv.DictReader((HERE / "foreign_by_hand.csv").open(encoding="utf-8")))
-    languages = [c for c in rows[0] if len(c) == 2]
+    languages = [*rows[0]][2:]  # behind `name` and `emoji`
     found = set()
     for language in languages:
         path = Path(folder) / language / "annotations.json"

@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/13_cli/00_commands.ipynb #2d773ce9
-import argparse, json, re, shutil, sys, tempfile
+import argparse, contextlib, io, json, re, shutil, sys, tempfile
 from pathlib import Path
 
 from .extras import require
@@ -30,7 +30,7 @@ def _dry_run(a):
     if not rows:
         print(f"profile {a.profile} makes everything itself and needs nothing but this machine")
     else:
-        planned, why = trainings(a.profile, free, **overrides_of(a.set))
+        planned, why = trainings(_quiet_profile(a), free)
         print(
             markdown(pd.DataFrame(rows).astype(object).fillna("–"))
             + f"\n\ndisk: about {gb:,.0f} GB and the photographs; free here: {free:,.0f} GB\n\n"
@@ -51,6 +51,29 @@ def _dry_run(a):
     return int(bool(why) or any(r["what"] not in ("answering", "validation", "training") for r in gone))
 
 
+def _quiet_profile(a):
+    "The profile of a command whose changes are told by whoever runs it. Raises `Usage` for an unknown name."
+    from globe.pipeline.profiles import profile
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        try:
+            return profile(a.profile, **overrides_of(a.set))
+        except FileNotFoundError as e:
+            raise Usage(str(e)) from None
+
+
+def _cannot_run(p, seeds=1, strict=False):  # strict: also where it is not known
+    "Say what keeps a profile from running here, and what cannot be known; True if something keeps it."
+    from globe.pipeline.readiness import readiness
+
+    wrong, unknown = readiness(p, seeds)
+    for line in unknown:
+        print(f"globe: profile {p.name}: {line}", file=sys.stderr)
+    for line in wrong:
+        print(f"globe: profile {p.name} cannot run here: {line}", file=sys.stderr)
+    return bool(wrong or strict and unknown)
+
+
 def _reproduce_command(a):
     if a.dry_run:
         return _dry_run(a)
@@ -58,6 +81,8 @@ def _reproduce_command(a):
     from globe.pipeline.reproduce import reproduce
 
     overrides = overrides_of(a.set)
+    if _cannot_run(_quiet_profile(a), a.seeds):
+        return 1
     made = reproduce(a.profile, a.seeds, a.photos or None, a.only, a.force, overrides)
     print("\n" + made._repr_markdown_())
     if a.only:
@@ -75,7 +100,6 @@ def _print_tables(made):  # `Report`
 
 def _show_profile(a):
     "Print every setting of a profile; 1 if it cannot run here."
-    from globe.pipeline.doctor import obstacles
     from globe.pipeline.profiles import profile
 
     found = profile(a.profile, **overrides_of(a.set))
@@ -83,15 +107,13 @@ def _show_profile(a):
         print(json.dumps(found.flat(), indent=1))
     else:
         _print_settings(found.explained())
-    wrong = obstacles(found)
-    for line in wrong:
-        print(f"globe: profile {a.profile} cannot run here: {line}", file=sys.stderr)
-    return int(bool(wrong))
+    return int(_cannot_run(found, strict=True))
 
 
 def _print_settings(rows):
     "Settings as YAML writes them, each with what it is."
-    section, width = "", max(len(f"{path.rpartition('.')[2]}: {value}") for path, value, _ in rows)
+    lengths = [len(f"{path.rpartition('.')[2]}: {value}") for path, value, _ in rows]
+    section, width = "", max(n for n in lengths if n <= 60)  # what is longer stands out
     for path, value, text in rows:
         group, _, name = path.rpartition(".")
         if group != section:
@@ -128,6 +150,31 @@ def _doctor_command(a):
     else:
         _print_doctor(**found)
     return 0
+
+# %% ../nbs/13_cli/00_commands.ipynb #95d38c91
+def _positive(text):
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return int(text)
+
+
+def _share(text):
+    if not 0 <= float(text) <= 1:
+        raise argparse.ArgumentTypeError("must be from 0 to 1")
+    return float(text)
+
+
+def _shard(text):
+    '(i, n) of "i/n".'
+    try:
+        i, n = map(int, text.split("/"))
+    except ValueError:
+        i, n = 0, 0
+    if not 1 <= i <= n:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no shard: give the number of this one and how many there are, such as 2/8"
+        )
+    return i, n
 
 # %% ../nbs/13_cli/00_commands.ipynb #5c0e0a71
 def _radii(text):
@@ -243,59 +290,12 @@ def _file_name(text):
     return re.sub(r"[^\w.@-]+", "-", text).strip("-")
 
 
-def _evaluate_command(a):
-    require("globe evaluate", "train")
-    _check_model(a.model)
-    from globe.models.vlm import answer_all
-    from globe.evaluation.compare import results, wide
-    from globe.evaluation.metrics import predictions, score
-    from globe.files import write_csv
-    from globe.markdown import markdown
-    from globe.photos.benchmarks import load_benchmark
-
-    out = Path(a.out) / _file_name(a.model) / a.benchmark
-    photos = load_benchmark(a.benchmark, a.data, ledger=(left_out := []))
-    if a.limit:
-        photos = photos.select(range(min(a.limit, len(photos))))
-    out.mkdir(parents=True, exist_ok=True)
-    texts = answer_all(
-        _loaded(a.model),
-        photos,
-        out / "answers.jsonl",
-        "eval",
-        max_new_tokens=a.max_new_tokens,
-        batch_size=a.batch,
-    )
-    said = predictions(texts, photos["id"])
-    write_csv(out / "predictions.csv", said)
-    found = score(said, photos, a.model)
-    if left_out:
-        found.notes.append(
-            f"rows of the benchmark that could not be used: {len(left_out)}, the first: "
-            f"{left_out[0]['file']}: {left_out[0]['reason']}"
-        )
-    print(
-        found._repr_markdown_()
-        + "\n\n"
-        + markdown(wide(results({a.model: found, "named-city oracle": found.named_city_oracle})))
-        + f"\n\nanswers: {out}"
-    )
-
-
 def _check_model(model):
-    "Raises FileNotFoundError for what is neither a folder with a model nor on the hub; loads nothing heavy."
-    from huggingface_hub import hf_hub_download
+    "Commit of a hub model, '' for a folder; raises what `check_source` does. Nothing heavy is loaded."
     from globe.app.locate import model_source
+    from globe.models.sources import check_source
 
-    source, commit = model_source(model)
-    if Path(source).is_dir():
-        if not any((Path(source) / name).exists() for name in ("config.json", "adapter_config.json")):
-            raise FileNotFoundError(f"{source} holds no model: it has no config.json")
-        return
-    try:
-        hf_hub_download(source, "config.json", revision=commit)
-    except (OSError, ValueError) as e:
-        raise FileNotFoundError(f"{model}: no such folder, and the hub does not give it ({e})") from None
+    return check_source(*model_source(model))
 
 
 def _train_command(a):
@@ -310,10 +310,20 @@ def _train_command(a):
     settings, more = getattr(p, a.how), {}
     if a.how == "grpo":
         more = dict(judge=a.judge, classes=a.classes.split(",") if a.classes else None)
-    model, data, out = a.model or p.student.source, a.data, a.out
-    if not (data and model and out):
+    model, data, out = a.model or p.student.source, _training_rows(a.data, p), a.out
+    if not (a.data and model and out):
         return _train_stage(a, p)
     print(train(a.how, model, data, out, settings, p.launch, **more))
+
+
+def _training_rows(source, p):  # of --data, profile
+    "Where the rows are, or the rows themselves of MP16-Reason as published."
+    from globe.photos.official import is_published
+    from globe.pipeline.data import published_rows
+
+    if not source or not is_published(source):
+        return source
+    return published_rows(source, p.photos, ledger=[])[0]
 
 
 def _train_stage(a, p):
@@ -369,7 +379,7 @@ def _locate_command(a):
     from tqdm import tqdm
 
     try:
-        paths = list(pictures(a.photos))
+        paths = list(pictures(a.photos, skipped := []))
         if not any(p.exists() for p in paths):
             raise FileNotFoundError(f"there is no {a.photos[0]}")
     except FileNotFoundError as e:
@@ -393,6 +403,11 @@ def _locate_command(a):
     if a.map:
         (found[0] if len(found) == 1 else found).map().save(a.map)
         print(f"wrote {a.map}", file=sys.stderr)
+    if skipped:
+        from globe.markdown import padded_table
+
+        rows = [(_printable(row["file"]), row["reason"]) for row in skipped]
+        print("\n" + padded_table([("left out, for example", "why"), *rows]), file=sys.stderr)
     return 1 if any(p.error for p in found) else 0
 
 # %% ../nbs/13_cli/00_commands.ipynb #28fcb358

@@ -12,6 +12,8 @@ SLOW = {
     " the_command_takes_a_folder_of_pictures_and_lists_what_it_left_out"
     " two_workers_of_a_ray_cluster_answer_every_photo wrong_commands_are_one_line",
     "test_evaluate": "recorded_oracles_are_what_the_gazetteer_gives stretched_seeds_hold_the_truth_more_often",
+    "test_evaluate_command": "answers_of_other_weights_or_another_length_are_other_answers"
+    " two_processes_give_the_answers_of_one",
     "test_experiment": "photographs_of_one_name_in_two_folders_are_not_mixed_up two_runs_give_the_same_bytes",
     "test_figures": "importing_and_drawing_leave_the_settings_of_matplotlib_alone"
     " map_needs_no_network_and_counts_all_pictures two_processes_write_the_same_bytes",
@@ -31,6 +33,9 @@ SLOW = {
     " doctor_says_what_is_there_and_how_to_get_what_is_not exit_codes_and_one_line_errors"
     " help_comes_at_once_and_names_every_command score_reads_two_files_and_speaks_json"
     " the_ground_floor_does_not_import_torch",
+    "test_resume": "a_run_killed_after_its_last_step_takes_no_further_one the_newest_good_checkpoint_is_taken"
+    " sft_and_the_judge_take_fewer_rows_than_a_step_has what_cannot_be_trained_on_is_named"
+    " without_any_good_checkpoint_training_begins_anew_and_says_so",
     "test_rewards": "the_command_line_of_trl_takes_every_reward_by_its_dotted_path",
     "test_train": "a_resumed_run_is_the_uninterrupted_one a_step_in_passes_is_the_same_step"
     " grpo_survives_a_kill internvl_trains_too language_moves_and_vision_stays lora_gives_a_whole_model",

@@ -284,6 +284,80 @@ def benchmarks(folder, train=160, test=24):
     return parts
 
 
+def published(folder, photos, share=0.25):
+    "MP16-Reason as published: its four columns, a part of its pictures, and a copy of MP-16 that has all of them."
+    import pandas as pd
+
+    table, mp16 = Path(folder) / "published", Path(folder) / "mp16"
+    pictures, rows = table / "mp16-reason-train-images", []
+    pictures.mkdir(parents=True)
+    for i, row in enumerate(photos):
+        where = mp16 / f"{i % 7:02x}" / f"{i % 5:02x}" / f"{8000 + i}.jpg"
+        name = "_".join(where.relative_to(mp16).parts)
+        where.parent.mkdir(parents=True, exist_ok=True)
+        row["image"].convert("RGB").save(where, quality=95)
+        if i < share * len(photos):
+            row["image"].convert("RGB").save(pictures / name, quality=95)
+        rows.append(
+            {
+                "images": str([dict(bytes=None, path=f"mp16-reason-train-images/{name}")]),
+                "response": " ".join(row["sentences"]),
+                "__#solution": f"<country>{row['country']}</country><city>{row['city']}</city>",
+                "entities": str([dict(text=e) for e in row["entities"]]),
+            }
+        )
+    pd.DataFrame(rows).to_csv(table / "mp16-reason-train.csv", index=False)
+    return table, mp16
+
+
+# --- the released code ---
+
+RELEASED_PROMPT = (
+    "Name the country and the city of this picture.\nThink first."  # invented, as the system message
+)
+RELEASED_SYSTEM = "You answer in two lines."
+RELEASED_CODE = '''
+import base64
+
+PROMPT_COT = """{prompt}"""
+
+PROMPT_NO_COT = """Two lines, nothing else."""
+
+dataset_info = {{
+    "img2gps3k": {{"prefix": "data/im2gps3ktest", "gt_file": "data/img2gps3k_gt.csv"}},
+}}
+
+
+def infer_image(image_path, prompt, client):
+    chat_response = client.chat.completions.create(
+        model="qwen2.5-vl",
+        timeout=60,
+        temperature=0.1,
+        max_tokens=512,
+        frequency_penalty=0.7,
+        presence_penalty=0.7,
+        messages=[
+            {{"role": "system", "content": "{system}"}},
+            {{"role": "user", "content": [{{"type": "text", "text": prompt}}]}},
+        ],
+    )
+    return chat_response.choices[0].message.content
+'''
+
+
+def released_code(folder):
+    "A checkout of the released code with a prompt of ours; the hashes of its two prompts."
+    from hashlib import sha256
+
+    from globe.answers.released import EVALUATION
+
+    file = Path(folder) / EVALUATION
+    file.parent.mkdir(parents=True)
+    file.write_text(RELEASED_CODE.format(prompt=RELEASED_PROMPT, system=RELEASED_SYSTEM))
+    texts = dict(PROMPT_COT=RELEASED_PROMPT, PROMPT_NO_COT="Two lines, nothing else.")
+    return {name: sha256(text.encode()).hexdigest()[:12] for name, text in texts.items()}
+
+
 # --- teachers behind an endpoint ---
 
 
@@ -388,7 +462,7 @@ def walk(folder):
     "Every notebook of the paper, on the stand-ins; the exit code of `globe reproduce`."
     settings = [*build(folder), *SIZES]
     with Teachers(training_photos(), TEACHERS) as server:
-        endpoints = [f"{server.url} {model}" for model in TEACHERS]
+        endpoints = [dict(urls=[server.url], model=model) for model in TEACHERS]
         settings.append(f"teachers.endpoints={json.dumps(endpoints)}")
         command = [sys.executable, "-m", "globe", "reproduce", "--profile", "paper", "--only", "paper/"]
         return subprocess.run(command + [x for s in settings for x in ("--set", s)]).returncode

@@ -106,23 +106,22 @@ class _Reader:
             n, thing = self._name(i, group)
             if thing:
                 yield i, i + n, self.spans[i][0], self.spans[i + n - 1][1], thing
-            elif self.tokens[i][0] > "\u3000" or "\u0e00" < self.tokens[i][0] < "\u0e80":
-                yield from self._unspaced(i)
             i += n
 
     def _group(self, i):
         "(token, joint) of the word at token `i` and of up to two more that a blank or hyphen joins to it."
         group = [(i, "")]
-        while len(group) < 3:
+        while len(group) < 4:
             at = group[-1][0]
             here = self.spans[at][1]
-            following = self.plain[here : here + 2]
-            step = 2 if following[:1] == "-" else 1
-            if at + step >= len(self.tokens) or self.spans[at + step][0] != here + 1:
+            joint = self.plain[here : here + 1]
+            step = 2 if joint == "-" else 1
+            joint = "" if self.plain[here - 1] in "'’" else joint
+            if at + step >= len(self.tokens) or self.spans[at + step][0] != here + len(joint):
                 return group
             if not self.tokens[at + step][0].isalnum() or not self.tokens[at][0].isalnum():
                 return group
-            group.append((at + step, "-" if step == 2 else " "))
+            group.append((at + step, joint if joint == "-" else " "))
         return group
 
     def _name(self, i, group):
@@ -190,18 +189,6 @@ class _Reader:
                 return thing
         is_named = i and self.tokens[i - 1] in _ARTICLES
         return next((thing for thing, _ in them.values() if thing), None) if is_named else None
-
-    def _unspaced(self, i):
-        "Names within a run of a script that writes no blanks."
-        start = self.spans[i][0]
-        for m in self.words.unspaced.finditer(self.tokens[i]):
-            around = self.tokens[i][max(0, m.start() - 6) : m.end() + 6]
-            thing = next(iter(self.words.foreign[m[0]].values()))[0]
-            if thing and not _UNSPACED_DENIAL.search(around):
-                yield i, i + 1, start + m.start(), start + m.end(), thing
-
-
-_UNSPACED_DENIAL = re.compile("没有|沒有|看不到|不见|无|無い|ない|ません|見えず|なし")
 
 
 @lru_cache(4096)

@@ -38,9 +38,11 @@ PROMPTS = {name: _read_prompt(file) for name, file in PROMPT_FILES.items()}
 
 # %% ../../nbs/03_answers/00_prompts.ipynb #6186ef60
 def conversation(
-    text,  # key of `PROMPTS`, or the text itself
+    text,  # key of `PROMPTS`, the text itself, or a conversation, which stays as it is
 ) -> list:
     "One user turn with one picture, as chat templates and TRL take it."
+    if isinstance(text, list):
+        return text
     content = [{"type": "image"}, {"type": "text", "text": PROMPTS.get(text, text)}]
     return [{"role": "user", "content": content}]
 

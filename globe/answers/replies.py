@@ -151,7 +151,10 @@ def _count(found, name):
     return n if isinstance(usage, dict) and type(n := usage.get(name)) is int else None
 
 
-def chat_answer(reply) -> dict:  # `Reply`
+def chat_answer(
+    reply,  # `Reply`
+    cut=False,  # is an answer that was cut at its length limit an answer?
+) -> dict:
     """`text`, `finish_reason`, and `tokens` written and `prompt_tokens` read where the server counts them.
 
     Raises what `accepted` raises, `TransientError` without an answer, `RefusedAnswer` for half of one."""
@@ -164,7 +167,8 @@ def chat_answer(reply) -> dict:  # `Reply`
     except (ValueError, LookupError, TypeError, AttributeError):
         raise TransientError(f"not a chat answer: {said}") from None
     ending = reply.clean(str(ending or "").lower())[:40]
-    _check_ending(ending, reply.line(refusal) if isinstance(refusal, str) else "")
+    is_cut = cut and ending in ("length", "max_tokens")
+    _check_ending("" if is_cut else ending, reply.line(refusal) if isinstance(refusal, str) else "")
     if not text.strip():
         raise RefusedAnswer(_TOOL, ending) if called else TransientError("an empty answer")
     tokens = dict(tokens=_count(found, "completion_tokens"), prompt_tokens=_count(found, "prompt_tokens"))

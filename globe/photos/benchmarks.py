@@ -48,7 +48,7 @@ BENCHMARKS = {
         f"the 237 images of IM2GPS, and the table im2gps_places365.csv of {_TABLES_AT}",
     ),
     "im2gps3k": Benchmark(
-        ("im2gps3k*.csv",),
+        ("im2gps3k*.csv", "img2gps3k*.csv"),  # the released code writes the second
         f"the 2,997 images of IM2GPS3K, and the table im2gps3k_places365.csv of {_TABLES_AT}",
     ),
     "yfcc4k": Benchmark(("yfcc4k*.csv",), "the 4,536 images of YFCC4K with a table of IMG_ID, LAT, LON"),
@@ -121,7 +121,9 @@ def benchmark_table(
     )
 
 # %% ../../nbs/02_photos/06_benchmarks.ipynb #d0ca52a8
-def _check_unpacked(folder):
+def check_unpacked(
+    folder,  # of a benchmark
+):
     "`FileNotFoundError` where the pictures under `folder` are still in ZIP archives."
     zips = sorted(Path(folder).rglob("*.zip"))
     if not zips or next(picture_files(folder), None) is not None:
@@ -167,7 +169,7 @@ def load_benchmark(
         raise ValueError(f"no benchmark is called {name!r}; known: {', '.join(BENCHMARKS)}")
     table = benchmark_table(name, root)
     if table.suffix == ".csv":
-        _check_unpacked(table.parent)
+        check_unpacked(table.parent)
     if table.suffix == ".parquet":
         listings = _parquet_listings(table, name)
     else:

@@ -100,7 +100,9 @@ def _chosen(name, found, folder):
     return None, f"the name fits {len(found)} different pictures: {' and '.join(list(paths)[:2])}"
 
 
-def _finder(folder):
+def picture_finder(
+    folder,  # with or without subfolders
+):
     "A function from a name in a table (and its folder column) to (path or None, what is wrong)."
     by_name, folder = {}, Path(folder)
     for p in picture_files(folder):
@@ -129,7 +131,7 @@ def table_listings(
     keep_names=False,  # are its cities and countries labels?
 ):  # iterator of listings
     "One listing for each row of a table."
-    find = _finder(images)
+    find = picture_finder(images)
     for row in table_rows(table):
         name, inside = row["file"], row.get("folder", "")
         file, problem = find(name, inside)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAGE_CODE', 'WRITES_ERRORS', 'Stages', 'save_rows', 'read_rows', 'world', 'collection', 'PhotoStages', 'DataStages',
-           'teacher_settings']
+           'published_rows', 'teacher_settings']
 
 # %% ../../nbs/12_pipeline/04_data.ipynb #f8b1255d
 import shutil
@@ -15,12 +15,14 @@ import pandas as pd
 from ..files import checkout, cores, data_dir, figures_folder, run_folder
 from .comparisons import OFFICIAL, VARIANTS
 from .profiles import profile
+from ..progress import report
 from .stages import stage
 
 # %% ../../nbs/12_pipeline/04_data.ipynb #09126b5b
 STAGE_CODE = {
     "photos": ["globe.world.postcards"],
     "benchmark": ["globe.photos.benchmarks"],
+    "published rows": ["globe.photos.official"],
     "base": ["globe.world.student"],
     "upper bound": ["globe.world.student"],
     "segmenter": ["globe.models.segmenter", "globe.world.postcards"],
@@ -40,7 +42,14 @@ STAGE_CODE = {
     "answers": ["globe.models.vlm", "globe.evaluation.predictions"],
 }
 # stages that write down what went wrong with an answer or a picture: there the texts of errors count
-WRITES_ERRORS = ("benchmark", "simulated answers", "answers of endpoints", "own photographs", "mp16-reason")
+WRITES_ERRORS = (
+    "benchmark",
+    "published rows",
+    "simulated answers",
+    "answers of endpoints",
+    "own photographs",
+    "mp16-reason",
+)
 
 # %% ../../nbs/12_pipeline/04_data.ipynb #ffb38938
 class Stages:
@@ -210,7 +219,7 @@ class DataStages(PhotoStages):
         from globe.distillation.teachers import EndpointTeacher, GeoCLIPTeacher
 
         coordinates = [GeoCLIPTeacher()] if t.coordinates == "geoclip" else []
-        return [*(EndpointTeacher(*e.split()) for e in t.endpoints), *coordinates]
+        return [*(EndpointTeacher(e.urls, e.model) for e in t.endpoints), *coordinates]
 
     def judgements(self):
         "Folder with every teacher's answer about every training photo."
@@ -256,11 +265,30 @@ class DataStages(PhotoStages):
         out = self.make("mp16-reason", work, c.flat(), "mp16-reason", inputs, title)
         return read_rows(out), pd.read_parquet(out / "ledger.parquet")
 
+    def published_at(self):
+        "Folder with MP16-Reason as published, pictures in the size that models see."
+        from globe.photos.benchmarks import benchmark_table
+
+        p = self.profile.photos
+        if not p.source:
+            raise ValueError("data: official needs photos.source, the folder of the published files")
+        source, how = collection(p.source), _published_settings(p)
+
+        def work(folder):
+            rows, counts = published_rows(source, p, folder / "left_out.csv")
+            return counts | save_rows(rows, folder)
+
+        table, title = benchmark_table("mp16-reason-train", source), "MP16-Reason as published"
+        return self.make("mp16-official", work, how, "published rows", [table], title)
+
     def rows_of(
         self,
-        variant,  # "random", "single" or "multi", see `globe.validation.splits.ablation`
+        variant,  # "random", "single" or "multi" (or the published rows), see `validation.splits.ablation`
     ):
         "(training rows of one variant, their folder): as many as MP16-Reason has, where there are so many."
+        if variant == "multi" and self.profile.data == "official":
+            out = self.published_at()
+            return read_rows(out), out
         data, ledger = self.mp16_reason()
         if variant == "multi":
             return data, self.folder / "mp16-reason"
@@ -278,6 +306,30 @@ class DataStages(PhotoStages):
         title = f"data of Table 5: {VARIANTS[variant]}"
         out = self.make(f"mp16-{variant}", work, settings, "data of Table 5", inputs, title)
         return read_rows(out), out
+
+
+def _published_settings(p):  # `PhotoSettings`
+    "What the rows of the published table depend on."
+    names = ("min_pixels", "max_pixels", "pictures", "min_share", "limit")
+    return {name: getattr(p, name) for name in names}
+
+
+def published_rows(
+    source,  # folder with the published table, or `owner/dataset@commit`
+    p,  # `PhotoSettings`
+    ledger=None,  # see `globe.photos.official.from_official`
+):
+    "(rows of MP16-Reason as published, pictures in the size that models see; counts)."
+    from globe.answers.prompts import conversation
+    from globe.photos.official import from_official, published_pictures
+
+    how = _published_settings(p)
+    pixels = {name: how.pop(name) for name in ("min_pixels", "max_pixels")}
+    how["pictures"] = p.pictures and str(checkout() / p.pictures)
+    rows, there = published_pictures(source, how["pictures"])
+    made = from_official(source, conversation("train"), ledger, **how)
+    report(f"  MP16-Reason as published: {rows:,} rows, {there:,} with a picture, {len(made):,} used")
+    return _scaled(made, pixels), dict(published=rows, with_picture=there)
 
 
 def teacher_settings(teachers) -> dict:

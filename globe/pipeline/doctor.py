@@ -110,14 +110,12 @@ RUNS_ON = "notebooks", "figures", "train", "dev"  # extras that a reproduction n
 def obstacles(
     profile,  # `Profile`
 ) -> list:  # one line each; empty if it can run
-    "What keeps a profile from running on this machine."
+    "What is not installed that a profile needs."
     found = []
     if gone := lacking(*RUNS_ON):
         found.append(f"the extras {', '.join(gone)} are not installed: {install_line(*gone)}")
     for wanted, there in _unfit(*(e for e in RUNS_ON if e not in gone)):
         found.append(f"{wanted} is needed, there is {there or 'none'}: pip install '{wanted}'")
-    if profile.student.source and not _device().startswith("cuda"):
-        found.append(f"{profile.student.source} needs a CUDA GPU, and torch sees none")
     return found
 
 # %% ../../nbs/12_pipeline/12_doctor.ipynb #7ebb6966
@@ -172,8 +170,7 @@ def needs(
             bool(importlib.util.find_spec("geoclip")),
         )
     for endpoint in p.teachers.endpoints:
-        if endpoint:
-            row("teacher", endpoint.split()[1], endpoint.split()[0], None, _answers_at(endpoint.split()[0]))
+        row("teacher", endpoint.model, ", ".join(endpoint.urls), None, _answers_at(endpoint.urls))
     if p.photos.source:
         rows += _benchmarks(p.photos.source)
     if not p.student.source:
@@ -212,17 +209,15 @@ def needs(
 
 
 def trainings(
-    name="paper",  # profile
+    p,  # `Profile`
     free_gb=None,  # of disk
-    **overrides,  # settings to change, by section
 ):
     "(table of each kind of training: its processes, GiB, tokens, hours, disk; why some cannot run)."
     import pandas as pd
-    from globe.pipeline.profiles import profile
     from globe.training.plan import plan, unfit
 
-    p, rows, why = profile(name, **overrides), [], []
-    grpo = p.grpo.changed(rewards="all-readme")
+    rows, why = [], []
+    grpo, count = p.grpo.changed(rewards="all-readme"), p.photos.limit or ROWS
     for kind, s, data in [("judge", p.judge, 2 * ROWS), ("sft", p.sft, ROWS), ("grpo", grpo, ROWS)]:
         found = plan(kind, p.student.source, s, data, p.launch)
         parts = {part: round(size, 1) for part, size in found.pop("parts").items()}
@@ -239,11 +234,11 @@ def _cached(source):  # folder or hub id
     return Path(source).is_dir() or isinstance(try_to_load_from_cache(source, "config.json"), str)
 
 
-def _answers_at(url):  # of an endpoint; several separated by "|"
+def _answers_at(urls):  # of endpoints
     import httpx
 
     try:
-        return all(httpx.get(f"{u.rstrip('/')}/models", timeout=2).is_success for u in url.split("|"))
+        return all(httpx.get(f"{u.rstrip('/')}/models", timeout=2).is_success for u in urls)
     except httpx.HTTPError:
         return False
 

@@ -136,6 +136,12 @@ class TrainedStages(BaseStages):
 
         return Judge.load(self.judge_at())
 
+    def _classes(self, variant):
+        "The names that the entities of the training rows come from; None: those of the synthetic world."
+        if variant == "multi" and self.profile.data == "official":
+            return "ade20k"
+        return tuple(self.segmenter().classes) if self.profile.segmenter.source else None
+
     def trained(
         self,
         name,  # key of a model: "sft", "grpo-…", for a backbone and on rows as in `parts_of`
@@ -148,9 +154,9 @@ class TrainedStages(BaseStages):
         s = self.profile.sft if kind == "sft" else self.profile.grpo.changed(rewards=rewards)
         s = s.changed(seed=s.seed + seed)
         inputs, settings, more = [base, rows_at], s.flat(), {}
-        if kind == "grpo" and self.profile.segmenter.source:
-            more["classes"] = tuple(self.segmenter().classes)
-            settings |= dict(classes=list(more["classes"]))
+        if kind == "grpo" and (classes := self._classes(variant)):
+            more["classes"] = classes
+            settings |= dict(classes=classes if isinstance(classes, str) else list(classes))
         if _uses_judge(name):
             more["judge"] = self.judge_at()
             inputs.append(more["judge"])
@@ -266,7 +272,9 @@ class Run(TrainedStages):
     def _held_out(self, truth):  # with city and country
         "Is the country of a photo in no training photo? For postcards the world decides it."
         if self.profile.photos.source:
-            return ~truth.country.isin(set(self.photos("train")["country"])).to_numpy()
+            is_official = self.profile.data == "official"
+            seen = self.rows_of("multi")[0] if is_official else self.photos("train")
+            return ~truth.country.isin(set(seen["country"])).to_numpy()
         from globe.world.facts import cities
 
         known = cities()[["city", "country", "held_out"]]

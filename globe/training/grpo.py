@@ -16,7 +16,7 @@ from .configurations import weighted
 from .samples import sampler
 from .settings_grpo import GRPOSettings
 from .shared_prefix import SharedPrefixGRPOTrainer
-from .trainer import grpo_rows, load_to_train, reporter, run, trainer_arguments
+from .trainer import check_start, grpo_rows, load_to_train, reporter, run, trainer_arguments
 
 # %% ../../nbs/07_training/20_grpo.ipynb #52a2562c
 def _sampler(
@@ -78,7 +78,10 @@ def grpo(
     from trl import GRPOConfig
 
     s, out = (settings or GRPOSettings()).changed(**changes), Path(out)
-    functions, weights = weighted(s.rewards, judge, classes, s.localizability_max_gain)
+    pictures = s.completions_per_step // s.num_generations
+    check_start(model, data, pictures, "completions_per_step / num_generations")
+    bound = s.localizability_max_gain, s.localizability_max_loss
+    functions, weights = weighted(s.rewards, judge, classes, *bound)
     steps = s.steps or len(data) * s.num_generations // s.completions_per_step
     args = GRPOConfig(
         **trainer_arguments(s, out, steps, s.completions_per_step),
@@ -87,7 +90,7 @@ def grpo(
         max_completion_length=s.max_new_tokens,
         temperature=1.0,
         top_p=s.top_p,
-        top_k=s.top_k,
+        top_k=s.top_k or 0,  # TRL's word for all
         beta=s.beta,
         loss_type="bnpo",
         log_multimodal=bool(s.sample_steps),

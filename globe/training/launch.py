@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..files import write_atomic
 from ..progress import lines
+from ..models.sources import check_source
 from .plan import gpus, model_config, plan, unfit
 from .settings_grpo import GRPOSettings
 from .settings_judge import JudgeSettings
@@ -62,7 +63,7 @@ def check(
     settings,  # of this kind
     launch,  # `LaunchSettings`
 ):
-    "Raise ValueError for a training that cannot run, before anything is loaded."
+    "Raise ValueError for a training that cannot run, or what `check_source` raises; nothing is loaded."
     there = len(gpus())
     processes, recipe = launch.started(kind, there)
     if there and processes > there:
@@ -80,6 +81,7 @@ def check(
     why = unfit(plan(kind, model, settings, rows, launch), launch, shutil.disk_usage(folder).free / 1e9)
     if why:
         raise ValueError(f"{kind} of {model}: {why}")
+    check_source(model)
 
 # %% ../../nbs/07_training/26_launch.ipynb #2235d15b
 def _command(job, processes, recipe):

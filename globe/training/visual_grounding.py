@@ -7,7 +7,7 @@ __all__ = ['BACKGROUND', 'MODES', 'class_of', 'tags', 'named_in', 'Grounding', '
            'visual_grounding']
 
 # %% ../../nbs/07_training/04_visual_grounding.ipynb #99b5567e
-import functools, re
+import functools, math, re
 
 from ..answers.vocabulary import CLASSES, vocabulary
 from ..answers.mentions import entities as named_entities, things
@@ -67,7 +67,7 @@ class Grounding:
 
     def precision(
         self,
-        at_most,  # different entities
+        at_most=math.inf,  # different entities; 0 for more
     ):
         "Equation 2, 0..1."
         return len(self.seen) / len(self.named) if 0 < len(self.named) <= at_most else 0.0
@@ -133,7 +133,7 @@ def visual_grounding(
     completions,  # answers: strings or conversations
     entities,  # what each picture shows: lists of {"text", "share"}
     mode="paper",  # "paper": Eq. 2; "released": recall of the stored tags; "recommended": ours
-    at_most=12,  # more different entities than this are a list, and pay 0
+    at_most=12,  # "recommended": more different entities than this are a list, and pay 0
     longest=6000,  # longer completions pay 0, characters
     prompts=None,  # what was asked, one per completion: its sentences do not count
     classes=None,  # "ade20k", or names of the segmenter that saw the entities: `vocabulary`
@@ -153,7 +153,7 @@ def visual_grounding(
         if not reasoning:
             return 0.0
         found = Grounding(reasoning, said_elsewhere(text), shown, can_be_named)
-        return found.precision(at_most) if mode == "paper" else recommended(found, at_most)
+        return found.precision() if mode == "paper" else recommended(found, at_most)
 
     return [
         one(completion_text(x), seen, prompt)

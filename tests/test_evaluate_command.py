@@ -1,0 +1,180 @@
+"`globe evaluate`: the released prompt, parts, endpoints; answers are kept by weights, prompt and sampling."
+
+import json, shutil, threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+import standins
+from globe.answers import released
+from globe.cli import main
+
+ROWS = "a,60.17,24.94,Helsinki,Finland\nb,48.86,2.35,Paris,France\nc,35.69,139.69,Tokyo,Japan\n"
+
+
+class Server:
+    "An OpenAI-compatible server that names Paris about every picture and keeps what it was sent."
+
+    def __init__(self, fail=()):
+        self.asked, self.fail, outer = [], list(fail), self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *a):
+                pass
+
+            def reply(self, body, status=200):
+                data = json.dumps(body).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def do_GET(self):
+                self.reply(dict(data=[dict(id="GLOBE")]))
+
+            def do_POST(self):
+                outer.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                if outer.fail:
+                    return self.reply(dict(error="out of memory"), outer.fail.pop())
+                text = "<think>A tower.</think><answer>country: [France]\ncity: [Paris]"
+                self.reply(dict(choices=[dict(message=dict(content=text), finish_reason="length")]))
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
+
+    def __enter__(self):
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *a):
+        self.http.shutdown()
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    "Three photographs of MP16-Reason-Test, and a checkout of the released code with a prompt of ours."
+    folder = tmp_path / "data" / "mp16-reason-test"
+    folder.mkdir(parents=True)
+    for name, colour in zip("abc", ("red", "green", "blue")):
+        Image.new("RGB", (80, 60), colour).save(folder / f"{name}.jpg")
+    (folder / "mp16-reason-test-12k.csv").write_text(f"IMG_ID,LAT,LON,city,country\n{ROWS}")
+    hashes = standins.released_code(tmp_path / "code")
+    monkeypatch.setattr(released, "_HASHES", hashes)
+    monkeypatch.setenv("GLOBE_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def command(given, *more):
+    where = ["--data", str(given / "data"), "--out", str(given / "answers")]
+    return ["evaluate", "--benchmark", "mp16-reason-test", *where, *map(str, more)]
+
+
+def answered(given):
+    return {f.parent.name: f.read_text() for f in sorted((given / "answers").rglob("answers*.jsonl"))}
+
+
+def test_the_released_request_is_sent_and_its_cut_answers_count(given, capsys):
+    with Server() as server:
+        asked = command(given, "--endpoint", f"{server.url} GLOBE", "--prompt", f"released={given / 'code'}")
+        assert main(asked) == 0
+        assert len(server.asked) == 3
+        assert main(asked) == 0 and len(server.asked) == 3, "answers are kept"
+    body = server.asked[0]
+    assert {k: body[k] for k in released._SAMPLING} == released._SAMPLING
+    system, user = body["messages"]
+    assert system == dict(role="system", content=standins.RELEASED_SYSTEM)
+    assert [part["type"] for part in user["content"]] == ["image_url", "text"]
+    assert user["content"][1]["text"] == standins.RELEASED_PROMPT
+    told = capsys.readouterr()
+    assert "hash" not in told.err
+    shown = [line for line in told.out.splitlines() if line.startswith("| ")]
+    assert any("GLOBE" in line and "33.33" in line and "this run" in line for line in shown)
+    assert any("62.85" in line for line in shown) and any(
+        "60.95" in line and "re-run" in line for line in shown
+    )
+
+
+def test_a_changed_prompt_is_said(given, capsys):
+    file = given / "code" / released.EVALUATION
+    file.write_text(file.read_text().replace(standins.RELEASED_PROMPT, "Another question."))
+    with Server() as server:
+        main(command(given, "--endpoint", server.url, "--prompt", f"released={given / 'code'}"))
+    assert "PROMPT_COT has the hash" in capsys.readouterr().err
+
+
+def test_shards_of_several_machines_are_measured_together(given, capsys):
+    with Server() as one, Server() as two:
+        both = command(given, "--endpoint", f"{one.url}|{two.url} GLOBE", "--concurrency", "2")
+        assert main([*both, "--shard", "1/2"]) == 0
+        assert "2 of 3 pictures are answered" in capsys.readouterr().out
+        assert main([*both, "--shard", "2/2"]) == 0
+        assert "acc@25 km" in capsys.readouterr().out, "the last shard measures all"
+        assert main(both) == 0 and len(one.asked + two.asked) == 3
+        assert one.asked and two.asked
+
+
+def test_a_failed_request_is_asked_again_by_the_same_command(given, capsys, monkeypatch):
+    monkeypatch.setattr("globe.models.client.pause", lambda *a: 0)
+    with Server(fail=[500] * 4) as server:
+        asked = command(given, "--endpoint", f"{server.url} GLOBE", "--concurrency", "1")
+        assert main(asked) == 1
+        told = capsys.readouterr()
+        assert "out of memory" in told.err and "1 of 3 pictures have no answer" in told.out
+        assert main(asked) == 0 and len(server.asked) == 4 + 2 + 1
+
+
+def test_answers_of_other_weights_or_another_length_are_other_answers(given, capsys):
+    "Also where another model stands in the same folder."
+    from globe.world import student
+
+    model = student.student(0, hidden=96, layers=1, depth=1)
+    model.save(given / "model")
+    asked = command(given, "--model", given / "model", "--max-new-tokens", 4)
+    assert main(asked) == 0
+    student.student(1, hidden=96, layers=1, depth=1).save(given / "model")
+    assert main(asked) == 0
+    assert main([*asked[:-1], "6"]) == 0
+    assert len(answered(given)) == 3
+    assert main([*asked[:-1], "6"]) == 0 and len(answered(given)) == 3
+    released_too = [*asked, "--prompt", f"released={given / 'code'}"]
+    assert main(released_too) == 0 and len(answered(given)) == 4
+    assert any(name.startswith("released-") for name in answered(given))
+
+
+def test_two_processes_give_the_answers_of_one(given, capfd):
+    from globe.world import student
+
+    student.student(0, hidden=96, layers=1, depth=1).save(given / "model")
+    asked = command(given, "--model", given / "model", "--max-new-tokens", 4, "--batch", 1)
+    assert main([*asked, "--processes", "2"]) == 0
+    two = sorted("".join(f.read_text() for f in (given / "answers").rglob("answers*.jsonl")).splitlines())
+    assert len(two) == 3 and "acc@25 km" in capfd.readouterr().out
+    shutil.rmtree(given / "answers")
+    assert main(asked) == 0
+    assert sorted("".join(answered(given).values()).splitlines()) == two
+
+
+@pytest.mark.parametrize(
+    "more,said",
+    [
+        (["--model", "{}/adapter"], "Merge it into its base"),
+        (["--model", "{}/empty"], "config.json"),
+        (["--model", "no-such-model"], "owner/name"),
+        (["--model", "owner/model"], "hf download owner/model"),
+        (["--endpoint", "http://127.0.0.1:9/v1"], "start the server"),
+        (["--endpoint", "http://127.0.0.1:9/v1 m", "--prompt", "released=nowhere"], "git clone"),
+        (["--endpoint", "http://127.0.0.1:9/v1 m", "--prompt", "mine"], "released=PATH"),
+        (["--endpoint", "http://127.0.0.1:9/v1 m", "--benchmark", "yfcc4k"], "put the 4,536 images"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_loaded(given, more, said, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("globe.models.vlm.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (given / "adapter").mkdir()
+    (given / "adapter" / "adapter_config.json").write_text("{}")
+    (given / "empty").mkdir()
+    assert main(command(given, *(m.format(given) for m in more))) in (1, 2)
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x]
+    assert said in line and not (given / "answers").exists()

@@ -1,0 +1,59 @@
+"MP16-Reason as published is trained on: a part of its pictures in the archive, the others in MP-16."
+
+import pandas as pd
+import pytest
+
+import standins
+from globe.cli import main
+from globe.photos.official import published_pictures
+from globe.pipeline.tasks import Run
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    from globe.world import postcards, student
+
+    work = tmp_path_factory.mktemp("given")
+    photos = postcards.postcards(16, seed=1, localizable_share=1.0)
+    student.student(0, hidden=96, layers=1, depth=1).save(work / "start")
+    return work, *standins.published(work, photos), photos
+
+
+def test_missing_pictures_are_counted_and_joined_by_their_id(given):
+    _, table, mp16, _ = given
+    assert published_pictures(table) == (16, 4) and published_pictures(table, mp16) == (16, 16)
+
+
+def test_globe_train_takes_the_published_files(given, tmp_path, capsys):
+    work, table, mp16, _ = given
+    where = ["--model", work / "start", "--data", table, "--out", tmp_path / "out"]
+    settings = ["steps=1", "examples_per_step=4", f"photos.pictures={mp16}", "photos.limit=8"]
+    command = ["train", "sft", *map(str, where), *(x for s in settings for x in ("--set", s))]
+    assert main(command) == 0
+    assert "16 rows, 16 with a picture, 8 used" in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "out" / "log.csv")) == 1
+
+
+def test_too_few_pictures_are_refused_in_a_line(given, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("globe.models.vlm.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    work, table, _, _ = given
+    where = ["--model", work / "start", "--data", table, "--out", tmp_path / "out"]
+    assert main(["train", "sft", *map(str, where)]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "4 of 16 rows" in line and "photos.pictures" in line and not (tmp_path / "out").exists()
+
+
+def test_a_run_trains_on_the_published_rows(given, tmp_path, monkeypatch):
+    _, table, mp16, photos = given
+    settings = dict(source=str(table), pictures=str(mp16), max_pixels=6000)
+    run = Run("smoke", data="official", photos=settings)
+    run.folder = tmp_path
+    data, at = run.rows_of("multi")
+    assert at == tmp_path / "mp16-official" and data["city"][:] == photos["city"][:]
+    assert data["entities"][0] == [dict(text=e, share=None) for e in photos["entities"][0]]
+    assert {(w * h <= 6000) for w, h in (im.size for im in data["image"])} == {True}
+    assert run._classes("multi") == "ade20k" and run._classes("single") is None
+    few = Run("smoke", data="official", photos=dict(source=str(table)))
+    few.folder = tmp_path / "few"
+    with pytest.raises(ValueError, match="4 of 16 rows"):
+        few.rows_of("multi")

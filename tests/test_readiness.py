@@ -1,0 +1,120 @@
+"What would stop a run later is one line before anything is loaded, by `globe doctor` and `globe reproduce`."
+
+from types import SimpleNamespace
+
+import pytest
+
+from globe.cli import main
+
+TABLE = "IMG_ID,LAT,LON,city,country\na,60.17,24.94,Helsinki,Finland\n"
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    "A student, a file in the place of a segmenter, and the tables of the benchmarks."
+    from globe.world import student
+
+    work = tmp_path_factory.mktemp("given")
+    student.student(0, hidden=96, layers=1, depth=1).save(work / "student")
+    (work / "segmenter").mkdir()
+    (work / "segmenter" / "config.json").write_text("{}")
+    (work / "segmenter" / "model.safetensors").touch()
+    for name in ("mp16-reason-train", "mp16-reason-test", "im2gps3k"):
+        (work / "data" / name).mkdir(parents=True)
+        (work / "data" / name / f"{name}.csv").write_text(TABLE)
+    solution = "a,,<country>Finland</country>,[]\n"
+    train = work / "data" / "mp16-reason-train" / "mp16-reason-train.csv"
+    train.write_text(f"IMG_ID,response,__#solution,entities\n{solution}")
+    (work / "adapter").mkdir()
+    (work / "adapter" / "adapter_config.json").write_text("{}")
+    return work
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    "Two GPUs of 24 GiB, and nothing behind the hub."
+    told = SimpleNamespace(gpus=[24.0, 24.0], free=5000e9)
+    monkeypatch.setattr("globe.training.plan.gpus", lambda: told.gpus)
+    usage = lambda folder: SimpleNamespace(free=told.free)
+    monkeypatch.setattr("globe.pipeline.readiness.shutil.disk_usage", usage)
+    monkeypatch.setattr("globe.pipeline.readiness.lacking", lambda *extras: [])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("globe.pipeline.reproduce.reproduce", lambda *a: pytest.fail("a notebook would run"))
+    monkeypatch.setattr("globe.models.vlm.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    return told
+
+
+def asked(given, *settings):
+    "Options that choose the stand-ins."
+    base = [
+        f"student.source={given / 'student'}",
+        f"segmenter.source={given / 'segmenter'}",
+        f"photos.source={given / 'data'}",
+        "checks.sentence_model=null",
+        "teachers.endpoints=[]",
+    ]
+    return ["--profile", "paper", *(x for s in [*base, *settings] for x in ("--set", s))]
+
+
+def told(given, capsys, *settings):
+    "What both commands say keeps the profile from running."
+    said = []
+    for command in ("doctor", "reproduce"):
+        assert main([command, *asked(given, *settings)]) == 1
+        lines = capsys.readouterr().err.splitlines()
+        said.append([line.partition("cannot run here: ")[2] for line in lines if "cannot run" in line])
+    assert said[0] == said[1]
+    return said[0]
+
+
+@pytest.mark.parametrize(
+    "settings,fix",
+    [
+        (["launch.processes=8"], "launch.processes=2"),
+        (["student.source=Qwen/Qwen2.5-VL-7B-Instruct"], "hf download Qwen"),
+        (["student.source=no-such-model"], "owner/name"),
+        (["student.source={}/adapter"], "Merge it into its base"),
+        (["segmenter.source={}/adapter"], "Merge it into its base"),
+        (["photos.source={}/student"], "put its train CSV"),
+        (["grpo.vllm=colocate"], "pip install vllm"),
+        (["data=official"], "photos.pictures"),
+        (["launch.gpu_gib=0.001"], "smaller"),
+    ],
+)
+def test_what_keeps_a_profile_from_running_names_its_fix(settings, fix, given, machine, capsys):
+    lines = told(given, capsys, *(s.format(given) for s in settings))
+    assert lines and fix in lines[0], lines
+
+
+def test_no_room_on_the_disk(given, machine, capsys):
+    machine.free = 1e6
+    lines = told(given, capsys)
+    assert lines and all("GB of disk are needed" in line for line in lines)
+
+
+def test_deepspeed_that_is_not_there(given, machine, capsys, monkeypatch):
+    monkeypatch.setattr("globe.pipeline.readiness.lacking", lambda *extras: list(extras))
+    (line,) = told(given, capsys)
+    assert "launch.recipe=zero3 needs DeepSpeed" in line and "pip install" in line
+
+
+def test_without_a_gpu_the_run_begins_and_says_what_is_not_known(given, machine, capsys, monkeypatch):
+    machine.gpus = []
+    report = SimpleNamespace(_repr_markdown_=lambda: "made")
+    monkeypatch.setattr("globe.pipeline.reproduce.reproduce", lambda *a: report)
+    assert main(["reproduce", *asked(given)]) == 0
+    shown = capsys.readouterr()
+    assert "made" in shown.out and "it is not known whether the trainings fit" in shown.err
+    assert main(["doctor", *asked(given)]) == 1
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(given, machine, capsys, monkeypatch):
+    sent = []
+
+    def silent(self, source, **how):
+        sent.append(source)
+        raise OSError("no route")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", silent)
+    (line,) = told(given, capsys, "student.source=owner/a", "segmenter.source=owner/b")
+    assert "owner/a" in line and sent == ["owner/a"] * 2, "once by each command"
