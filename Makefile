@@ -74,9 +74,8 @@ bench: .venv/installed
 soak: .venv/installed
 	@PYTHONHASHSEED=0 nice -n 10 $(PY) tests/soak.py --write
 
-lab: export PYTHONWARNINGS = ignore:IProgress not found
 lab: .venv/installed
-	@JUPYTER_PREFER_ENV_PATH=1 .venv/bin/jupyter lab --ServerApp.root_dir='$(CURDIR)' nbs/index.ipynb
+	@JUPYTER_PREFER_ENV_PATH=1 .venv/bin/jupyter lab --config=.ci/lab.py nbs/index.ipynb
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: export DISABLE_MKDOCS_2_WARNING = true
