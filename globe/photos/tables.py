@@ -13,7 +13,7 @@ from pathlib import Path
 from ..files import encodable, safe_cell
 from .encodings import decoded
 from ..workbooks import sheet_rows
-from .fields import HEADERS, columns_by_role, flat_record, json_records, plain_name
+from .fields import HEADERS, columns_by_role, flat_record, json_records, plain_name, reorders
 
 # %% ../../nbs/02_photos/04_tables.ipynb #d12b0983
 _all_ = ["HEADERS", "columns_by_role", "plain_name"]  # handed on: who reads a table needs its columns
@@ -166,15 +166,25 @@ def _cells_table(cells, delimiter, name):
 _AS_TEXT = dict(parse_float=str, parse_int=str, parse_constant=lambda text: None)
 
 
+def _records_table(records, name, warnings=()):
+    "The `Table` of JSON objects."
+    records = list(records)
+    note = f"{name}: of several hypotheses of a row the one with the highest score was read"
+    notes = [note] * any(map(reorders, records))
+    return Table(_frame(map(flat_record, records)), name, notes, list(warnings))
+
+
 def _json_lines(text, name):
-    rows, torn = [], 0
+    records, torn = [], []
     for line in filter(str.strip, text.split("\n")):
         try:
-            rows.append(flat_record(json.loads(line, **_AS_TEXT)))
+            records.append(dict(json.loads(line, **_AS_TEXT).items()))
         except (ValueError, AttributeError, RecursionError):
-            torn += 1
-    lost = [f"{name}: {torn} lines are not JSON objects and were left out"] * (torn > 0)
-    return Table(_frame(rows), name, warnings=lost)
+            torn.append(line)
+    if torn and not records:
+        raise ValueError(f"{name}: no line is a JSON object, the first is {torn[0][:60]!r}")
+    lost = [f"{name}: {len(torn)} lines are not JSON objects and were left out"] * bool(torn)
+    return _records_table(records, name, lost)
 
 
 def _json_table(text, name):
@@ -185,7 +195,7 @@ def _json_table(text, name):
         if first.startswith("{") and first.endswith("}"):
             return _json_lines(text, name)
         raise ValueError(f"{name} is not JSON: {e}. Was it cut off?") from None
-    return Table(_frame(map(flat_record, json_records(value, name))), name)
+    return _records_table(json_records(value, name), name)
 
 # %% ../../nbs/02_photos/04_tables.ipynb #fda22d62
 def _parquet_table(path):
@@ -198,7 +208,7 @@ def _parquet_table(path):
         if not is_picture:
             columns.append(column.name)
     rows = pq.read_table(path, columns=columns).to_pylist()
-    return Table(_frame(map(flat_record, rows)), path.name)
+    return _records_table(rows, path.name)
 
 
 def _workbook_table(path):
@@ -219,6 +229,8 @@ def _text(cell):
     "A cell of a data frame that is not missing, as text."
     if isinstance(cell, str):
         return encodable(cell)
+    if hasattr(cell, "tolist") and getattr(cell, "ndim", 0):  # a list of a dataset
+        cell = cell.tolist()
     if isinstance(cell, (dict, list)):
         return encodable(json.dumps(cell, ensure_ascii=False))
     return repr(float(cell)) if hasattr(cell, "dtype") and cell.dtype.kind == "f" else str(cell)
