@@ -27,7 +27,7 @@ from globe.evaluation.columns import (
 from .predictions import COLUMNS, geocode, named_by_coordinate, placements, predictions
 from ..photos.fields import exported_answer
 from ..photos.records import LABEL_KM
-from ..photos.tables import Table, plain_name, read_table, stacked, table_files
+from ..photos.tables import Table, answers_by_file, plain_name, read_table, stacked, table_files
 from ..places.countries import country_code
 from ..places.match import nearest
 
@@ -286,16 +286,29 @@ def read_predictions(
 # %% ../../nbs/08_evaluation/11_files.ipynb #e002069c
 def tables_by_model(source) -> dict:  # name of a model -> Table
     "The tables of a file or folder, one per model."
-    if isinstance(source, (str, Path)) and Path(source).is_dir():
-        parts = {name: _parts(files) for name, files in table_files(source).items()}
-    else:
-        parts = {"": read_table(source, "predictions")}
+    if not (isinstance(source, (str, Path)) and Path(source).is_dir()):
+        return _by_teacher("", read_table(source, "predictions"))
+    if table := answers_by_file(source):
+        return {"": table}
+    parts, notes = _with_predictions({name: _parts(files) for name, files in table_files(source).items()})
     parts = {name: table for key, whole in parts.items() for name, table in _by_teacher(key, whole).items()}
-    if len(parts) < 2 or _overlap(parts.values()):
-        return parts
-    whole = stacked(parts.values(), Path(source).name)
-    whole.notes.append(f"{len(parts)} tables in {whole.name} were read as parts of one: their ids differ")
-    return {"": whole}
+    if len(parts) > 1 and not _overlap(parts.values()):
+        whole = stacked(parts.values(), Path(source).name)
+        notes.append(f"{len(parts)} tables in {whole.name} were read as parts of one: their ids differ")
+        parts = {"": whole}
+    for table in parts.values():
+        table.notes += notes
+    return parts
+
+
+def _with_predictions(parts):
+    "(the tables that have a column for a prediction, notes on the others); all where none has."
+    has = lambda table: any(find_column(table.rows.columns, what, PREDICTED) for what in (*_PLACES, "text"))
+    found = {name: table for name, table in parts.items() if has(table)}
+    lost = [table.name for name, table in parts.items() if name not in found]
+    if not found or not lost:
+        return parts, []
+    return found, [f"{', '.join(lost[:3])} holds no predictions and was passed over"]
 
 
 def _parts(files):
@@ -312,6 +325,6 @@ def _by_teacher(name, table):
 
 def _overlap(tables):
     "Whether two tables have an id in common."
-    found = [(t.rows, find_column(t.rows.columns, "id", PREDICTED)) for t in tables]
+    found = [(t.rows, find_column(t.rows.columns, "id")) for t in tables]
     ids = [set(rows[heading]) for rows, heading in found if heading]
     return sum(map(len, ids)) > len(set().union(*ids))
