@@ -43,7 +43,7 @@ ROLES = {
     "text": (
         "response prediction predict output completion generatedtext generation raw rawresponse rawanswer "
         "rawoutput modeloutput modelresponse modelanswer reply filteredresps resps content text answer "
-        "antwort réponse respuesta resposta risposta ответ 回答"
+        "antwort réponse respuesta resposta risposta ответ 回答 messages conversations conversation dialog"
     ),
     "refused": "refused",
     "abstains": "abstains abstained",

@@ -141,7 +141,7 @@ def _leaves(value, path=()):
         yield from _leaves(value[0], path)
         return
     if isinstance(value, dict) and value.get("type") == "Point" and "coordinates" in value:
-        value = _lat_lon(value)
+        value = {key: v for key, v in value.items() if key not in ("type", "coordinates")} | _lat_lon(value)
     if isinstance(value, dict) and len(path) < 8:
         for key, inner in value.items():
             yield from _leaves(inner, (*path, encodable(str(key))))
