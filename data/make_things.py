@@ -314,7 +314,11 @@ if __name__ == "__main__":
             told[plain(word)].add(language)
     spoken = set(map(plain, stop["en"]))
     shared = [
-        int(is_shared(language, word, english, small) if name else len(told[plain(word)]) > 1 or word in spoken)
+        int(
+            is_shared(language, word, english, small)
+            if name
+            else len(told[plain(word)]) > 1 or word in spoken
+        )
         for language, word, name in rows
     ]
     names = {plain(word) for (_, word, _), flag in zip(rows, shared) if not flag}
