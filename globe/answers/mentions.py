@@ -192,10 +192,10 @@ class _Reader:
         for language in sorted(them, key=self.languages.__getitem__, reverse=True):
             thing, shared = them[language]
             evidence = self.languages[language]
-            is_likely = evidence == most or not shared and (most < 3 or 3 * evidence >= most)
+            is_likely = evidence == most or not shared and (most < 3 or 2 * evidence > most)
             if thing and (is_likely or not shared and word[0] > "\u0250"):
                 return thing
-        is_named = i and self.tokens[i - 1] in _ARTICLES
+        is_named = i and self.tokens[i - 1] in _ARTICLES and word in self.words.foreign and most < 3
         return next((thing for thing, _ in them.values() if thing), None) if is_named else None
 
 
