@@ -570,8 +570,13 @@ def test_grounding_is_a_precision_and_released_a_recall():
         answer("x" * 10_000, "", ""),
     ],
 )
-def test_silence_lists_loops_and_length_are_not_grounded(text):
+def test_silence_loops_and_length_are_not_grounded(text):
     assert vis(text) == 0
+
+
+def test_a_list_is_paid_its_precision_and_nothing_in_the_recommended_mode():
+    text = answer(", ".join(NOUNS), "Finland", "Helsinki")
+    assert vis(text) == pytest.approx(4 / len(NOUNS)) and vis(text, mode="recommended") == 0
 
 
 @given(
@@ -699,11 +704,13 @@ def test_a_text_loops_when_fewer_than_half_of_its_sentences_differ(reasoning, pa
 def test_at_most_so_many_entities_and_characters():
     "The limits are inclusive."
     text = answer("A flag, a dome and a cactus.", "", "")
-    assert vis(text, at_most=3) == pytest.approx(2 / 3) and vis(text, at_most=2) == 0
+    paid = {n: vis(text, at_most=n, mode="recommended") for n in (2, 3)}
+    assert paid[2] == 0 < paid[3] < vis(text, at_most=2) == pytest.approx(2 / 3)
     assert vis(text, longest=len(text)) > 0 and vis(text, longest=len(text) - 1) == 0
     for n, paid in ((12, 1), (13, 0)):
-        said = " ".join(f"A {noun}." for noun in NOUNS[:n])
-        assert vis(answer(said, "", ""), [dict(text=noun) for noun in NOUNS]) == paid
+        said = answer(" ".join(f"A {noun}." for noun in NOUNS[:n]), "", "")
+        shown = [dict(text=noun) for noun in NOUNS]
+        assert vis(said, shown, mode="recommended") == paid and vis(said, shown) == 1
     for length, paid in ((6000, 1), (6001, 0)):
         said = "A flag. " + "x" * (length - len(answer("A flag. ", "", "")))
         assert vis(answer(said, "", "")) == paid
