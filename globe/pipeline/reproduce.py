@@ -54,7 +54,8 @@ def reproduce(
     root: Path = None,  # checkout
 ) -> Report:
     """Execute the notebooks in order. The report of a whole run lies beside its tables and figures, that of
-    a run with `only` in `data/<profile>/`, where it changes no committed file.
+    a run with `only` in `data/<profile>/`, where it changes no committed file; what is returned has the rows
+    of the notebooks that ran.
 
     Raises `NotebookFailed` at the first that fails, `Busy` if a run of this profile is going on, `Usage` for
     what cannot be run, `SettingsError` for settings that cannot be."""
@@ -110,4 +111,5 @@ def _run_all(jobs, given, root, report_at=None):
         f"done in {clock(time.time() - watch.start)}; "
         f"the report: {(report_at / 'run_report.md').relative_to(root)}"
     )
-    return report
+    own = {notebook.relative_to(root).as_posix() for notebook, _ in jobs}
+    return Report(report.profile, [row for row in report.rows if row.notebook in own])
