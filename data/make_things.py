@@ -263,7 +263,10 @@ def foreign(folder, stop):
     "Rows language, word, name: the words of foreign_by_hand.csv, and what CLDR calls the emoji there."
     rows = list(csv.DictReader((HERE / "foreign_by_hand.csv").open(encoding="utf-8")))
     languages = [*rows[0]][2:]  # behind `name` and `emoji`
-    found, articles = set(), {plain(w) for row in rows if row["name"] == "-" for c in languages for w in row[c].split("|")}
+    found, articles = (
+        set(),
+        {plain(w) for row in rows if row["name"] == "-" for c in languages for w in row[c].split("|")},
+    )
     for language in languages:
         path = Path(folder) / language / "annotations.json"
         said = json.loads(path.read_text(encoding="utf-8"))["annotations"]["annotations"]
