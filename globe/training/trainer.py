@@ -142,16 +142,19 @@ class _Trained(Exception):
     "The checkpoint is that of the last step."
 
 
-def _end_of_training():
-    "A TRL callback that raises `_Trained` where no step is left."
+def _resumed(trainer):  # of TRL
+    "A TRL callback that goes on with the count of tokens, and raises `_Trained` where no step is left."
     from transformers import TrainerCallback
 
-    class End(TrainerCallback):
+    class Resumed(TrainerCallback):
         def on_train_begin(self, args, state, control, **kw):
+            logged = [log["num_tokens"] for log in state.log_history if "num_tokens" in log]
+            if logged and hasattr(trainer, "_total_train_tokens"):
+                trainer._total_train_tokens = int(logged[-1])
             if state.global_step >= state.max_steps:
                 raise _Trained
 
-    return End()
+    return Resumed()
 
 # %% ../../nbs/07_training/10_trainer.ipynb #d4f3cc6e
 def run(
@@ -182,7 +185,7 @@ def train_from_checkpoint(
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_guard(out))
-    trainer.add_callback(_end_of_training())
+    trainer.add_callback(_resumed(trainer))
     _load_whole(trainer)
     steps = trainer.args.max_steps
     if trainer.is_world_process_zero():
