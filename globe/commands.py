@@ -15,17 +15,21 @@ from .settings_text import overrides_of
 from .pipeline.notebooks import Usage
 
 # %% ../nbs/13_cli/00_commands.ipynb #1c66526e
+_DRAWN_GB = 0.3  # that profile mini writes for each training seed
+
+
 def _dry_run(a):
-    "Prints what a run needs; 1 if something of it is not there, or a training cannot run."
+    "Prints what a run needs; 1 if something of it is not there, or it cannot run on this machine."
     import pandas as pd
     from globe.markdown import markdown
     from globe.pipeline.doctor import needs, trainings
 
     rows, why = needs(a.profile, a.seeds, **overrides_of(a.set)), []
+    free = shutil.disk_usage(checkout()).free / 1e9
+    gb = sum(r["GB"] or 0 for r in rows if r["there"] == "no") if rows else _DRAWN_GB * a.seeds
     if not rows:
         print(f"profile {a.profile} makes everything itself and needs nothing but this machine")
     else:
-        gb, free = sum(r["GB"] or 0 for r in rows), shutil.disk_usage(checkout()).free / 1e9
         planned, why = trainings(_quiet_profile(a), free)
         print(
             markdown(pd.DataFrame(rows).astype(object).fillna("–"))
@@ -33,9 +37,16 @@ def _dry_run(a):
             + "Trainings, GiB on each GPU (estimates: KV of the rollout, activations, hours):\n\n"
             + markdown(planned)
         )
+    if gb > free:
+        what = f"{gb:,.1f} GB{' and the photographs' * bool(rows)}"
+        why.append(
+            f"this run writes about {what}, and {free:,.1f} GB are free on the disk of {checkout()}: "
+            "free some, or run from a checkout on a larger disk"
+        )
     for line in why:
         print(f"cannot run: {line}")
-    print(f"then: globe reproduce --profile {a.profile} --seeds {a.seeds}")
+    if not why:
+        print(f"then: globe reproduce --profile {a.profile} --seeds {a.seeds}")
     gone = [r for r in rows if r["there"] == "no"]
     return int(bool(why) or any(r["what"] not in ("answering", "validation", "training") for r in gone))
 
@@ -74,6 +85,17 @@ def _reproduce_command(a):
         return 1
     made = reproduce(a.profile, a.seeds, a.photos or None, a.only, a.force, overrides)
     print("\n" + made._repr_markdown_())
+    if a.only:
+        _print_tables(made)
+
+
+def _print_tables(made):  # `Report`
+    "The tables that these notebooks wrote."
+    for row in made.rows:
+        stems = [Path(file).with_suffix("") for file in row.files if file.endswith(".csv")]
+        for stem in stems:
+            table = (checkout() / stem.with_suffix(".md")).read_text(encoding="utf-8")
+            print(f"\n{stem}\n\n{table.rstrip()}")
 
 
 def _show_profile(a):
@@ -90,7 +112,8 @@ def _show_profile(a):
 
 def _print_settings(rows):
     "Settings as YAML writes them, each with what it is."
-    section, width = "", max(len(f"{path.rpartition('.')[2]}: {value}") for path, value, _ in rows)
+    lengths = [len(f"{path.rpartition('.')[2]}: {value}") for path, value, _ in rows]
+    section, width = "", max(n for n in lengths if n <= 60)  # what is longer stands out
     for path, value, text in rows:
         group, _, name = path.rpartition(".")
         if group != section:
@@ -356,7 +379,7 @@ def _locate_command(a):
     from tqdm import tqdm
 
     try:
-        paths = list(pictures(a.photos))
+        paths = list(pictures(a.photos, skipped := []))
         if not any(p.exists() for p in paths):
             raise FileNotFoundError(f"there is no {a.photos[0]}")
     except FileNotFoundError as e:
@@ -380,6 +403,11 @@ def _locate_command(a):
     if a.map:
         (found[0] if len(found) == 1 else found).map().save(a.map)
         print(f"wrote {a.map}", file=sys.stderr)
+    if skipped:
+        from globe.markdown import padded_table
+
+        rows = [(_printable(row["file"]), row["reason"]) for row in skipped]
+        print("\n" + padded_table([("left out, for example", "why"), *rows]), file=sys.stderr)
     return 1 if any(p.error for p in found) else 0
 
 # %% ../nbs/13_cli/00_commands.ipynb #28fcb358

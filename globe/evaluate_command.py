@@ -188,7 +188,7 @@ def _shown(found, benchmark, folder):
     from globe.evaluation.published import beside
     from globe.markdown import markdown
 
-    oracle = wide(results({found.name: found, "right city, named": found.named_city_oracle}))
+    oracle = wide(results({found.name: found, "named-city oracle": found.named_city_oracle}))
     near = beside(found, benchmark).astype(object).fillna("–")
     return "\n\n".join([found._repr_markdown_(), markdown(oracle), markdown(near), f"answers: {folder}"])
 

@@ -38,6 +38,10 @@ def _named(kind) -> str:
     if typing.get_origin(kind) in (list, tuple):
         inner = [k for k in typing.get_args(kind) if k is not ...]
         return f"list of {' and '.join(map(_named, inner))}"
+    if typing.get_origin(kind) is typing.Annotated:
+        return _named(kind.__origin__)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return f"settings ({', '.join(kind.model_fields)})"
     return _TYPES.get(kind, getattr(kind, "__name__", str(kind)))
 
 
@@ -45,27 +49,17 @@ def allowed(
     field,  # of a pydantic model
 ) -> str:
     "Type and range of a setting."
-    kind = field.annotation
-    options = list(typing.get_args(kind)) if isinstance(kind, types.UnionType) else [kind]
+    kind, checks = field.annotation, list(field.metadata)
+    is_union = typing.get_origin(kind) in (typing.Union, types.UnionType)
+    options = list(typing.get_args(kind)) if is_union else [kind]
+    for k in options:
+        checks += [m for info in getattr(k, "__metadata__", ()) for m in getattr(info, "metadata", ())]
     named = " or ".join(_named(k) for k in options if k is not type(None))
-    limits = [(m, sign) for m in field.metadata for sign in _SIGNS if getattr(m, sign, None) is not None]
+    limits = [(m, sign) for m in checks for sign in _SIGNS if getattr(m, sign, None) is not None]
     null = ", or null" * (type(None) in options)
-    return " ".join([named, *(f"{_SIGNS[s]} {getattr(m, s):g}" for m, s in limits)]) + null
+    return " ".join([named, *(f"{_SIGNS[s]} {getattr(m, s):,.10g}" for m, s in limits)]) + null
 
 # %% ../nbs/00_base/04_settings_text.ipynb #f3e80d8b
-def _field_at(model, path):
-    "(the model that holds the setting at `path`, its field or None)."
-    for name in path:
-        field = model.model_fields.get(name) if isinstance(name, str) else None
-        if field is None:
-            return model, None
-        inner = field.annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return model, field
-        model = inner
-    return model, None
-
-
 def explain(
     model,  # class whose values were refused
     error,  # one of `ValidationError.errors()`
@@ -75,12 +69,12 @@ def explain(
     inner = error.get("ctx", {}).get("error")
     if isinstance(inner, SettingsError):
         return "\n".join(f"{path}.{line}" for line in str(inner).split("\n"))
-    holder, field = _field_at(model, error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{path}: there is no such setting; there are {', '.join(holder.model_fields)}"
-    if field is None or error["type"] == "value_error":
+        return f"{path}: there is no such setting; there are {', '.join(model.model_fields)}"
+    if error["type"] == "value_error":
         return f"{path}: ".removeprefix(": ") + error["msg"].removeprefix("Value error, ")
-    return f"{path} must be {allowed(field)}, got {error['input']!r}"
+    name = error["loc"][0]
+    return f"{name} must be {allowed(model.model_fields[name])}, got {error['input']!r}"
 
 # %% ../nbs/00_base/04_settings_text.ipynb #bcf69fde
 def explained(
@@ -94,6 +88,7 @@ def explained(
         if isinstance(value, BaseModel):
             rows += explained(value, f"{prefix}{name}.")
         else:
+            value = settings.model_dump(include={name})[name]
             rows.append((prefix + name, shown(value), f"{field.description} ({allowed(field)})"))
     return rows
 

@@ -34,6 +34,9 @@ SLOW = {
     " doctor_says_what_is_there_and_how_to_get_what_is_not exit_codes_and_one_line_errors"
     " help_comes_at_once_and_names_every_command score_reads_two_files_and_speaks_json"
     " the_ground_floor_does_not_import_torch",
+    "test_resume": "a_run_killed_after_its_last_step_takes_no_further_one the_newest_good_checkpoint_is_taken"
+    " sft_and_the_judge_take_fewer_rows_than_a_step_has what_cannot_be_trained_on_is_named"
+    " without_any_good_checkpoint_training_begins_anew_and_says_so",
     "test_rewards": "the_command_line_of_trl_takes_every_reward_by_its_dotted_path",
     "test_standins": "a_checkpoint_in_the_layout_of_the_hub_is_loaded_trained_and_saved_whole",
     "test_train": "a_resumed_run_is_the_uninterrupted_one a_step_in_passes_is_the_same_step"

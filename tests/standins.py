@@ -543,7 +543,7 @@ def walk(folder, seeds=1):
     "Every notebook of the paper, on the stand-ins; the exit code of `globe reproduce`."
     settings = [*build(folder, seeds), *SIZES]
     with Teachers(training_photos(), TEACHERS) as server:
-        endpoints = [f"{server.url} {model}" for model in TEACHERS]
+        endpoints = [dict(urls=[server.url], model=model) for model in TEACHERS]
         settings.append(f"teachers.endpoints={json.dumps(endpoints)}")
         command = [sys.executable, "-m", "globe", "reproduce", "--profile", "paper", "--only", "paper/"]
         command += ["--seeds", str(seeds)]

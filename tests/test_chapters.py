@@ -198,10 +198,10 @@ WORDS = [
     ("places/gazetteer.py", "building the index of place names", "building the index of names"),
 ]
 DEFAULTS = [
-    ("training/settings_sft.py", "Field(1e-5, gt=0", "Field(2e-5, gt=0", {"sft"}),
-    ("training/settings_grpo.py", "Field(1e-6, gt=0", "Field(2e-6, gt=0", {"grpo"}),
+    ("training/settings_sft.py", "Field(1e-5, desc", "Field(2e-5, desc", {"sft"}),
+    ("training/settings_grpo.py", "Field(1e-6, desc", "Field(2e-6, desc", {"grpo"}),
     ("training/settings_grpo.py", "visual_grounding=0.5", "visual_grounding=0.6", {"grpo"}),
-    ("training/settings_judge.py", "Field(1e-4, gt=0", "Field(2e-4, gt=0", {"judge"}),
+    ("training/settings_judge.py", "Field(1e-4, desc", "Field(2e-4, desc", {"judge"}),
     ("training/settings.py", "Field(0.95, gt=0", "Field(0.96, gt=0", {"judge", "sft", "grpo"}),
 ]
 

@@ -1,6 +1,6 @@
 "How servers behave, one row each: what the client makes of it. A real server, no network beyond this machine."
 
-import base64, gzip, json, socket, socketserver, threading, time, tracemalloc
+import base64, gzip, json, socket, socketserver, subprocess, sys, threading, time, tracemalloc
 
 import pytest
 from PIL import Image
@@ -339,6 +339,51 @@ def test_a_server_that_answers_twice_moves_no_answer_to_another_photo():
     with Server(*[twice] * 8) as s:
         found = ask(s, 8, concurrency=2, timeout=5)
     assert s.connections == 8 and not any("Wrong" in r["text"] for r in found)
+
+
+SLOW_NAMES = """
+import socket, sys, time
+from globe.distillation.teachers import EndpointTeacher
+from PIL import Image
+
+known, start = socket.getaddrinfo, time.monotonic()
+socket.getaddrinfo = lambda host, *a, **k: time.sleep({seconds}) if host == b"slow" else known(host, *a, **k)
+teacher = EndpointTeacher("http://slow:{port}/v1", "m", timeout=0.4, tries=1)
+(r,) = teacher.judge([dict(id="a", image=Image.new("RGB", (32, 24)))])
+print(round(time.monotonic() - start, 1), r["error"])
+"""
+
+
+def test_a_name_that_is_not_found_in_time_outlasts_no_deadline():
+    "Neither the request nor the end of the program waits for the resolver."
+    with Server() as s:
+        code, start = SLOW_NAMES.format(seconds=60, port=s.server_address[1]), time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    seconds, _, error = done.stdout.partition(" ")
+    assert "timeout" in error and float(seconds) < 5 and time.monotonic() - start < 40, done.stderr
+    assert not done.stderr
+
+
+def test_a_name_that_is_found_late_or_not_at_all_is_no_trouble(monkeypatch, capfd):
+    known = socket.getaddrinfo
+
+    def late(host, *given, **how):
+        time.sleep(0.8 if host == b"late" else 0)
+        if host == b"nowhere":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known("127.0.0.1" if host in (b"late", b"here") else host, *given, **how)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    with Server() as s:
+        s.url = s.url.replace("127.0.0.1", "here")
+        (r,) = ask(s, timeout=20)
+        assert (r["city"], r["error"]) == ("Helsinki", "")
+        s.url = s.url.replace("here", "late")
+        assert "timeout" in ask(s, tries=1)[0]["error"]
+        s.url = s.url.replace("late", "nowhere")
+        assert "ConnectError" in ask(s, tries=1, timeout=20)[0]["error"]
+        time.sleep(0.8)
+    assert not capfd.readouterr().err
 
 
 def test_a_pause_is_kept():

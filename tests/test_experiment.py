@@ -65,7 +65,9 @@ def test_two_runs_give_the_same_bytes(run, tmp_path):
 def test_answers_that_an_endpoint_owes_are_asked_for_by_the_same_command(run, tmp_path, monkeypatch):
     "What fails for now stops the run and is asked for again, what is refused for good does not."
     with Server(*[500] * 4, 400) as s:
-        r = run(tmp_path, photos=dict(train=8, test=2), teachers=dict(endpoints=[f"{s.url} m"]))
+        r = run(
+            tmp_path, photos=dict(train=8, test=2), teachers=dict(endpoints=[dict(urls=[s.url], model="m")])
+        )
         monkeypatch.setattr(r, "teachers", lambda: [s.teacher(tries=2)])
         with pytest.raises(ConnectionError, match="2 requests failed .* same command again to retry them"):
             r.judgements()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from globe.figures import charts, maps, style, tables
+from globe.figures import charts, dots, maps, style, tables
 from globe.evaluation.compare import results
 from globe.evaluation.metrics import score
 
@@ -119,32 +119,45 @@ def test_maps_of_nothing():
     maps.place_map(truth(0))
 
 
-def test_bars_carry_their_intervals():
+def test_dots_carry_their_intervals():
     tidy = results({"a": score(guess(), truth()), "b": score(truth(), truth())}, [25, 2500])
-    ax = charts.bars(tidy)
-    heights = sorted(p.get_height() for c in ax.containers if hasattr(c, "patches") for p in c.patches)
-    assert (
-        heights == pytest.approx(sorted(100 * tidy.value))
-        and len([c for c in ax.containers if isinstance(c, matplotlib.container.ErrorbarContainer)]) == 2
-    )
-    assert "%" in ax.get_ylabel()
+    axes = dots.dot_table(tidy, oracle="b")
+    drawn = [c for ax in axes for c in ax.containers if len(c.lines[0].get_xdata())]
+    values = sorted(x for c in drawn for x in c.lines[0].get_xdata())
+    assert values == pytest.approx(sorted(100 * tidy.value))
+    widths = [end[1, 0] - end[0, 0] for c in drawn for end in c.lines[2][0].get_segments()]
+    assert sorted(widths) == pytest.approx(sorted(100 * (tidy.high - tidy.low)))
+    label = axes[0].figure.get_supxlabel()
+    assert "%" in label and "n = 40" in label and "95 % intervals" in label
+
+
+def test_the_committed_claims_fit_on_one_page():
+    from pathlib import Path
+
+    table = pd.read_csv(Path(__file__).parents[1] / "figures" / "claims.csv")
+    half = np.arange(len(table)) < len(table) / 2
+    table = table.assign(family=np.where(half, "GRPO", "data"), detail=table.measure)
+    ax = dots.claims_page(table)
+    width, height = ax.figure.get_size_inches()
+    assert width <= 7 and height <= 9  # an A4 or letter page with margins
+    assert sum(len(c.lines[0].get_xdata()) for c in ax.containers) == len(table)
 
 
 def test_importing_and_drawing_leave_the_settings_of_matplotlib_alone(tmp_path):
     code = (
         "import matplotlib; before = dict(matplotlib.rcParams);"
-        "from globe.figures import charts, maps, pictures, style, tables;"
+        "from globe.figures import charts, dots, maps, pictures, style, tables;"
         "import sys; sys.exit(before != dict(matplotlib.rcParams))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     before = dict(matplotlib.rcParams)
-    style.save(charts.bars(results({"a": score(guess(), truth())}, [25])), tmp_path / "bars")
+    style.save(dots.dot_table(results({"a": score(guess(), truth())}, [25]))[0], tmp_path / "dots")
     style.save(maps.place_map(truth()), tmp_path / "map")
     assert dict(matplotlib.rcParams) == before
 
 
 def test_a_figure_that_is_shown_later_still_has_the_style():
-    ax = charts.bars(results({"a": score(guess(), truth())}, [25]))
+    ax = charts.threshold_curve({"a": score(guess(), truth())})
     ax.figure.canvas.draw()
     assert {t.get_fontsize() for t in ax.get_yticklabels()} == {8.5}
     assert {line.get_color() for line in ax.get_ygridlines()} == {".92"}

@@ -577,6 +577,23 @@ def test_locate_prints_lines_json_and_geojson(photos, capsys):
     server.shutdown()
 
 
+def test_locate_says_what_a_folder_holds_besides_pictures(photos, capsys):
+    "A row for each reason, with how many there are and one of them; results stay alone on standard output."
+    for name in ("a.txt", "b.txt", "@eaDir/0.jpg", ".x", "sub/c.txt"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(b"text")
+    server = Endpoint(lambda n: (200, said("Paris", "France", 0.9)))
+    assert main(["locate", str(photos), "--model", f"{server.url} m", "--json"]) == 0
+    server.shutdown()
+    out, err = capsys.readouterr()
+    assert len([json.loads(line) for line in out.splitlines()]) == 4
+    rows = [line for line in err.splitlines() if line.startswith("| ") and "why" not in line]
+    assert len(rows) == 3 and sum("and 2 more like it" in r and ".txt" in r for r in rows) == 1
+    assert sum("hidden" in r for r in rows) == sum("@eaDir" in r and "1 files" in r for r in rows) == 1
+    assert main(["locate", str(photos / "sub"), "--model", f"{server.url} m"]) == 2
+    assert "no pictures" in (err := capsys.readouterr().err) and "c.txt" in err and ".txt" in err
+
+
 def test_locate_says_in_one_line_what_is_wrong(photos, capsys, monkeypatch):
     monkeypatch.setattr(
         "globe.pipeline.students.run_folder", lambda name, root=None: photos / "nothing" / name

@@ -1268,6 +1268,7 @@ def test_a_reward_without_value_for_one_answer_counts_for_none_of_its_group(monk
     trainer = SharedPrefixGRPOTrainer.__new__(SharedPrefixGRPOTrainer)
     trainer.num_generations = trainer.num_generations_eval = 2
     trainer.model = SimpleNamespace(training=True)
+    trainer.since, trainer.seconds = None, dict(reward=0.0)
     found = trainer._calculate_rewards()
     assert found.isnan().tolist() == [[False, True], [False, True], [False, False], [False, False]]
     assert found[2:].equal(paid[2:])

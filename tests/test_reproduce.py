@@ -397,7 +397,7 @@ def test_a_checkpoint_is_evaluated_on_a_benchmark(tmp_path, capsys):
     assert answers.read_text().splitlines()[:2] == first and len(answers.read_text().splitlines()) == 3
     out = capsys.readouterr().out
     assert (
-        "right city, named" in out and "acc@25 km" in out and "could not be used: 1, the first: lost" in out
+        "named-city oracle" in out and "acc@25 km" in out and "could not be used: 1, the first: lost" in out
     )
     assert (answers.parent / "predictions.csv").exists()
     assert main([*command[:4], "nowhere", *command[5:]]) == 1 and "known: " in capsys.readouterr().err
@@ -429,6 +429,33 @@ def test_a_dry_run_lists_what_the_paper_needs_and_fetches_nothing(monkeypatch, c
     assert (
         main(["reproduce", "--dry-run"]) == 0 and "needs nothing but this machine" in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize(
+    "profile, free, says", [("paper", 20, "and the photographs"), ("mini", 0.1, "0.3 GB")]
+)
+def test_a_dry_run_refuses_a_disk_that_is_too_small(monkeypatch, capsys, profile, free, says):
+    import shutil
+
+    usage = shutil.disk_usage("/")._replace(free=int(free * 1e9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert main(["reproduce", "--profile", profile, "--dry-run"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("cannot run: this run writes about")]
+    assert says in line and f"{free:,.1f} GB are free" in line and "larger disk" in line
+    assert not lines[-1].startswith("then:")
+
+
+def test_a_part_of_a_run_prints_its_own_row_and_tables(monkeypatch, capsys):
+    from globe.pipeline import reproduce as module
+    from globe.pipeline.report import Report, Row
+
+    files = ["figures/claims.csv", "figures/claims.md", "figures/claims.png", "figures/dataset_card.md"]
+    row = Row("nbs/paper/09_claims.ipynb", "Claims", files, dict(profile="mini"), 12.0)
+    monkeypatch.setattr(module, "reproduce", lambda *given: Report("mini", [row]))
+    main(["reproduce", "--only", "09_claims"])
+    out = capsys.readouterr().out
+    assert out.count(".ipynb") == 1 and "GRPO improves the base model" in out and "license" not in out
 
 
 def test_the_profile_paper_goes_as_far_as_its_first_download(monkeypatch):

@@ -9,8 +9,8 @@ import yaml
 from globe.cli import main
 from globe.files import checkout
 from globe.pipeline.profiles import Profile, profile, read_profile
-from globe.settings import SettingsError
-from globe.settings_text import overrides_of, read_yaml
+from globe.settings import Settings, SettingsError
+from globe.settings_text import allowed, overrides_of, read_yaml
 from globe.train import GRPOSettings, SFTSettings
 
 PROFILES = sorted(p.stem for p in (checkout() / "nbs" / "profiles").glob("*.yaml"))
@@ -52,8 +52,22 @@ def test_every_profile_is_valid_and_explains_every_setting(name):
         ("checks", "min_area_share", 2),
         ("photos", "localizable", float("nan")),
         ("teachers", "endpoints", "http://localhost:8000/v1 m"),
-        ("teachers", "endpoints", ["http://localhost:8000/v1"]),
-        ("teachers", "endpoints", ["http://:8000/v1 m"]),
+        ("teachers", "endpoints", ["http://localhost:8000/v1 m"]),
+        ("teachers", "endpoints", [dict(urls=["http://:8000/v1"], model="m")]),
+        ("teachers", "endpoints", [dict(urls=[], model="m")]),
+        ("teachers", "endpoints", [dict(urls=["http://localhost:8000/v1"])]),
+        ("student", "source", "/nonexistent"),
+        ("segmenter", "source", "data/of/nobody"),
+        ("checks", "sentence_model", "a model"),
+        ("answers", "batch_size", 10**8),
+        ("photos", "localizable", 0),
+        ("photos", "max_pixels", 10**12),
+        ("photos", "train", 10**12),
+        ("checks", "max_error_km", 1e9),
+        ("grpo", "top_k", 0),
+        ("grpo", "num_generations", 10**6),
+        ("grpo", "seed", 2**32),
+        ("launch", "processes", 10**6),
         ("student", "vision_pretrain_stepz", 3),
     ],
 )
@@ -62,11 +76,37 @@ def test_what_cannot_be_is_refused_with_its_name(section, key, value):
         Profile(**{section: {key: value}})
 
 
+def test_every_number_has_an_upper_limit():
+    def limits(section, path):
+        for name, field in type(section).model_fields.items():
+            value = getattr(section, name)
+            if isinstance(value, Settings):
+                yield from limits(value, f"{path}{name}.")
+            elif re.search("number", allowed(field)):
+                yield path + name, allowed(field)
+
+    endless = [path for path, said in limits(Profile(), "") if not re.search("[≤<]", said)]
+    assert endless == []
+
+
+def test_a_section_is_no_value():
+    with pytest.raises(SettingsError, match=r"grpo must be settings \(.*rewards, steps.*\), got 3"):
+        Profile(grpo=3)
+
+
+def test_teachers_behind_endpoints_can_be_set_on_the_command_line():
+    said = "teachers.endpoints=[{urls: ['http://a:1/v1', 'http://b:1/v1'], model: m}]"
+    (teacher,) = Profile(**overrides_of([said])).teachers.endpoints
+    assert (teacher.urls, teacher.model) == (["http://a:1/v1", "http://b:1/v1"], "m")
+
+
 def test_settings_that_do_not_fit_together_are_refused():
     with pytest.raises(SettingsError, match="multiple of num_generations"):
         GRPOSettings(completions_per_step=10, num_generations=4)
     with pytest.raises(SettingsError, match="static_cache"):
         GRPOSettings(vllm="colocate", static_cache=True)
+    with pytest.raises(SettingsError, match="min_pixels must be at most max_pixels"):
+        Profile(photos=dict(min_pixels=2_000_000))
     for wrong in (dict(grpo=dict(per_device_batch_size=97)), dict(sft=dict(per_device_batch_size=65))):
         with pytest.raises(SettingsError, match="per_device_batch_size must be at most"):
             Profile(**wrong)

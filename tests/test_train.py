@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from globe.models import vlm
+from globe.models import checkpoints, vlm
 from globe.models.judge import SharedJudge
 from globe.training import grpo, logged, prefix_generation, sft, shared_prefix, trainer as trainer_module
 from globe.settings import SettingsError
@@ -234,7 +234,7 @@ def test_grpo_survives_a_kill(start, tmp_path):
         return steps
 
     assert run(tmp_path / "killed", kill_after=4)[-1] == 4
-    assert trainer_module.last_checkpoint(tmp_path / "killed"), "a checkpoint survives"
+    assert checkpoints.last_checkpoint(tmp_path / "killed"), "a checkpoint survives"
     again = run(tmp_path / "killed")
     assert again[0] > 2, "finished steps are not repeated"
     assert again[-1] == 6
@@ -286,7 +286,7 @@ def test_a_diverging_run_stops_and_keeps_its_checkpoint(kind, start, data, tmp_p
     with pytest.raises(trainer_module.Diverged, match="step 2"):
         train(kind, start, data, tmp_path, steps=4)
     # the weights that were saved after step 1 gave numbers that are not finite
-    assert not trainer_module.checkpoints(tmp_path) and not (tmp_path / "log.csv").exists()
+    assert not checkpoints.checkpoints(tmp_path) and not (tmp_path / "log.csv").exists()
 
 
 def test_the_last_good_checkpoint_is_older_than_the_trouble(tmp_path):
@@ -302,7 +302,7 @@ def test_the_last_good_checkpoint_is_older_than_the_trouble(tmp_path):
     with pytest.raises(trainer_module.Diverged, match="step 8.*KL.*checkpoint-4"):
         for step in (6, 7, 8):
             guard.on_log(None, SimpleNamespace(global_step=step), None, logs=dict(loss=0.0, kl=50))
-    assert [c.name for c in trainer_module.checkpoints(tmp_path)] == ["checkpoint-4"]
+    assert [c.name for c in checkpoints.checkpoints(tmp_path)] == ["checkpoint-4"]
     guard = trainer_module._guard(tmp_path)
     with pytest.raises(trainer_module.Diverged, match="step 7.*kl"):
         for step, kl in [(4, 0.1), (5, 50), (6, 50), (7, float("nan"))]:
@@ -341,15 +341,6 @@ def test_samples_and_speed_are_shown(start, data, tmp_path, monkeypatch):
     assert page.name == "step-00002.html" and shown.count("<img") == 2 and shown.count("<tr>") == 2 + 8
     assert all(numbers["time/answers_per_second"] > 0 for numbers in told)
     assert not [c for c in pd.read_csv(out / "log.csv") if "time" in c], "logs of two runs are the same bytes"
-
-
-def test_half_written_checkpoints_are_dropped(tmp_path):
-    for n in (2, 10):
-        (tmp_path / f"checkpoint-{n}").mkdir()
-    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text("{}")
-    trainer_module.drop_incomplete(tmp_path)
-    assert trainer_module.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
-    assert not (tmp_path / "checkpoint-10").exists()
 
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])

@@ -116,7 +116,7 @@ def main(folder):
     run.own_judgements(from_folder(folder / "trip"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), Replies)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}/v1 a-model"
+    endpoint = dict(urls=[f"http://127.0.0.1:{server.server_port}/v1"], model="a-model")
     data.run_folder = lambda name="smoke": folder / "asked" / name
     Run("smoke", **SMALL, teachers=dict(endpoints=[endpoint])).judgements()
     sys.setprofile(None)

@@ -60,16 +60,23 @@ def _plain_letters(text):
     return _CYRILLIC.sub(_latin, text.replace("_", " ")).strip()
 
 # %% ../../nbs/03_answers/04_completions.ipynb #aa166c65
+def _as_written(text):
+    "The text without control tokens, tags of the format, and the blanks around it."
+    return re.sub("</?(?:think|answer)>", " ", CONTROL_TOKENS.sub(" ", text)).strip()
+
+
 def reasoning_of(
     text,  # a completion
+    as_written=False,  # for a judge: letters and markup stay as they are
 ) -> str:
     "The reasoning that precedes the answer, without tags; empty where the answer comes first."
+    read = _as_written if as_written else _plain_letters
     head, answered, _ = text.partition("<answer>")
     if answered and text.find("</think>") > len(head):
         return ""
     if thought := re.search(r"<think>(.*?)(?:</think>|$)", head, re.S):
-        return _plain_letters(thought[1])
-    return _plain_letters(head if answered else head.rpartition("</think>")[0])
+        return read(thought[1])
+    return read(head if answered else head.rpartition("</think>")[0])
 
 # %% ../../nbs/03_answers/04_completions.ipynb #91423002
 _PLACE_LINE = re.compile(r"^\W*(?:country|city|region|state|location|place)\W*[:=].*$", re.I | re.M)
@@ -100,12 +107,15 @@ def _own_words(reasoning, prompt):  # text; text or conversation
     asked = _words(completion_text(prompt))
     if asked == "  ":
         return reasoning
-    kept = []
+    kept, is_own = [], True
     for sentence in _SENTENCE.findall(reasoning):
         said = _words(sentence)
-        is_own = said != "  " and said not in asked
-        kept.append(sentence if is_own else "\n" * ("\n" in sentence))
-    return re.sub(r"(?<![\w\n])\n+|\n+(?![\w\n])", "", "".join(kept))
+        if said != "  ":
+            is_own = said not in asked or len(said) < len(" abc ") and said.strip().isalpha()
+        if is_own:
+            kept.append(sentence)
+    own = "".join(kept).strip()
+    return own if _WORD.search(own) else ""
 
 # %% ../../nbs/03_answers/04_completions.ipynb #08b2a06a
 def loops(
@@ -123,9 +133,10 @@ def own_reasoning(
     text,  # a completion
     prompt,  # text or conversation
     longest,  # characters of a completion
+    as_written=False,  # see `reasoning_of`
 ) -> str:
     "What a completion says in its own words; empty where it loops or is longer than `longest`."
-    said = _own_words(reasoning_of(text), prompt) if len(text) <= longest else ""
+    said = _own_words(reasoning_of(text, as_written), prompt) if len(text) <= longest else ""
     return "" if loops(said) else said
 
 # %% ../../nbs/03_answers/04_completions.ipynb #0190cb32

@@ -6,45 +6,98 @@
 __all__ = ['WINDOW', 'tokens', 'phrases', 'denied']
 
 # %% ../../nbs/03_answers/20_denials.ipynb #e2b10eb6
-import bisect, csv, functools, re
+import bisect, csv, functools, itertools, re
 
 from ..files import data_dir
-from .things import plain
+from .things import is_unspaced, plain, unspaced_names
 
 # %% ../../nbs/03_answers/20_denials.ipynb #df911762
-_THAI_MARKS = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
-_MARKS = "\u0300-\u036f\u0900-\u0903\u093a-\u094f\u0981-\u0983\u09bc-\u09d7\u064b-\u065f" + _THAI_MARKS
+_INDIC = range(0x0900, 0x0E00, 0x80)  # one block of vowel signs for each script of India
+_SIGNS = "".join(f"{chr(c)}-{chr(c + 3)}{chr(c + 0x3A)}-{chr(c + 0x57)}" for c in _INDIC)
+_MARKS = "\u0300-\u036f\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e" + _SIGNS
 _LETTERS = rf"(?:[^\W_]|[{_MARKS}])+"
-_TOKEN = re.compile(rf"{_LETTERS}(?:['’]{_LETTERS})*|[^\w\s]|\n")
-_BOUNDARY = frozenset(".!?;:\n()…–—。！？；：")
+_ELISION = rf"(?:[cdjlmnst]|qu|sull|un|dall|all|[dn]ell)['’](?={_LETTERS})"
+_TOKEN = re.compile(rf"{_ELISION}|{_LETTERS}(?:['’]{_LETTERS})*|[^\w\s]|\n")
+_BOUNDARY = frozenset(".!?;:\n()…–—|•。！？；：।۔؟؛")
+
+
+@functools.cache
+def _unspaced_words():
+    "First letter -> words of the languages that write no blanks: names and phrases, the longest first."
+    found = {}
+    for word in sorted({*unspaced_names(), *_unspaced_phrases()}, key=len, reverse=True):
+        found.setdefault(word[0], []).append(word)
+    return found
+
+
+def _pieces(word, start):
+    "(text, span) of a word, or of the known words in it where its script writes no blanks."
+    if not is_unspaced(word):
+        yield word.replace("'", "").replace("’", "") or word, (start, start + len(word))
+        return
+    table, i = _unspaced_words(), 0
+    while i < len(word):
+        piece = next((w for w in table.get(word[i], ()) if word.startswith(w, i)), word[i])
+        yield piece, (start + i, start + i + len(piece))
+        i += len(piece)
 
 
 def tokens(
     text,  # any text
 ) -> tuple:  # (words and signs, their spans in `text`)
     "The tokens of a text."
-    found = list(_TOKEN.finditer(plain(text)))
-    words = [m[0].replace("'", "").replace("’", "") or m[0] for m in found]
-    return words, [m.span() for m in found]
+    found = [piece for m in _TOKEN.finditer(plain(text)) for piece in _pieces(m[0], m.start())]
+    return [word for word, _ in found], [span for _, span in found]
 
 # %% ../../nbs/03_answers/20_denials.ipynb #0ea002db
 @functools.cache
-def _phrases():
-    "First word -> [(words, kind)], the longest first."
+def _rows():
+    "(phrase, kind) of each row of the table, with every choice in brackets made."
     found = {}
     with (data_dir() / "denials.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            words = plain(row["phrase"]).split()
-            found.setdefault(words[0], []).append((words, row["kind"]))
-    return {first: sorted(them, key=lambda p: -len(p[0])) for first, them in found.items()}
+            parts = re.split(r"\[(.*?)\]", plain(row["phrase"]))
+            choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
+            for chosen in itertools.product(*choices):
+                phrase = " ".join("".join(chosen).split())
+                both = {found.setdefault(phrase, row["kind"]), row["kind"]}
+                if len(both) == 2 and both <= {"before", "after", "either", "supposed"}:
+                    found[phrase] = "either"  # one side in some sentences, the other in others
+    return found
 
 
-_ADVERBS = frozenset("both all also simply really actually definitely certainly obviously notably".split())
+def _unspaced_phrases():
+    return filter(is_unspaced, _rows())
+
+
+@functools.cache
+def _phrases():
+    "First word -> [(words, kind)], the longest first, those with `*` for any word last."
+    found = {}
+    for phrase, kind in _rows().items():
+        words = [word for part in phrase.split() for word in tokens(part)[0]]
+        found.setdefault(words[0], []).append((words, kind))
+    return {first: sorted(them, key=lambda p: (-len(p[0]), "*" in p[0])) for first, them in found.items()}
+
+
+_ADVERBS = frozenset(
+    """both all also simply really actually definitely certainly obviously notably even ever clearly still
+    usually often typically normally generally commonly probably likely either anywhere quite directly""".split()
+)
+
+
+def _fits(words, phrase):
+    "Are these the words of the phrase, where `*` is any word?"
+    return words == phrase or (
+        "*" in phrase
+        and len(words) == len(phrase)
+        and all(a == b or b == "*" and a.isalpha() for a, b in zip(words, phrase))
+    )
 
 
 def _matches(words, i, phrase):
     "The end of `phrase` where it stands at token `i`, with one adverb in it at most; 0 elsewhere."
-    if words[i : i + len(phrase)] == phrase:
+    if _fits(words[i : i + len(phrase)], phrase):
         return i + len(phrase)
     longer = words[i : i + len(phrase) + 1]
     at = next((k for k, (a, b) in enumerate(zip(longer, phrase)) if a != b), 0)
@@ -66,16 +119,30 @@ def phrases(
     words,  # tokens
 ) -> list:  # of (start, end, kind), in order
     "The phrases of the table in a text."
-    table, found, i = _phrases(), [], 0
+    table, found, i, asked = _phrases(), [], 0, -1
+    ends = _sentence_ends(words)
     while i < len(words):
-        for phrase, kind in table.get(words[i], ()):
+        for phrase, kind in () if i == asked else table.get(words[i], ()):
             end = _matches(words, i, phrase)
-            if end and not (kind in ("before", "after_end") and _is_pseudo_inside(words, i, end)):
+            if end and _counts(words, i, end, kind, ends[i]):
                 found.append((i, end, kind))
-                i = end - 1
+                asked = ends[i] if kind == "question" else asked
+                i = i if kind == "edge" else end - 1
                 break
         i += 1
     return _without_reversed(words, found)
+
+
+def _counts(words, start, end, kind, mark):
+    "Does a phrase of some kind stand where it has its meaning?"
+    if kind == "question":
+        return mark < len(words) and words[mark] == "?"
+    if kind == "after_end" and words[start] in ",-–—:?":
+        return _is_closed(words, end)
+    return kind not in ("before", "after", "after_end") or not _is_pseudo_inside(words, start, end)
+
+
+_DENIALS = frozenset("before after after_end either both supposed heading question".split())
 
 
 def _without_reversed(words, found):
@@ -88,7 +155,7 @@ def _without_reversed(words, found):
             end = next(ends)
         if kind == "reversal":
             cancel_until = end
-        elif kind in ("before", "after", "after_end", "supposed", "either", "both") and start < cancel_until:
+        elif kind in _DENIALS and start < cancel_until:
             cancel_until = -1
         else:
             kept.append((start, stop, kind))
@@ -96,9 +163,31 @@ def _without_reversed(words, found):
 
 # %% ../../nbs/03_answers/20_denials.ipynb #030c3d6f
 WINDOW = 5  # words between a negation and the first thing that it denies, as in NegEx
-_ARTICLES = frozenset("the a an this that these those its their his her my our".split())
-_JOINING = frozenset(", or nor and / und oder et ou y o e и или noch ni".split())
-_CLOSERS = frozenset("here there anywhere in on at today now , and or".split())
+_ARTICLES = frozenset(
+    """the a an this that these those its their his her my our el la los las un una le les une des du il lo gli
+    i der die das den dem ein eine einen o os as um uma de het een""".split()
+)
+_JOINING = frozenset(
+    """, 、 ، / & or nor and maupun ataupun serta und oder et ou y o e и или noch ni ani ne nem og och eller en ja tai i lub czy a
+    ve veya ya dan atau και ή és vagy si sau và hoac va hay та й або و او أو یا या और व ও আর বা اور 和 与 或 及 和
+    以及 や も と""".split()
+)
+_CLOSERS = frozenset(
+    "here there anywhere in on at today now , and or either too at either whatsoever though".split()
+)
+_ASIDES = frozenset("which that who whose like as such".split())
+_AFFIRMATIONS = (
+    "yes",
+    "indeed",
+    "certainly",
+    "definitely",
+    "it is there",
+    "it is here",
+    "they are there",
+    "of",
+)
+_DETERMINERS = frozenset("the a an this that these those its their his her my our".split())
+_ALTERNATIVES = frozenset("or nor oder noch ou o ni nem né lub ani või atau eller of или ни 或".split())
 _OPENERS = frozenset("without instead rather unlike".split())
 
 
@@ -108,41 +197,65 @@ class _Clauses:
     def __init__(self, words, things):
         self.words, self.things = words, things
         self.stops = [w in _BOUNDARY for w in words]  # places that end every reach
-        self.edges = list(self.stops)  # and those that end the reach of a noun's denial
+        self.edges = list(self.stops)  # those that end the reach of a noun's denial
+        self.turns = list(self.stops)  # and those that end what a denial behind a noun reaches
         self.found = phrases(words)
         for start, end, kind in self.found:
-            if kind in ("end", "before", "supposed", "after", "after_end", "either", "both"):
+            if kind == "end" or kind in _DENIALS:
                 self.stops[start] = self.edges[start] = True
+            if kind == "end":
+                self.turns[start] = True
             if kind == "edge":
                 self.edges[start] = True
-            if words[start] in ":?(":
-                self.stops[start] = self.edges[start] = False
+            if not words[start].isalnum():
+                self.stops[start] = self.edges[start] = self.turns[start] = False
 
     def forward(self, start, end):
         "Things that a negation before them denies."
-        at, is_first = end, True
+        at, has_article = None, False
         for k in self._after(end):
             first, last = self.things[k]
-            gap = self.words[at:first]
-            if any(self.edges[at:first]) or not self._reaches(gap, is_first, start, last):
+            if at is None:
+                has_article = bool(_ARTICLES & {*self.words[end - 1 : first]})
+                reaches = self._reaches_first(end, first, last)
+            else:
+                reaches = self._reaches_next(start, at, first, last, has_article)
+            if not reaches:
                 return
             yield k
-            at, is_first = last, False
+            at = last
 
     def _after(self, position):
         "Indices of the things from a position on, as long as a scope may last."
         return range(_first_from(self.things, position), len(self.things))
 
-    def _reaches(self, gap, is_first, start, last):
-        "Does a denial reach over the words of `gap`?"
-        if is_first:
-            is_list = "," not in gap or gap[-1] in _JOINING - {","} or self._goes_on(last)
-            return len(gap) <= WINDOW and is_list and not _ARTICLES & {*gap[1:]} - {*_after_of(gap)}
+    def _reaches_first(self, end, first, last):
+        "Does a denial reach over the words between it and a thing?"
+        gap = [w for w in self.words[end:first] if w != "("]
+        if any(self.edges[i] for i in range(end, first) if self.words[i] != "("):
+            return False
+        is_list = "," not in gap or gap[-1] in _JOINING - {","} or self._goes_on(last)
+        return len(gap) <= WINDOW and is_list and not _DETERMINERS & {*gap[1:]} - {*_after_of(gap)}
+
+    def _reaches_next(self, start, at, first, last, has_article):
+        "Does a denial reach over the words between two things?"
+        gap = self.words[at:first]
+        if gap and gap[0] in ("of", "with") and len(gap) < 3 and gap[-1] != "the":
+            return True
+        if any(self.edges[at:first]):
+            return False
         if not gap or gap[0] not in _JOINING or len(gap) > 2 * WINDOW:
             return gap in ([], ["-"])
         if gap == [","] and self.words[start] in _OPENERS and not self._ends(last):
             return False
-        return not _ARTICLES & {*gap} and _is_enumeration(gap)
+        return self._goes_on_with(gap, first, has_article) and _is_enumeration(gap)
+
+    def _goes_on_with(self, gap, first, has_article):
+        "Do the articles allow that an enumeration goes on?"
+        has_one = bool(_ARTICLES & {*gap[1:]}) or self.words[first].startswith(("ال", "وال"))
+        if _ALTERNATIVES & {*gap}:
+            return "the" not in gap or has_article
+        return not has_one or has_article and gap[0] != ","
 
     def _goes_on(self, position):
         "Does an enumeration go on here?"
@@ -169,26 +282,64 @@ class _Clauses:
 
     def backward(self, start):
         "Things that a negation after them denies."
+        start = self._before_aside(start)
         k = _first_from(self.things, start) - 1
-        if k < 0 or start - self.things[k][1] > WINDOW or any(self._walls(self.things[k][1], start)):
+        if k < 0 or start - self.things[k][1] > WINDOW or any(self.turns[self.things[k][1] : start]):
             return
         yield k
         while k and self._joined(k):
             k -= 1
             yield k
 
-    def _walls(self, start, end):
-        return [w in _BOUNDARY for w in self.words[start:end]]
+    def _before_aside(self, start):
+        "Where the clause breaks off that goes on here, behind an aside such as *, which one would expect,*."
+        if self.words[start - 1] == ",":
+            for i in range(start - 2, max(0, start - 14), -1):
+                if self.words[i] == ",":
+                    return i if self.words[i + 1] in _ASIDES else start
+        return start
 
     def _joined(self, k):
         "Does a thing stand in one enumeration with the one before it?"
-        gap = self.words[self.things[k - 1][1] : self.things[k][0]]
-        return bool(gap) and gap[0] in _JOINING and len(gap) <= 3 and not any(w in _BOUNDARY for w in gap)
+        start, end = self.things[k - 1][1], self.things[k][0]
+        gap = self.words[start:end]
+        return bool(gap) and gap[0] in _JOINING and len(gap) <= 3 and not any(self.turns[start:end])
+
+    def listed(self, end):
+        "Things under a heading: up to a full stop, another heading, or a line that is no item."
+        position = end
+        for k in self._after(end):
+            first, last = self.things[k]
+            if any(self._closes_list(i) for i in range(position, first)):
+                return
+            yield k
+            position = last
+
+    def _closes_list(self, i):
+        word, before, after = (self.words[k] if 0 <= k < len(self.words) else "" for k in (i, i - 1, i + 1))
+        if word == "\n":
+            return before != ":" and not (after in ("-", "*", "•", "–") or after.isdigit())
+        return word in (";", ":") or word == "." and not before.isdigit()
+
+    def asked(self, start, end):
+        "Things that a question asks for, unless the answer is yes."
+        mark = self.words.index("?", start)
+        if not " ".join(self.words[mark + 1 : mark + 4]).startswith(_AFFIRMATIONS):
+            yield from self.forward(start, end)
 
 # %% ../../nbs/03_answers/20_denials.ipynb #d4a37fd4
+def _sentence_ends(words):
+    "For each token the place of the next sign that ends a sentence."
+    found, end = [], len(words)
+    for i in reversed(range(len(words))):
+        end = i if words[i] in (".", "!", "?", "\n") else end
+        found.append(end)
+    return found[::-1]
+
+
 def _after_of(gap):
-    "Articles that stand behind *of*: *any of the*."
-    return {b for a, b in zip(gap, gap[1:]) if a == "of"}
+    "Articles that stand behind *of* and *with*: *any of the*."
+    return {b for a, b in zip(gap, gap[1:]) if a in ("of", "with")}
 
 
 def _is_enumeration(gap):
@@ -209,12 +360,20 @@ def denied(
     "Which things the text denies, only supposes, or sees elsewhere."
     if not things:
         return set()
-    text, found = _Clauses(words, things), set()
+    text, found, is_absent = _Clauses(words, things), set(), -1
     for start, end, kind in text.found:
+        if kind == "after":
+            is_absent = end
+        elif kind == "after_end" and -1 < is_absent and "." not in words[is_absent:start]:
+            continue  # "they are missing; it is not"
         if kind == "before":
             found |= {*text.forward(start, end)}
         elif kind == "supposed":
             found |= {*text.whole(end)}
+        elif kind == "heading":
+            found |= {*text.listed(end)}
+        elif kind == "question":
+            found |= {*text.asked(start, end)}
         elif kind == "either":
             found |= {*text.forward(start, end)} or {*text.backward(start)}
         elif kind == "both":

@@ -7,6 +7,7 @@ __all__ = ['Mention', 'mentions_of', 'things', 'mentions', 'entities', 'highligh
 
 # %% ../../nbs/03_answers/21_mentions.ipynb #3642d9b4
 import bisect, html, re
+from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ _PATTERNS = re.compile(
             r"plants? (?:my|your|our|the idea|doubts?|this idea)",
             r"table (?:that|this|the|a) (?:thought|idea|motion)",
             r"\w+ of (?:(?:my|our|the|this) )?(?:arguments?|evidence|reasoning|thoughts?|logic)",
-            r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubt)",
+            r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubts?|questions|possibilities|ideas|facts)",
             r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
         ]
     )
@@ -70,6 +71,8 @@ _OTHERWISE = {  # English things -> languages where the word says something else
         rock="de",
         boot="de nl",
         pan="es pl",
+        man="de sv da no nl",
+        plate="fr",
     ).items()
 }
 _TOWNS = frozenset("city town county bay springs rapids heights falls".split())
@@ -85,12 +88,12 @@ class _Reader:
     def __init__(self, text, words):
         self.text, self.plain, self.words = text, plain(text), words
         self.tokens, self.spans = tokens(text)
-        self.languages = {
+        self.languages = Counter(
             language
             for word in self.tokens
             for language, (_, shared) in words.foreign.get(word, {}).items()
             if not shared
-        }
+        )
         self.skipped = set()
         starts = [start for start, _ in self.spans]
         for m in _PATTERNS.finditer(self.plain):
@@ -106,23 +109,22 @@ class _Reader:
             n, thing = self._name(i, group)
             if thing:
                 yield i, i + n, self.spans[i][0], self.spans[i + n - 1][1], thing
-            elif self.tokens[i][0] > "\u3000" or "\u0e00" < self.tokens[i][0] < "\u0e80":
-                yield from self._unspaced(i)
             i += n
 
     def _group(self, i):
         "(token, joint) of the word at token `i` and of up to two more that a blank or hyphen joins to it."
         group = [(i, "")]
-        while len(group) < 3:
+        while len(group) < 4:
             at = group[-1][0]
             here = self.spans[at][1]
-            following = self.plain[here : here + 2]
-            step = 2 if following[:1] == "-" else 1
-            if at + step >= len(self.tokens) or self.spans[at + step][0] != here + 1:
+            joint = self.plain[here : here + 1]
+            step = 2 if joint == "-" else 1
+            joint = "" if self.plain[here - 1] in "'’" else joint
+            if at + step >= len(self.tokens) or self.spans[at + step][0] != here + len(joint):
                 return group
             if not self.tokens[at + step][0].isalnum() or not self.tokens[at][0].isalnum():
                 return group
-            group.append((at + step, "-" if step == 2 else " "))
+            group.append((at + step, joint if joint == "-" else " "))
         return group
 
     def _name(self, i, group):
@@ -138,7 +140,7 @@ class _Reader:
             if (joined := "".join(said[:k])) in self.words.foreign and " " in [j for _, j in group[1:k]]:
                 return n, self._foreign(i, joined)
         known, thing = self.words.word(said[0])
-        known = known and not _OTHERWISE.get(said[0], frozenset()) & self.languages
+        known = known and not _OTHERWISE.get(said[0], frozenset()) & self.languages.keys()
         if not known:
             thing = self._foreign(i, said[0]) or self.words.misspelt(said[0])
         if not thing or self._is_idle(i, 1) or self._is_adjective(said):
@@ -182,26 +184,15 @@ class _Reader:
 
     def _foreign(self, i, word):
         "The `Thing` that a word of another language names."
-        them = self.words.abroad(word)
+        them = {} if word in _ARTICLES else self.words.abroad(word)
         if them and "de" not in them and self._is_name(i):
             return None
-        for language, (thing, shared) in them.items():
+        for language in sorted(them, key=self.languages.__getitem__, reverse=True):
+            thing, shared = them[language]
             if thing and (not shared or language in self.languages):
                 return thing
         is_named = i and self.tokens[i - 1] in _ARTICLES
         return next((thing for thing, _ in them.values() if thing), None) if is_named else None
-
-    def _unspaced(self, i):
-        "Names within a run of a script that writes no blanks."
-        start = self.spans[i][0]
-        for m in self.words.unspaced.finditer(self.tokens[i]):
-            around = self.tokens[i][max(0, m.start() - 6) : m.end() + 6]
-            thing = next(iter(self.words.foreign[m[0]].values()))[0]
-            if thing and not _UNSPACED_DENIAL.search(around):
-                yield i, i + 1, start + m.start(), start + m.end(), thing
-
-
-_UNSPACED_DENIAL = re.compile("没有|沒有|看不到|不见|无|無い|ない|ません|見えず|なし")
 
 
 @lru_cache(4096)
@@ -213,7 +204,7 @@ def _is_expression(said):
 _VAGUE = frozenset("ground land earth plant building structure tree".split())
 
 
-def _heads(names, words):
+def _heads(names, words, lexicon):
     """The names without those that only say what another is, or is part of.
 
     "A cathedral dome" and "the dome of a church" name a dome, "rocky ground" names rock."""
@@ -222,7 +213,7 @@ def _heads(names, words):
         between = words[end:start]
         if between in ([], ["-"]):
             if one.classes != (one.name,):
-                left_out.add(k)
+                left_out |= set() if lexicon.is_foreign(words[end - 1]) else {k}
             elif other.name in _VAGUE:
                 left_out.add(k + 1)
         elif between in (["-", "like"], ["-", "shaped"]) and other.name in _VAGUE:
@@ -249,7 +240,7 @@ def mentions_of(
 ) -> list:  # of `Mention`, in order
     "Where `text` names things, denied or not."
     reader = _Reader(text, lexicon(tuple(classes), tuple(more)))
-    found = _heads(list(reader.names()), reader.tokens)
+    found = _heads(list(reader.names()), reader.tokens, reader.words)
     no = denied(reader.tokens, [(i, j) for i, j, *_ in found])
     return [Mention(start, end, thing, k in no) for k, (_, _, start, end, thing) in enumerate(found)]
 
@@ -259,8 +250,12 @@ def things(
     classes=CLASSES,  # tuple of the segmenter's class names
     more=(),  # further (word, class) pairs, see `similar_words`
 ) -> list:  # of `Thing`
-    "What `text` names and does not deny, each once, in order of appearance."
-    return list(dict.fromkeys(m.thing for m in mentions_of(text, classes, more) if not m.is_denied))
+    """What `text` names and does not deny, each once, in order of appearance.
+
+    "Trees, mostly pines" names pines: a word for several classes says nothing besides one of them."""
+    found = dict.fromkeys(m.thing for m in mentions_of(text, classes, more) if not m.is_denied)
+    names = {thing.name for thing in found}
+    return [t for t in found if t.classes == (t.name,) or not names.intersection(t.classes)]
 
 
 def mentions(

@@ -100,12 +100,17 @@ def _picture(source, number):
 
 def pictures(
     sources,  # files and folders
+    skipped=None,  # list to append rows (file, reason) about everything else in the folders to
 ):
     "Paths of all pictures, folders searched through. Raises FileNotFoundError for a folder without any."
     for source in map(Path, sources):
-        found = list(picture_files(source)) if source.is_dir() else [source]
+        rest = []
+        found = list(picture_files(source, rest)) if source.is_dir() else [source]
         if not found:
-            raise FileNotFoundError(f"no pictures in {source}")
+            told = f": {rest[0]['file']}: {rest[0]['reason']}" if rest else ""
+            raise FileNotFoundError(f"no pictures in {source}{told}")
+        if skipped is not None:
+            skipped += [row | dict(file=str(source / row["file"])) for row in rest]
         yield from found
 
 # %% ../../nbs/10_app/04_locate.ipynb #89f4f24b
@@ -211,7 +216,7 @@ others: a folder, a hub id, "geoclip", or "URL MODEL" of an OpenAI-compatible en
 def model_source(
     model,  # folder, hub id, or ID@COMMIT
 ) -> tuple:  # (folder or hub id, commit or None)
-    "Where a model comes from. Raises FileNotFoundError for what is no folder and does not look like a hub id."
+    "Where a model comes from. Raises FileNotFoundError for what is neither a folder nor like a hub id."
     source, commit = str(model), ""
     if not Path(source).is_dir():
         source, _, commit = source.partition("@")

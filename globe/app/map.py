@@ -188,7 +188,8 @@ def openstreetmap(
 def _popup(name, note, lat, lon, texts=()):
     "What a pin says when it is opened."
     said = [t if len(t) <= _MOST_LETTERS else t[:_MOST_LETTERS] + " …" for t in texts if t]
-    said = "".join(f"<p>{_escaped(text)}</p>" for text in dict.fromkeys(said[:_MOST_TEXTS]))
+    different = list(dict.fromkeys(said))[:_MOST_TEXTS]
+    said = "".join(f"<p>{_escaped(text)}</p>" for text in different)
     where = f"{lat:.4f}, {lon:.4f} · {openstreetmap(lat, lon)}"
     return f"<b>{_escaped(name)}</b><br>{_escaped(note)}<br>{where}{said}"
 

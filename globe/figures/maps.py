@@ -71,7 +71,7 @@ def _crop(ax, lat, whole_figure):
     "Leave Antarctica out where none of the latitudes that are drawn lies there."
     if np.nanmin([0, *lat]) > _SOUTH:
         if whole_figure:
-            ax.figure.set_figheight(3.6)
+            ax.figure.set_figheight(3.4)
         ax.set_ylim(ccrs.Robinson().transform_point(0, _SOUTH, ccrs.PlateCarree())[1], ax.get_ylim()[1])
 
 
@@ -83,9 +83,9 @@ def _map_legend(ax):
         loc="upper center",
         bbox_to_anchor=(0.5, 0.01),
         ncol=-(-len(labels) // lines),
-        fontsize=8,
-        handletextpad=-0.2,
-        columnspacing=0.9,
+        fontsize=7.5,
+        handletextpad=-0.4,
+        columnspacing=0.5,
         borderpad=0.2,
     )
     ax.texts[0].set_y(-0.02 - 0.05 * lines)

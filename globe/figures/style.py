@@ -6,7 +6,7 @@
 __all__ = ['WIDE', 'NARROW', 'style', 'styled', 'axes', 'save']
 
 # %% ../../nbs/09_figures/00_style.ipynb #c95202de
-import functools, io
+import functools, io, sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -74,24 +74,36 @@ def axes(
     return ax
 
 # %% ../../nbs/09_figures/00_style.ipynb #5b642b17
-_FORMATS = {
-    ".png": {"Software": None},
-    ".svg": {"Date": None, "Creator": None},
-}  # suffix -> metadata left out
+_FORMATS = {  # suffix -> metadata left out, and where the alt text goes
+    ".png": ({"Software": None}, "Description"),
+    ".svg": ({"Date": None, "Creator": None}, "Title"),
+}
+
+
+def _show(fig, alt):
+    "Show a figure with its alt text in the notebook that runs; outside of notebooks do nothing."
+    shell = sys.modules.get("IPython")
+    if shell and shell.get_ipython():
+        shell.display.display(fig, metadata={"image/png": {"alt": alt}})
+        plt.close(fig)
 
 
 @styled()
 def save(
     fig,  # figure, or axes of it
     path,  # where to, with or without suffix; the folder is made
+    alt="",  # what the figure shows, in a sentence; with it the figure is also shown in a notebook
 ):
     "Write `path`.png and `path`.svg and return both paths."
     fig, path = getattr(fig, "figure", fig), Path(path)
     stem = path.name.removesuffix(".png").removesuffix(".svg")
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
-    for suffix, metadata in _FORMATS.items():
+    for suffix, (left_out, description) in _FORMATS.items():
         content = io.BytesIO()
+        metadata = left_out | ({description: alt} if alt else {})
         fig.savefig(content, format=suffix[1:], metadata=metadata)
         written.append(write_atomic(path.with_name(stem + suffix), content.getvalue()))
+    if alt:
+        _show(fig, alt)
     return written

@@ -7,9 +7,9 @@ __all__ = ['STRIKES', 'ASIDE', 'LONGEST', 'LARGEST', 'question', 'pause', 'Endpo
            'served_models', 'chosen_model', 'EndpointSettings', 'EndpointClient', 'in_flight']
 
 # %% ../../nbs/04_models/03_client.ipynb #3a0ef5a8
-import asyncio, functools, io, os, random, re, threading, time, uuid, zlib
+import asyncio, functools, io, os, random, re, socket, threading, time, uuid, zlib
 from base64 import b64encode
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -74,7 +74,8 @@ def endpoint_at(
         host = re.split(r"[:/]", text.rpartition("@")[2])[0]
         text = ("http://" if "." not in host or _NUMBERS.fullmatch(host) else "https://") + text
     login, _, host = (parts := urlsplit(text)).netloc.rpartition("@")
-    if parts.scheme not in ("http", "https") or not re.fullmatch(r"(\[[^\s\]]+\]|[^\s:]+)(:\d{1,5})?", host):
+    is_host = re.fullmatch(r"(\[[^\s\]]+\]|[^\s:]+)(:\d{1,5})?", host)
+    if parts.scheme not in ("http", "https") or not is_host or "@" in parts.path:
         shown = text.rpartition("@")[2]
         raise ValueError(f"{shown!r} is no address of an endpoint: write it as http://localhost:8000/v1")
     path = parts.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
@@ -140,14 +141,36 @@ async def _exchange(url, body, headers, timeout):
     raise PermissionError("it redirects in a circle")
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    "An event loop whose end waits for no look-up of a name, which cannot be cancelled."
+
+    async def getaddrinfo(self, *given, **how):
+        found = Future()
+        found.set_running_or_notify_cancel()
+
+        def look_up():
+            try:
+                found.set_result(socket.getaddrinfo(*given, **how))
+            except Exception as e:
+                found.set_exception(e)
+
+        threading.Thread(target=look_up, daemon=True).start()
+        return await asyncio.wrap_future(found)
+
+
+def _run(coroutine):
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        return runner.run(coroutine)
+
+
 def _blocking(coroutine):
     "The result of a coroutine, also in a thread that runs an event loop, as a notebook does."
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(coroutine)
+        return _run(coroutine)
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, coroutine).result()
+        return pool.submit(_run, coroutine).result()
 
 
 def _cause(error):

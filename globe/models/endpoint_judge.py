@@ -28,7 +28,7 @@ def yes_share(
         word: sum(math.exp(t["logprob"]) for t in top if t["token"].strip().lower() == word)
         for word in ("yes", "no")
     }
-    if not sum(mass.values()):
+    if not 0 < sum(mass.values()):
         raise ValueError(f"the endpoint answered neither yes nor no but {[t['token'] for t in top]}"[:200])
     return mass["yes"] / sum(mass.values())
 
@@ -40,7 +40,7 @@ def _top_tokens(reply):  # `Reply`
     said = accepted(reply)
     try:
         top = reply.json()["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        return [dict(token=reply.clean(t["token"]), logprob=min(0.0, float(t["logprob"]))) for t in top]
+        return [dict(token=reply.clean(t["token"]), logprob=min(float(t["logprob"]), 0.0)) for t in top]
     except (ValueError, LookupError, TypeError):
         raise ValueError(f"no logprobs in the answer of the endpoint: {said}") from None
 

@@ -132,7 +132,7 @@ class Judge:
         reasonings,  # one text per picture
         batch_size=64,  # pairs at once
     ) -> list:
-        "One probability of yes per pair."
+        "One probability of yes per pair, None where the model gives no number."
         import torch
 
         found = []
@@ -141,7 +141,7 @@ class Judge:
                 part = slice(i, i + batch_size)
                 logits = first_logits(self.vlm, images[part], reasonings[part])
                 found += yes_logit(logits, self.yes, self.no).sigmoid().tolist()
-        return found
+        return [p if 0 <= p <= 1 else None for p in found]
 
     @contextmanager
     def _judging(self):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'MAX_SIDE', 'MAX_BYTES', 'MAX_PIXELS', 'MAX_JPEG_PIXELS', 'MAX_SCANS', 'MAX_SECONDS', 'PhotoError',
-           'picture_of', 'strip', 'open_photo', 'photo_and_gps', 'exif_gps', 'encode', 'fitted', 'stored']
+           'picture_of', 'strip', 'open_photo', 'check_photo', 'photo_and_gps', 'exif_gps', 'encode', 'fitted',
+           'stored']
 
 # %% ../../nbs/02_photos/00_images.ipynb #5255791d
 import io, math, os, re, time, warnings
@@ -232,6 +233,16 @@ def open_photo(
         return _decoded(source)
     with _opened(source) as im:
         return strip(_rgb(im))
+
+
+def check_photo(
+    source,  # as `open_photo` takes it
+):
+    "Raises `PhotoError` for a picture whose header says that it cannot be used; its pixels are not decoded."
+    if hasattr(source, "convert"):
+        return _check_size(source)
+    with _opened(source):
+        pass
 
 # %% ../../nbs/02_photos/00_images.ipynb #7b7146fe
 _SIDES = dict(N=1, NORTH=1, S=-1, SOUTH=-1, E=1, EAST=1, W=-1, WEST=-1)

@@ -219,7 +219,7 @@ class DataStages(PhotoStages):
         from globe.distillation.teachers import EndpointTeacher, GeoCLIPTeacher
 
         coordinates = [GeoCLIPTeacher()] if t.coordinates == "geoclip" else []
-        return [*(EndpointTeacher(*e.split()) for e in t.endpoints), *coordinates]
+        return [*(EndpointTeacher(e.urls, e.model) for e in t.endpoints), *coordinates]
 
     def judgements(self):
         "Folder with every teacher's answer about every training photo."

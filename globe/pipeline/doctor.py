@@ -170,8 +170,7 @@ def needs(
             bool(importlib.util.find_spec("geoclip")),
         )
     for endpoint in p.teachers.endpoints:
-        if endpoint:
-            row("teacher", endpoint.split()[1], endpoint.split()[0], None, _answers_at(endpoint.split()[0]))
+        row("teacher", endpoint.model, ", ".join(endpoint.urls), None, _answers_at(endpoint.urls))
     if p.photos.source:
         rows += _benchmarks(p.photos.source)
     if not p.student.source:
@@ -235,11 +234,11 @@ def _cached(source):  # folder or hub id
     return Path(source).is_dir() or isinstance(try_to_load_from_cache(source, "config.json"), str)
 
 
-def _answers_at(url):  # of an endpoint; several separated by "|"
+def _answers_at(urls):  # of endpoints
     import httpx
 
     try:
-        return all(httpx.get(f"{u.rstrip('/')}/models", timeout=2).is_success for u in url.split("|"))
+        return all(httpx.get(f"{u.rstrip('/')}/models", timeout=2).is_success for u in urls)
     except httpx.HTTPError:
         return False
 

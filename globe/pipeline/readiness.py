@@ -104,10 +104,10 @@ def _photographs(p):
 
 def _teachers(p):
     "Teachers that do not answer now, which matters when they are asked."
-    quiet = [e for e in p.teachers.endpoints if not _answers_at(e.split()[0])]
+    quiet = [e for e in p.teachers.endpoints if not _answers_at(e.urls)]
     return [
-        f"teacher {e.split()[1]} does not answer at {e.split()[0]}: start it before it is asked "
-        f"(vllm serve {e.split()[1]}), and stop it before the trainings"
+        f"teacher {e.model} does not answer at {', '.join(e.urls)}: start it before it is asked "
+        f"(vllm serve {e.model}), and stop it before the trainings"
         for e in quiet
     ]
 

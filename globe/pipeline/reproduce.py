@@ -23,6 +23,7 @@ from globe.pipeline.notebooks import (
     plan,
 )
 from globe.pipeline.report import (
+    Estimate,
     Report,
     Row,
     Watch,
@@ -30,23 +31,17 @@ from globe.pipeline.report import (
     _new_files,
     _save_rows,
     _written,
-    expected,
     paper_item,
 )
 
 # %% ../../nbs/12_pipeline/09_reproduce.ipynb #3125ea95
-def _left(times, i):
-    "Function from the seconds spent in notebook `i` to a text: how long still."
-    known = [t == t for t in times[i:]]
-    later = sum(t for t in times[i + 1 :] if t == t)
-
-    def text(spent):
-        if not any(known):
-            return "no earlier run to estimate from"
-        now = max(times[i] - spent, 0) if known[0] else 0
-        return f"{'about' if all(known) else 'at least'} {clock(now + later)} left"
-
-    return text
+def _estimate(jobs, rows, given, root):
+    "How long these notebooks will take; those of the library take as long in every profile."
+    library = {name: row for name, row in _load_rows(root / "figures").items() if not row.item}
+    manifests = run_folder(given["profile"], root).glob("**/manifest.json")
+    there = {json.loads(file.read_text(encoding="utf-8"))["title"] for file in manifests}
+    names = [notebook.relative_to(root).as_posix() for notebook, _ in jobs]
+    return Estimate(names, library | rows, given["seeds"], there)
 
 # %% ../../nbs/12_pipeline/09_reproduce.ipynb #a2ac9be8
 def reproduce(
@@ -59,7 +54,8 @@ def reproduce(
     root: Path = None,  # checkout
 ) -> Report:
     """Execute the notebooks in order. The report of a whole run lies beside its tables and figures, that of
-    a run with `only` in `data/<profile>/`, where it changes no committed file.
+    a run with `only` in `data/<profile>/`, where it changes no committed file; what is returned has the rows
+    of the notebooks that ran.
 
     Raises `NotebookFailed` at the first that fails, `Busy` if a run of this profile is going on, `Usage` for
     what cannot be run, `SettingsError` for settings that cannot be."""
@@ -90,8 +86,7 @@ def _run_all(jobs, given, root, report_at=None):
     run, figures = run_folder(given["profile"], root), figures_folder(given["profile"], root)
     report_at = report_at or figures
     rows, order = _load_rows(figures), [p.relative_to(root).as_posix() for p in notebooks(root)]
-    times = _expected_times(jobs, rows, given["seeds"], root)
-    watch = Watch(run / "progress.log", len(jobs))
+    estimate, watch = _estimate(jobs, rows, given, root), Watch(run / "progress.log")
     watch.line(
         f"profile {given['profile']}, seeds {given['seeds']}, {len(jobs)} notebooks; "
         f"executed copies: {(run / 'executed').relative_to(root)}"
@@ -101,28 +96,20 @@ def _run_all(jobs, given, root, report_at=None):
         output = run / "executed" / notebook.relative_to(root / "nbs")
         label, before = f"[{i + 1}/{len(jobs)}] {name}", _written(figures)
         watch.line(label)
+        estimate.begin(i)
         try:
-            seconds, kept, peak = _follow(watch, notebook, output, parameters, label, _left(times, i))
+            seconds, peak = _follow(watch, notebook, output, parameters, label, estimate)
         except Exception as e:
             raise _failure(e, notebook, output, root) from None
         watch.line(f"      done in {clock(seconds)}")
-        past = rows[name].past if name in rows else {}
-        if not kept:
-            past = past | {str(given["seeds"]): round(seconds, 1)}
-        took = round(seconds, 1), round(kept, 1), round(peak)
         files = _new_files(before, _written(figures), root)
         shown = {k: Path(v).name if k == "photos" and v else v for k, v in parameters.items()}
-        rows[name] = Row(name, paper_item(notebook), files, shown, *took, past)
+        row = Row(name, paper_item(notebook), files, shown, round(seconds, 1), peak_mb=round(peak))
+        rows[name] = row.timed(watch, rows.get(name), given["seeds"])
         report = _save_rows(report_at, rows, given["profile"], order)
     watch.line(
         f"done in {clock(time.time() - watch.start)}; "
         f"the report: {(report_at / 'run_report.md').relative_to(root)}"
     )
-    return report
-
-
-def _expected_times(jobs, rows, seeds, root):
-    "Seconds that each notebook will take; those of the library take as long in every profile."
-    library = {name: row for name, row in _load_rows(root / "figures").items() if not row.item}
-    known = library | rows
-    return [expected(known.get(p.relative_to(root).as_posix()), seeds) for p, _ in jobs]
+    own = {notebook.relative_to(root).as_posix() for notebook, _ in jobs}
+    return Report(report.profile, [row for row in report.rows if row.notebook in own])

@@ -13,18 +13,19 @@ from importlib import metadata
 from pathlib import Path
 
 from ..files import write_atomic
-from ..locks import alone
+from ..locks import alone, is_lock
 from ..markdown import markdown
 from ..progress import report
 from .code import code_hashes, digest, file_hash
 
 # %% ../../nbs/12_pipeline/02_stages.ipynb #0771835d
 def _contents(folder):
-    "Size and hash of every file below `folder`, but for the two that the machinery itself keeps there."
+    "Size and hash of every file below `folder`, but for what the machinery itself keeps there."
+    own = ("manifest.json", ".key.json")
     files = sorted(
         p
         for p in Path(folder).rglob("*")
-        if p.is_file() and p.relative_to(folder).as_posix() not in ("manifest.json", ".key.json")
+        if p.is_file() and p.relative_to(folder).as_posix() not in own and not is_lock(p)
     )
     return {
         p.relative_to(folder).as_posix(): {"bytes": p.stat().st_size, "sha256": file_hash(p)} for p in files

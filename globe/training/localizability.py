@@ -47,21 +47,23 @@ def bounded(
     pictures,  # one PIL picture per completion
     reasonings,  # one text per completion
     max_gain,  # most that a text adds to the probability of its picture alone
+    max_loss=1.0,  # most that it takes from it
 ) -> list:
-    "The judge's probabilities, each at most `max_gain` above that of the picture with a neutral text."
+    "The judge's probabilities, each near that of the picture with a neutral text."
     keys = [_picture_key(p) if text else None for p, text in zip(pictures, reasonings)]
     alone = {key: p for key, p, text in zip(keys, pictures, reasonings) if text}
     texts = [*reasonings, *[NEUTRAL_REASONING] * len(alone)]
     found = asked(judge, [*pictures, *alone.values()], texts)
-    limit = dict(zip(alone, found[len(reasonings) :]))
-    return [
-        p if not text else None if p is None or limit[key] is None else min(p, limit[key] + max_gain)
-        for p, key, text in zip(found, keys, reasonings)
-    ]
+    middle = dict(zip(alone, found[len(reasonings) :]))
+
+    def clipped(p, alone):
+        return None if p is None or alone is None else min(max(p, alone - max_loss), alone + max_gain, 1.0)
+
+    return [clipped(p, middle[key]) if text else p for p, key, text in zip(found, keys, reasonings)]
 
 # %% ../../nbs/07_training/06_localizability.ipynb #bd2bfeeb
 class Localizability:
-    """R_loc, Equation 1, with TRL's signature; what a text may add to its picture is bounded.
+    """R_loc, Equation 1, with TRL's signature; what a text may add to its picture, or take, is bounded.
 
     `failed` counts the calls that the judge did not answer, `silent` the answers that got no value."""
 
@@ -70,9 +72,11 @@ class Localizability:
         judge=None,  # has probability(images, reasonings) -> one 0..1 per pair
         patience=3,  # failed calls in a row before a RuntimeError
         longest=6000,  # longer completions pay 0 and are not sent, characters
-        max_gain=0.02,  # most that a text adds to P(yes) of its picture alone; None: Equation 1, no bound
+        max_gain=0.01,  # most that a text adds to P(yes) of its picture alone; None: Equation 1, no bound
+        max_loss=0.04,  # most that it takes from it
     ):
-        self.judge, self.patience, self.longest, self.max_gain = judge, patience, longest, max_gain
+        self.judge, self.patience, self.longest = judge, patience, longest
+        self.max_gain, self.max_loss = max_gain, max_loss
         self.failed = self.in_a_row = self.silent = 0
         self.__name__ = "localizability"
 
@@ -99,14 +103,14 @@ class Localizability:
             )
         texts = [completion_text(x) for x in completions]
         reasonings = [
-            own_reasoning(text, prompt, self.longest)
+            own_reasoning(text, prompt, self.longest, as_written=True)
             for text, prompt in zip(texts, prompts or [""] * len(texts), strict=True)
         ]
         try:
             if self.max_gain is None:
                 found = asked(self.judge, pictures, reasonings)
             else:
-                found = bounded(self.judge, pictures, reasonings, self.max_gain)
+                found = bounded(self.judge, pictures, reasonings, self.max_gain, self.max_loss)
             if any(reasonings):
                 self.in_a_row = 0  # it was asked and has answered
         except Exception as error:

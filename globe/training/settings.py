@@ -10,20 +10,20 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..settings import Settings
+from ..settings import Count, Rows, Seed, Settings, Share
 
 # %% ../../nbs/07_training/00_settings.ipynb #77c5c914
 class TrainerSettings(Settings):
     "Options that all trainings share."
 
-    per_device_batch_size: int | None = Field(
-        None, ge=1, description="most rows that a device computes at once; null: its whole part of a step"
+    per_device_batch_size: Rows | None = Field(
+        None, description="most rows that a device computes at once; null: its whole part of a step"
     )
-    weight_decay: float = Field(0.1, ge=0, description="of AdamW")
+    weight_decay: Share = Field(0.1, description="of AdamW")
     adam_beta2: float = Field(0.95, gt=0, lt=1, description="of AdamW")
-    seed: int = Field(42, ge=0, description="of order, dropout and sampling; the first of a profile's seeds")
+    seed: Seed = Field(42, description="of order, dropout and sampling; the first of a profile's seeds")
     bf16: bool = Field(False, description="mixed precision in bfloat16")
-    save_steps: int = Field(100, ge=1, description="steps between checkpoints")
+    save_steps: Count = Field(100, description="steps between checkpoints")
     report_to: Literal["none", "trackio", "tensorboard", "wandb"] = Field(
         "none", description="tracker of the logged numbers; the package must be installed"
     )

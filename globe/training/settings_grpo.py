@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..settings import is_address
+from ..settings import Count, LearningRate, Share, Tokens, is_address
 from .settings import TrainerSettings, check_rows_at_once
 
 # %% ../../nbs/07_training/01_settings_grpo.ipynb #b2e282c5
@@ -39,36 +39,42 @@ class GRPOSettings(TrainerSettings):
     "Options of `globe.train.grpo`; defaults of the released `train_*_reward*.sh`, Eq. 4-6."
 
     rewards: Literal[tuple(WEIGHTS)] = Field("recommended", description="which rewards, with which weights")
-    steps: int | None = Field(None, ge=1, description="optimizer steps; null: one pass over the data")
-    completions_per_step: int = Field(96, ge=2, description="answers of a step: pictures times group size")
-    num_generations: int = Field(16, ge=2, description="answers to one picture: the group")
-    lr: float = Field(1e-6, gt=0, le=1, description="peak learning rate")
-    warmup: float = Field(0.01, ge=0, le=1, description="share of the steps in which the learning rate rises")
+    steps: Count | None = Field(None, description="optimizer steps; null: one pass over the data")
+    completions_per_step: int = Field(
+        96, ge=2, le=65_536, description="answers of a step: pictures times group size"
+    )
+    num_generations: int = Field(16, ge=2, le=1024, description="answers to one picture: the group")
+    lr: LearningRate = Field(1e-6, description="peak learning rate")
+    warmup: Share = Field(0.01, description="share of the steps in which the learning rate rises")
     lora: bool = Field(False, description="train a LoRA adapter instead of all weights")
     top_p: float = Field(0.9, gt=0, le=1, description="sample from the likeliest tokens that hold this share")
-    top_k: int = Field(50, ge=0, description="sample from so many likeliest tokens; 0: from all")
-    beta: float = Field(0.001, ge=0, description="weight of the KL term, Eq. 6")
-    max_new_tokens: int = Field(1024, ge=1, le=32_768, description="length limit of an answer, in tokens")
-    localizability_max_gain: float | None = Field(
-        0.02,
-        ge=0,
-        le=1,
+    top_k: int | None = Field(
+        50, ge=1, le=1_000_000, description="sample from so many likeliest tokens; null: all"
+    )
+    beta: float = Field(0.001, ge=0, le=10, description="weight of the KL term, Eq. 6")
+    max_new_tokens: Tokens = Field(1024, description="length limit of an answer, in tokens")
+    localizability_max_gain: Share | None = Field(
+        0.01,
         description="most that a text adds to R_loc of its picture; null: no bound, as Eq. 1",
+    )
+    localizability_max_loss: Share = Field(
+        0.04, description="most that a text takes from R_loc of its picture"
     )
     skip_zero_variance_groups: bool = Field(
         False, description="groups whose answers all earn the same add nothing to the loss, not even KL"
     )
-    dynamic_sampling: int = Field(0, ge=0, description="how often, at most, such groups are sampled again")
+    dynamic_sampling: int = Field(
+        0, ge=0, le=100, description="how often, at most, such groups are sampled again"
+    )
     static_cache: bool = Field(
         False, description="decode with a cache of fixed size, which CUDA compiles; not yet measured there"
     )
     vllm: str | None = Field(
         None, description='sample with vLLM: "colocate" or a server\'s address; null: transformers'
     )
-    save_steps: int = Field(50, ge=1, description="steps between checkpoints")
-    sample_steps: int | None = Field(
+    save_steps: Count = Field(50, description="steps between checkpoints")
+    sample_steps: Count | None = Field(
         None,
-        ge=1,
         description="steps between pages of pictures, answers and rewards in `samples`; null: none",
     )
 

@@ -8,23 +8,24 @@ __all__ = ['JudgeSettings']
 # %% ../../nbs/07_training/02_settings_judge.ipynb #52389e04
 from pydantic import Field, model_validator
 
+from ..settings import Count, LearningRate, Rows, Seed, Share
 from .settings import TrainerSettings, check_rows_at_once
 
 # %% ../../nbs/07_training/02_settings_judge.ipynb #f7bdd4bd
 class JudgeSettings(TrainerSettings):
     "Options of `globe.training.judge.train_judge`; learning rate and adapter as released."
 
-    steps: int | None = Field(300, ge=1, description="optimizer steps; null: `epochs` passes over the data")
-    epochs: int = Field(2, ge=1, description="passes over the data, where `steps` is null")
-    batch_size: int = Field(16, ge=1, description="pairs of picture and reasoning in a step, all devices")
-    lr: float = Field(1e-4, gt=0, le=1, description="peak learning rate; a tiny model needs a larger one")
-    warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the learning rate rises")
-    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    steps: Count | None = Field(300, description="optimizer steps; null: `epochs` passes over the data")
+    epochs: Count = Field(2, description="passes over the data, where `steps` is null")
+    batch_size: Rows = Field(16, description="pairs of picture and reasoning in a step, all devices")
+    lr: LearningRate = Field(1e-4, description="peak learning rate; a tiny model needs a larger one")
+    warmup: Share = Field(0.05, description="share of the steps in which the learning rate rises")
+    weight_decay: Share = Field(0.01, description="of AdamW")
     adam_beta2: float = Field(0.999, gt=0, lt=1, description="of AdamW")
-    seed: int = Field(0, ge=0, description="of adapter and order")
+    seed: Seed = Field(0, description="of adapter and order")
     hard_negatives: bool = Field(True, description="add mismatched pairs and pleas to the judge")
-    lora_rank: int = Field(16, ge=1, description="rank of the LoRA matrices")
-    lora_alpha: int = Field(64, ge=1, description="their scale")
+    lora_rank: int = Field(16, ge=1, le=4096, description="rank of the LoRA matrices")
+    lora_alpha: int = Field(64, ge=1, le=65_536, description="their scale")
 
     @model_validator(mode="after")
     def _fits(self):

@@ -17,15 +17,20 @@ class LaunchSettings(Settings):
     "Where trainings run."
 
     processes: int | None = Field(
-        None, ge=1, description="that train together, one on each GPU; null: all GPUs, one process on a CPU"
+        None,
+        ge=1,
+        le=4096,
+        description="that train together, one on each GPU; null: all GPUs, one process on a CPU",
     )
     recipe: Literal["multi_gpu", "zero2", "zero3"] = Field(
         "multi_gpu", description="what several processes share: nothing, optimizer, or weights too"
     )
     gpu_gib: float | None = Field(
-        None, gt=0, description="memory of each GPU that is planned for; null: what is there"
+        None, gt=0, le=4096, description="memory of each GPU that is planned for; null: what is there"
     )
-    tflops: float = Field(150.0, gt=0, description="sustained speed of a GPU that estimated hours assume")
+    tflops: float = Field(
+        150.0, gt=0, le=100_000, description="sustained speed of a GPU that estimated hours assume"
+    )
 
     def started(
         self,

@@ -8,17 +8,20 @@ __all__ = ['SFTSettings']
 # %% ../../nbs/07_training/03_settings_sft.ipynb #47bca96c
 from pydantic import Field, model_validator
 
+from ..settings import Count, LearningRate, Share
 from .settings import TrainerSettings, check_rows_at_once
 
 # %% ../../nbs/07_training/03_settings_sft.ipynb #2b698726
 class SFTSettings(TrainerSettings):
     "Options of `globe.train.sft`; defaults of the released `train_sft.sh`."
 
-    steps: int | None = Field(None, ge=1, description="optimizer steps; null: `epochs` passes over the data")
-    epochs: int = Field(2, ge=1, description="passes over the data, where `steps` is null")
-    examples_per_step: int = Field(64, ge=1, description="rows of an optimizer step, over all devices")
-    lr: float = Field(1e-5, gt=0, le=1, description="peak learning rate")
-    warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the learning rate rises")
+    steps: Count | None = Field(None, description="optimizer steps; null: `epochs` passes over the data")
+    epochs: Count = Field(2, description="passes over the data, where `steps` is null")
+    examples_per_step: int = Field(
+        64, ge=1, le=65_536, description="rows of an optimizer step, over all devices"
+    )
+    lr: LearningRate = Field(1e-5, description="peak learning rate")
+    warmup: Share = Field(0.05, description="share of the steps in which the learning rate rises")
     lora: bool = Field(False, description="train a LoRA adapter instead of all weights")
     group_by_length: bool = Field(False, description="batches of similar length instead of random ones")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..models.vlm import freeze_vision, remember_pictures
 from .adapter import lora_config
 from .settings_sft import SFTSettings
-from .trainer import load_to_train, reporter, run, sft_rows, trainer_arguments
+from .trainer import check_start, load_to_train, reporter, run, sft_rows, trainer_arguments
 
 # %% ../../nbs/07_training/11_sft.ipynb #3643803a
 def sft(
@@ -29,6 +29,7 @@ def sft(
     from trl import SFTConfig, SFTTrainer
 
     s, out = (settings or SFTSettings()).changed(**changes), Path(out)
+    check_start(model, data)
     steps = s.steps or s.epochs * -(-len(data) // s.examples_per_step)
     arguments = trainer_arguments(s, out, steps, s.examples_per_step)
     if s.group_by_length:

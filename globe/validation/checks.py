@@ -10,7 +10,7 @@ __all__ = ['LARGEST_KM', 'CHECKS', 'UNANSWERED', 'UNREADABLE', 'CheckSettings', 
 import numpy as np
 from pydantic import Field
 
-from ..settings import Settings
+from ..settings import Settings, Share, Weights
 from ..places.sphere import distance_km
 from ..places.match import label_name, same_city, same_country
 from ..answers.vocabulary import CLASSES
@@ -21,29 +21,33 @@ from ..answers.placed import COORDINATE, answer_place, named_place
 class CheckSettings(Settings):
     "Thresholds of the four checks, and the models behind them."
 
-    min_localizability: float = Field(0.5, ge=0, le=1, description="check i: mean score of the teachers")
+    min_localizability: Share = Field(0.5, description="check i: mean score of the teachers")
     max_error_km: float = Field(
-        25.0, ge=0, description="check ii: km; a town or coordinate this near is right under any name"
+        25.0,
+        ge=0,
+        le=20_040,
+        description="check ii: km; a town or coordinate this near is right under any name",
     )
     min_similarity: float = Field(
         0.6, ge=-1, le=1, description="check iii: cosine between the lead's reasoning and any other"
     )
-    min_confidence: float = Field(
-        0.5, ge=0, le=1, description="check iii: coordinates with at least this confidence count"
+    min_confidence: Share = Field(
+        0.5, description="check iii: coordinates with at least this confidence count"
     )
     max_disagreement_km: float = Field(
-        200.0, ge=0, description="check iii: km that such a coordinate may lie from the lead's place"
-    )
-    min_area_share: float = Field(
-        0.002, ge=0, le=1, description="check iv: share of the picture that makes a named thing visible"
-    )
-    min_mentions: int = Field(1, ge=0, description="check iv: things that the reasoning must name")
-    word_similarity: float = Field(
-        0.75,
+        200.0,
         ge=0,
-        description="cosine from which a word that no list has stands for a class; above 1: never",
+        le=20_040,
+        description="check iii: km that such a coordinate may lie from the lead's place",
     )
-    sentence_model: str | None = Field(
+    min_area_share: Share = Field(
+        0.002, description="check iv: share of the picture that makes a named thing visible"
+    )
+    min_mentions: int = Field(1, ge=0, le=100, description="check iv: things that the reasoning must name")
+    word_similarity: Share | None = Field(
+        0.75, description="cosine from which a word that no list has stands for a class; null: never"
+    )
+    sentence_model: Weights | None = Field(
         None, description="package, folder or hub id of the sentence encoder; null: the packaged one"
     )
 

@@ -131,7 +131,8 @@ class Validator:
         texts = [[g.get(t, {}).get("reasoning") or "" for g in given] for t in self.teachers]
         vectors = zip(*[self.encoder(of_teacher) for of_teacher in texts])
         said = [a["reasoning"] for g in given for a in g.values() if a["reasoning"]]
-        more = similar_words(said, classes, self.encoder, self.settings.word_similarity)
+        alike = self.settings.word_similarity
+        more = () if alike is None else similar_words(said, classes, self.encoder, alike)
         rows = []
         for photo, g, v in zip(photos, given, vectors):
             shown = {} if photo.get(UNANSWERED) else next(seen)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..files import write_atomic
+from ..locks import alone
 from ..progress import tracked
 from ..answers.prompts import PROMPT_FILES
 from ..distillation.store import FINAL
@@ -88,13 +89,16 @@ def validate_in_parts(
     part=5_000,  # photos of a part: all that is in memory at once
     watch=None,  # see `globe.progress.tracked`
 ):  # datasets.Dataset, mapped into memory
-    "What `validate` makes, in files below `folder`; returns MP16-Reason. `read_ledger` gives the ledger."
+    """What `validate` makes, in files below `folder`; returns MP16-Reason. `read_ledger` gives the ledger.
+
+    Raises `Busy` where another run writes there."""
     validator, folder = Validator(judgements, segmenter, settings, encoder, teachers), Path(folder)
-    _claim(folder, _way(validator, part), len(photos))
     starts = range(0, len(photos), part)
-    for i in tracked(starts, len(starts), watch, unit="part"):
-        some = photos.select(range(i, min(i + part, len(photos))))
-        _make_part(validator, some, folder, f"{i:09d}.parquet")
+    with alone(folder):
+        _claim(folder, _way(validator, part), len(photos))
+        for i in tracked(starts, len(starts), watch, unit="part"):
+            some = photos.select(range(i, min(i + part, len(photos))))
+            _make_part(validator, some, folder, f"{i:09d}.parquet")
     return _on_disk(photos, folder)
 
 

@@ -1,0 +1,218 @@
+"Training resumes from the newest checkpoint that is good, takes no step too many, and refuses bad rows at once."
+
+import json, os, shutil
+
+import datasets
+import pytest
+from PIL import Image
+
+from globe.models import checkpoints
+from globe.training import grpo, trainer as trainer_module
+from globe.training.judge import train_judge
+from test_train import Enough, data, moved, start, train, variety, weights  # noqa: F401
+
+KINDS = ["sft", "grpo", "judge"]
+JUDGE = dict(steps=4, batch_size=2, lr=1e-3, save_steps=1, hard_negatives=False, watch=False)
+
+
+@pytest.fixture(autouse=True)
+def spread(monkeypatch):
+    monkeypatch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
+
+
+def pairs(data):
+    return data.select_columns(["id", "image", "reasoning"]).add_column("label", [0, 1] * (len(data) // 2))
+
+
+def run(kind, start, data, out, **changes):
+    if kind == "judge":
+        return train_judge(start, pairs(data), out, **JUDGE | changes)
+    return train(kind, start, data, out, **dict(steps=4) | changes)
+
+
+def result(out):
+    "The bytes of the weights that a run left."
+    return {p.name: p.read_bytes() for p in sorted(out.glob("*.safetensors"))}
+
+
+def stopped(kind, start, data, out, after=3):
+    "A run that ended in the step after `after`."
+
+    def stop(done, total, numbers):
+        if done > after:
+            raise Enough
+
+    with pytest.raises(Enough):
+        run(kind, start, data, out, watch=stop)
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(start, data, tmp_path_factory):
+    "What each kind of training leaves when nothing disturbs it."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
+        return {kind: result(run(kind, start, data, tmp_path_factory.mktemp(kind))) for kind in KINDS}
+
+
+def die(*given, **more):
+    raise Enough
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_killed_after_its_last_step_takes_no_further_one(
+    kind, whole, start, data, tmp_path, monkeypatch
+):
+    out, steps = tmp_path / kind, []
+    watch = lambda done, total, numbers: steps.append(done)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "_finish", die)
+        patch.setattr("globe.training.judge.save_judge", die)
+        for _ in range(3):
+            with pytest.raises(Enough):
+                run(kind, start, data, out, watch=watch)
+    run(kind, start, data, out, watch=watch)
+    assert steps == [1, 2, 3, 4] and result(out) == whole[kind]
+
+
+BAD = {
+    "an empty state": ("trainer_state.json", 0),
+    "half a state": ("trainer_state.json", 0.5),
+    "a cut optimizer": ("optimizer.pt", 0.5),
+    "an empty optimizer": ("optimizer.pt", 0),
+    "no optimizer": ("optimizer.pt", None),
+    "no schedule": ("scheduler.pt", None),
+    "no random numbers": ("rng_state.pth", None),
+    "cut weights": ("*.safetensors", 0.9),
+    "no weights": ("*.safetensors", None),
+}
+
+
+def spoil(checkpoint, how):
+    name, left = BAD[how]
+    (path,) = checkpoint.glob(name)
+    if left is None:
+        path.unlink()
+    else:
+        os.truncate(path, int(left * path.stat().st_size))
+
+
+@pytest.fixture(scope="module")
+def interrupted(start, data, tmp_path_factory):
+    "Folders of runs that ended early, by kind."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grpo, "weighted", lambda name, *more: ([variety], [1.0]))
+        return {k: stopped(k, start, data, tmp_path_factory.mktemp(k)) for k in KINDS}
+
+
+@pytest.mark.parametrize("how", BAD)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_newest_good_checkpoint_is_taken(kind, how, whole, interrupted, start, data, tmp_path, capsys):
+    out = shutil.copytree(interrupted[kind], tmp_path / kind)
+    newest = checkpoints.checkpoints(out)[-1]
+    spoil(newest, how)
+    if how != {"sft": "cut weights", "grpo": "no optimizer", "judge": "an empty state"}[kind]:
+        checkpoints.sort_out(out)
+        assert checkpoints.last_checkpoint(out).endswith("checkpoint-2")
+        return
+    steps = []
+    run(kind, start, data, out, watch=lambda done, total, numbers: steps.append(done))
+    assert steps == [3, 4] and result(out) == whole[kind]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "damaged" in line]
+    assert "resumes from checkpoint-2" in line and newest.name in line
+    assert not list(out.glob("*checkpoint-*"))
+
+
+def test_without_any_good_checkpoint_training_begins_anew_and_says_so(
+    whole, interrupted, start, data, tmp_path, capsys
+):
+    out = shutil.copytree(interrupted["sft"], tmp_path / "out")
+    for c in checkpoints.checkpoints(out):
+        spoil(c, "no optimizer")
+    run("sft", start, data, out)
+    assert result(out) == whole["sft"] and "begins anew" in capsys.readouterr().out
+
+
+def test_checkpoints_of_several_processes_and_of_deepspeed(interrupted, tmp_path):
+    "The states of all random numbers; DeepSpeed's own folder in place of weights and optimizer."
+    out = shutil.copytree(interrupted["sft"], tmp_path / "out")
+    a, b = checkpoints.checkpoints(out)[-2:]
+    (a / "rng_state.pth").rename(a / "rng_state_0.pth")
+    assert "random" in checkpoints.flaw(a)
+    shutil.copy(a / "rng_state_0.pth", a / "rng_state_1.pth")
+    assert not checkpoints.flaw(a)
+    inner = b / "global_step3"
+    inner.mkdir()
+    (b / "optimizer.pt").rename(inner / "zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    assert "latest" in checkpoints.flaw(b)
+    (b / "latest").write_text("global_step3\n")
+    assert not checkpoints.flaw(b)
+    os.truncate(inner / "zero_pp_rank_0_mp_rank_00_optim_states.pt", 99)
+    assert "cut" in checkpoints.flaw(b)
+
+
+def test_shards_of_the_weights_are_all_wanted(interrupted, tmp_path):
+    out = shutil.copytree(interrupted["sft"], tmp_path / "out")
+    last = checkpoints.checkpoints(out)[-1]
+    index = dict(weight_map=dict(a="model.safetensors", b="model-2.safetensors"))
+    (last / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "model-2.safetensors is missing" in checkpoints.flaw(last)
+    (last / "model.safetensors.index.json").write_text("{")
+    assert checkpoints.flaw(last)
+
+
+# --- what cannot be trained on ---
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    "Nothing may be loaded."
+    for module in (trainer_module, __import__("globe.training.judge", fromlist=["judge"])):
+        monkeypatch.setattr(module, "load", lambda *a, **k: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(grpo, "load_processor", lambda *a, **k: pytest.fail("a processor was loaded"))
+
+
+def with_picture(data, i, picture):
+    "The rows, the `i`-th with another picture."
+    kind = data.features["image"]
+    raw = data.cast_column("image", datasets.Image(decode=False)).to_list()
+    raw[i]["image"] = picture
+    features = data.features.copy()
+    features["image"] = kind
+    return datasets.Dataset.from_list(raw, features=features)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("what", ["none", "narrow", "no picture", "adapter", "no model"])
+def test_what_cannot_be_trained_on_is_named(kind, what, start, data, tmp_path, no_model):
+    model, rows, why = start, data, "row 6"
+    if what == "none":
+        rows = with_picture(data, 5, None)
+    elif what == "narrow":
+        Image.new("RGB", (1200, 5)).save(tmp_path / "a.png")
+        rows = with_picture(data, 5, dict(bytes=(tmp_path / "a.png").read_bytes(), path=None))
+    elif what == "no picture":
+        rows = with_picture(data, 5, dict(bytes=b"<html>", path=None))
+    elif what == "adapter":
+        (tmp_path / "adapter_config.json").write_text("{}")
+        model, why = tmp_path, "adapter"
+    else:
+        model, why = tmp_path, "config.json"
+    with pytest.raises((ValueError, FileNotFoundError), match=why):
+        run(kind, model, rows, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_fewer_rows_than_a_step_takes_are_refused(start, data, tmp_path, no_model):
+    with pytest.raises(ValueError, match="completions_per_step"):
+        train("grpo", start, data.select([0]), tmp_path / "out")
+    with pytest.raises(ValueError, match="rows"):
+        train("sft", start, data.select([]), tmp_path / "out")
+
+
+def test_sft_and_the_judge_take_fewer_rows_than_a_step_has(start, data, tmp_path):
+    "They go through the rows again, or take a smaller step, which GRPO cannot."
+    out = train("sft", start, data.select(range(3)), tmp_path / "sft", steps=3)
+    assert moved(weights(start), weights(out))
+    run("judge", start, data.select(range(2)), tmp_path / "judge", batch_size=8)
+    assert (tmp_path / "judge" / "judge.json").exists()
