@@ -120,7 +120,7 @@ def _is_up(server):
     import httpx
 
     try:
-        return httpx.get(f"{server.rstrip('/')}/health/", timeout=2).is_success
+        return httpx.get(f"{server.rstrip('/')}/health", timeout=2).is_success
     except httpx.HTTPError:
         return False
 
