@@ -86,7 +86,16 @@ def _fetched(name, root):
 
     folder = cache_dir() / "benchmarks" / str(root).replace("/", "--")
     wanted = [*BENCHMARKS[name].tables, *BENCHMARKS[name].beside]
-    snapshot_download(dataset, repo_type="dataset", revision=commit, allow_patterns=wanted, local_dir=folder)
+    how = dict(repo_type="dataset", revision=commit, allow_patterns=wanted, local_dir=folder)
+    try:
+        snapshot_download(dataset, **how)
+    except (OSError, RuntimeError) as e:  # those of the hub's client are among them
+        why = str(e).partition("\n")[0][:120]
+        raise ConnectionError(
+            f"{dataset} does not come from the hub ({why}): correct the name or "
+            f"the commit, or fetch it elsewhere, hf download {dataset} --repo-type dataset "
+            f"--revision {commit}, and give its folder"
+        ) from None
     for archive in sorted(folder.rglob("*.zip")):
         _unpack(archive)
     return folder
