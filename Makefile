@@ -3,6 +3,7 @@
 #   make test                                                 everything that is checked before a change is accepted: under ten minutes
 #   make test-quick                                           the part of it that needs no training and no data from outside: under two minutes
 #   make bench                                                speed beside what people use today; about two and a half hours, never part of a test
+#   make soak                                                 kills, full disks, odd servers, hostile inputs: tests/soak.md; about an hour, never part of a test
 #   make lab                                                  JupyterLab with the notebooks
 #   make docs                                                 the documentation as a site, in _docs/site, with its links checked; no network
 #   make export                                               after an edit of a notebook: the package, layout and README from it
@@ -19,14 +20,14 @@ CONSTRAINTS ?= constraints.txt
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -ec
-.PHONY: help reproduce test test-quick bench lab docs export publish readme pins
+.PHONY: help reproduce test test-quick bench soak lab docs export publish readme pins
 PY := .venv/bin/python
 PIP := $(PY) -m pip install --disable-pip-version-check --no-input -c $(CONSTRAINTS)
 SHOW = tee -a .venv/install.log | awk '/^ *(Collecting|Obtaining)/ {printf "\r\033[K  package %d: %s", ++n, $$2; fflush()} /^Installing collected/ {printf "\r\033[K  installing"; fflush()} END {print ""}'
 PYTEST := $(PY) -m pytest -q -rs
 
 help:
-	@sed -n '2,11s/^#//p' Makefile
+	@sed -n '2,12s/^#//p' Makefile
 
 # torch goes first, so that the rest is resolved against the build (CPU or CUDA) that this machine gets
 .venv/installed: settings.ini setup.py pyproject.toml constraints.txt
@@ -69,6 +70,9 @@ bench: .venv/installed
 	@$(PIP) --quiet --no-deps prefix-grouper==0.0.1.post1
 	@$(PY) tests/bench_places.py && $(PY) tests/bench_rewards.py && $(PY) tests/bench_distill.py && $(PY) tests/bench_grpo.py && $(PY) tests/bench_prefix_grouper.py
 	@$(PY) tests/bench_reproduce.py
+
+soak: .venv/installed
+	@PYTHONHASHSEED=0 nice -n 10 $(PY) tests/soak.py --write
 
 lab: .venv/installed
 	@JUPYTER_PREFER_ENV_PATH=1 .venv/bin/jupyter lab --config=.ci/lab.py nbs/index.ipynb

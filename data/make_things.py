@@ -1,12 +1,14 @@
-"""Which words name a thing that a picture can show: `python data/make_things.py WORDNET CLDR STOP`.
+"""Which words name a thing that a picture can show: `python data/make_things.py WORDNET CLDR STOP FREQUENT`.
 
 WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordnet), CLDR the folder
 `annotations` of the npm package `cldr-annotations-full`, STOP the file stopwords-iso.json of the PyPI package
-`stopwordsiso` (MIT). Written are things.csv, compounds.csv (expressions
+`stopwordsiso` (MIT), FREQUENT the file large_en.msgpack.gz of the PyPI package `wordfreq` (CC BY-SA 4.0; it
+only tells which rare names are left out). Written are things.csv, compounds.csv (expressions
 that hold the name of a thing and name none, "rock music"), near_words.csv (English words and names of
 towns that look like a misspelt or foreign thing) and foreign.csv (names in other languages).
 
-What WordNet and CLDR do not say stands in foreign_by_hand.csv and in things_by_hand.csv: a kind, or several
+What WordNet and CLDR do not say stands in foreign_by_hand.csv (in the row `-` small words that tell the
+language) and in things_by_hand.csv: a kind, or several
 with the best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter
 knows. `*` marks names of parts and surroundings, which name nothing where the segmenter knows none of their
 kinds, `=` another name of the same thing, `!` a kind that holds for the word alone and not for what is a
@@ -17,7 +19,7 @@ WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved. Used un
 fee as long as this notice stays. CLDR: Copyright Unicode, Inc., Unicode License v3.
 """
 
-import csv, json, re, sys, unicodedata
+import csv, gzip, json, re, sys, unicodedata
 from collections import defaultdict
 from pathlib import Path
 
@@ -32,6 +34,10 @@ TOPS = """vehicle.1 tree.1 shrub.1 flower.1 vine.1 succulent.1 mountain.1 hill.1
     chimney.1 scaffolding.1 telephone_booth.1 mailbox.2 television_receiver.1 refrigerator.1 stove.1
     washer.3 oven.1 bathtub.1 book.2 bottle.1 basket.1 barrel.2 vase.1 clock.1 pillow.1 curtain.1
     towel.1 blanket.1 rug.1 mirror.1 painting.1 chandelier.1 escalator.2 stairs.1""".split()
+# and synsets whose members count where the word has no other meaning and the thing is no part of another
+MORE_TOPS = """animal.1 obstruction.1 post.4 musical_instrument.1 weapon.1 garment.1 headdress.1 footwear.2
+    container.1 sports_equipment.1 toy.1 timepiece.1 wheel.1 excavation.3 spout.1""".split()
+ANIMAL, ARTIFACT = 5, 6  # lexicographer files
 # words that mean something else more often, or that say nothing about a picture
 LEFT_OUT = set(
     """range bank bar drop fall point head spring main drink channel sound ford main pool mine shed lead
@@ -59,6 +65,7 @@ class WordNet:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.names, self.file, self.above, self.below = {}, {}, {}, defaultdict(list)
+        self.parts = set()  # synsets of things that are parts of others
         for fields in self.rows("data.noun"):
             self.add_synset(fields)
         self.senses = {f[0]: f[6 + int(f[3]) :] for f in self.rows("index.noun")}
@@ -77,6 +84,8 @@ class WordNet:
         pointers, first = int(fields[4 + 2 * n]), 5 + 2 * n
         kinds = [fields[first + 4 * i : first + 4 * i + 2] for i in range(pointers)]
         self.above[synset] = [other for sign, other in kinds if sign == "@"]
+        if any(sign == "#p" for sign, _ in kinds):
+            self.parts.add(synset)
         for other in self.above[synset]:
             self.below[other].append(synset)
 
@@ -101,6 +110,11 @@ class WordNet:
             left += self.below[found[-1]]
         return found
 
+    def is_thing_only(self, word, synset):
+        "Does the word name an animal or artefact and nothing else, of a narrow kind, that is no part?"
+        meanings = {self.file[s] for s in self.senses[word]}
+        return meanings <= {ANIMAL, ARTIFACT} and synset not in self.parts and len(self.under(synset)) < 10
+
     def is_noun_first(self, word):
         "Is `word` used as a noun at least as often as in any other way?"
         return all(self.uses[word, "1"] >= self.uses[word, other] for other in "234")
@@ -123,9 +137,19 @@ class WordNet:
         return found
 
 
-def from_wordnet(net):
+def frequent(path):
+    "English words used at least 0.063 times in a million (Zipf frequency 1.8) that are no towns."
+    import msgpack
+
+    with gzip.open(path) as file:
+        _, *by_centibels = msgpack.load(file, raw=False)
+    return {word for words in by_centibels[:720] for word in words if word.isalpha()} - towns()
+
+
+def from_wordnet(net, known):
     "Word -> what it is a kind of ('' for nothing further), under `TOPS`; `=` before a synonym."
-    reached = {s for top in TOPS for s in net.under(net.synset(top))}
+    surely = {s for top in TOPS for s in net.under(net.synset(top))}
+    reached = surely | {s for top in MORE_TOPS for s in net.under(net.synset(top))}
     kinds = {}
 
     def usable(word, synset):
@@ -138,7 +162,9 @@ def from_wordnet(net):
             return False
         if not single and not re.fullmatch(r"[a-z]{2,}(?:[ -][a-z]{2,}){1,2}", plain) or word in LEFT_OUT:
             return False
-        return net.senses[word][0] == synset and (not single or net.is_noun_first(word))
+        if net.senses[word][0] != synset or single and not net.is_noun_first(word):
+            return False
+        return synset in surely or plain in known and net.is_thing_only(word, synset)
 
     kept = {s: [w.lower().replace("_", " ") for w in net.names[s] if usable(w, s)] for s in sorted(reached)}
     heads = {s: names[0] for s, names in kept.items() if names}
@@ -243,7 +269,7 @@ def foreign(folder, stop):
             by_cldr = said.get(row["emoji"].replace("\ufe0f", ""), {}).get("tts", [])
             words = {w.strip().lower() for w in by_cldr if plain(w.strip()) not in own and not is_syllable(w)}
             words |= {w.strip().lower() for w in row[language].split("|")}
-            found |= {(language, w, row["name"]) for w in words if w}
+            found |= {(language, w, row["name"].strip("-")) for w in words if w}
     return sorted(found)
 
 
@@ -271,7 +297,7 @@ def write(name, header, rows):
 if __name__ == "__main__":
     net = WordNet(sys.argv[1])
     hand, left_out, expressions = by_hand()
-    kinds = {w: k for w, k in from_wordnet(net).items() if w not in left_out} | hand
+    kinds = {w: k for w, k in from_wordnet(net, frequent(sys.argv[4])).items() if w not in left_out} | hand
     kinds |= irregular(net, kinds)
     write("things.csv", ["name", "kind"], sorted(kinds.items()))
     write("compounds.csv", ["expression"], [[c] for c in sorted({*compounds(net, kinds), *expressions})])
@@ -282,7 +308,19 @@ if __name__ == "__main__":
     for language, words in stop.items():
         for word in words:
             small[plain(word)].add(language)
-    shared = [int(is_shared(language, word, english, small)) for language, word, _ in rows]
+    told = defaultdict(set)  # small word that tells the language -> languages
+    for language, word, name in rows:
+        if not name:
+            told[plain(word)].add(language)
+    spoken = set(map(plain, stop["en"]))
+    shared = [
+        int(
+            is_shared(language, word, english, small)
+            if name
+            else len(told[plain(word)]) > 1 or word in spoken
+        )
+        for language, word, name in rows
+    ]
     names = {plain(word) for (_, word, _), flag in zip(rows, shared) if not flag}
     near = {*near_words(net, {*kinds, *classes()}), *inflected({*english, *towns()}, names)}
     write("near_words.csv", ["word"], [[w] for w in sorted(near)])

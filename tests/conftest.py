@@ -27,6 +27,7 @@ SLOW = {
     " samples_of_a_blind_model_are_refused static_caches_are_compiled_once",
     "test_processes": "a_training_that_cannot_run_is_one_line globe_train_gives_the_same_numbers_with_two_processes"
     " globe_train_survives_a_kill grpo_asks_the_judge_in_two_processes deepspeed_gives_the_losses_of_one"
+    " two_machines_give_the_numbers_of_one_process"
     " two_processes_give_the_losses_of_one two_processes_train_save_once_and_survive_a_kill",
     "test_readme": "what_pip_installs_works_elsewhere",
     "test_reproduce": "a_run_that_was_stopped_goes_on_where_it_was"
@@ -37,6 +38,7 @@ SLOW = {
     " sft_and_the_judge_take_fewer_rows_than_a_step_has what_cannot_be_trained_on_is_named"
     " without_any_good_checkpoint_training_begins_anew_and_says_so",
     "test_rewards": "the_command_line_of_trl_takes_every_reward_by_its_dotted_path",
+    "test_standins": "a_checkpoint_in_the_layout_of_the_hub_is_loaded_trained_and_saved_whole",
     "test_train": "a_resumed_run_is_the_uninterrupted_one a_step_in_passes_is_the_same_step"
     " grpo_survives_a_kill internvl_trains_too language_moves_and_vision_stays lora_gives_a_whole_model",
     "test_validate": "real_photographs_go_the_whole_road",

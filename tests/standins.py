@@ -2,7 +2,8 @@
 
 File names, vocabulary, special tokens, columns and configuration are those of the originals; only the sizes and
 the weights are ours. `python tests/standins.py FOLDER` builds them (once; minutes) and runs every notebook of the
-paper by `globe reproduce --profile paper` on them, chosen by settings alone. It needs the vocabulary that the package
+paper by `globe reproduce --profile paper` on them, chosen by settings alone; `FOLDER 2` takes two seeds, and InternVL as the
+second backbone. It needs the vocabulary that the package
 dashscope carries: `pip install --no-deps dashscope`."""
 
 import base64, io, json, subprocess, sys, threading, zlib
@@ -23,6 +24,9 @@ SPECIAL = (
 LATER = (
     "<tool_call> </tool_call> <|fim_prefix|> <|fim_middle|> <|fim_suffix|> <|fim_pad|> <|repo_name|> <|file_sep|>"
 ).split()
+INTERNVL = (
+    "<img> </img> <IMG_CONTEXT> <quad> </quad> <ref> </ref> <box> </box> <video>".split()
+)  # from id 151665 on
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
@@ -46,8 +50,8 @@ def _halves(token, ranks):
     return parts
 
 
-def qwen_tokenizer(folder):
-    "Write the tokenizer files of a Qwen2.5 checkpoint."
+def qwen_tokenizer(folder, later=LATER, **more):
+    "Write the tokenizer files of a Qwen2.5 checkpoint; `later` tokens follow its special ones."
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -62,7 +66,7 @@ def qwen_tokenizer(folder):
     bpe.decoder = decoders.ByteLevel()
     special = [f"<|{name}|>" for name in SPECIAL]
     bpe.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
-    bpe.add_tokens([AddedToken(t, special=False, normalized=False) for t in LATER])
+    bpe.add_tokens([AddedToken(t, special=False, normalized=False) for t in later])
     bpe.save(str(folder / "tokenizer.json"))
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
@@ -72,7 +76,7 @@ def qwen_tokenizer(folder):
         added_tokens_decoder={
             str(151643 + i): dict(content=t, special=t in special, normalized=False, lstrip=False, rstrip=False,
                                   single_word=False)
-            for i, t in enumerate(special + LATER)
+            for i, t in enumerate(special + later)
         },
         additional_special_tokens=special[1:],
         bos_token=None,
@@ -84,6 +88,7 @@ def qwen_tokenizer(folder):
         split_special_tokens=False,
         tokenizer_class="Qwen2Tokenizer",
         unk_token=None,
+        **more,
     )  # fmt: skip
     (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=1))
 
@@ -152,16 +157,87 @@ def qwen_vl(seed=0):
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
-def checkpoint(folder, steps=(150, 250), seed=0):
-    "A Qwen2.5-VL-Instruct in the hub's layout, schooled until it answers in format about `CITIES`."
+def internvl_processor(folder, size=112):
+    "Write tokenizer and processor files of InternVL3-hf; its pictures are one tile, which is smaller than 448 pixels."
+    from globe.world.tiny_models import TEMPLATE
+
+    names = dict(start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>")
+    names |= dict(video_token="<video>")
+    qwen_tokenizer(folder, LATER + INTERNVL, extra_special_tokens=names, **names)
+    pictures = dict(
+        crop_to_patches=False,
+        min_patches=1,
+        max_patches=12,
+        image_mean=[0.485, 0.456, 0.406],
+        image_std=[0.229, 0.224, 0.225],
+        size=dict(height=size, width=size),
+        processor_class="InternVLProcessor",
+    )
+    video = dict(video_processor_type="InternVLVideoProcessor", **pictures)
+    files = dict(
+        preprocessor_config=pictures | dict(image_processor_type="GotOcr2ImageProcessorFast"),
+        video_preprocessor_config=video,
+        processor_config=dict(image_seq_length=(size // 28) ** 2, processor_class="InternVLProcessor"),
+    )
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=1))
+    template = TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>")
+    (folder / "chat_template.jinja").write_text(template)
+
+
+def internvl(seed=0, size=112):
+    "A tiny InternVL3 with the real vocabulary and heads of 64."
+    import torch
+    from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+    text = dict(
+        model_type="qwen2",
+        vocab_size=151675,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=32768,
+        initializer_range=128**-0.5,
+        rope_parameters=dict(rope_type="default", rope_theta=1_000_000.0),
+        tie_word_embeddings=True,
+        bos_token_id=151643,
+        eos_token_id=151645,
+    )
+    vision = dict(
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=size,
+        initializer_range=128**-0.5,
+    )
+    config = InternVLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=151667,
+        image_seq_length=(size // 28) ** 2,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(seed)
+    return InternVLForConditionalGeneration(config)
+
+
+def checkpoint(folder, steps=(150, 250), seed=0, family="qwen2_5_vl"):
+    "A Qwen2.5-VL-Instruct or InternVL3-hf in the hub's layout, schooled until it answers in format about `CITIES`."
     import torch
     from globe.models.vlm import load
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    qwen_tokenizer(folder)
-    qwen_processor(folder)
-    qwen_vl(seed).save_pretrained(folder)
+    if family == "internvl":
+        internvl_processor(folder)
+        internvl(seed).save_pretrained(folder)
+    else:
+        qwen_tokenizer(folder)
+        qwen_processor(folder)
+        qwen_vl(seed).save_pretrained(folder)
     with few_cities():
         vlm = school(load(folder, device="cpu"), *steps)
     model = vlm.model.to(torch.bfloat16)
@@ -194,7 +270,7 @@ def school(vlm, vision_steps, answer_steps, batch_size=24, lr=2e-3):
     tokens = {i for ids in vlm.processor.tokenizer([t + end for t in texts])["input_ids"] for i in ids}
     digits = vlm.processor.tokenizer.convert_tokens_to_ids(list("0123456789."))
     used = sorted(tokens.union(digits))
-    column = torch.full([151936], -100)
+    column = torch.full([len(model.get_input_embeddings().weight)], -100)
     column[used] = torch.arange(len(used))
     optimizer = _Optimizer([p for p in model.parameters() if p.requires_grad], lr, answer_steps)
     for _ in range(answer_steps):
@@ -445,8 +521,8 @@ SIZES = """judge.steps=4 sft.steps=2 sft.examples_per_step=4 sft.per_device_batc
 TEACHERS = "Qwen/Qwen2.5-VL-72B-Instruct", "OpenGVLab/InternVL3-78B"
 
 
-def build(folder):
-    "Benchmarks, segmenter and checkpoint, unless they are there; the settings that choose them."
+def build(folder, seeds=1):
+    "Benchmarks, segmenter and checkpoints, unless they are there; the settings that choose them."
     folder = Path(folder).absolute()
     student, seen = folder / "Qwen2.5-VL-7B-Instruct", folder / "segformer-b5-finetuned-ade-640-640"
     if not (folder / "benchmarks").exists():
@@ -455,18 +531,24 @@ def build(folder):
         segmenter(seen)
     if not (student / "generation_config.json").exists():  # the last of its files
         checkpoint(student)
-    return [f"photos.source={folder / 'benchmarks'}", f"student.source={student}", f"segmenter.source={seen}"]
+    chosen = {"photos.source": folder / "benchmarks", "student.source": student, "segmenter.source": seen}
+    if seeds > 1:  # Table 4 compares backbones when there are several seeds
+        chosen["student.internvl"] = other = folder / "InternVL3-8B-hf"
+        if not (other / "generation_config.json").exists():
+            checkpoint(other, family="internvl")
+    return [f"{name}={path}" for name, path in chosen.items()]
 
 
-def walk(folder):
+def walk(folder, seeds=1):
     "Every notebook of the paper, on the stand-ins; the exit code of `globe reproduce`."
-    settings = [*build(folder), *SIZES]
+    settings = [*build(folder, seeds), *SIZES]
     with Teachers(training_photos(), TEACHERS) as server:
         endpoints = [dict(urls=[server.url], model=model) for model in TEACHERS]
         settings.append(f"teachers.endpoints={json.dumps(endpoints)}")
         command = [sys.executable, "-m", "globe", "reproduce", "--profile", "paper", "--only", "paper/"]
+        command += ["--seeds", str(seeds)]
         return subprocess.run(command + [x for s in settings for x in ("--set", s)]).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(walk(sys.argv[1]))
+    sys.exit(walk(sys.argv[1], *map(int, sys.argv[2:3])))

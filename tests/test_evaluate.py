@@ -533,7 +533,8 @@ def test_a_model_that_refuses_every_time_scores_0(scored):
     e = scored(
         "id,response\na,I cannot help with that.\nb,I cannot tell where this is.\nc,The location cannot be determined.\n"
     )
-    assert shares(e, "acc@2500 km", "refused", "unread") == [0, 1, 0] and not e.warnings
+    assert shares(e, "acc@2500 km", "refused", "unread") == [0, 1, 0]
+    assert len(e.warnings) == 1 and "refusals" in e.warnings[0]  # or is it another column?
     assert any("3 refused" in n for n in e.notes)
 
 

@@ -4,13 +4,15 @@ import csv, os, time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from globe.answers.completions import said_elsewhere
 from globe.answers.mentions import mentions_of, things
 from globe.answers.prompts import answer_text
-from globe.answers.vocabulary import classes_of
+from globe.answers.vocabulary import CLASSES, classes_of
 from globe.training.configurations import weighted
-from globe.training.visual_grounding import MODES, visual_grounding
+from globe.training.telling import said_of
+from globe.training.visual_grounding import MODES, Grounding, lift, tags, thing_shares, visual_grounding
 
 HERE = Path(__file__).parent
 CASES = Path(os.environ.get("GLOBE_CASES") or HERE.parents[1] / "shared" / "cases")
@@ -83,9 +85,50 @@ def test_safe_words_earn_nothing_in_the_recommended_mode():
     for text in ("The sky.", "The sky over houses and a road.", "A sky, a sky and the ground."):
         assert pay(answer(text), mode="recommended") == 0
     assert pay(answer("A flag."), mode="recommended") < 0.3
-    assert pay(answer("A flag by the sea."), mode="recommended") > 0.7
+    assert 0.3 < pay(answer("A flag by the sea."), mode="recommended") < 0.7  # two likely guesses
+    assert pay(answer("A flag with a blue cross by the sea."), mode="recommended") > 0.9
     assert pay(answer("A flag by the sea, and a dome."), mode="recommended") == 1
     assert pay(answer("A flag by the sea, a dome and a cactus."), mode="recommended") == 0.75
+
+
+NAMES = [c for c in CLASSES if c != "background"]
+pictures = st.lists(st.sets(st.sampled_from(NAMES), min_size=1), min_size=1, max_size=12)
+
+
+@given(pictures, st.sets(st.sampled_from(NAMES), min_size=1, max_size=8))
+@settings(deadline=None, max_examples=60)
+def test_on_average_over_the_data_no_constant_tells_anything(shown, named):
+    "Whatever it names: the names' gains and losses cancel."
+    shares, text = thing_shares(shown), ". ".join(f"A {name}" for name in sorted(named))
+    said = said_of(text)
+    told = [lift(Grounding(text, "", tags(seen)), said, shares) for seen in shown]
+    assert set(said) == named and abs(sum(told)) < 1e-9
+
+
+def test_the_same_said_of_every_picture_earns_little_and_what_differs_earns():
+    "Also where it is described; one completion alone is taken at its word."
+    flags = [[dict(text=t, share=0.1) for t in ("sky", "flag", "sign", thing)] for thing in NAMES[8:28]]
+    colours = "red blue green white black golden orange violet brown grey pink striped starred".split()
+    constant = [answer("A red flag, and a sign in Latin letters.")] * len(flags)
+    honest = [answer(f"A {colours[i % 13]} flag near a {NAMES[8 + i]}.") for i in range(len(flags))]
+    how = dict(mode="recommended", shares=thing_shares(flags))
+    earned = [sum(visual_grounding(texts, flags, **how)) / len(flags) for texts in (constant, honest)]
+    assert earned[0] < 0.3 and earned[1] > 0.9
+    assert pay(answer("A red flag."), mode="recommended") > pay(answer("A flag."), mode="recommended")
+
+
+def test_a_record_has_to_confirm_what_describes_a_thing():
+    shown = [["sky", "flag", "sign", thing] for thing in NAMES[8:28]]
+    records = ["The flag is red." if i % 2 else "The flag is blue." for i in range(len(shown))]
+    said = {"true": "red blue", "false": "blue red"}
+    paid = {}
+    for kind, words in said.items():
+        even, odd = words.split()[::-1]
+        texts = [answer(f"The flag is {odd if i % 2 else even}.") for i in range(len(shown))]
+        paid[kind] = visual_grounding(texts, shown, mode="recommended", reasoning=records)
+    assert min(paid["true"]) > max(paid["false"]) == 0
+    unknown = visual_grounding([answer("A red flag.")], shown[:1], mode="recommended", reasoning=[None])
+    assert unknown == visual_grounding([answer("A red flag.")], shown[:1], mode="recommended")
 
 
 def test_a_picture_that_shows_one_telling_thing_asks_for_no_more():

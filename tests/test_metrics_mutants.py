@@ -97,11 +97,12 @@ def test_unread_and_not_placed_are_told_apart(predicted, unread, not_placed):
     assert (row["unread"], row["not placed"]) == (unread, not_placed)
 
 
-def test_a_picture_without_prediction_is_unread_and_wrong():
+def test_a_picture_without_prediction_is_missing_and_wrong():
     truth = photos((*PARIS, "Paris", "France"), (*LYON, "Lyon", "France"))
     said = pd.DataFrame([dict(id="0", lat=PARIS[0], lon=PARIS[1], parsed=True)])
     e = score(said, truth)
-    assert (e.row()["acc@25 km"], e.row()["unread"], e.row()["median km"]) == (0.5, 0.5, math.inf)
+    assert (e.row()["acc@25 km"], e.row()["missing"], e.row()["median km"]) == (0.5, 0.5, math.inf)
+    assert e.row()["unread"] == 0
     assert len(e.notes) == 1 and "1 of 2" in e.notes[0]
     extra = pd.concat([said.assign(id=i) for i in ("0", "1", "x")])
     assert len(score(extra, truth).notes) == 1 and len(score(extra, truth)) == 2

@@ -1,6 +1,6 @@
 "Several processes: the losses and weights of one; accelerate configurations that accelerate accepts."
 
-import json, os, subprocess, sys, time
+import json, os, socket, subprocess, sys, time
 from pathlib import Path
 
 import pandas as pd
@@ -232,6 +232,33 @@ def test_globe_train_survives_a_kill(given, tmp_path):
     assert launch(command(given, "sft", parts, 2)).returncode == 0
     compared = [numbers(out, "sft").drop(columns="num_tokens") for out in (whole, parts)]
     pd.testing.assert_frame_equal(*compared)
+
+
+def test_two_machines_give_the_numbers_of_one_process(given, tmp_path):
+    "Rehearsed with one process for each machine: accelerate starts them, as the guide says."
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    where = [
+        "--num_machines",
+        2,
+        "--num_processes",
+        2,
+        "--mixed_precision",
+        "no",
+        "--main_process_port",
+        port,
+    ]
+    start = ["-m", "accelerate.commands.launch", "--config_file", RECIPES / "multi_gpu.yaml", *where]
+    start += ["--main_process_ip", "127.0.0.1"]
+    rest = command(given, "sft", tmp_path / "both", 2)
+    machines = [[sys.executable, *start, "--machine_rank", rank, *rest] for rank in (0, 1)]
+    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    running = [subprocess.Popen([str(part) for part in asked], **quiet) for asked in machines]
+    assert [p.wait(300) for p in running] == [0, 0]
+    assert launch(command(given, "sft", tmp_path / "one", 1)).returncode == 0
+    both, one = (numbers(tmp_path / out, "sft") for out in ("both", "one"))
+    pd.testing.assert_frame_equal(one, both, rtol=1e-4)
 
 
 def test_a_training_that_cannot_run_is_one_line(given, tmp_path):

@@ -1,5 +1,6 @@
 """The files of the repository agree with each other: package and notebooks, README and index, settings and environment."""
 
+import ast
 import configparser
 import json
 import os
@@ -128,6 +129,14 @@ def test_notebook_opens_with_title_and_purpose_and_holds_no_error(notebook):
         assert not any(o.get("name") == "stderr" for o in cell["outputs"]), (
             "warnings or progress bars are committed: run make publish"
         )
+
+
+@pytest.mark.parametrize("notebook", [p for p in NOTEBOOKS if p.parent.name == "paper"], ids=lambda p: p.stem)
+def test_a_notebook_of_the_paper_is_text_calls_and_pictures(notebook):
+    code = "\n".join(source(c) for c in cells(notebook) if c["cell_type"] == "code")
+    defines = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    made = [node.name for node in ast.walk(ast.parse(code)) if isinstance(node, defines)]
+    assert not made, f"{', '.join(made)}: functions belong to a chapter, where they have examples and tests"
 
 
 def module(notebook):

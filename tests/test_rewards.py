@@ -456,6 +456,10 @@ def test_every_attack_is_paid_as_its_reason_says():
         "invented things",
         "plea to the judge",
         "plea for a good reason",
+        "plea in Chinese",
+        "plea as data",
+        "threat to the judge",
+        "constant",
         "tokens of the chat",
     }
     assert {n for n, p in paid.items() if not p[2]} == {
@@ -471,7 +475,6 @@ def test_every_attack_is_paid_as_its_reason_says():
     assert {n for n, p in paid.items() if not p[1]} >= {
         "empty",
         "empty tags",
-        "every noun",
         "noun loop",
         "10,000 characters",
         "echo of the prompt",
@@ -557,7 +560,6 @@ def test_grounding_is_a_precision_and_released_a_recall():
         "",
         "no reasoning",
         answer("It feels northern.", "Finland", "Helsinki"),
-        answer(", ".join(NOUNS), "Finland", "Helsinki"),
         answer("The sky. The sea. " * 20, "", ""),
         answer("A dome and a flag by the sea under the sky. " * 230, "", ""),
         "<answer>country: Finland</answer><think>A dome over the sea.</think>",

@@ -1,6 +1,7 @@
 "The profile of the paper, notebook by notebook, on stand-ins: `GLOBE_STANDINS=folder pytest tests/test_standins.py`."
 
 import json, os
+from importlib.util import find_spec
 
 import pandas as pd
 import pytest
@@ -21,3 +22,29 @@ def test_one_command_walks_the_profile_of_the_paper():
     tables = [pd.read_csv(file).select_dtypes("number") for file in figures_folder("paper").rglob("*.csv")]
     numbers = [t for t in tables if t.size]
     assert numbers and all((t.fillna(0) != 0).any().any() for t in numbers)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl"])
+def test_a_checkpoint_in_the_layout_of_the_hub_is_loaded_trained_and_saved_whole(family, tmp_path):
+    "The real vocabulary with the special tokens at their ids; what is saved has every file that it came with."
+    if not find_spec("dashscope"):
+        pytest.skip("pip install --no-deps dashscope")
+    from globe.models import vlm
+    from globe.training.sft import sft
+    from globe.world import postcards
+
+    start = standins.checkpoint(tmp_path / "hub", (1, 1), family=family)
+    found = vlm.load(start)
+    tokenizer, ids = found.processor.tokenizer, dict(qwen2_5_vl=[151652, 151655], internvl=[151665, 151667])
+    names = dict(qwen2_5_vl=["<|vision_start|>", "<|image_pad|>"], internvl=["<img>", "<IMG_CONTEXT>"])
+    assert tokenizer.convert_tokens_to_ids(names[family]) == ids[family]
+    assert tokenizer.decode(tokenizer("Zürich, 東京")["input_ids"]) == "Zürich, 東京"
+    assert found.model.config.get_text_config().hidden_size // 2 == 64
+    rows = postcards.postcards(4, seed=1, localizable_share=1.0)
+    assert len(found.answer(rows["image"][:2], max_new_tokens=4)) == 2
+    rows = rows.remove_columns("entities").add_column("reasoning", ["A flag."] * 4)
+    out = sft(start, rows, tmp_path / "out", steps=1, examples_per_step=4, watch=False)
+    there = {p.name for p in out.iterdir()}
+    assert {"config.json", "video_preprocessor_config.json", "tokenizer.json"} <= there
+    assert "preprocessor_config.json" in there or "processor_config.json" in there
+    assert len(vlm.load(out).answer(rows["image"][:1], max_new_tokens=4)) == 1

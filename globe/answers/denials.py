@@ -12,8 +12,9 @@ from ..files import data_dir
 from .things import is_unspaced, plain, unspaced_names
 
 # %% ../../nbs/03_answers/20_denials.ipynb #df911762
-_THAI_MARKS = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
-_MARKS = "\u0300-\u036f\u0900-\u0903\u093a-\u094f\u0981-\u0983\u09bc-\u09d7\u064b-\u065f" + _THAI_MARKS
+_INDIC = range(0x0900, 0x0E00, 0x80)  # one block of vowel signs for each script of India
+_SIGNS = "".join(f"{chr(c)}-{chr(c + 3)}{chr(c + 0x3A)}-{chr(c + 0x57)}" for c in _INDIC)
+_MARKS = "\u0300-\u036f\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e" + _SIGNS
 _LETTERS = rf"(?:[^\W_]|[{_MARKS}])+"
 _ELISION = rf"(?:[cdjlmnst]|qu|sull|un|dall|all|[dn]ell)['’](?={_LETTERS})"
 _TOKEN = re.compile(rf"{_ELISION}|{_LETTERS}(?:['’]{_LETTERS})*|[^\w\s]|\n")
@@ -58,7 +59,10 @@ def _rows():
             parts = re.split(r"\[(.*?)\]", plain(row["phrase"]))
             choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
             for chosen in itertools.product(*choices):
-                found.setdefault(" ".join("".join(chosen).split()), row["kind"])
+                phrase = " ".join("".join(chosen).split())
+                both = {found.setdefault(phrase, row["kind"]), row["kind"]}
+                if len(both) == 2 and both <= {"before", "after", "either", "supposed"}:
+                    found[phrase] = "either"  # one side in some sentences, the other in others
     return found
 
 
@@ -115,14 +119,15 @@ def phrases(
     words,  # tokens
 ) -> list:  # of (start, end, kind), in order
     "The phrases of the table in a text."
-    table, found, i = _phrases(), [], 0
+    table, found, i, asked = _phrases(), [], 0, -1
     ends = _sentence_ends(words)
     while i < len(words):
-        for phrase, kind in table.get(words[i], ()):
+        for phrase, kind in () if i == asked else table.get(words[i], ()):
             end = _matches(words, i, phrase)
             if end and _counts(words, i, end, kind, ends[i]):
                 found.append((i, end, kind))
-                i = end - 1
+                asked = ends[i] if kind == "question" else asked
+                i = i if kind == "edge" else end - 1
                 break
         i += 1
     return _without_reversed(words, found)
@@ -134,7 +139,7 @@ def _counts(words, start, end, kind, mark):
         return mark < len(words) and words[mark] == "?"
     if kind == "after_end" and words[start] in ",-–—:?":
         return _is_closed(words, end)
-    return kind not in ("before", "after_end") or not _is_pseudo_inside(words, start, end)
+    return kind not in ("before", "after", "after_end") or not _is_pseudo_inside(words, start, end)
 
 
 _DENIALS = frozenset("before after after_end either both supposed heading question".split())
@@ -158,15 +163,19 @@ def _without_reversed(words, found):
 
 # %% ../../nbs/03_answers/20_denials.ipynb #030c3d6f
 WINDOW = 5  # words between a negation and the first thing that it denies, as in NegEx
-_ARTICLES = frozenset("the a an this that these those its their his her my our".split())
+_ARTICLES = frozenset(
+    """the a an this that these those its their his her my our el la los las un una le les une des du il lo gli
+    i der die das den dem ein eine einen o os as um uma de het een""".split()
+)
 _JOINING = frozenset(
-    """, 、 ، / & or nor and und oder et ou y o e и или noch ni ani ne nem og och eller en ja tai i lub czy a
-    ve veya dan atau και ή és vagy si sau và hoac va hay та й або و او أو یا या और व ও আর বা اور 和 与 或 及 和
+    """, 、 ، / & or nor and maupun ataupun serta und oder et ou y o e и или noch ni ani ne nem og och eller en ja tai i lub czy a
+    ve veya ya dan atau και ή és vagy si sau và hoac va hay та й або و او أو یا या और व ও আর বা اور 和 与 或 及 和
     以及 や も と""".split()
 )
 _CLOSERS = frozenset(
     "here there anywhere in on at today now , and or either too at either whatsoever though".split()
 )
+_ASIDES = frozenset("which that who whose like as such".split())
 _AFFIRMATIONS = (
     "yes",
     "indeed",
@@ -177,6 +186,8 @@ _AFFIRMATIONS = (
     "they are there",
     "of",
 )
+_DETERMINERS = frozenset("the a an this that these those its their his her my our".split())
+_ALTERNATIVES = frozenset("or nor oder noch ou o ni nem né lub ani või atau eller of или ни 或".split())
 _OPENERS = frozenset("without instead rather unlike".split())
 
 
@@ -196,34 +207,55 @@ class _Clauses:
                 self.turns[start] = True
             if kind == "edge":
                 self.edges[start] = True
-            if words[start] in ":?(|":
+            if not words[start].isalnum():
                 self.stops[start] = self.edges[start] = self.turns[start] = False
 
     def forward(self, start, end):
         "Things that a negation before them denies."
-        at, is_first = end, True
+        at, has_article = None, False
         for k in self._after(end):
             first, last = self.things[k]
-            gap = self.words[at:first]
-            if any(self.edges[at:first]) or not self._reaches(gap, is_first, start, last):
+            if at is None:
+                has_article = bool(_ARTICLES & {*self.words[end - 1 : first]})
+                reaches = self._reaches_first(end, first, last)
+            else:
+                reaches = self._reaches_next(start, at, first, last, has_article)
+            if not reaches:
                 return
             yield k
-            at, is_first = last, False
+            at = last
 
     def _after(self, position):
         "Indices of the things from a position on, as long as a scope may last."
         return range(_first_from(self.things, position), len(self.things))
 
-    def _reaches(self, gap, is_first, start, last):
-        "Does a denial reach over the words of `gap`?"
-        if is_first:
-            is_list = "," not in gap or gap[-1] in _JOINING - {","} or self._goes_on(last)
-            return len(gap) <= WINDOW and is_list and not _ARTICLES & {*gap[1:]} - {*_after_of(gap)}
+    def _reaches_first(self, end, first, last):
+        "Does a denial reach over the words between it and a thing?"
+        gap = [w for w in self.words[end:first] if w != "("]
+        if any(self.edges[i] for i in range(end, first) if self.words[i] != "("):
+            return False
+        is_list = "," not in gap or gap[-1] in _JOINING - {","} or self._goes_on(last)
+        return len(gap) <= WINDOW and is_list and not _DETERMINERS & {*gap[1:]} - {*_after_of(gap)}
+
+    def _reaches_next(self, start, at, first, last, has_article):
+        "Does a denial reach over the words between two things?"
+        gap = self.words[at:first]
+        if gap and gap[0] in ("of", "with") and len(gap) < 3 and gap[-1] != "the":
+            return True
+        if any(self.edges[at:first]):
+            return False
         if not gap or gap[0] not in _JOINING or len(gap) > 2 * WINDOW:
-            return gap in ([], ["-"]) or gap[0] in ("of", "with") and len(gap) < 3 and gap[-1] != "the"
+            return gap in ([], ["-"])
         if gap == [","] and self.words[start] in _OPENERS and not self._ends(last):
             return False
-        return not _ARTICLES & {*gap} and _is_enumeration(gap)
+        return self._goes_on_with(gap, first, has_article) and _is_enumeration(gap)
+
+    def _goes_on_with(self, gap, first, has_article):
+        "Do the articles allow that an enumeration goes on?"
+        has_one = bool(_ARTICLES & {*gap[1:]}) or self.words[first].startswith(("ال", "وال"))
+        if _ALTERNATIVES & {*gap}:
+            return "the" not in gap or has_article
+        return not has_one or has_article and gap[0] != ","
 
     def _goes_on(self, position):
         "Does an enumeration go on here?"
@@ -250,6 +282,7 @@ class _Clauses:
 
     def backward(self, start):
         "Things that a negation after them denies."
+        start = self._before_aside(start)
         k = _first_from(self.things, start) - 1
         if k < 0 or start - self.things[k][1] > WINDOW or any(self.turns[self.things[k][1] : start]):
             return
@@ -257,6 +290,14 @@ class _Clauses:
         while k and self._joined(k):
             k -= 1
             yield k
+
+    def _before_aside(self, start):
+        "Where the clause breaks off that goes on here, behind an aside such as *, which one would expect,*."
+        if self.words[start - 1] == ",":
+            for i in range(start - 2, max(0, start - 14), -1):
+                if self.words[i] == ",":
+                    return i if self.words[i + 1] in _ASIDES else start
+        return start
 
     def _joined(self, k):
         "Does a thing stand in one enumeration with the one before it?"
@@ -297,8 +338,8 @@ def _sentence_ends(words):
 
 
 def _after_of(gap):
-    "Articles that stand behind *of*: *any of the*."
-    return {b for a, b in zip(gap, gap[1:]) if a == "of"}
+    "Articles that stand behind *of* and *with*: *any of the*."
+    return {b for a, b in zip(gap, gap[1:]) if a in ("of", "with")}
 
 
 def _is_enumeration(gap):
@@ -319,8 +360,12 @@ def denied(
     "Which things the text denies, only supposes, or sees elsewhere."
     if not things:
         return set()
-    text, found = _Clauses(words, things), set()
+    text, found, is_absent = _Clauses(words, things), set(), -1
     for start, end, kind in text.found:
+        if kind == "after":
+            is_absent = end
+        elif kind == "after_end" and -1 < is_absent and "." not in words[is_absent:start]:
+            continue  # "they are missing; it is not"
         if kind == "before":
             found |= {*text.forward(start, end)}
         elif kind == "supposed":

@@ -7,6 +7,7 @@ __all__ = ['Mention', 'mentions_of', 'things', 'mentions', 'entities', 'highligh
 
 # %% ../../nbs/03_answers/21_mentions.ipynb #3642d9b4
 import bisect, html, re
+from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ _PATTERNS = re.compile(
             r"plants? (?:my|your|our|the idea|doubts?|this idea)",
             r"table (?:that|this|the|a) (?:thought|idea|motion)",
             r"\w+ of (?:(?:my|our|the|this) )?(?:arguments?|evidence|reasoning|thoughts?|logic)",
-            r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubt)",
+            r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubts?|questions|possibilities|ideas|facts)",
             r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
         ]
     )
@@ -70,6 +71,8 @@ _OTHERWISE = {  # English things -> languages where the word says something else
         rock="de",
         boot="de nl",
         pan="es pl",
+        man="de sv da no nl",
+        plate="fr",
     ).items()
 }
 _TOWNS = frozenset("city town county bay springs rapids heights falls".split())
@@ -85,12 +88,12 @@ class _Reader:
     def __init__(self, text, words):
         self.text, self.plain, self.words = text, plain(text), words
         self.tokens, self.spans = tokens(text)
-        self.languages = {
+        self.languages = Counter(
             language
             for word in self.tokens
             for language, (_, shared) in words.foreign.get(word, {}).items()
             if not shared
-        }
+        )
         self.skipped = set()
         starts = [start for start, _ in self.spans]
         for m in _PATTERNS.finditer(self.plain):
@@ -137,7 +140,7 @@ class _Reader:
             if (joined := "".join(said[:k])) in self.words.foreign and " " in [j for _, j in group[1:k]]:
                 return n, self._foreign(i, joined)
         known, thing = self.words.word(said[0])
-        known = known and not _OTHERWISE.get(said[0], frozenset()) & self.languages
+        known = known and not _OTHERWISE.get(said[0], frozenset()) & self.languages.keys()
         if not known:
             thing = self._foreign(i, said[0]) or self.words.misspelt(said[0])
         if not thing or self._is_idle(i, 1) or self._is_adjective(said):
@@ -181,10 +184,11 @@ class _Reader:
 
     def _foreign(self, i, word):
         "The `Thing` that a word of another language names."
-        them = self.words.abroad(word)
+        them = {} if word in _ARTICLES else self.words.abroad(word)
         if them and "de" not in them and self._is_name(i):
             return None
-        for language, (thing, shared) in them.items():
+        for language in sorted(them, key=self.languages.__getitem__, reverse=True):
+            thing, shared = them[language]
             if thing and (not shared or language in self.languages):
                 return thing
         is_named = i and self.tokens[i - 1] in _ARTICLES
@@ -200,7 +204,7 @@ def _is_expression(said):
 _VAGUE = frozenset("ground land earth plant building structure tree".split())
 
 
-def _heads(names, words):
+def _heads(names, words, lexicon):
     """The names without those that only say what another is, or is part of.
 
     "A cathedral dome" and "the dome of a church" name a dome, "rocky ground" names rock."""
@@ -209,7 +213,7 @@ def _heads(names, words):
         between = words[end:start]
         if between in ([], ["-"]):
             if one.classes != (one.name,):
-                left_out.add(k)
+                left_out |= set() if lexicon.is_foreign(words[end - 1]) else {k}
             elif other.name in _VAGUE:
                 left_out.add(k + 1)
         elif between in (["-", "like"], ["-", "shaped"]) and other.name in _VAGUE:
@@ -236,7 +240,7 @@ def mentions_of(
 ) -> list:  # of `Mention`, in order
     "Where `text` names things, denied or not."
     reader = _Reader(text, lexicon(tuple(classes), tuple(more)))
-    found = _heads(list(reader.names()), reader.tokens)
+    found = _heads(list(reader.names()), reader.tokens, reader.words)
     no = denied(reader.tokens, [(i, j) for i, j, *_ in found])
     return [Mention(start, end, thing, k in no) for k, (_, _, start, end, thing) in enumerate(found)]
 
@@ -246,8 +250,12 @@ def things(
     classes=CLASSES,  # tuple of the segmenter's class names
     more=(),  # further (word, class) pairs, see `similar_words`
 ) -> list:  # of `Thing`
-    "What `text` names and does not deny, each once, in order of appearance."
-    return list(dict.fromkeys(m.thing for m in mentions_of(text, classes, more) if not m.is_denied))
+    """What `text` names and does not deny, each once, in order of appearance.
+
+    "Trees, mostly pines" names pines: a word for several classes says nothing besides one of them."""
+    found = dict.fromkeys(m.thing for m in mentions_of(text, classes, more) if not m.is_denied)
+    names = {thing.name for thing in found}
+    return [t for t in found if t.classes == (t.name,) or not names.intersection(t.classes)]
 
 
 def mentions(

@@ -205,7 +205,7 @@ class Lexicon:
         self.things |= {_key(word): Thing(c, (c,)) for word, c in more}
         self.in_two = {_key(name) for name in names if not name.isalpha()}
         self.foreign = {
-            key: {language: (kinds.thing(name), shared) for language, (name, shared) in them.items()}
+            key: {language: (name and kinds.thing(name), shared) for language, (name, shared) in them.items()}
             for key, them in _foreign().items()
         }
         core = [key for key, thing in self.things.items() if thing and thing.classes and len(key) > 5]
@@ -247,6 +247,13 @@ class Lexicon:
                 return True, self.things[one]
         return False, None
 
+    def is_foreign(
+        self,
+        word,  # one word, letters plain
+    ):
+        "Is the word no English name and one of another language?"
+        return not self.word(word)[0] and bool(self.abroad(word))
+
     def abroad(
         self,
         word,  # one word that is no English name, letters plain
@@ -258,7 +265,19 @@ class Lexicon:
             return {}
         for stem in _stems(word):
             if found := self.foreign.get(stem):
-                return {language: pair for language, pair in found.items() if not pair[1]}
+                is_latin = word[0] < "\u0250"  # other languages have the like
+                return {
+                    language: (thing, is_latin) for language, (thing, shared) in found.items() if not shared
+                }
+        return self._compound(word)
+
+    def _compound(self, word):
+        "As `abroad`, for a word that ends in a name: *Fischerboot*."
+        for n in range(3, len(word) - 3):
+            tail = word[n:]
+            if tail in self.foreign and tail not in _ENDS_OF_TOWNS:
+                them = self.foreign[tail].items()
+                return {language: (thing, True) for language, (thing, _) in them if language in _COMPOUNDING}
         return {}
 
     def misspelt(
@@ -281,6 +300,10 @@ _PARTICLES = re.compile(
     "(?:에서|으로|에게|까지|부터|처럼|입니다|이다)?(?:들)?(?:과|와|은|는|이|가|을|를|도|의|에|로|만|나)?$"
 )
 _SHORTEST = dict(latin=4, other=3)  # letters that are left of a word without its ending
+
+
+_COMPOUNDING = frozenset("de nl sv da no fi hu".split())  # languages that write compounds as one word
+_ENDS_OF_TOWNS = frozenset("berg bergen burg meer hafen haven havn strand land hamn".split())
 
 
 def _stems(word):

@@ -17,16 +17,17 @@ from ..answers.reader import read_answer
 from globe.evaluation.columns import (
     PREDICTED,
     TRUE,
-    coordinates,
     find_column,
     found_columns,
     marked_names,
     need_columns,
     parted,
+    read_coordinates,
 )
 from .predictions import COLUMNS, geocode, named_by_coordinate, placements, predictions
+from ..photos.fields import exported_answer
 from ..photos.records import LABEL_KM
-from ..photos.tables import Table, plain_name, read_table, stacked, table_files
+from ..photos.tables import Table, answers_by_file, plain_name, read_table, stacked, table_files
 from ..places.countries import country_code
 from ..places.match import nearest
 
@@ -65,7 +66,7 @@ def _truth_rows(table, got):
     raw, notes = table.rows, []
     lat = lon = np.full(len(raw), np.nan)
     if got["lat"] and got["lon"]:
-        lat, lon, notes = coordinates(raw[got["lat"]], raw[got["lon"]], table.name)
+        lat, lon, notes = read_coordinates(raw[got["lat"]], raw[got["lon"]], table.name)
     used = [h for h in got.values() if h]
     rest = raw.drop(columns=used)
     rest = rest.drop(columns=COLUMNS, errors="ignore")
@@ -84,7 +85,7 @@ def read_truth(
     roles = ("id", "lat", "lon", "city", "country", "country_code")
     got = found_columns(table, roles, TRUE, columns)
     named = got["country"] or got["country_code"]
-    need_columns(table, got, ["id"] if named else ["id", "lat", "lon"])
+    need_columns(table, got, ["id"] if named else ["id", "lat", "lon"], "--truth-")
     rows, notes = _truth_rows(table, got)
     below = np.arange(len(rows)) >= max(table.repeats, default=len(rows))
     summary = rows.id.str.fullmatch(_SUMMARY) & below
@@ -102,7 +103,7 @@ def read_truth(
 
 # %% ../../nbs/08_evaluation/11_files.ipynb #b21fb2a6
 _PLACES = ("lat", "lon", "point", "city", "country", "country_code")
-_ASKED = ("id", *_PLACES, "text", "refused", "error", "localizability", "parsed", "placed_by")
+_ASKED = ("id", *_PLACES, "text", "refused", "abstains", "error", "localizability", "parsed", "placed_by")
 
 
 class _Said:
@@ -150,12 +151,15 @@ class _Said:
         if not self.has("text") or self.has("placed_by"):
             readable = False
         else:
-            readable = not self.marked and any(read_answer(t).parsed for t in self.cells("text") if t)
+            readable = not self.marked and any(
+                read_answer(t).parsed for t in self.cells("text").map(exported_answer) if t
+            )
             readable = readable or not any(places)
         if not readable and not any(map(self.has, _PLACES)):
             raise ValueError(
                 f"{self.table.name}: no prediction among {', '.join(self.table.rows.columns)}: "
-                "it needs lat and lon, or city and country, or text"
+                "it needs lat and lon, or city and country, or text; "
+                "name a column by --lat COLUMN and --lon COLUMN, --city, --country or --text"
             )
         return readable
 
@@ -189,7 +193,7 @@ def _waiting(rows, named, names, where):
 
 def _from_answers(said, names, geocoder):
     "(prediction rows, notes, warnings) of raw answers."
-    ids, texts = said.cells("id"), said.cells("text")
+    ids, texts = said.cells("id"), said.cells("text").map(exported_answer)
     rows = predictions(texts, range(len(ids)), names, geocoder)
     rows = rows.set_axis(ids.index)
     where = f"{said.table.name}: column {said.columns['text']}"
@@ -204,6 +208,11 @@ def _from_answers(said, names, geocoder):
     warnings = []
     if len(unread) > 0.5 * n:
         warnings.append(f"{where}: {len(unread)} of {n} answers cannot be read, such as {example}")
+    if n and not rows.parsed.any():
+        refusals = f"{where}: all {rows.refused.sum()} answers that can be read are refusals, such as"
+        warnings.append(
+            f"{refusals} {texts[rows.refused].iloc[0][:60]!r}: is it the column with the answers?"
+        )
     counts = f"{rows.parsed.sum()} of {len(rows)} could be read"
     named = rows.parsed & (rows.city + rows.country).ne("")
     waiting = _waiting(rows, named, names, where)
@@ -215,10 +224,10 @@ def _stated_columns(said):
     "(lat, lon, notes) of the columns with coordinates."
     name = said.table.name
     if said.has("lat") and said.has("lon"):
-        return coordinates(said.cells("lat"), said.cells("lon"), name)
+        return read_coordinates(said.cells("lat"), said.cells("lon"), name)
     if said.has("point"):
         note = f"{name}: column {said.columns['point']} was read as latitude, longitude"
-        lat, lon, notes = coordinates(*parted(said.cells("point")), name)
+        lat, lon, notes = read_coordinates(*parted(said.cells("point")), name)
         return lat, lon, [note, *notes]
     nothing = np.full(len(said.table.rows), np.nan)
     return nothing, nothing, []
@@ -227,8 +236,9 @@ def _stated_columns(said):
 def _flagged_columns(said, rows, named):
     "`rows` with parsed, placed_by, refused and localizability; what this package wrote is kept."
     rows["parsed"] = said.flags("parsed") if said.has("parsed") else rows.lat.notna() | named
-    rows["refused"] = said.flags("refused") & ~rows.parsed
     rows["localizability"] = pd.to_numeric(said.cells("localizability"), errors="coerce")
+    abstains = said.flags("abstains") & (rows.localizability.notna() | (not said.has("refused")))
+    rows["refused"] = (said.flags("refused") | abstains) & ~rows.parsed
     if said.has("placed_by"):
         rows["placed_by"] = said.cells("placed_by").where(rows.lat.notna(), "")
     return rows
@@ -276,16 +286,29 @@ def read_predictions(
 # %% ../../nbs/08_evaluation/11_files.ipynb #e002069c
 def tables_by_model(source) -> dict:  # name of a model -> Table
     "The tables of a file or folder, one per model."
-    if isinstance(source, (str, Path)) and Path(source).is_dir():
-        parts = {name: _parts(files) for name, files in table_files(source).items()}
-    else:
-        parts = {"": read_table(source, "predictions")}
+    if not (isinstance(source, (str, Path)) and Path(source).is_dir()):
+        return _by_teacher("", read_table(source, "predictions"))
+    if table := answers_by_file(source):
+        return {"": table}
+    parts, notes = _with_predictions({name: _parts(files) for name, files in table_files(source).items()})
     parts = {name: table for key, whole in parts.items() for name, table in _by_teacher(key, whole).items()}
-    if len(parts) < 2 or _overlap(parts.values()):
-        return parts
-    whole = stacked(parts.values(), Path(source).name)
-    whole.notes.append(f"{len(parts)} tables in {whole.name} were read as parts of one: their ids differ")
-    return {"": whole}
+    if len(parts) > 1 and not _overlap(parts.values()):
+        whole = stacked(parts.values(), Path(source).name)
+        notes.append(f"{len(parts)} tables in {whole.name} were read as parts of one: their ids differ")
+        parts = {"": whole}
+    for table in parts.values():
+        table.notes += notes
+    return parts
+
+
+def _with_predictions(parts):
+    "(the tables that have a column for a prediction, notes on the others); all where none has."
+    has = lambda table: any(find_column(table.rows.columns, what, PREDICTED) for what in (*_PLACES, "text"))
+    found = {name: table for name, table in parts.items() if has(table)}
+    lost = [table.name for name, table in parts.items() if name not in found]
+    if not found or not lost:
+        return parts, []
+    return found, [f"{', '.join(lost[:3])} holds no predictions and was passed over"]
 
 
 def _parts(files):
@@ -302,6 +325,6 @@ def _by_teacher(name, table):
 
 def _overlap(tables):
     "Whether two tables have an id in common."
-    found = [(t.rows, find_column(t.rows.columns, "id", PREDICTED)) for t in tables]
+    found = [(t.rows, find_column(t.rows.columns, "id")) for t in tables]
     ids = [set(rows[heading]) for rows, heading in found if heading]
     return sum(map(len, ids)) > len(set().union(*ids))

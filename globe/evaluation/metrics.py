@@ -96,6 +96,7 @@ def joined(
     guess = rows.pred_lat.notna() | (rows.pred_city != "") | (rows.pred_country != "")
     rows["parsed"] = _flags(rows, "parsed", guess)
     rows["refused"] = _flags(rows, "refused", [False] * len(rows))
+    rows["missing"] = ~rows.id.isin(said.id)
     return rows
 
 
@@ -225,7 +226,7 @@ def _summary(e):
     "All numbers of an evaluation."
     rows, n = e.rows, len(e)
     share = lambda hits: float(np.mean(hits)) if n else math.nan
-    unread = ~rows.parsed & ~rows.refused
+    unread = ~rows.parsed & ~rows.refused & ~rows.missing
     there = rows.pred_lat.notna() if e.has_coordinates else (rows.pred_city + rows.pred_country) != ""
     return {
         "n": n,
@@ -234,6 +235,7 @@ def _summary(e):
         "refused": share(rows.refused & ~there),
         "unread": share(unread),
         "not placed": share(rows.parsed & ~there),
+        "missing": share(rows.missing),
     }
 
 # %% ../../nbs/08_evaluation/02_metrics.ipynb #2e12a77e
@@ -274,7 +276,7 @@ def score(
 ):
     """Judge `predictions` against `truth` → `Evaluation`.
 
-    A true picture without prediction counts as unread, a prediction without truth is left out. Raises
+    A true picture without prediction is missing and wrong, a prediction without truth is left out. Raises
     ValueError if an id has two different rows or some true coordinates are missing or out of range."""
     truth, (said, notes) = _checked_truth(truth), _checked_predictions(predictions)
     missing, extra = (~truth.id.isin(said.id)).sum(), (~said.id.isin(truth.id)).sum()

@@ -51,15 +51,17 @@ _ONE_MANY = {
 
 def usage(
     said,  # prediction rows with parsed, lat, placed_by, refused
+    missing=0,  # pictures without a prediction
 ):
-    "One line: how many predictions rest on what, and how many could not be placed, were refused or unread."
+    "One line: how many predictions rest on what, and how many were not placed, refused, unread or missing."
     placed = said.lat.notna()
     counts = {kind: int((placed & (said.placed_by == kind)).sum()) for kind in PLACED_BY}
     words = [f"{n:,} {_ONE_MANY[kind][n != 1]}" for kind, n in counts.items() if n]
     refused = ~placed & said.refused.astype(bool)
     unread = ~placed & ~refused & ~said.parsed.astype(bool)
     rest = {"not placed": ~placed & ~refused & ~unread, "refused": refused, "unread": unread}
-    return ", ".join(words + [f"{rows.sum():,} {what}" for what, rows in rest.items()])
+    words += [f"{rows.sum():,} {what}" for what, rows in rest.items()]
+    return ", ".join(words + [f"{missing:,} missing"] * bool(missing))
 
 # %% ../../nbs/08_evaluation/01_report.ipynb #24fa8be6
 def _kilometres(x):
@@ -79,7 +81,7 @@ def evaluation_table(
     ]
     rows += [(k, _kilometres(v), "", "") for k, v in got.items() if "km" in k and not k.startswith("acc@")]
     rows += [(k, f"{got[k]:,.1f}", "", "") for k in ("GeoScore",) if k in got]
-    rows += [(f"{k} (%)", percent(got[k]), "", "") for k in ("refused", "unread", "not placed")]
+    rows += [(f"{k} (%)", percent(got[k]), "", "") for k in ("refused", "unread", "not placed", "missing")]
     heading = f"{e.name or 'value'} (n = {len(e):,})"
     return pd.DataFrame(rows, columns=["measure", heading, "95 % interval", "named-city oracle"])
 

@@ -25,8 +25,12 @@ def _plain(id):
     return unicodedata.normalize("NFC", str(id).strip())
 
 
+def _without_query(id):
+    return re.sub(r"(?<=\S)[?#].*", "", _plain(id)) if "://" in str(id) else _plain(id)
+
+
 def _without_ending(id):
-    return re.sub(r"\.(jpe?g|png|webp|tiff?|bmp|gif|heic|hei[fc])$", "", _plain(id), flags=re.I)
+    return re.sub(r"\.(jpe?g|png|webp|tiff?|bmp|gif|heic|hei[fc])$", "", _without_query(id), flags=re.I)
 
 
 def _without_folders(id):
@@ -47,6 +51,7 @@ def _without_zeros(id):
 
 _READINGS = {
     "in the same Unicode form": _plain,
+    "without the query of an address": _without_query,
     "without the endings of files": _without_ending,
     "without folders": _without_folders,
     "in lower case": _lower,
@@ -126,9 +131,13 @@ def _contradicts(row):  # prediction that states a coordinate
 
 
 def _contradictions(rows):  # predictions
-    "A note on stated coordinates that are far from the place named with them."
+    "A note on stated coordinates that are far from the place named with them, other than by `nearest`."
     stated = rows[(rows.placed_by == "stated coordinate") & rows.lat.notna()]
-    found = [row for row in stated.itertuples() if _contradicts(row)]
+    label = nearest(stated.lat.to_numpy(), stated.lon.to_numpy())
+    is_label = (stated.city.to_numpy() == label.city.to_numpy()) & (
+        stated.country.to_numpy() == label.country.to_numpy()
+    )
+    found = [row for row in stated[~is_label].itertuples() if _contradicts(row)]
     if not found:
         return []
     first = found[0]
@@ -171,7 +180,7 @@ def _measured(said, truth, name, radii):
     rows = said.rows.assign(id=[same.get(id, id) for id in said.rows.id])
     e = score(rows, truth.rows, name, radii)
     missing = len(truth.rows) - len(set(same.values()))
-    used = usage(rows[rows.id.isin(truth.rows.id)])
+    used = usage(rows[rows.id.isin(truth.rows.id)], missing)
     about = [f"{said.name} rests on {used}", *_contradictions(rows), *_by_chance(e)]
     e.notes[:0] = [*said.notes, *about, *truth.notes, *notes]
     e.warnings += [*said.warnings, *truth.warnings, *_suspicions(e)]

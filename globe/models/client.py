@@ -74,7 +74,8 @@ def endpoint_at(
         host = re.split(r"[:/]", text.rpartition("@")[2])[0]
         text = ("http://" if "." not in host or _NUMBERS.fullmatch(host) else "https://") + text
     login, _, host = (parts := urlsplit(text)).netloc.rpartition("@")
-    if parts.scheme not in ("http", "https") or not re.fullmatch(r"(\[[^\s\]]+\]|[^\s:]+)(:\d{1,5})?", host):
+    is_host = re.fullmatch(r"(\[[^\s\]]+\]|[^\s:]+)(:\d{1,5})?", host)
+    if parts.scheme not in ("http", "https") or not is_host or "@" in parts.path:
         shown = text.rpartition("@")[2]
         raise ValueError(f"{shown!r} is no address of an endpoint: write it as http://localhost:8000/v1")
     path = parts.path.rstrip("/").removesuffix("/chat/completions") or "/v1"

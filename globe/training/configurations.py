@@ -21,6 +21,7 @@ def weighted(
     classes=None,  # names of the segmenter that saw the entities, or "ade20k", for R_vis
     max_gain=0.01,  # most that a text adds to R_loc of its picture, see `Localizability`
     max_loss=0.04,  # most that it takes from it
+    shares=None,  # class -> share of the pictures, for the recommended grounding
 ):
     "(reward functions, weights) of a configuration, as TRL takes `reward_funcs` and `reward_weights`."
     if name not in WEIGHTS:
@@ -29,10 +30,10 @@ def weighted(
         raise ValueError(
             f"{name!r} uses the localizability reward: pass judge=globe.models.judge.Judge.load(folder)"
         )
+    mode = GROUNDING_MODES.get(name, "paper")
+    more = dict(shares=shares) if mode == "recommended" else {}
     grounding = functools.update_wrapper(
-        functools.partial(
-            visual_grounding, classes=vocabulary(classes), mode=GROUNDING_MODES.get(name, "paper")
-        ),
+        functools.partial(visual_grounding, classes=vocabulary(classes), mode=mode, **more),
         visual_grounding,
     )
     functions = dict(

@@ -9,6 +9,7 @@ __all__ = ['judge_beside', 'grpo']
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..answers.vocabulary import vocabulary
 from ..models.vlm import VLM, freeze_vision, load_processor, picture_tokens
 from ..models.judge import Judge, SharedJudge, about_judge, known_by
 from .adapter import lora_config
@@ -17,6 +18,7 @@ from .samples import sampler
 from .settings_grpo import GRPOSettings
 from .shared_prefix import SharedPrefixGRPOTrainer
 from .trainer import check_start, grpo_rows, load_to_train, reporter, run, trainer_arguments
+from .visual_grounding import thing_shares
 
 # %% ../../nbs/07_training/20_grpo.ipynb #52a2562c
 def _sampler(
@@ -81,7 +83,7 @@ def grpo(
     pictures = s.completions_per_step // s.num_generations
     check_start(model, data, pictures, "completions_per_step / num_generations")
     bound = s.localizability_max_gain, s.localizability_max_loss
-    functions, weights = weighted(s.rewards, judge, classes, *bound)
+    functions, weights = weighted(s.rewards, judge, classes, *bound, _shares(data, classes))
     steps = s.steps or len(data) * s.num_generations // s.completions_per_step
     args = GRPOConfig(
         **trainer_arguments(s, out, steps, s.completions_per_step),
@@ -113,6 +115,12 @@ def grpo(
     if isinstance(judge, (str, Path)):
         _open_judge(functions, trainer, vlm.processor, judge)
     return run(trainer, out, vlm.processor)
+
+
+def _shares(data, classes):
+    "How many pictures of the dataset show each class; None where it does not say what they show."
+    if "entities" in data.column_names:
+        return thing_shares(data["entities"], vocabulary(classes))
 
 
 def _open_judge(functions, trainer, processor, folder):

@@ -19,7 +19,7 @@ from ..models.vlm import check_source, load, save_processor
 from ..models.checkpoints import checkpoints, drop_checkpoints, last_checkpoint, sort_out, step_of
 
 # %% ../../nbs/07_training/10_trainer.ipynb #3729b772
-REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities"]
+REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities", "reasoning"]
 
 
 def grpo_rows(

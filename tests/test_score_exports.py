@@ -1,0 +1,184 @@
+"What programs and harnesses export is scored: the assistant's answer, the best hypothesis, the right ids."
+
+import json
+
+import pandas as pd
+import pytest
+
+from globe.evaluation.score import score_each, score_files
+
+PLACES = [("0001", "Lima", "Peru", -12.04, -77.03), ("0002", "Oslo", "Norway", 59.91, 10.75)]
+QUESTION = "Where is it? Answer: Country: [country], City: [city]. For example Paris, France."
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return pd.DataFrame(PLACES, columns=["id", "city", "country", "lat", "lon"])
+
+
+def scored(tmp_path, truth, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return score_files(tmp_path / name, truth)
+
+
+def answer(city, country):
+    return f"Country: {country}\nCity: {city}"
+
+
+def chats(city, country):
+    "Exports of one conversation, by their origin."
+    said, asked = answer(city, country), {"role": "user", "content": QUESTION}
+    message = {"role": "assistant", "content": said}
+    parts = [{"type": "thinking", "thinking": "Italy?"}, {"type": "text", "text": said}]
+    return {
+        "messages": {"messages": [asked, message]},
+        "two rounds": {"messages": [asked, {"role": "assistant", "content": "Rome, Italy"}, asked, message]},
+        "anthropic": {"prompt": QUESTION, "message": {"role": "assistant", "content": parts}},
+        "responses": {"input": [asked], "output": [{"type": "reasoning", "summary": []}, message]},
+        "gemini": {
+            "contents": [{"role": "user", "parts": [{"text": QUESTION}]}],
+            "candidates": [{"content": {"role": "model", "parts": [{"text": said}]}, "index": 0}],
+        },
+        "sharegpt": {
+            "conversations": [{"from": "human", "value": QUESTION}, {"from": "gpt", "value": said}],
+        },
+        "chat completion": {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]},
+        "completion": {"prompt": QUESTION, "choices": [{"index": 0, "text": said}]},
+        "tool": {"messages": [asked, message, {"role": "tool", "content": "ok"}, message]},
+    }
+
+
+@pytest.mark.parametrize("origin", chats("", ""))
+def test_the_assistants_turn_is_the_answer(tmp_path, truth, origin):
+    rows = [{"id": id} | chats(city, country)[origin] for id, city, country, *_ in PLACES]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    assert scored(tmp_path, truth, "chats.jsonl", lines).row()["acc@25 km"] == 1
+    assert scored(tmp_path, truth, "chats.json", json.dumps(rows)).row()["acc@25 km"] == 1
+
+
+def test_chats_in_cells_of_csv_parquet_and_frames(tmp_path, truth):
+    rows = [dict(id=id, messages=chats(*names)["messages"]["messages"]) for id, *names, _, _ in PLACES]
+    frame = pd.DataFrame(rows)
+    frame.to_parquet(tmp_path / "chats.parquet")
+    frame.to_csv(tmp_path / "chats.csv", index=False)
+    frame.assign(messages=frame.messages.map(json.dumps)).to_csv(tmp_path / "text.csv", index=False)
+    for source in (tmp_path / "chats.parquet", tmp_path / "chats.csv", tmp_path / "text.csv", frame):
+        assert score_files(source, truth).row()["acc@25 km"] == 1
+
+
+def test_a_prompt_without_an_answer_is_no_answer(tmp_path, truth):
+    shots = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "Lima, Peru"}]
+    rows = [dict(id=id, messages=[*shots, shots[0]]) for id, *_ in PLACES]
+    with pytest.raises(ValueError, match="no prediction"):
+        scored(tmp_path, truth, "prompts.json", json.dumps(rows))
+
+
+def test_a_column_of_refusals_is_a_warning(tmp_path, truth):
+    e = scored(tmp_path, truth, "p.csv", f'id,text\n0001,"{QUESTION[14:52]}"\n0002,I cannot tell.\n')
+    assert e.row()["refused"] == 1 and any("refusals" in line for line in e.warnings)
+
+
+HARNESSES = {
+    "llava": "question_id,prompt,text,answer_id,model_id\n{id},Where?,{said},x,llava-7b\n",
+    "vlmeval": "index,question,answer,prediction\n{id},Where?,Italy,{said}\n",
+    "factory": "id,prompt,predict,label\n{id},Where?,{said},Rome Italy\n",
+    "model column": "model_name,model_path,photo_id,answer\nm,/models/m,{id},{said}\n",
+    "lm": "doc_id,target,filtered_resps\n{id},Rome,{said}\n",
+    "geoclip": "image,top1_lat,top1_lon,top1_prob,top2_lat,top2_lon\n{id}.jpg,{lat},{lon},0.9,0,0\n",
+    "numbered": "image,lat_1,lon_1,lat_2,lon_2\n{id}.jpg,{lat},{lon},0,0\n",
+    "german": "Bild;Breitengrad;Längengrad\n{id};{lat};{lon}\n",
+    "spanish": "archivo;Latitud;Longitud\n{id};{lat};{lon}\n",
+    "french": "fichier;ville;pays\n{id};{city};{country}\n",
+    "ewkt": "id,wkt\n{id},SRID=4326;POINT Z ({lon} {lat} 12)\n",
+    "address": "image_url,lat,lon\nhttps://example.org/a/{id}.jpg?w=640#top,{lat},{lon}\n",
+}
+
+
+@pytest.mark.parametrize("harness", HARNESSES)
+def test_outputs_of_harnesses(tmp_path, truth, harness):
+    header, line = HARNESSES[harness].splitlines()
+    lines = [
+        line.format(id=id, city=city, country=country, lat=lat, lon=lon, said=f"{city} in {country}")
+        for id, city, country, lat, lon in PLACES
+    ]
+    e = scored(tmp_path, truth, "out.csv", "\n".join([header, *lines]) + "\n")
+    assert e.row()["acc@25 km"] == 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda city, country, lat, lon: [lat, lon],
+        lambda city, country, lat, lon: f"{city}, {country}",
+        lambda city, country, lat, lon: [f"{city}, {country}"],
+        lambda city, country, lat, lon: {"type": "Point", "coordinates": [lon, lat]},
+        lambda city, country, lat, lon: [
+            {"lat": 0, "lon": 0, "score": 0.2},
+            {"lat": lat, "lon": lon, "score": 0.7},
+        ],
+    ],
+)
+def test_ids_as_keys(tmp_path, truth, value):
+    rows = {id: value(*place) for id, *place in PLACES}
+    assert scored(tmp_path, truth, "keys.json", json.dumps(rows)).row()["acc@25 km"] == 1
+
+
+@pytest.mark.parametrize("key,best,other", [("confidence", 0.8, 0.1), ("rank", 1, 2), ("logprob", -0.1, -3)])
+def test_the_best_hypothesis_counts_and_that_is_said(tmp_path, truth, key, best, other):
+    rows = [
+        dict(id=id, guesses=[{"lat": 0, "lon": 0, key: other}, {"lat": lat, "lon": lon, key: best}])
+        for id, _, _, lat, lon in PLACES
+    ]
+    e = scored(tmp_path, truth, "p.json", json.dumps(rows))
+    assert e.row()["acc@25 km"] == 1 and any("highest score" in line for line in e.notes)
+    rows[0]["guesses"] = rows[0]["guesses"][::-1]
+    rows[1]["guesses"] = rows[1]["guesses"][::-1]
+    e = scored(tmp_path, truth, "p.json", json.dumps(rows))
+    assert e.row()["acc@25 km"] == 1 and not any("highest score" in line for line in e.notes)
+
+
+@pytest.mark.parametrize("text,option", [("lat,lon\n1,2\n", "--id"), ("id,x,y\n0001,1,2\n", "--lat")])
+def test_the_error_names_the_option_that_helps(tmp_path, truth, text, option):
+    with pytest.raises(ValueError, match=option):
+        scored(tmp_path, truth, "p.csv", text)
+
+
+def test_missing_is_neither_unread_nor_refused(truth):
+    e = score_files(pd.DataFrame(dict(id=["0001"], text=["Lima, Peru"])), truth)
+    row = e.row()
+    assert [row[what] for what in ("missing", "unread", "refused", "not placed")] == [0.5, 0, 0, 0]
+    assert any("1 missing" in line for line in e.notes)
+
+
+def test_what_locate_abstains_from_is_refused(tmp_path, truth):
+    below = dict(photo="0001.jpg", city="", lat=None, lon=None, localizability=0.2, abstains=True)
+    unread = dict(photo="0002.jpg", city="", lat=None, lon=None, localizability=None, abstains=True)
+    rows = [r | {"answers": [{"city": "Lima", "refused": False}]} for r in (below, unread)]
+    e = scored(tmp_path, truth, "p.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+    assert e.row()["refused"] == 0.5 and e.row()["unread"] == 0.5
+
+
+def test_a_coordinate_without_a_name_contradicts_nothing(truth):
+    far = pd.DataFrame(dict(id=["0001", "0002"], lat=[0.0, -48.9], lon=[0.0, -123.4]))
+    assert not any("named with" in line for line in score_files(far, truth).notes)
+    named = far.assign(city=["Lima", "Oslo"], country=["Peru", "Norway"])
+    assert any("2 stated coordinates are far" in line for line in score_files(named, truth).notes)
+
+
+def test_one_file_per_picture(tmp_path, truth):
+    for kind, write in (("json", json.dumps), ("txt", lambda record: record["answer"])):
+        folder = tmp_path / kind
+        folder.mkdir()
+        for id, city, country, *_ in PLACES:
+            (folder / f"{id}.{kind}").write_text(write({"answer": answer(city, country), "model": "m"}))
+        assert score_files(folder, truth).row()["acc@25 km"] == 1
+
+
+def test_tables_without_predictions_are_passed_over(tmp_path, truth):
+    (tmp_path / "left_out.csv").write_text("file,reason\n0009.jpg,broken\n")
+    rows = [dict(id=id, text=answer(city, country)) for id, city, country, *_ in PLACES]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = score_each(tmp_path, truth)
+    (e,) = found.values()
+    assert list(found) == ["m"] and e.row()["acc@25 km"] == 1
+    assert any("left_out.csv" in line for line in e.notes)
