@@ -164,6 +164,8 @@ def _last_guesses(text):
 def read_last_lines(text):  # running text
     "The `Reading` of the lines at the end that are chains; None where the last line is none."
     guesses = _last_guesses(text)
+    if any(g.ranked for g in guesses) and not (guesses[-1].ranked or guesses[-1].share):
+        guesses = guesses[-1:]  # a conclusion below the list
     if len(guesses) > 1 and (whole := _broken_chain(guesses)):
         return whole._replace(start=guesses[0].start, end=len(text))
     told = [
