@@ -38,6 +38,7 @@ SLOW = {
     " sft_and_the_judge_take_fewer_rows_than_a_step_has what_cannot_be_trained_on_is_named"
     " without_any_good_checkpoint_training_begins_anew_and_says_so",
     "test_rewards": "the_command_line_of_trl_takes_every_reward_by_its_dotted_path",
+    "test_soak": "a_sample_of_the_soak_loses_doubles_and_mistakes_nothing the_soak_counts_what_bad_work_does",
     "test_standins": "a_checkpoint_in_the_layout_of_the_hub_is_loaded_trained_and_saved_whole",
     "test_train": "a_resumed_run_is_the_uninterrupted_one a_step_in_passes_is_the_same_step"
     " grpo_survives_a_kill internvl_trains_too language_moves_and_vision_stays lora_gives_a_whole_model",
