@@ -262,7 +262,12 @@ def test_the_words_of_an_error_stand_in_its_raise():
 
 
 # they say on how many processes a training runs, and refuse it: no number of a model depends on them
-STARTS_ONLY = ("globe.training.settings_launch", "globe.training.plan", "globe.training.launch")
+STARTS_ONLY = (
+    "globe.models.sources",
+    "globe.training.settings_launch",
+    "globe.training.plan",
+    "globe.training.launch",
+)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from globe.photos.collections import from_csv, from_folder, picture_files
 from globe.photos.images import PhotoError, exif_gps, open_photo, picture_of
 from globe.photos.official import from_official, to_official
 from globe.photos.records import photo_dataset
-from globe.photos.stored import checked_pictures, undecoded
+from globe.photos.picture_columns import undecoded
+from globe.photos.stored import checked_pictures
 from globe.photos.tables import read_table
 
 REAL = Path(

@@ -2,7 +2,9 @@
 
 Prints JSON: kind of stage -> dict(ran: names of functions, hashed: names in its manifest)."""
 
+import csv
 import json
+import shutil
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -98,6 +100,16 @@ class Trace:
         sys.setprofile(self)
 
 
+def published(folder):
+    "One row of a train table as it was published, with its picture."
+    row = dict(images="['noise.jpg']", response=REPLY, entities="[{'text': 'church'}]")
+    row["__#solution"] = "<country>France</country><city>Paris</city>"
+    (folder / "mp16-reason-train").mkdir()
+    shutil.copy(folder / "trip" / "noise.jpg", folder / "mp16-reason-train")
+    with open(folder / "mp16-reason-train" / "mp16-reason-train.csv", "w", encoding="utf-8") as f:
+        csv.DictWriter(f, row, lineterminator="\n").writerows([dict(zip(row, row)), row])
+
+
 def main(folder):
     data.run_folder = lambda name="smoke": folder / name
     trace = Trace()
@@ -114,6 +126,9 @@ def main(folder):
     data.run_folder = lambda name="smoke": folder / "real" / name
     Run("smoke", **SMALL | dict(photos=dict(source=str(folder)))).photos("test")
     run.own_judgements(from_folder(folder / "trip"))
+    published(folder)
+    official = dict(photos=dict(source=str(folder), min_share=0), data="official")
+    Run("smoke", **SMALL | official).published_at()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Replies)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = dict(urls=[f"http://127.0.0.1:{server.server_port}/v1"], model="a-model")

@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from ..locks import Busy
 from ..progress import tracked
 from ..photos.images import open_photo, picture_of
-from ..photos.stored import undecoded, with_ids
+from ..photos.picture_columns import undecoded
+from ..photos.stored import with_ids
 from .teachers import judgement
 from .store import AnswerStore, answer_file, answer_files, answered, photo_keys
 

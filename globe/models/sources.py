@@ -9,28 +9,9 @@ __all__ = ['check_source']
 from pathlib import Path
 
 from ..files import encodable
+from .vlm import ADAPTER, check_folder
 
 # %% ../../nbs/04_models/07_sources.ipynb #fb315a63
-_ADAPTER = (
-    "{0} holds an adapter, not a model. Merge it into its base first: "
-    "AutoPeftModelForImageTextToText.from_pretrained({0!r}).merge_and_unload().save_pretrained(...)"
-)
-
-
-def _check_folder(folder):
-    "Raises ValueError for an adapter, FileNotFoundError for a folder without a whole model."
-    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
-        raise ValueError(_ADAPTER.format(str(folder)))
-    if not (folder / "config.json").exists():
-        raise FileNotFoundError(
-            f"{folder} holds no model, it has no config.json: give the folder that save_pretrained wrote"
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise FileNotFoundError(
-            f"{folder} holds no weights (*.safetensors), only a configuration: fetch or copy them into it"
-        )
-
-
 def _check_hub_name(source):
     "Raises FileNotFoundError for what cannot be the id of a hub model."
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
@@ -87,7 +68,7 @@ def _on_hub(source, revision):
     files = {f.rfilename for f in found.siblings or []}
     if "config.json" not in files:
         if "adapter_config.json" in files:
-            raise ValueError(_ADAPTER.format(source))
+            raise ValueError(ADAPTER.format(source))
         raise FileNotFoundError(f"{source} on the hub holds no config.json: it is no model for transformers")
     return found.sha
 
@@ -98,6 +79,6 @@ def check_source(
 ) -> str:  # its commit, '' for a folder
     "Make sure that a model is there. Raises FileNotFoundError, ConnectionError, ValueError for an adapter."
     if Path(source).is_dir():
-        _check_folder(Path(source))
+        check_folder(source)
         return ""
     return _on_hub(str(source), revision)

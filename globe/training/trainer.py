@@ -13,9 +13,9 @@ from contextlib import nullcontext
 import pandas as pd
 
 from ..locks import alone
-from ..photos.stored import check_pictures
+from ..photos.picture_columns import check_pictures
 from ..answers.prompts import PROMPTS, answer_text
-from ..models.vlm import check_source, load, save_processor
+from ..models.vlm import check_folder, load, save_processor
 from ..models.checkpoints import checkpoints, drop_checkpoints, last_checkpoint, sort_out, step_of
 
 # %% ../../nbs/07_training/10_trainer.ipynb #3729b772
@@ -235,7 +235,7 @@ def check_start(
     settings="",  # that decide how many
 ):
     "Raises ValueError for a training that cannot run: adapter, too few rows, unusable picture."
-    check_source(source)
+    check_folder(source)
     if len(data) < pictures:
         raise ValueError(
             f"a step takes {pictures} pictures{settings and f' ({settings})'}, but the data has {len(data)} "
