@@ -121,12 +121,10 @@ def benchmark_table(
     for at, pattern in product([root, root / name], b.tables):
         if found := sorted(at.glob(pattern)):
             return found[0]
-    fetch = (
-        f"; or give {b.hub}@COMMIT, with a commit of that dataset, to fetch it from the hub" if b.hub else ""
-    )
     raise FileNotFoundError(
         f"benchmark {name} is not in {root / name}: put {b.needed} into that folder "
-        f"(table: {' or '.join(b.tables)}, pictures beside it in any subfolder){fetch}"
+        f"(table: {' or '.join(b.tables)}, pictures beside it in any subfolder)"
+        f"{f'; or give {b.hub}@COMMIT, with a commit of it, to fetch it from the hub' if b.hub else ''}"
     )
 
 # %% ../../nbs/02_photos/06_benchmarks.ipynb #d0ca52a8
