@@ -98,6 +98,15 @@ class Trace:
         sys.setprofile(self)
 
 
+def published(folder):
+    "MP16-Reason as published, one row of it."
+    folder.mkdir()
+    Image.effect_noise((320, 240), 80).convert("RGB").save(folder / "noise.jpg")
+    label, tags = "<country>France</country><city>Paris</city>", "[{'text': 'tree'}]"
+    table = f'images,response,__#solution,entities\nnoise.jpg,A tree.,{label},"{tags}"\n'
+    (folder / "mp16-reason-train.csv").write_text(table, encoding="utf-8")
+
+
 def main(folder):
     data.run_folder = lambda name="smoke": folder / name
     trace = Trace()
@@ -113,6 +122,8 @@ def main(folder):
     table.write_text("IMG_ID,LAT,LON\nnoise.jpg,48.86,2.35\n", encoding="utf-8")
     data.run_folder = lambda name="smoke": folder / "real" / name
     Run("smoke", **SMALL | dict(photos=dict(source=str(folder)))).photos("test")
+    published(folder / "mp16-reason-train")
+    Run("smoke", **SMALL | dict(data="official", photos=dict(source=str(folder)))).rows_of("multi")
     run.own_judgements(from_folder(folder / "trip"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), Replies)
     threading.Thread(target=server.serve_forever, daemon=True).start()
