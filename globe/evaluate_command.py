@@ -105,12 +105,15 @@ def _respondent(a):
 
 
 def _processes(a):
-    "How many processes ask: as many as there are GPUs, for a model in this process."
-    if a.endpoint or a.processes:
+    "How many processes ask, for a model here as many as there are GPUs. Raises `Usage` for more than these."
+    if a.endpoint:
         return a.processes or 1
     import torch
 
-    return max(1, torch.cuda.device_count())
+    there = torch.cuda.device_count()
+    if there and (a.processes or 1) > there:
+        raise Usage(f"--processes {a.processes}: each needs a GPU, there are {there}: --processes {there}")
+    return a.processes or max(1, there)
 
 
 def _parts(
@@ -198,11 +201,11 @@ def _left_out(rows):
     return f"rows of the benchmark that could not be used: {len(rows)}, the first: {first}"
 
 
-def _jobs(a, asked, folder, endpoint, photos):
+def _jobs(a, asked, folder, endpoint, photos, processes):
     "What each process gets."
     job = dict(asked=asked, folder=str(folder), endpoint=endpoint, photos=photos.cache_files[0]["filename"])
     job |= {k: getattr(a, k) for k in ("model", "limit", "batch", "concurrency", "max_pixels")}
-    parts = _parts(a.shard, _processes(a))
+    parts = _parts(a.shard, processes)
     alone = bool(endpoint) or len(parts) == 1
     return [job | dict(part=p, gpu=None if alone else _visible_gpu(k)) for k, p in enumerate(parts)]
 
@@ -231,11 +234,12 @@ def _evaluate_command(a):
     asked = question_named(a.prompt, a.max_new_tokens)
     for note in asked.notes:
         print(f"globe: warning: {note}", file=sys.stderr)
+    processes = _processes(a)
     name, weights, endpoint = _respondent(a)
     photos = load_benchmark(a.benchmark, a.data, ledger=(left_out := []))
     at = Path(a.out) / _file_name(name) / a.benchmark
     folder = answers_folder(at, weights, asked, a.max_pixels)
-    jobs = _jobs(a, asked, folder, endpoint, photos)
+    jobs = _jobs(a, asked, folder, endpoint, photos, processes)
     errors = _answer_together(jobs) if len(jobs) > 1 else _answer(jobs[0])
     photos = photos.select(range(min(a.limit or len(photos), len(photos))))
     _tell(a, photos, read_answers(folder), folder, name, left_out)

@@ -174,6 +174,12 @@ def test_two_processes_give_the_answers_of_one(given, capfd):
     assert sorted("".join(answered(given).values()).splitlines()) == two
 
 
+def test_more_processes_than_gpus_are_refused(given, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert main(command(given, "--model", "owner/model", "--processes", 8)) == 2
+    assert "--processes 2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "more,said",
     [

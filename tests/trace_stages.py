@@ -2,9 +2,7 @@
 
 Prints JSON: kind of stage -> dict(ran: names of functions, hashed: names in its manifest)."""
 
-import csv
 import json
-import shutil
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -101,13 +99,12 @@ class Trace:
 
 
 def published(folder):
-    "One row of a train table as it was published, with its picture."
-    row = dict(images="['noise.jpg']", response=REPLY, entities="[{'text': 'church'}]")
-    row["__#solution"] = "<country>France</country><city>Paris</city>"
-    (folder / "mp16-reason-train").mkdir()
-    shutil.copy(folder / "trip" / "noise.jpg", folder / "mp16-reason-train")
-    with open(folder / "mp16-reason-train" / "mp16-reason-train.csv", "w", encoding="utf-8") as f:
-        csv.DictWriter(f, row, lineterminator="\n").writerows([dict(zip(row, row)), row])
+    "MP16-Reason as published, one row of it."
+    folder.mkdir()
+    Image.effect_noise((320, 240), 80).convert("RGB").save(folder / "noise.jpg")
+    label, tags = "<country>France</country><city>Paris</city>", "[{'text': 'tree'}]"
+    table = f'images,response,__#solution,entities\nnoise.jpg,A tree.,{label},"{tags}"\n'
+    (folder / "mp16-reason-train.csv").write_text(table, encoding="utf-8")
 
 
 def main(folder):
@@ -125,10 +122,9 @@ def main(folder):
     table.write_text("IMG_ID,LAT,LON\nnoise.jpg,48.86,2.35\n", encoding="utf-8")
     data.run_folder = lambda name="smoke": folder / "real" / name
     Run("smoke", **SMALL | dict(photos=dict(source=str(folder)))).photos("test")
+    published(folder / "mp16-reason-train")
+    Run("smoke", **SMALL | dict(data="official", photos=dict(source=str(folder)))).rows_of("multi")
     run.own_judgements(from_folder(folder / "trip"))
-    published(folder)
-    official = dict(photos=dict(source=str(folder), min_share=0), data="official")
-    Run("smoke", **SMALL | official).published_at()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Replies)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = dict(urls=[f"http://127.0.0.1:{server.server_port}/v1"], model="a-model")

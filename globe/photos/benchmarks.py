@@ -90,9 +90,8 @@ def _fetched(name, root):
     try:
         snapshot_download(dataset, **how)
     except (OSError, RuntimeError) as e:  # those of the hub's client are among them
-        why = str(e).partition("\n")[0][:120]
         raise ConnectionError(
-            f"{dataset} does not come from the hub ({why}): correct the name or "
+            f"{dataset} does not come from the hub ({type(e).__name__}): correct the name or "
             f"the commit, or fetch it elsewhere, hf download {dataset} --repo-type dataset "
             f"--revision {commit}, and give its folder"
         ) from None

@@ -22,7 +22,7 @@ from .stages import stage
 STAGE_CODE = {
     "photos": ["globe.world.postcards"],
     "benchmark": ["globe.photos.benchmarks"],
-    "published rows": ["globe.photos.official"],
+    "published rows": ["globe.photos.official", "globe.answers.prompts"],
     "base": ["globe.world.student"],
     "upper bound": ["globe.world.student"],
     "segmenter": ["globe.models.segmenter", "globe.world.postcards"],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..extras import install_line, lacking
 from ..files import checkout
-from .doctor import PARAMETERS, _answers_at, _cached, obstacles, trainings
+from .doctor import PARAMETERS, RUNS_ON, _answers_at, _cached, obstacles, trainings
 
 # %% ../../nbs/12_pipeline/13_readiness.ipynb #97f6301c
 KINDS = "judge", "sft", "grpo"  # of trainings
@@ -144,6 +144,8 @@ def readiness(
     seeds=1,  # training seeds per configuration
 ) -> tuple:  # (what keeps it from running, what cannot be known), lists of lines
     "Whether a profile can run on this machine. Nothing is loaded, downloaded or trained."
+    if lacking(*RUNS_ON):  # nothing else can be asked
+        return obstacles(p), []
     wrong, unknown = _packages(p), []
     if p.photos.source:
         wrong += _photographs(p)
