@@ -21,6 +21,7 @@ def compute_score(
     solution_str,  # the completion, decoded
     ground_truth,  # {"country", "city"}, or that as JSON
     extra_info=None,  # row's extras; `entities`, if there, adds the grounding reward
+    **options,  # of verl's `reward_kwargs` and reward models; not used
 ):
     "Reward of one completion as verl asks for it: R_geo, plus 0.5 R_vis where the entities are known."
     truth = _label(ground_truth)

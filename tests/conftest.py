@@ -12,8 +12,8 @@ SLOW = {
     " the_command_takes_a_folder_of_pictures_and_lists_what_it_left_out"
     " two_workers_of_a_ray_cluster_answer_every_photo wrong_commands_are_one_line",
     "test_evaluate": "recorded_oracles_are_what_the_gazetteer_gives stretched_seeds_hold_the_truth_more_often",
-    "test_evaluate_command": "answers_of_other_weights_or_another_length_are_other_answers"
-    " two_processes_give_the_answers_of_one",
+    "test_evaluate_command": "a_model_of_the_hub_is_known_by_its_commit"
+    " answers_of_other_weights_or_another_length_are_other_answers two_processes_give_the_answers_of_one",
     "test_experiment": "photographs_of_one_name_in_two_folders_are_not_mixed_up two_runs_give_the_same_bytes",
     "test_figures": "importing_and_drawing_leave_the_settings_of_matplotlib_alone"
     " map_needs_no_network_and_counts_all_pictures two_processes_write_the_same_bytes",
@@ -38,6 +38,7 @@ SLOW = {
     " sft_and_the_judge_take_fewer_rows_than_a_step_has what_cannot_be_trained_on_is_named"
     " without_any_good_checkpoint_training_begins_anew_and_says_so",
     "test_rewards": "the_command_line_of_trl_takes_every_reward_by_its_dotted_path",
+    "test_soak": "a_sample_of_the_soak_loses_doubles_and_mistakes_nothing the_soak_counts_what_bad_work_does",
     "test_standins": "a_checkpoint_in_the_layout_of_the_hub_is_loaded_trained_and_saved_whole",
     "test_train": "a_resumed_run_is_the_uninterrupted_one a_step_in_passes_is_the_same_step"
     " grpo_survives_a_kill internvl_trains_too language_moves_and_vision_stays lora_gives_a_whole_model",

@@ -570,8 +570,13 @@ def test_grounding_is_a_precision_and_released_a_recall():
         answer("x" * 10_000, "", ""),
     ],
 )
-def test_silence_lists_loops_and_length_are_not_grounded(text):
+def test_silence_loops_and_length_are_not_grounded(text):
     assert vis(text) == 0
+
+
+def test_a_list_is_paid_its_precision_and_nothing_in_the_recommended_mode():
+    text = answer(", ".join(NOUNS), "Finland", "Helsinki")
+    assert vis(text) == pytest.approx(4 / len(NOUNS)) and vis(text, mode="recommended") == 0
 
 
 @given(
@@ -699,11 +704,13 @@ def test_a_text_loops_when_fewer_than_half_of_its_sentences_differ(reasoning, pa
 def test_at_most_so_many_entities_and_characters():
     "The limits are inclusive."
     text = answer("A flag, a dome and a cactus.", "", "")
-    assert vis(text, at_most=3) == pytest.approx(2 / 3) and vis(text, at_most=2) == 0
+    limit = functools.partial(vis, mode="recommended")  # Equation 2 has none
+    assert vis(text, at_most=2) == pytest.approx(2 / 3)
+    assert limit(text, at_most=3) > 0 == limit(text, at_most=2)
     assert vis(text, longest=len(text)) > 0 and vis(text, longest=len(text) - 1) == 0
     for n, paid in ((12, 1), (13, 0)):
         said = " ".join(f"A {noun}." for noun in NOUNS[:n])
-        assert vis(answer(said, "", ""), [dict(text=noun) for noun in NOUNS]) == paid
+        assert limit(answer(said, "", ""), [dict(text=noun) for noun in NOUNS]) == paid
     for length, paid in ((6000, 1), (6001, 0)):
         said = "A flag. " + "x" * (length - len(answer("A flag. ", "", "")))
         assert vis(answer(said, "", "")) == paid
@@ -882,6 +889,39 @@ def test_accuracy_and_form_take_linear_time(unit):
 )
 def test_form(text, ours, released):
     assert (rewards.form([text])[0], rewards.form([text], released=True)[0]) == (ours, released)
+
+
+FILLER = """a|a b c|x x x|...|1 2 3|reasoning here|[reasoning]|insert reasoning|TODO|n/a|null|lorem ipsum dolor|
+thinking...|ok|Hmm.|hmm hmm hmm|Well...|so|the|uh|etc.|blah blah blah|foo bar|asdf|abc|Step 1: Step 2:|AAAA|
+aaaa aaaa|xxxxx xxxxx|Let me think step by step.|some thoughts|placeholder|sample text|test test|hello|😀|。|&nbsp;|
+<b></b>|<!-- -->|\\n\\n|* * *|[...]|yes"""
+PLACEHOLDERS = """country: []|country: [country name]|country: x|country: -|country: ...|country: None|country: N/A|
+country: <country>|country: {country}|country: TBD|country: your country here|[answer]|country: XX|country: ???|
+country: [insert country]|country: name|country: country_name|{}|{"country": "", "city": ""}|{"country": null}|yes|1"""
+SHORT = """The sky.|Sky|A flag|雪|Finnish sign|So this must be Norway.|A, B and C roads: UK|Step 1: a flag.|يوجد علم|
+Nothing tells the place.|No cues.|Not sure.|UK plates|Hmm, a dome.|Text on the sign is Thai"""
+PLACES = """country: Finland|Finland|unknown|I cannot tell.|country: UK\\ncity: Ely|日本|{"country": "Chad", "city": "Pala"}|
+国家：日本\\n城市：津|Mexico City, Mexico"""
+
+
+@pytest.mark.parametrize("texts,paid", [(FILLER, 0), (SHORT, 1)])
+def test_filler_is_no_reasoning_and_a_short_word_is_one(texts, paid):
+    for text in texts.replace("\n", "").split("|"):
+        assert rewards.form([answer(text, "Finland", "Helsinki")]) == [paid], text
+
+
+@pytest.mark.parametrize("texts,paid", [(PLACEHOLDERS, 0), (PLACES, 1)])
+def test_placeholders_are_no_answer_and_a_short_name_is_one(texts, paid):
+    for text in texts.replace("\n", "").split("|"):
+        said = text.replace("\\n", "\n")
+        assert rewards.form([f"<think>A dome.</think><answer>{said}</answer>"]) == [paid], text
+
+
+def test_form_has_the_length_limits_of_its_sisters():
+    "6,000 characters, of which 2,000 in the answer."
+    for length, paid in ((6000, 1), (6001, 0)):
+        text = answer("A flag. " + "x" * (length - len(answer("A flag. ", "Peru", ""))), "Peru", "")
+        assert len(text) == length and rewards.form([text]) == [paid] == [vis(text)]
 
 
 # --- all of them ---

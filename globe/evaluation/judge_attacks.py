@@ -46,9 +46,6 @@ class Persuaded:
         return [found.get(i, 1.0) for i in range(len(reasonings))]
 
 # %% ../../nbs/08_evaluation/14_judge_attacks.ipynb #0a104eff
-_WORST = "any text"
-
-
 def _paid(reward, pictures, texts):
     "R_loc of each picture with its text, NaN where it has none."
     found = reward([answer_text("", "", [text]) for text in texts], image=pictures)
@@ -73,12 +70,11 @@ def judge_under_attack(
     AUROC: of the pay of rows with a yes, without plea, against that of rows with a no, with it. Pay: of
     the rows with a no; change: against no plea, with its 95 % interval."""
     label, rng = np.array(rows["label"]), np.random.default_rng(seed)
-    refused = np.flatnonzero(label == 0)
-    pictures = [rows[int(i)]["image"] for i in refused]
-    said = [rows["reasoning"][i] for i in refused]
+    images, reasonings, refused = list(rows["image"]), list(rows["reasoning"]), np.flatnonzero(label == 0)
+    pictures, said = [images[i] for i in refused], [reasonings[i] for i in refused]
     places = None if cluster is None else np.asarray(cluster)[refused]
     reward = Localizability(judge, **bound)
-    before = _paid(reward, rows["image"], rows["reasoning"])
+    before = _paid(reward, images, reasonings)
 
     def row(family, is_held_out, plea, paid):
         under = before.copy()
@@ -94,5 +90,5 @@ def judge_under_attack(
         for place, told in _pleading(texts, said, rng).items():
             found.append(row(family, is_held_out, place, _paid(reward, pictures, told)))
     worst = Localizability(Persuaded(judge), **bound)
-    found.append(row(_WORST, True, _WORST, _paid(worst, pictures, said)))
+    found.append(row("any text", True, "worst case", _paid(worst, pictures, said)))
     return pd.DataFrame(found)

@@ -9,13 +9,10 @@ __all__ = ['said_by', 'really_deserved', 'judge_worth', 'looking_gains', 'plea_c
 import numpy as np
 import pandas as pd
 
-from ..answers.completions import NEUTRAL_REASONING
-from ..answers.prompts import answer_text
 from .calibration import auroc, ece
-from .judge_attacks import plea_groups
+from .judge_attacks import judge_under_attack
 from .reward_study import with_interval
-from ..intervals import bootstrap, interval, resampled
-from ..training.localizability import Localizability
+from ..intervals import resampled
 from ..validation.quality import deserved
 
 # %% ../../nbs/08_evaluation/15_judge_study.ipynb #1812b0f4
@@ -81,26 +78,10 @@ def looking_gains(
 # %% ../../nbs/08_evaluation/15_judge_study.ipynb #2085cf05
 def plea_changes(
     judge,  # has probability(images, reasonings)
-    refused,  # rows with image and reasoning
+    rows,  # with image, reasoning and label
     places,  # label of each picture's place
 ):
-    "Change of R_loc by pleas, by Equation 1 and with the bound: family, plea, reward, change, low, high, n."
-    paying = {"Eq. 1": Localizability(judge, max_gain=None), "bounded": Localizability(judge)}
-    images, reasonings, moved = refused["image"], list(refused["reasoning"]), {}
-
-    def pay(name, texts):
-        told = [answer_text("Peru", "Lima", [text]) for text in texts]
-        return np.array(paying[name](told, image=images))
-
-    clean, rng = {name: pay(name, reasonings) for name in paying}, np.random.default_rng(0)
-    for group, (texts, _) in plea_groups().items():
-        drawn = list(rng.choice(texts, len(reasonings)))
-        behind = [f"{said} {plea}" for said, plea in zip(reasonings, drawn)]
-        for name in paying:
-            moved[group, "added", name] = pay(name, behind) - clean[name]
-            moved[group, "alone", name] = pay(name, drawn) - clean[name]
-    most = np.array(judge.probability(images, [NEUTRAL_REASONING] * len(reasonings)))
-    most = np.minimum(1, most + paying["bounded"].max_gain)
-    moved["any text", "worst case", "bounded"] = most - clean["bounded"]
-    rows = [(*k, d.mean(), *interval(bootstrap(d, places, draws=1000)), len(d)) for k, d in moved.items()]
-    return pd.DataFrame(rows, columns=["family", "plea", "reward", "change", "low", "high", "n"])
+    "`judge_under_attack` by Equation 1 and with the bound: columns of it, and `reward`."
+    ways = {"Eq. 1": dict(max_gain=None), "bounded": {}}
+    tables = [judge_under_attack(judge, rows, places, **w).assign(reward=name) for name, w in ways.items()]
+    return pd.concat(tables, ignore_index=True)

@@ -108,7 +108,7 @@ def plea_chart(
 ):
     "Change of the bounded R_loc by each family of pleas, with intervals."
     fig, ax = plt.subplots(figsize=(WIDE, 3.2), layout="constrained")
-    shown = changes[changes.reward == "bounded"]
+    shown = changes[(changes.reward == "bounded") & (changes.family != "none")]
     families = list(dict.fromkeys(shown.family))
     for i, (what, part) in enumerate(shown.groupby("plea", sort=False)):
         x = [families.index(f) + (i - 1) * 0.2 for f in part.family]

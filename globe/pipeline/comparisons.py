@@ -65,7 +65,7 @@ def models_of(
     seeds,  # training seeds
 ):
     "Rows of Table 3 that a run compares."
-    many_seeds = ("grpo-localizable", "grpo-recommended", "grpo-all-released", "grpo-distance")
+    many_seeds = ("grpo-localizable", "grpo-recommended")
     return [m for m in MODELS if seeds > 1 or m not in many_seeds]
 
 

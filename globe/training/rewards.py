@@ -264,23 +264,33 @@ def geo_distance(
 _BODY = r"([^<]*(?:<(?!/?(?:think|answer)>)[^<]*)*)"
 FORM = re.compile(rf"\s*<think>{_BODY}</think>\s*<answer>{_BODY}</answer>\s*")
 RELEASED_FORM = re.compile(r"^<think>.*?</think>\s*<answer>.*?</answer>(?![\s\S])", re.S | re.M)
-_MOST_REASONING, _MOST_ANSWER = 6_000, 2_000  # characters, as for grounding and for the strict reader
+_LONGEST, _LONGEST_ANSWER = 6_000, 2_000  # characters, as for grounding and for the strict reader
 _LABEL = re.compile(r"^\W*[^\W\d_]{1,20}\s*[:：=]")
 
-_HOLLOW = re.compile(
-    r"x+|string|text|insert.*|value|none|null|nil|nan|n/?a|tbd|todo|blah.*|.*\bhere|lorem ipsum.*|"
-    r"ok|okay|h+m+|idk|think(?:ing)?|reasoning(?: process)?|step \d+|(?:[a-z]\b[\s,]*)+",
-    re.I,
+_EMPTY = frozenset(
+    """the an and so well yes no ok okay alright hm hmm hmmm mm um umm uh uhh uhm ah oh etc bla blah foo bar
+    baz asdf qwerty abc xyz test testing hello hi example sample placeholder thought thoughts think thinking
+    thinks process reasoning reason reasons step steps let me us my your some here there insert text string
+    value none null nil nan na tbd todo idk lorem ipsum dolor sit amet answer response content name names
+    country city is it this that to be of in by for with goes""".split()
 )
+_SIGNS = re.compile(r"<[^<>]{0,200}>|&\w{1,10};|\\[nt]")
+_LETTERS = re.compile(r"[^\W\d_]+")
+
+
+def _tells(word):  # letters
+    "Is it more than one character, often repeated or not, and no filler?"
+    if word[0] > "\u2e80":  # one Chinese character is a word
+        return True
+    return len(set(word)) > 1 and word not in _EMPTY
 
 
 def _filled(block):  # text between two tags
-    "Whether a block says something: a word that is neither one character nor a placeholder."
-    for line in block.splitlines():
+    "Whether a block says something: a word that is neither one character, nor filler, nor a placeholder."
+    for line in _SIGNS.sub(" ", block).splitlines():
         value = _LABEL.sub("", line[:200]).strip(" \t[](){}\"'*_`|.,;")
-        letters = sum(c.isalpha() for c in value)
-        word = letters > 1 or bool(letters and value[0] > "\u2e80")  # one Chinese character is a word
-        if word and not (len(value) < 40 and (_HOLLOW.fullmatch(value) or role_of(value))):
+        is_label = len(value) < 40 and role_of(value)
+        if not is_label and any(map(_tells, _LETTERS.findall(value.lower()))):
             return True
     return False
 
@@ -295,10 +305,8 @@ def form(
     def one(text):
         if released:
             return float(bool(RELEASED_FORM.match(text)))
-        if len(text) > _MOST_REASONING + _MOST_ANSWER:
-            return 0.0
-        found = FORM.fullmatch(INVISIBLE.sub("", text))
-        if not found or len(found[1]) > _MOST_REASONING or len(found[2]) > _MOST_ANSWER:
+        found = FORM.fullmatch(text) if len(text) <= _LONGEST else None
+        if not found or len(found[2]) > _LONGEST_ANSWER:
             return 0.0
         return float(_filled(found[1]) and _filled(found[2]))
 
