@@ -20,5 +20,9 @@ def on_page_content(html, page, **_):
     if page.file.src_uri.endswith(".ipynb"):
         for data, alt in alt_texts(page.file.abs_src_path):
             before, found, after = html.partition(data)
-            html = before + found + after.replace(NO_ALT, f'alt="{escape(alt)}"', 1)
+            if not found:
+                continue
+            start = before.rfind("<img")  # nbconvert writes the attribute alt before src
+            tag = before[start:].replace(NO_ALT, f'alt="{escape(alt)}"')
+            html = before[:start] + tag + found + after
     return re.sub(r'(href="(?!https?:)[^"#]*)\.(?:ipynb|md)(?=["#])', r"\1.html", html)
