@@ -31,7 +31,7 @@ def _lines(
 
 def _name_lines(ax, labels, heights, headings):
     "Write the labels of the rows beside the axes, those of the families in bold."
-    wrapped = [textwrap.fill(label, 30) for label in labels]
+    wrapped = [textwrap.fill(label, 34) for label in labels]
     ax.set_yticks([*headings.values(), *heights], [*headings, *wrapped])
     for label in ax.get_yticklabels()[: len(headings)]:
         label.set_fontweight("bold")
@@ -47,6 +47,20 @@ def _dots(ax, part, at, **look):
     value, low, high = (100 * part[name].to_numpy(float) for name in ("value", "low", "high"))
     error = np.clip([value - low, high - value], 0, None)
     ax.errorbar(value, at, xerr=error, elinewidth=1.2, linestyle="none", **look)
+
+
+def _panel(ax, part, keys, heights, shift, oracle, **look):
+    "The dots of one panel and colour, those of the oracle hollow."
+    at = np.array([heights[key] for key in _keys(part, keys)]) + shift
+    no_model = (part[keys[-1]] == oracle).to_numpy()
+    _dots(ax, part[~no_model], at[~no_model], markersize=4.5, **look)
+    hollow = dict(fmt="D", color=".35", markersize=5, markerfacecolor="white")
+    _dots(ax, part[no_model], at[no_model], **hollow)
+
+
+def _keys(tidy, columns):
+    "What tells the line of each row."
+    return [tuple(row) for row in tidy[columns].to_numpy()]
 
 
 def _samples(tidy):
@@ -70,10 +84,10 @@ def dot_table(
     note="",  # line below it
 ):
     "Lines of dots with intervals, one panel per measure; returns the axes of the panels."
-    lines = tidy.drop_duplicates([c for c in (family, rows) if c]).reset_index(drop=True)
+    keys = [family, rows] if family else [rows]
+    lines = tidy.drop_duplicates(keys)
     heights, headings, count = _lines(lines[family] if family else [""] * len(lines))
-    keys = [tuple(line) for line in lines[[c for c in (family, rows) if c]].to_numpy()]
-    height_of = dict(zip(keys, heights))
+    height_of = dict(zip(_keys(lines, keys), heights))
     hues = list(dict.fromkeys(tidy[hue])) if hue else [None]
     measures = list(dict.fromkeys(tidy[panels]))
     size = WIDE, 0.75 + count * (0.12 + 0.11 * len(hues)) + 0.15 * bool(hue)
@@ -82,17 +96,14 @@ def dot_table(
     for ax, measure in zip(axes, measures):
         for j, (name, colour) in enumerate(zip(hues, sns.color_palette())):
             part = tidy[(tidy[panels] == measure) & ((tidy[hue] == name) if hue else True)]
-            at = [height_of[tuple(key)] for key in part[[c for c in (family, rows) if c]].to_numpy()]
-            at = np.array(at) + 0.24 * (j - (len(hues) - 1) / 2)
-            ours = (part[rows] != oracle).to_numpy()
-            look = dict(fmt=_SHAPES[j], markersize=4.5, color=colour)
-            _dots(ax, part[ours], at[ours], label=name, **look)
-            _dots(ax, part[~ours], at[~ours], fmt="D", color=".35", markersize=5, markerfacecolor="white")
+            shift = 0.24 * (j - (len(hues) - 1) / 2)
+            look = dict(fmt=_SHAPES[j], color=colour, label=name)
+            _panel(ax, part, keys, height_of, shift, oracle, **look)
         ax.set_title(measure if len(measures) > 1 else "")
         ax.tick_params(axis="y", length=0)
     _name_lines(axes[0], lines[rows], heights, headings)
     axes[0].set_ylim(count - 0.4, -0.6)
-    axes[0].locator_params(axis="x", nbins=4)
+    axes[0].locator_params(axis="x", nbins=max(3, 12 // len(measures)))
     fig.supxlabel(f"{label}{_samples(tidy)}\n{note}".strip(), fontsize=8.5)
     if hue:
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(hues))

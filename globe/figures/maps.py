@@ -46,37 +46,49 @@ def _add_land(ax):
     ax.add_geometries(lines, ccrs.PlateCarree(), facecolor="none", **how)
 
 
+def _fit(ax, lines=0):
+    "Fit a map and its figure to each other, with room for `lines` of legend and the credit."
+    across, up = np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())
+    edge, credit, line = 0.04, 0.2, 0.17  # inches
+    width = WIDE - 2 * edge
+    height, below = width * up / across, credit + lines * line
+    whole = height + below + edge
+    ax.figure.set_figheight(whole)
+    ax.set_position([edge / WIDE, below / whole, width / WIDE, height / whole])
+    ax.texts[0].set_y(-(edge + lines * line) / height)
+
+
 @styled()
 def world_axes(
     ax=None,  # Robinson axes to draw on, None for new ones
     credit="",  # further sources for the credit line
 ):
     "A map of the world with borders and a credit line."
-    if ax is None:
-        fig = plt.figure(figsize=(WIDE, 3.9), layout="constrained")
-        ax = fig.add_subplot(projection=ccrs.Robinson())
+    own = ax is None
+    if own:
+        ax = plt.figure(figsize=(WIDE, 3.9)).add_subplot(projection=ccrs.Robinson())
     _add_land(ax)
     ax.set_global()
     ax.spines["geo"].set(edgecolor=".6", linewidth=0.6)
     sources = ["Natural Earth (public domain), Robinson projection", credit]
     text = "; ".join(filter(None, sources))
     ax.text(0.5, -0.015, text, transform=ax.transAxes, ha="center", va="top", fontsize=7, color=".4")
+    if own:
+        _fit(ax)
     return ax
 
 # %% ../../nbs/09_figures/02_maps.ipynb #4a0f71e7
 _SOUTH = -58  # degrees; south of it there is only Antarctica
 
 
-def _crop(ax, lat, whole_figure):
+def _crop(ax, lat):
     "Leave Antarctica out where none of the latitudes that are drawn lies there."
     if np.nanmin([0, *lat]) > _SOUTH:
-        if whole_figure:
-            ax.figure.set_figheight(3.5)
         ax.set_ylim(ccrs.Robinson().transform_point(0, _SOUTH, ccrs.PlateCarree())[1], ax.get_ylim()[1])
 
 
 def _map_legend(ax):
-    "One or two lines of dots between map and credit."
+    "One or two lines of dots between map and credit; returns how many."
     labels = ax.get_legend_handles_labels()[1]
     lines = 1 if sum(map(len, labels)) < 80 else 2
     ax.legend(
@@ -89,6 +101,7 @@ def _map_legend(ax):
         borderpad=0.2,
     )
     ax.texts[0].set_y(-0.02 - 0.05 * lines)
+    return lines
 
 # %% ../../nbs/09_figures/02_maps.ipynb #9d29d2a4
 def great_circle(
@@ -184,8 +197,10 @@ def error_map(
     if (band < 0).any():
         dots = rows.iloc[[k for k in some if band[k] < 0]]
         _truths(ax, dots, f"no coordinate ({(band < 0).sum():,})", None)
-    _crop(ax, [*rows.lat, south], ax is not given)
-    _map_legend(ax)
+    _crop(ax, [*rows.lat, south])
+    lines = _map_legend(ax)
+    if given is None:
+        _fit(ax, lines)
     return ax
 
 # %% ../../nbs/09_figures/02_maps.ipynb #2b75a7a6
@@ -203,7 +218,8 @@ def place_map(
     for (name, rows), (colour, marker) in zip(groups, looks):
         label = f"{name} ({len(rows):,})"
         ax.scatter(rows.lon, rows.lat, color=colour, marker=marker, label=label, **how)
-    _crop(ax, photos.lat, ax is not given)
-    if hue is not None:
-        _map_legend(ax)
+    _crop(ax, photos.lat)
+    lines = 0 if hue is None else _map_legend(ax)
+    if given is None:
+        _fit(ax, lines)
     return ax
