@@ -146,6 +146,16 @@ def _counts(words, start, end, kind, mark):
     return kind not in ("before", "after", "after_end") or not _is_pseudo_inside(words, start, end)
 
 
+_CLOSERS = frozenset(
+    "here there anywhere in on at today now , and or either too at either whatsoever though".split()
+)
+
+
+def _is_closed(words, end):
+    "Does the clause end here, or go on with a place only?"
+    return end >= len(words) or words[end] in _BOUNDARY | _CLOSERS
+
+
 def _sentence_ends(words):
     "For each token the place of the next sign that ends a sentence."
     found, end = [], len(words)
@@ -184,9 +194,6 @@ _JOINING = frozenset(
     """, 、 ، / & or nor and maupun ataupun serta und oder et ou y o e и или noch ni ani ne nem og och eller
     en ja tai i lub czy a ve veya ya dan atau και ή és vagy si sau và hoac va hay та й або و او أو یا या और व
     ও আর বা اور 和 与 或 及 以及 や も と""".split()
-)
-_CLOSERS = frozenset(
-    "here there anywhere in on at today now , and or either too at either whatsoever though".split()
 )
 _ASIDES = frozenset("which that who whose like as such".split())
 _AFFIRMATIONS = (
@@ -406,8 +413,3 @@ def denied(
 def _is_negation(word):
     "Is it a negation that may stand before what it denies as well?"
     return word in ("not", "cannot", "exclude") or word.endswith("nt")
-
-
-def _is_closed(words, end):
-    "Does the clause end here, or go on with a place only?"
-    return end >= len(words) or words[end] in _BOUNDARY | _CLOSERS
