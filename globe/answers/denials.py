@@ -228,7 +228,7 @@ class _Clauses:
                 self.turns[start] = True
             if kind == "edge":
                 self.edges[start] = True
-            if not words[start].isalnum():
+            if not words[start][0].isalnum():
                 self.stops[start] = self.edges[start] = self.turns[start] = False
 
     def forward(self, start, end):
