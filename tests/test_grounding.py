@@ -37,14 +37,9 @@ def wrongly_paid(pairs):
     return [text for text, fair in pairs if abs(pay(text) - float(fair)) > 0.05]
 
 
-def test_equation_2_on_cases_of_our_own():
-    cases = [(answer(row["reasoning"]), row["fair"]) for row in rows(HERE / "grounding_cases.csv")]
-    wrong = wrongly_paid(cases)
-    assert len(wrong) <= 0.05 * len(cases), wrong
-
-
-def test_equation_2_by_kind_of_reasoning():
-    cases = [(answer(row["reasoning"]), row["fair"]) for row in rows(HERE / "grounding_kinds.csv")]
+@pytest.mark.parametrize("name", ("grounding_cases.csv", "grounding_kinds.csv", "grounding_more.csv"))
+def test_equation_2_on_cases_of_our_own(name):
+    cases = [(answer(row["reasoning"]), row["fair"]) for row in rows(HERE / name)]
     wrong = wrongly_paid(cases)
     assert len(wrong) <= 0.05 * len(cases), wrong
 

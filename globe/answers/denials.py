@@ -11,6 +11,26 @@ import bisect, csv, functools, itertools, re
 from ..files import data_dir
 from .things import is_unspaced, plain, unspaced_names
 
+# %% ../../nbs/03_answers/20_denials.ipynb #88faf436
+@functools.cache
+def _rows():
+    "(phrase, kind) of each row of the table, with every choice in brackets made."
+    found = {}
+    with (data_dir() / "denials.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            parts = re.split(r"\[(.*?)\]", plain(row["phrase"]))
+            choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
+            for chosen in itertools.product(*choices):
+                phrase = " ".join("".join(chosen).split())
+                both = {found.setdefault(phrase, row["kind"]), row["kind"]}
+                if len(both) == 2 and both <= {"before", "after", "either", "supposed"}:
+                    found[phrase] = "either"  # one side in some sentences, the other in others
+    return found
+
+
+def _unspaced_phrases():
+    return filter(is_unspaced, _rows())
+
 # %% ../../nbs/03_answers/20_denials.ipynb #df911762
 _INDIC = range(0x0900, 0x0E00, 0x80)  # one block of vowel signs for each script of India
 _SIGNS = "".join(f"{chr(c)}-{chr(c + 3)}{chr(c + 0x3A)}-{chr(c + 0x57)}" for c in _INDIC)
@@ -56,26 +76,6 @@ def tokens(
     return [word for word, _ in found], [span for _, span in found]
 
 # %% ../../nbs/03_answers/20_denials.ipynb #0ea002db
-@functools.cache
-def _rows():
-    "(phrase, kind) of each row of the table, with every choice in brackets made."
-    found = {}
-    with (data_dir() / "denials.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            parts = re.split(r"\[(.*?)\]", plain(row["phrase"]))
-            choices = [part.split("|") if i % 2 else [part] for i, part in enumerate(parts)]
-            for chosen in itertools.product(*choices):
-                phrase = " ".join("".join(chosen).split())
-                both = {found.setdefault(phrase, row["kind"]), row["kind"]}
-                if len(both) == 2 and both <= {"before", "after", "either", "supposed"}:
-                    found[phrase] = "either"  # one side in some sentences, the other in others
-    return found
-
-
-def _unspaced_phrases():
-    return filter(is_unspaced, _rows())
-
-
 @functools.cache
 def _tree():
     "The phrases as a tree: word -> the words that may follow; None -> the kind of the phrase that ends here."
@@ -146,6 +146,25 @@ def _counts(words, start, end, kind, mark):
     return kind not in ("before", "after", "after_end") or not _is_pseudo_inside(words, start, end)
 
 
+_CLOSERS = frozenset(
+    "here there anywhere in on at today now , and or either too at either whatsoever though".split()
+)
+
+
+def _is_closed(words, end):
+    "Does the clause end here, or go on with a place only?"
+    return end >= len(words) or words[end] in _BOUNDARY | _CLOSERS
+
+
+def _sentence_ends(words):
+    "For each token the place of the next sign that ends a sentence."
+    found, end = [], len(words)
+    for i in reversed(range(len(words))):
+        end = i if words[i] in (".", "!", "?", "\n") else end
+        found.append(end)
+    return found[::-1]
+
+
 _DENIALS = frozenset("before after after_end either both supposed heading question".split())
 
 
@@ -175,9 +194,6 @@ _JOINING = frozenset(
     """, 、 ، / & or nor and maupun ataupun serta und oder et ou y o e и или noch ni ani ne nem og och eller
     en ja tai i lub czy a ve veya ya dan atau και ή és vagy si sau và hoac va hay та й або و او أو یا या और व
     ও আর বা اور 和 与 或 及 以及 や も と""".split()
-)
-_CLOSERS = frozenset(
-    "here there anywhere in on at today now , and or either too at either whatsoever though".split()
 )
 _ASIDES = frozenset("which that who whose like as such".split())
 _AFFIRMATIONS = (
@@ -212,7 +228,7 @@ class _Clauses:
                 self.turns[start] = True
             if kind == "edge":
                 self.edges[start] = True
-            if not words[start].isalnum():
+            if not words[start][0].isalnum():
                 self.stops[start] = self.edges[start] = self.turns[start] = False
 
     def forward(self, start, end):
@@ -242,7 +258,8 @@ class _Clauses:
         if any(self.edges[i] for i in range(end, first) if self.words[i] != "("):
             return False
         is_list = "," not in gap or gap[-1] in _JOINING - {","} or self._goes_on(last)
-        return len(gap) <= WINDOW and is_list and not _DETERMINERS & {*gap[1:]} - {*_after_of(gap)}
+        has_another = _DETERMINERS & {*gap[1:]} - _after_of(gap) or _begins_clause(gap)
+        return len(gap) <= WINDOW and is_list and not has_another
 
     def _reaches_next(self, start, at, first, last, has_article):
         "Does a denial reach over the words between two things?"
@@ -337,18 +354,17 @@ class _Clauses:
             yield from self.forward(start, end)
 
 # %% ../../nbs/03_answers/20_denials.ipynb #d4a37fd4
-def _sentence_ends(words):
-    "For each token the place of the next sign that ends a sentence."
-    found, end = [], len(words)
-    for i in reversed(range(len(words))):
-        end = i if words[i] in (".", "!", "?", "\n") else end
-        found.append(end)
-    return found[::-1]
-
-
 def _after_of(gap):
-    "Articles that stand behind *of* and *with*: *any of the*."
-    return {b for a, b in zip(gap, gap[1:]) if a in ("of", "with")}
+    "Articles that stand behind *of*, *with* and *or*: *any of the*."
+    return {b for a, b in zip(gap, gap[1:]) if a in ("of", "with", *_ALTERNATIVES)}
+
+
+def _begins_clause(gap):
+    "Does an article stand behind a comma or *and*?"
+    return any(
+        word in _JOINING - _ALTERNATIVES and not _ARTICLES.isdisjoint(gap[i + 1 :])
+        for i, word in enumerate(gap)
+    )
 
 
 def _is_enumeration(gap):
@@ -397,8 +413,3 @@ def denied(
 def _is_negation(word):
     "Is it a negation that may stand before what it denies as well?"
     return word in ("not", "cannot", "exclude") or word.endswith("nt")
-
-
-def _is_closed(words, end):
-    "Does the clause end here, or go on with a place only?"
-    return end >= len(words) or words[end] in _BOUNDARY | _CLOSERS

@@ -282,7 +282,7 @@ class Lexicon:
 
     def _compound(self, word):
         "As `abroad`, for a word that ends in a name: *Fischerboot*."
-        for n in range(3, len(word) - 3):
+        for n in range(3, len(word) - 3 if len(word) <= _LONGEST else 0):
             tail = word[n:]
             if tail in self.foreign and tail not in _ENDS_OF_TOWNS:
                 them = self.foreign[tail].items()
@@ -318,6 +318,7 @@ _SHORTEST = dict(latin=4, other=3)  # letters that are left of a word without it
 
 
 _COMPOUNDING = frozenset("de nl sv da no fi hu".split())  # languages that write compounds as one word
+_LONGEST = 40  # letters of a compound
 _ENDS_OF_TOWNS = frozenset("berg bergen burg meer hafen haven havn strand land hamn".split())
 
 

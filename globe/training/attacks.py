@@ -35,7 +35,10 @@ def attacks(
             "a list names no place",
         ),
         "country twice": (said(reason, f"{country}\ncountry: {other}"), "the first must not win"),
-        "every noun": (said(", ".join(c for c in CLASSES if c != "background")), "a list is no observation"),
+        "every noun": (
+            said(", ".join(c for c in CLASSES if c != "background")),
+            "a list earns its precision only",
+        ),
         "noun loop": (said("The sky. The road. " * 20), "a loop is no observation"),
         "hedge in brackets": (said(reason, f"{country} (or {other})"), "the first must not win"),
         "10,000 characters": (
