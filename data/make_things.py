@@ -138,15 +138,16 @@ class WordNet:
 
 
 def frequent(path):
-    "English words used at least 0.063 times in a million (Zipf frequency 1.8) that are no towns."
+    "English words of a Zipf frequency of at least 1.8, and of at least 4, that are no towns."
     import msgpack
 
     with gzip.open(path) as file:
         _, *by_centibels = msgpack.load(file, raw=False)
-    return {word for words in by_centibels[:720] for word in words if word.isalpha()} - towns()
+    levels = [{word for words in by_centibels[:n] for word in words if word.isalpha()} for n in (720, 500)]
+    return [words - towns() for words in levels]
 
 
-def from_wordnet(net, known):
+def from_wordnet(net, known, small):
     "Word -> what it is a kind of ('' for nothing further), under `TOPS`; `=` before a synonym."
     surely = {s for top in TOPS for s in net.under(net.synset(top))}
     reached = surely | {s for top in MORE_TOPS for s in net.under(net.synset(top))}
@@ -162,9 +163,11 @@ def from_wordnet(net, known):
             return False
         if not single and not re.fullmatch(r"[a-z]{2,}(?:[ -][a-z]{2,}){1,2}", plain) or word in LEFT_OUT:
             return False
+        if single and plain in small and plain not in known[1]:
+            return False
         if net.senses[word][0] != synset or single and not net.is_noun_first(word):
             return False
-        return synset in surely or plain in known and net.is_thing_only(word, synset)
+        return synset in surely or plain in known[0] and net.is_thing_only(word, synset)
 
     kept = {s: [w.lower().replace("_", " ") for w in net.names[s] if usable(w, s)] for s in sorted(reached)}
     heads = {s: names[0] for s, names in kept.items() if names}
@@ -260,15 +263,20 @@ def foreign(folder, stop):
     "Rows language, word, name: the words of foreign_by_hand.csv, and what CLDR calls the emoji there."
     rows = list(csv.DictReader((HERE / "foreign_by_hand.csv").open(encoding="utf-8")))
     languages = [*rows[0]][2:]  # behind `name` and `emoji`
-    found = set()
+    found, articles = (
+        set(),
+        {plain(w) for row in rows if row["name"] == "-" for c in languages for w in row[c].split("|")},
+    )
     for language in languages:
         path = Path(folder) / language / "annotations.json"
         said = json.loads(path.read_text(encoding="utf-8"))["annotations"]["annotations"]
-        own = set(map(plain, stop.get(language, ())))
+        own = set(map(plain, [*stop.get(language, ()), *stop["en"]]))
         for row in rows:
             by_cldr = said.get(row["emoji"].replace("\ufe0f", ""), {}).get("tts", [])
             words = {w.strip().lower() for w in by_cldr if plain(w.strip()) not in own and not is_syllable(w)}
             words |= {w.strip().lower() for w in row[language].split("|")}
+            if row["name"] != "-":
+                words = {w for w in words if plain(w) not in articles}
             found |= {(language, w, row["name"].strip("-")) for w in words if w}
     return sorted(found)
 
@@ -297,12 +305,14 @@ def write(name, header, rows):
 if __name__ == "__main__":
     net = WordNet(sys.argv[1])
     hand, left_out, expressions = by_hand()
-    kinds = {w: k for w, k in from_wordnet(net, frequent(sys.argv[4])).items() if w not in left_out} | hand
+    stop = json.loads(Path(sys.argv[3]).read_text(encoding="utf-8"))
+    small_words = {word for language, words in stop.items() if language != "en" for word in words}
+    found = from_wordnet(net, frequent(sys.argv[4]), small_words)
+    kinds = {w: k for w, k in found.items() if w not in left_out} | hand
     kinds |= irregular(net, kinds)
     write("things.csv", ["name", "kind"], sorted(kinds.items()))
     write("compounds.csv", ["expression"], [[c] for c in sorted({*compounds(net, kinds), *expressions})])
     english = net.words()
-    stop = json.loads(Path(sys.argv[3]).read_text(encoding="utf-8"))
     rows = foreign(sys.argv[2], stop)
     small = defaultdict(set)  # word -> languages
     for language, words in stop.items():

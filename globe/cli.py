@@ -48,7 +48,7 @@ ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (Ne
                                        train a model of your own
   globe doctor                         what is installed, what is missing (--profile mini: its settings)"""
 
-RESUME = "finished stages are kept: the same command goes on where it stopped"
+RESUME = "finished stages are kept: run the same command again to resume"
 
 # %% ../nbs/13_cli/03_cli.ipynb #6980db59
 def _parser():
@@ -72,7 +72,7 @@ def _parser():
             "reproduce",
             _reproduce_command,
             "execute every notebook and make all tables and figures",
-            "Stages that are already done are kept, so a run that was stopped goes on where it was. "
+            "Finished stages are kept, so an interrupted run resumes. "
             "Executed copies and data go to data/PROFILE/, "
             "tables and figures of the profile mini to figures/, those of other profiles to "
             "data/PROFILE/figures/.",
@@ -85,7 +85,7 @@ def _parser():
         "--profile", metavar="NAME", help="print every setting of this profile, with what it means"
     )
     _set_option(p)
-    p.add_argument("--json", action="store_true", help="for programs")
+    p.add_argument("--json", action="store_true", help="print JSON, for programs")
     _score_options(
         command(
             "score",
@@ -98,7 +98,7 @@ def _parser():
         command(
             "locate",
             _locate_command,
-            "say where pictures were taken, or that they do not tell",
+            "say where pictures were taken, or that they do not show it",
             "Do not use it on pictures of private persons, or on pictures that people have not agreed to "
             "have located.",
         )
@@ -118,7 +118,7 @@ def _parser():
             _distill_command,
             "ask vision-language models, at endpoints or in this process, about photographs, for a "
             "dataset like MP16-Reason",
-            "Every answer is on disk before it counts: after a kill, a dead endpoint or a full disk the "
+            "Each answer is saved as it arrives: after an interruption, a dead endpoint or a full disk the "
             "same command asks for the missing ones only. "
             "Keys are read from the environment variable OPENAI_API_KEY.",
         )
@@ -158,8 +158,9 @@ def _reproduce_options(p):
     p.add_argument(
         "--profile",
         default="mini",
-        help="smoke: minutes, a test that everything works; mini: the committed results; "
-        "paper: the paper's models and data, needs GPUs (default: %(default)s)",
+        help="smoke: the whole pipeline in minutes, with results that are not meaningful; mini: the "
+        "committed results, about an hour on a laptop; one-gpu: a 3B model on one card; paper: the paper's "
+        "models and data on eight GPUs (default: %(default)s)",
     )
     p.add_argument(
         "--seeds",
@@ -177,15 +178,17 @@ def _reproduce_options(p):
         "--only",
         action="append",
         metavar="PATTERN",
-        help="run only notebooks with this in their name, such as table3 (may be repeated)",
+        help="run only notebooks with this in their name, such as table3, and print their tables (may be "
+        "repeated)",
     )
     p.add_argument(
         "--dry-run",
         action="store_true",
-        help="only list the models, photographs, disk and time that a run needs, and what of it is there",
+        help="run nothing: list the models, photographs, disk and time that a run needs, and whether they "
+        "are there",
     )
     p.add_argument(
-        "--force", action="store_true", help="delete data/PROFILE/ first: everything is computed anew"
+        "--force", action="store_true", help="delete data/PROFILE/ first, and compute everything again"
     )
     _set_option(p)
 
@@ -269,7 +272,7 @@ def _distill_options(p):
         "several times",
     )
     p.add_argument(
-        "--geoclip", action="store_true", help="the GeoCLIP of PyPI as well, which answers with a coordinate"
+        "--geoclip", action="store_true", help="also ask GeoCLIP (from PyPI), which answers with a coordinate"
     )
     p.add_argument(
         "--shard",
@@ -283,7 +286,7 @@ def _distill_options(p):
         type=_positive,
         default=1024,
         metavar="N",
-        help="length limit of an answer; one that is cut is none (default: %(default)s)",
+        help="length limit; an answer that is cut off is not used (default: %(default)s)",
     )
     p.add_argument(
         "--concurrency",
@@ -306,12 +309,16 @@ def _distill_options(p):
         help="a further parameter of each request to endpoints, such as top_p=0.9; null leaves out "
         "one that a server refuses, such as temperature=null (may be repeated)",
     )
-    p.add_argument("--json", action="store_true", help="for programs")
+    p.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def _train_options(p):
     p.add_argument("how", choices=["sft", "grpo", "judge"], help="what to train")
-    p.add_argument("--profile", metavar="NAME", help="take its settings; default: the released ones")
+    p.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="take its settings; default: the settings that the authors of the paper released",
+    )
     p.add_argument("--model", metavar="ID", help="folder or hub id to start from; default: the profile's")
     p.add_argument(
         "--data",
@@ -321,7 +328,10 @@ def _train_options(p):
     )
     p.add_argument("--out", metavar="FOLDER", help="for weights, log and checkpoints")
     p.add_argument(
-        "--processes", type=_positive, metavar="N", help="that train together; default: one on each GPU"
+        "--processes",
+        type=_positive,
+        metavar="N",
+        help="processes that train together; default: one on each GPU",
     )
     p.add_argument("--judge", metavar="FOLDER", help="the localizability judge, for rewards that use it")
     p.add_argument("--classes", metavar="A,B,...", help="names that the segmenter of the data knows")

@@ -211,7 +211,7 @@ def _score_options(p):
         help="geocode names at a server with the interface of Nominatim instead of the gazetteer; "
         "its key: GLOBE_GEOCODER_KEY",
     )
-    p.add_argument("--json", action="store_true", help="for programs")
+    p.add_argument("--json", action="store_true", help="print JSON, for programs")
     p.add_argument("--latex", action="store_true", help="tables for LaTeX (booktabs)")
     p.add_argument(
         "--by", metavar="COLUMN", help="also by group: continent, country, or any column of the truth"

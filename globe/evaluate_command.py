@@ -11,7 +11,6 @@ from pathlib import Path
 
 from .extras import require
 from .files import write_csv
-from .pipeline.notebooks import Usage
 from .commands import _check_model, _file_name, _positive, _shard
 from .distill_command import _named_endpoint
 
@@ -128,7 +127,7 @@ def _answer(job):
     if job["gpu"] is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = job["gpu"]
     from datasets import Dataset
-    from globe.evaluation.answered import EndpointAnswers, answer_part, asking
+    from globe.evaluation.answered import EndpointAnswers, answer_part
     from globe.progress import lines
 
     photos = Dataset.from_file(job["photos"])

@@ -6,7 +6,7 @@
 __all__ = ['report', 'lines', 'tracked', 'clock', 'batches']
 
 # %% ../nbs/00_base/01_progress.ipynb #8d5d9361
-import os, time
+import os, sys, time
 from itertools import islice
 
 # %% ../nbs/00_base/01_progress.ipynb #2bfa9084
@@ -71,6 +71,8 @@ def _with_bar(items, total, numbers, title, unit):
     from tqdm.auto import tqdm
 
     how = {} if total else dict(disable=True)  # not given otherwise: TQDM_DISABLE counts
+    if "ipykernel" in sys.modules:
+        how["file"] = sys.stdout  # a notebook shows standard error in red
     with tqdm(total=total, desc=title or None, unit=unit, **how) as bar:
         for item in items:
             yield item

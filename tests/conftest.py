@@ -12,8 +12,8 @@ SLOW = {
     " the_command_takes_a_folder_of_pictures_and_lists_what_it_left_out"
     " two_workers_of_a_ray_cluster_answer_every_photo wrong_commands_are_one_line",
     "test_evaluate": "recorded_oracles_are_what_the_gazetteer_gives stretched_seeds_hold_the_truth_more_often",
-    "test_evaluate_command": "answers_of_other_weights_or_another_length_are_other_answers"
-    " two_processes_give_the_answers_of_one",
+    "test_evaluate_command": "a_model_of_the_hub_is_known_by_its_commit"
+    " answers_of_other_weights_or_another_length_are_other_answers two_processes_give_the_answers_of_one",
     "test_experiment": "photographs_of_one_name_in_two_folders_are_not_mixed_up two_runs_give_the_same_bytes",
     "test_figures": "importing_and_drawing_leave_the_settings_of_matplotlib_alone"
     " map_needs_no_network_and_counts_all_pictures two_processes_write_the_same_bytes",

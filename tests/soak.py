@@ -104,20 +104,22 @@ def forked(work, *given, log="/dev/null", file_limit=None):
         os._exit(code)
 
 
-def ended(pid, counts, within=HUNG):
-    "Exit code of a fork, negative for a signal, None where it had to be killed after some seconds."
-    until = time.monotonic() + within
+def ended(pid, counts, within=None, enough=None):
+    """Exit code of a fork, negative for a signal; "killed" after so many seconds or when `enough` says so, and
+    "hung" after `HUNG` seconds."""
+    start = time.monotonic()
     while True:
         found, status, used = os.wait4(pid, os.WNOHANG)
         if found:
             counts.peak_mb = max(counts.peak_mb, used.ru_maxrss // 1024)
             return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > until:
+        passed = time.monotonic() - start
+        if passed > min(within or HUNG, HUNG) or (enough and enough()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             _, _, used = os.wait4(pid, 0)
             counts.peak_mb = max(counts.peak_mb, used.ru_maxrss // 1024)
-            return None
+            return "hung" if passed > HUNG else "killed"
         time.sleep(0.002)
 
 
@@ -148,6 +150,10 @@ class Kind:
         "The units in the order in which they began."
         path = out.with_suffix(".begun")
         return path.read_text().split() if path.exists() else []
+
+    def progress(self, out):
+        "Grows with the work."
+        return self.begun(out)
 
     def prepare(self):
         "What all runs need."
@@ -212,6 +218,9 @@ class Validation(Kind):
         settings = CheckSettings(min_area_share=0.0, word_similarity=2.0, min_mentions=0, min_similarity=-1.0)
         given = load_from_disk(self.base / "photos"), self.base / "answers", Painted(), out
         validate_in_parts(*given, settings, encoded, ["simulated-a", "simulated-b"], part=8, watch=False)
+
+    def progress(self, out):
+        return self.units(out)
 
     def units(self, out):
         return {f"{p.stem}:{p.stat().st_ino}:{p.stat().st_mtime_ns}" for p in out.glob("ledger/*.parquet")}
@@ -303,7 +312,7 @@ class Bench:
 
     def run_through(self, work, *given):
         log = self.base / "setup.log"
-        if ended(forked(work, *given, log=log), self.setup, 2 * HUNG) != 0:
+        if ended(forked(work, *given, log=log), self.setup) != 0:
             raise RuntimeError(f"{self.name} cannot run: {tail(log)}")
 
     def folder(self):
@@ -323,11 +332,11 @@ class Bench:
             for path in self.base.glob(f"{out.name}*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def attempt(self, out, counts, within=HUNG, **how):
-        "One run, and what was lost or done again by it; its exit code, None for a kill."
+    def attempt(self, out, counts, within=None, enough=None, **how):
+        "One run, and what was lost or done again by it; its exit code, as `ended` gives it."
         before, logged = self.kind.units(out), self.kind.begun(out)
         log = out.with_suffix(".log")
-        code = ended(forked(self.kind.work, out, log=log, **how), counts, within)
+        code = ended(forked(self.kind.work, out, log=log, **how), counts, within, enough)
         after = self.kind.begun(out)
         new = after[len(logged) :] if after[: len(logged)] == logged else after
         if again := [u for u in new if u in before]:
@@ -337,11 +346,25 @@ class Bench:
             counts.bad("lost", f"{out}: {sorted(gone)[:5]} {tail(log)}", len(gone))
         return code
 
+    def moment(self, out):
+        "When to kill the next run: after a random time, or a moment after a random unit has begun."
+        if self.rng.random() < 0.4:
+            return dict(within=self.rng.uniform(0.01, 0.9) * self.seconds)
+        new, later = len(self.kind.progress(out)) + self.rng.randint(1, 3), self.rng.uniform(0, 0.4)
+        reached = []
+
+        def enough():
+            if not reached and len(self.kind.progress(out)) >= new:
+                reached.append(time.monotonic())
+            return reached and time.monotonic() > reached[0] + later
+
+        return dict(enough=enough)
+
     def finish(self, out, counts):
         "The last run on a folder, which nothing disturbs."
         log = out.with_suffix(".log")
         code = self.attempt(out, counts)
-        if code is None:
+        if code == "hung":
             counts.bad("hung", f"{out} {tail(log)}")
         elif code:
             counts.bad("wrong", f"{out}: exit code {code} {tail(log)}")
@@ -357,9 +380,11 @@ def kills(bench, n, in_a_row=6):
     while counts.n < n:
         out, killed = bench.folder(), 0
         while killed < in_a_row and counts.n < n:
-            code = bench.attempt(out, counts, bench.rng.uniform(0, 0.7) * bench.seconds)
-            if code is not None:
-                if code:
+            code = bench.attempt(out, counts, **bench.moment(out))
+            if code == "hung":
+                counts.bad("hung", f"{out} {tail(out.with_suffix('.log'))}")
+            if code != "killed":
+                if code not in (0, "hung"):
                     counts.bad("wrong", f"{out}: exit code {code} {tail(out.with_suffix('.log'))}")
                 break
             killed, counts.n = killed + 1, counts.n + 1
@@ -409,9 +434,9 @@ def full_disks(bench, n):
         else:  # a file cannot grow further
             code = bench.attempt(out, counts, file_limit=int(largest * bench.rng.uniform(0.1, 1.0)) + 512)
         counts.n, counts.hit = counts.n + 1, counts.hit + (code != 0)
-        if code is None:
+        if code == "hung":
             counts.bad("hung", f"{out} {tail(out.with_suffix('.log'))}")
-        if code and code < 0:
+        elif code < 0:
             counts.bad("wrong", f"{out}: signal {-code}")
         out.with_suffix(".begun").unlink(missing_ok=True)
         bench.finish(out, counts)
@@ -429,7 +454,7 @@ def two_at_once(bench, n):
         second = forked(bench.kind.work, out, log=logs[1])
         codes = [ended(second, counts), ended(first, counts)]
         counts.n, counts.hit = counts.n + 1, counts.hit + (BUSY in codes)
-        if None in codes:
+        if "hung" in codes:
             counts.bad("hung", f"{out}: {codes}")
         elif 0 not in codes or set(codes) - {0, BUSY}:
             counts.bad("wrong", f"{out}: exit codes {codes} {tail(logs[0])} {tail(logs[1])}")
@@ -529,8 +554,8 @@ def servers(base, n, seed):
     ]:
         counts, start, told = Counts(title, of), time.monotonic(), base / f"{of}.json"
         pid = forked(lambda: told.write_text(json.dumps(work())), log=base / "servers.log")
-        code = ended(pid, counts, HUNG * (1 + n))
-        if code is None:
+        code = ended(pid, counts)
+        if code == "hung":
             counts.bad("hung", tail(base / "servers.log"))
         elif code:
             counts.bad("wrong", tail(base / "servers.log"))
@@ -668,12 +693,12 @@ def written(rows, code, seed, hours):
     total = {name: sum(getattr(r, name) for r in rows) for name in COUNTED}
     counts = ", ".join(f"{n} {name}" for name, n in total.items())
     n = lambda of: f"{sum(r.n for r in rows if r.of == of):,}"
-    peak = max(r.peak_mb for r in rows)
+    peak, cores = max(r.peak_mb for r in rows), os.cpu_count()
     return (
-        f"# The last soak\n\nCommit {code}, {datetime.date.today()}, {hours:.2f} hours on {os.cpu_count()} cores, "
-        f"seed {seed}:\n{n('kills')} kills, {n('runs')} runs on a full disk, {n('pairs')} pairs of runs at once, "
-        f"{n('servers')} servers,\n{n('inputs')} hostile inputs: **{counts}**; peak memory of a process {peak:,} "
-        "MB.\n`make soak` makes this table again; `tests/soak.py` says what is counted.\n\n"
+        f"# The last soak\n\nCommit {code}, {datetime.date.today()}, {hours:.2f} hours on {cores} cores, "
+        f"seed {seed}:\n{n('kills')} kills, {n('runs')} runs on a full disk, {n('pairs')} pairs of runs, "
+        f"{n('servers')} servers, {n('inputs')} hostile inputs:\n**{counts}**; peak memory of a process "
+        f"{peak:,} MB. `make soak` makes this table again;\n`tests/soak.py` says what is counted.\n\n"
         f"{table(rows)}\n"
     )
 

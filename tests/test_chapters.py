@@ -194,6 +194,9 @@ WORDS = [
     ("training/settings_grpo.py", "must be a multiple of", "has to be a multiple of"),
     ("training/settings_judge.py", "rank of the LoRA matrices", "rank of LoRA"),
     ("training/trainer.py", "no number nearer to", "no number near"),
+    ("training/trainer.py", "or a larger beta may help", "or a higher beta may help"),
+    ("training/sampler_check.py", "it read another prompt", "it read a different prompt"),
+    ("training/settings_grpo.py", "the address of a server such as", "the address of a vLLM server such as"),
     ("validation/checks.py", "check i: mean score of the teachers", "check i: their mean score"),
     ("places/gazetteer.py", "building the index of place names", "building the index of names"),
 ]
@@ -229,6 +232,33 @@ def test_the_text_of_an_error_counts_only_where_it_is_written_down(copy):
 
     _, again = made_again(copy, [(f"globe/{file}", *texts) for file, *texts in ERRORS])
     assert all(stages and stages <= set(WRITES_ERRORS) for stages in again), again
+
+
+def only_raised(tree):
+    "Private functions and local names that hold words, and that nothing but a `raise` uses."
+    words = re.compile(r"[a-z]{2,} [a-z]{2,}")
+    said = lambda node: any(words.search(str(n.value)) for n in ast.walk(node) if isinstance(n, ast.Constant))
+    raised = {id(n) for r in ast.walk(tree) if isinstance(r, ast.Raise) for n in ast.walk(r)}
+    used = [n for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+    free = {n.id for n in used if id(n) not in raised}
+    there = {n.id for n in used} - free
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name in there and any(map(said, node.body[1:])):
+            yield node.name
+        if isinstance(node, ast.Assign) and said(node.value):
+            yield from {t.id for t in node.targets if isinstance(t, ast.Name)} & there
+
+
+def test_the_words_of_an_error_stand_in_its_raise():
+    from globe.pipeline.code import code_hashes
+    from globe.pipeline.data import STAGE_CODE
+
+    reached = set().union(*(code_hashes(code) for code in STAGE_CODE.values()))
+    assert list(
+        only_raised(ast.parse("def f(x):\n    why = 'no such thing'\n    raise ValueError(why)"))
+    ) == ["why"]
+    found = {m: list(only_raised(ast.parse(file_of(m).read_text(encoding="utf-8")))) for m in reached}
+    assert {m: names for m, names in found.items() if names} == {}
 
 
 # they say on how many processes a training runs, and refuse it: no number of a model depends on them

@@ -1,7 +1,8 @@
 "`globe evaluate`: the released prompt, parts, endpoints; answers are kept by weights, prompt and sampling."
 
-import json, shutil, threading
+import json, os, shutil, subprocess, sys, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -140,6 +141,24 @@ def test_answers_of_other_weights_or_another_length_are_other_answers(given, cap
     released_too = [*asked, "--prompt", f"released={given / 'code'}"]
     assert main(released_too) == 0 and len(answered(given)) == 4
     assert any(name.startswith("released-") for name in answered(given))
+
+
+def test_a_model_of_the_hub_is_known_by_its_commit(given):
+    "From a cache in the layout of the hub's, whose API does not answer; another commit has answers of its own."
+    from globe.world import student
+
+    cache, environment = given / "hub" / "models--owner--model", dict(os.environ, HF_HUB_OFFLINE="1")
+    for n, commit in enumerate(("0" * 40, "1" * 40)):
+        student.student(n, hidden=96, layers=1, depth=1).save(cache / "snapshots" / commit)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("1" * 40)
+    environment |= dict(HF_HUB_CACHE=str(given / "hub"), PYTHONPATH=str(Path(__file__).parent.parent))
+    for model in ("owner/model", "owner/model@" + "0" * 40):
+        asked = command(given, "--model", model, "--max-new-tokens", 4)
+        done = subprocess.run([sys.executable, "-m", "globe", *asked], env=environment, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+    runs = [json.loads(f.read_text()) for f in (given / "answers").rglob("run.json")]
+    assert sorted(r["weights"] for r in runs) == ["0" * 40, "1" * 40]
 
 
 def test_two_processes_give_the_answers_of_one(given, capfd):

@@ -49,6 +49,17 @@ def test_equation_2_by_kind_of_reasoning():
     assert len(wrong) <= 0.05 * len(cases), wrong
 
 
+@pytest.mark.parametrize("half", (0, 1), ids=("looked at while building", "not looked at"))
+def test_equation_2_on_half_of_the_development_set(half):
+    wrong = []
+    cases = rows(HERE / "grounding_dev.csv")[half::2]
+    for row in cases:
+        shown = [dict(text=name) for name in row["shown"].split("|")]
+        if abs(pay(answer(row["reasoning"]), shown) - float(row["fair"])) > 0.05:
+            wrong.append(row["reasoning"])
+    assert len(wrong) <= (0.03, 0.08)[half] * len(cases), wrong
+
+
 def test_equation_2_on_shared_cases():
     if not (CASES / "visual_grounding.csv").exists():
         pytest.skip("no shared cases beside the checkout")
@@ -166,6 +177,10 @@ HOSTILE = {
     "tags": "<b " * 16_000,
     "misspelt": "cactuss " * 6_000,
     "suppositions": "if there were " * 3_500,
+    "denied things": "no flag, " * 5_500,
+    "denials far from a thing": "no " * 8_000 + "flag",
+    "things with things": "no flag with " * 3_800,
+    "questions": "is it " * 8_000 + "?",
 }
 
 

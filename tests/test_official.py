@@ -1,5 +1,8 @@
 "MP16-Reason as published is trained on: a part of its pictures in the archive, the others in MP-16."
 
+import shutil
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -57,3 +60,42 @@ def test_a_run_trains_on_the_published_rows(given, tmp_path, monkeypatch):
     few.folder = tmp_path / "few"
     with pytest.raises(ValueError, match="4 of 16 rows"):
         few.rows_of("multi")
+
+
+def test_the_published_dataset_comes_from_the_hub_at_a_commit(given, tmp_path, monkeypatch):
+    "The hub is a stand-in that hands out the table and the archive of pictures as they were published."
+    import huggingface_hub
+
+    from globe.photos.official import from_official, is_published
+    from globe.answers.prompts import conversation
+
+    _, table, mp16, photos = given
+    monkeypatch.setenv("GLOBE_CACHE", str(tmp_path))
+
+    def snapshot_download(dataset, repo_type, revision, allow_patterns, local_dir):
+        shutil.copytree(table, local_dir, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*images"))
+        archive = Path(local_dir) / "mp16-reason-train-images"
+        shutil.make_archive(str(archive), "zip", table / "mp16-reason-train-images")
+        return str(local_dir)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    source = "globe-project/MP16-Reason@" + "0123456789" * 4
+    assert is_published(source) and published_pictures(source) == (16, 4)
+    rows = from_official(source, conversation("train"), [], mp16, 0.9)
+    assert rows["city"][:] == photos["city"][:]
+
+
+def test_a_hub_that_does_not_answer_is_a_line(monkeypatch, capsys, tmp_path):
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def silent(*a, **k):
+        raise LocalEntryNotFoundError("cannot reach the hub")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", silent)
+    monkeypatch.setenv("GLOBE_CACHE", str(tmp_path))
+    source = "globe-project/MP16-Reason@" + "0123456789" * 4
+    who = ["--endpoint", "http://127.0.0.1:9/v1 m"]
+    assert main(["evaluate", *who, "--benchmark", "mp16-reason-test", "--data", source]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "hf download globe-project/MP16-Reason --repo-type dataset" in line

@@ -748,6 +748,98 @@ def test_other_devices_expand_the_prompt_to_the_same_numbers(start, data, tmp_pa
     assert torch.equal(a, b)
 
 
+def _efficient(q, k, v, bias, compute_log_sumexp, dropout_p=0.0, is_causal=False, *, scale=None):
+    "What the kernel of GPUs computes: log-sum-exps of whole blocks of 32 queries, those that are not there infinite."
+    assert bias is None or bias.shape == (*q.shape[:3], k.shape[2]) and bias.storage_offset() == 0
+    scores = _scores(q, k, bias, is_causal, scale)
+    weight = scores.logsumexp(-1)
+    out = ((scores - weight[..., None]).exp() @ v.float()).to(q.dtype)
+    zero = torch.zeros((), dtype=torch.long)
+    return out, torch.nn.functional.pad(weight, (0, -q.shape[2] % 32), value=torch.inf), zero, zero.clone()
+
+
+def _scores(q, k, bias, causal, scale):
+    scores = q.float() @ k.float().mT * scale + (0 if bias is None else bias.float())
+    return scores.masked_fill(torch.ones_like(scores).triu(1).bool(), -torch.inf) if causal else scores
+
+
+def _efficient_backward(
+    grad, q, k, v, bias, out, weight, seed, offset, p, wanted, is_causal=False, *, scale=None
+):
+    assert weight.shape[2] % 32 == 0 and wanted == [True, True, True, False]
+    grad, out = grad.float(), out.float()
+    share = (_scores(q, k, bias, is_causal, scale) - weight[..., : q.shape[2], None]).exp()
+    inner = share * (grad @ v.float().mT - (grad * out).sum(-1, keepdim=True)) * scale
+    found = inner @ k.float(), inner.mT @ q.float(), share.mT @ grad
+    return *(x.to(q.dtype) for x in found), None
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    "The path of a GPU on this machine: kernels with the interface of CUDA's, by plain arithmetic."
+    names = ("_scaled_dot_product_efficient_attention", "_scaled_dot_product_efficient_attention_backward")
+    for module in (prefix_attention, prefix_generation):
+        monkeypatch.setattr(module, "FUSED_DEVICES", set())
+    monkeypatch.setattr(prefix_attention, "TESTED_DEVICES", {"cpu"})
+    monkeypatch.setattr(prefix_attention, "_KERNELS", dict(cpu=prefix_attention._CUDAKernel))
+    prefix_attention._passes_test.cache_clear()
+    library = torch.library.Library("aten", "IMPL")
+    for name, kernel in zip(names, (_efficient, _efficient_backward)):
+        library.impl(name, kernel, "CPU")
+    yield
+    library._destroy()
+    prefix_attention._passes_test.cache_clear()
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_gpu_reads_the_prompt_once_to_the_same_numbers(start, data, tmp_path, gpu, again):
+    "Log-probabilities and gradients are TRL's; the prompt's keys are not expanded."
+    found = []
+    for kind in (GRPOTrainer, shared_prefix.SharedPrefixGRPOTrainer):
+        it, model = trainer(kind, start, data, tmp_path, gradient_checkpointing=again)
+        found.append(scores(it, model, batch(model, np.random.default_rng(1), 3, 4, 1, 7)))
+    assert not it.warned and prefix_attention._passes_test.cache_info().misses == 1
+    assert prefix_attention._passes_test.cache_info().hits > 0
+    assert_same(*found)
+
+
+def test_the_kernels_of_gpus_give_the_numbers_of_those_of_cpus(gpu):
+    "Forward and backward, with groups of unequal size and a padded prompt; in bfloat16 too."
+    for dtype, close in [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)]:
+        torch.manual_seed(0)
+        mask = torch.ones(3, 21, dtype=torch.long)
+        mask[1, :4] = 0
+        groups = prefix_attention._PromptGroups(torch.tensor([2, 0, 1, 0, 0]), mask)
+        shapes = (5, 4, 33, 16), (3, 2, 21, 16), (3, 2, 21, 16), (5, 2, 33, 16), (5, 2, 33, 16)
+        given, found = [torch.randn(s).to(dtype).requires_grad_() for s in shapes], []
+        for kernel in (prefix_attention._CPUKernel, prefix_attention._CUDAKernel):
+            prefix_attention._KERNELS["cpu"] = kernel
+            out = prefix_attention._SharedPrefixAttention.apply(*given, groups, 0.25)
+            found.append([out, *torch.autograd.grad(out.float().square().sum(), given)])
+        for a, b in zip(*found):
+            assert (a - b).abs().max() <= close * b.abs().max()
+
+
+def test_a_kernel_that_is_wrong_or_fails_is_not_used(start, data, tmp_path, monkeypatch, gpu):
+    "Then keys are expanded, to the right numbers."
+
+    def wrong(*given):
+        return [2 * x for x in right(*given)]
+
+    def failing(*given):
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    right = prefix_attention._CUDAKernel.backward
+    it, model = trainer(GRPOTrainer, start, data, tmp_path)
+    expected = scores(it, model, batch(model, np.random.default_rng(1), 3, 4, 1, 7))
+    for broken in (wrong, failing):
+        monkeypatch.setattr(prefix_attention._CUDAKernel, "backward", broken)
+        prefix_attention._passes_test.cache_clear()
+        assert not prefix_attention._passes_test("cpu", torch.float32, 4, 2, 24)
+        it, model = trainer(shared_prefix.SharedPrefixGRPOTrainer, start, data, tmp_path)
+        assert_same(expected, scores(it, model, batch(model, np.random.default_rng(1), 3, 4, 1, 7)))
+
+
 def test_pictures_of_one_colour_but_different_shape_are_two(start, data, tmp_path):
     "Their tokens and pixels are equal, their positions are not."
     found, rng = [], np.random.default_rng(0)

@@ -61,6 +61,26 @@ def test_the_examples_run_and_give_what_is_shown(tmp_path, monkeypatch):
     assert len(asked) == 1  # a public model: this one stands in for it
 
 
+def test_the_claims_of_a_run_with_one_seed_are_shown_and_what_is_missing_is_named(tmp_path, monkeypatch):
+    import pandas as pd
+
+    cells = json.loads((ROOT / "nbs" / "index.ipynb").read_text(encoding="utf-8"))["cells"]
+    (code,) = [
+        "".join(c["source"])
+        for c in cells
+        if "claims.csv" in "".join(c["source"]) and "code" in c["cell_type"]
+    ]
+    claims = pd.read_csv(ROOT / "figures" / "claims.csv")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "nbs").mkdir()
+    claims[~claims.claim.str.endswith("helps accuracy")].to_csv(
+        tmp_path / "figures" / "claims.csv", index=False
+    )
+    monkeypatch.chdir(tmp_path / "nbs")
+    shown = value(code, {}).data
+    assert "GRPO is better than SFT" in shown and "one training seed: localizability helps accuracy" in shown
+
+
 def commands():
     "Lines of shell blocks: of the README, and of the guides."
     guides = "\n".join(

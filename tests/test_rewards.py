@@ -570,8 +570,13 @@ def test_grounding_is_a_precision_and_released_a_recall():
         answer("x" * 10_000, "", ""),
     ],
 )
-def test_silence_lists_loops_and_length_are_not_grounded(text):
+def test_silence_loops_and_length_are_not_grounded(text):
     assert vis(text) == 0
+
+
+def test_a_list_is_paid_its_precision_and_nothing_in_the_recommended_mode():
+    text = answer(", ".join(NOUNS), "Finland", "Helsinki")
+    assert vis(text) == pytest.approx(4 / len(NOUNS)) and vis(text, mode="recommended") == 0
 
 
 @given(

@@ -35,15 +35,37 @@ CLAIMED, SURE = 250_000, 50_000  # people: of a town that is claimed, of one who
 
 _CONNECTING = "of|and|de|du|da|do|del|des|di|la|le|las|los|el|al|the|y|e|am|an|der|den|upon|sur|na|på|i"
 _LOWER_WORD = re.compile(rf"\b(?!(?:{_CONNECTING})\b)[{LOWER}]\w+")
+_PERCENT = r"(?:\d{1,3}(?:\.\d)?\s?%|0?\.\d+|1\.0+)"
 _SHARE = re.compile(
-    r"\s*[(\[–:-]*\s*(?:confidence|probability)?\W{0,3}\b(?:\d{1,3}\s?%|0?\.\d+|high|medium|low)\W*$", re.I
+    rf"\s*[(\[–:-]*\s*(?:confidence|probability|likelihood)?\W{{0,3}}\b(?:{_PERCENT}|high|medium|low)\W*$",
+    re.I,
 )
+_SHARE_FIRST = re.compile(rf"\A\W{{0,4}}{_PERCENT}(?:\s(?:chance|likely|probability))?[\s:–—()*-]+", re.I)
+_NUMBER_SIGN = re.compile(r"^\W{0,4}#\d{1,2}[.):]?\s+")
+_LABEL = re.compile(r"([^:：,;|]{1,40})[:：](?!//)\s*(?=\S)")
+_CLUES = re.compile(
+    r"\b(?:signs?|texts?|flags?|plates?|languages?|scripts?|letters?|brands?|logos?|currency|clues?|climate"
+    r"|vegetation|architecture|styles?|cars?|bus|not|origins?|native|similar|unlikely|rejected|excluded"
+    r"|says?|reads?|capital)\b",
+    re.I,
+)
+
+
+def _unlabelled(line):  # bare
+    "A line without the label before it: *Verdict: Arequipa, Peru*; '' where the label announces no answer."
+    label = _LABEL.match(line)
+    if not label or known_place(undressed(label[1])):  # "Peru: Arequipa"
+        return line.replace(":", ",", 1) if label else line
+    announces = len(label[1].split()) <= 4 and not _CLUES.search(label[1])
+    return _unlabelled(line[label.end() :]) if announces else ""
 
 
 def _parts(text):  # a line
     "The names of a line that is nothing but a chain; [] for another line."
-    bare = _SHARE.sub("", text[BULLET.match(text[:200]).end() : 200])
-    bare = undressed(without_lead(undressed(bare)))
+    text = _NUMBER_SIGN.sub("", text[:200])
+    bare = _SHARE_FIRST.sub("", text[BULLET.match(text).end() :], count=1)
+    bare = undressed(_unlabelled(undressed(_SHARE.sub("", bare))))
+    bare = undressed(without_lead(_SHARE.sub("", bare)))
     parts = links(bare) if len(bare) <= 150 else []
     if not 0 < len(parts) <= 7 or any(map(_is_no_name, parts)) or refusal(text):
         return []
@@ -69,33 +91,111 @@ def read_chain(text):  # a line
         return None
     return Reading(*place, end=len(text))
 
+# %% ../../nbs/03_answers/15_chain_lines.ipynb #d0f06b45
+_NUMBER = re.compile(r"\W{0,4}(?:\(?\d{1,2}[.):]|#\d|\(?[a-hA-H]\))")
+_RANKS = "most likely|likeliest|best|top|primary|main|first|1st|secondary|second|2nd|third|3rd|runner[- ]up"
+_RANKS += r"|alternat\w+|also|other|possibly|less likely|erste|zweite|dritte|premi[eè]re|deuxième|troisième"
+_RANKS += "|primera|segunda|tercera|primeira|terceira|prima|seconda|перв[а-я]+|втор[а-я]+|第一|第二|第三"
+_RANKED = re.compile(
+    rf"\W{{0,6}}(?:(?:{_RANKS})(?![a-z])[^:：,]{{0,30}}|[^\W\d_]{{2,20}}\s?(?:#?\d|[A-C])\W{{0,3}})[:：]",
+    re.I,
+)
+_NEXT_ITEM = re.compile(
+    r"(?<=[\w.;,)*%])\s+(?=\(\d\)\s|\d[.)]\s|#\d\s)|(?<=%)\)?\s*[,;]\s+|[,;]\s+(?=\W{0,3}\d{1,3}\s?%)"
+)
+_WHY = re.compile(r"\s[–—-]\s|\s\(|[:：]\s|;\s")
+_SHARE_OF = re.compile(_PERCENT)
 
-def _last_chains(text):
-    "(start, line) of the lines at the end of a text that are chains."
+
+class _Guess(NamedTuple):
+    "A line, or a part of one, that is one of several guesses."
+
+    start: int
+    text: str
+    ranked: bool  # it is numbered, or called the first or second guess
+    share: float | None  # as stated
+
+
+def _guess(start, text):  # where it begins, one guess as written
+    "The `_Guess` of a text."
+    share = _SHARE_OF.search(text)
+    value = share and float(share[0].rstrip("% ")) / (100 if "%" in share[0] else 1)
+    return _Guess(start, text, bool(_NUMBER.match(text) or _RANKED.match(text)), value)
+
+
+def _guesses(start, line):  # where it begins, a line
+    "The guesses of a line, one or more; [] where it is none."
+    found, at = [], 0
+    for cut in _NEXT_ITEM.finditer(line):
+        found.append(_guess(start + at, line[at : cut.start()]))
+        at = cut.end()
+    found.append(_guess(start + at, line[at:]))
+    return found if all(_read_guess(g) for g in found) else []
+
+
+def _read_guess(guess):
+    "The `Reading` of a guess, with the reasons behind it or without; None for no place."
+    reading = read_chain(guess.text) or _parts(guess.text) and Reading()
+    if reading or not (guess.ranked or guess.share):
+        return reading or None
+    bullet = max(
+        BULLET.match(guess.text).end(),
+        (_RANKED.match(guess.text) or _NUMBER.match(guess.text)).end() if guess.ranked else 0,
+    )
+    why = _WHY.search(guess.text, bullet + 2)
+    return read_chain(guess.text[bullet : why.start()]) if why else None
+
+
+def _last_guesses(text):
+    "The guesses that the lines at the end of a text are."
     found, end = [], len(text)
     while end >= 0 and len(found) < 20:
         start = text.rfind("\n", 0, end) + 1
         line = text[start:end]
         if line.strip():
-            if len(line) > 160 or line.rstrip().endswith((":", "：")) or not _parts(line):
+            guesses = [] if len(line) > 300 or line.rstrip().endswith((":", "：")) else _guesses(start, line)
+            if not guesses:
                 break
-            found.insert(0, (start, line))
+            found = guesses + found
         end = start - 1
     return found
 
 
 def read_last_lines(text):  # running text
     "The `Reading` of the lines at the end that are chains; None where the last line is none."
-    lines = _last_chains(text)
-    if not lines:
+    guesses = _last_guesses(text)
+    if any(g.ranked for g in guesses) and not (guesses[-1].ranked or guesses[-1].share):
+        guesses = guesses[-1:]  # a conclusion below the list
+    if len(guesses) > 1 and (whole := _broken_chain(guesses)):
+        return whole._replace(start=guesses[0].start, end=len(text))
+    told = [
+        (g, r._replace(start=g.start, end=g.start + len(g.text)))
+        for g in guesses
+        if (r := _read_guess(g)) and r.country
+    ]
+    if len(told) < 2:
+        return told[0][1] if told and len(guesses) == 1 else None
+    best = _first_choice([g for g, _ in told])
+    names = [", ".join(filter(None, (r.city, r.country))) for _, r in told]
+    if best is None:
+        return Reading(others=tuple(names))
+    return told[best][1]._replace(others=tuple(dict.fromkeys(n for n in names if n != names[best])))
+
+
+def _broken_chain(guesses):
+    "The `Reading` of lines that are one chain, such as *Turkey* above *Istanbul*; None where they are not."
+    lines = [g.text for g in guesses]
+    if len(lines) > 4 or any("," in line for line in lines) or any(g.share for g in guesses):
         return None
-    if len(lines) > 1 and not re.match(r"\W*\d", lines[0][1]):
-        whole = read_chain(", ".join(line for _, line in lines)) if len(lines) < 5 else None
-        if whole and whole.city and not any("," in line for _, line in lines):
-            return whole._replace(start=lines[0][0], end=len(text))
-    readings = [r._replace(start=s, end=s + len(line)) for s, line in lines if (r := read_chain(line))]
-    if len(readings) < 2:
-        return readings[0] if readings and len(lines) == 1 else None
-    names = tuple(", ".join(filter(None, (r.city, r.country))) for r in readings)
-    numbered = re.match(r"\W*1[.):]", lines[0][1])
-    return readings[0]._replace(others=names[1:]) if numbered else Reading(others=names)
+    bare = [line[BULLET.match(line).end() :].strip(" *_") for line in lines]
+    whole = read_chain(", ".join(bare))
+    numbered = guesses[0].ranked and whole and whole.country not in bare
+    return whole if whole and whole.city and not numbered else None
+
+
+def _first_choice(guesses):
+    "Which guess counts: the one with the largest share, else the first of a ranking; None for neither."
+    shares = [g.share for g in guesses]
+    if None not in shares and shares.count(max(shares)) == 1:
+        return shares.index(max(shares))
+    return 0 if guesses[0].ranked else None

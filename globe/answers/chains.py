@@ -77,7 +77,10 @@ def _country_part(part):
     if len(plain) <= 3:
         return country_code(part) if part.replace(".", "").isupper() else ""
     bare = _SIDE.sub("", plain)
-    return exact_country(plain) or (exact_country(bare) if len(bare) > 3 else "")
+    if (code := exact_country(plain)) or len(bare) <= 3:
+        return code
+    code = exact_country(bare)
+    return "" if any(scope[:2] != code for scope in divisions_of(part)) else code  # "East Azerbaijan"
 
 
 _SIDES = "in the mainland central north south east west northeast northwest southeast southwest".split()
@@ -270,8 +273,10 @@ def town_of(parts, code, scope="", division=""):  # names, code of the country, 
     known = [i for i, row in enumerate(rows) if row is not None]
     region = division or next((p for p in parts if _AREA.search(p)), "")
     if not known:
-        named = [p for p in parts if not THINGS.search(p) and not _AREA.search(p)]
-        return (named[0] if named else ""), region or ("" if named or not parts else parts[0])
+        inside = [p for p in parts if any(s[:2] == code for s in divisions_of(p))]
+        named = [p for p in parts if not THINGS.search(p) and not _AREA.search(p) and p not in inside]
+        region = region or next(iter(inside), "") or ("" if named or not parts else parts[0])
+        return (named[0] if named else ""), region
     best = _smallest(parts, rows, known, division)
     town = parts[best]
     bare = gazetteer().find(fold(town), code) if "." in scope else None

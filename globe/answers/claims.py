@@ -137,8 +137,19 @@ def _longest(text, start, word, most, cased):  # where a name begins, its first 
         if not short and (code := exact_country(plain)):
             end = start + len(name)
             part = _PART_OF.search(text, max(0, start - 16), start) or _GOES_ON.match(text, end)
-            return None if cased and part else Mention(code, name, start, end)
+            is_part = part or _is_other_division(text, start, plain, code)
+            return None if cased and is_part else Mention(code, name, start, end)
     return None
+
+
+_WORD_BEFORE = re.compile(rf"({CAPITAL}{REST})[ -]$")
+
+
+def _is_other_division(text, start, name, code):  # where a folded name begins, code of its country
+    "Whether the word before makes it a division of another country: *Inner Mongolia*, *East Azerbaijan*."
+    word = _WORD_BEFORE.search(text, max(0, start - 16), start)
+    scopes = gazetteer().divisions.get(f"{fold(word[1])} {name}", ()) if word else ()
+    return bool(scopes) and all(scope[:2] != code for scope in scopes)
 
 
 def _inflected(m, plain):  # match of a word, and the word folded
@@ -299,6 +310,29 @@ def _territories(named, sentence):  # mentions, the text that they stand in
     return found
 
 
+_DIVISION_OF = re.compile(
+    r"\b(?:state|province|region|department|prefecture|oblast|governorate)\s+(?:of\s+|called\s+)?$", re.I
+)
+_DIVISION_BEHIND = re.compile(r"\s+(?:state|province|region|department|prefecture|governorate)\b", re.I)
+_TOWN_BEFORE = re.compile(rf"({CAPITAL}{REST}(?:[ -][^\W\d_]{REST}){{0,3}}),\s(?:in\s)?$")
+
+
+def _is_division(mention, codes, text):  # codes of all countries that the sentence names, the text
+    "Whether a name means a division of another country of the sentence: *the US, perhaps Macon, Georgia*."
+    g = gazetteer()
+    scopes = g.divisions.get(fold(mention.name), ()) if len(codes) > 1 else ()
+    scopes = [scope for scope in scopes if scope[:2] != mention.code and scope[:2] in codes]
+    if not scopes:
+        return False
+    before = text[max(0, mention.start - 60) : mention.start]
+    if _DIVISION_OF.search(before) or _DIVISION_BEHIND.match(text, mention.end):
+        return True
+    town = _TOWN_BEFORE.search(before)
+    words = town[1].split() if town else []
+    towns = [fold(" ".join(words[n:])) for n in range(len(words))]
+    return any(g.find(t, s) and not g.find(t, mention.code) for t in towns for s in scopes)
+
+
 def claims(text):  # running text
     "A `Claim` for every country that a text names, in order."
     named, found = countries_in(text), []
@@ -308,6 +342,8 @@ def claims(text):  # running text
         if first == last:
             continue
         inside = _territories(named[first:last], text)
+        codes = {m.code for m in inside}
+        inside = [m for m in inside if not _is_division(m, codes, text)]
         places = [(m.start - start, m.end - start) for m in inside]
         for mention, level in zip(inside, levels_of(text[start:end], places)):
             found.append(Claim(level, mention, start, end))

@@ -31,15 +31,21 @@ def _unspaced_words():
 
 
 def _pieces(word, start):
-    "(text, span) of a word, or of the known words in it where its script writes no blanks."
+    "(text, span) of a word; of the known words in it and of what is between where the script has no blanks."
     if not is_unspaced(word):
         yield word.replace("'", "").replace("’", "") or word, (start, start + len(word))
         return
-    table, i = _unspaced_words(), 0
+    table, i, done = _unspaced_words(), 0, 0
     while i < len(word):
-        piece = next((w for w in table.get(word[i], ()) if word.startswith(w, i)), word[i])
-        yield piece, (start + i, start + i + len(piece))
-        i += len(piece)
+        piece = next((w for w in table.get(word[i], ()) if word.startswith(w, i)), "")
+        if piece and done < i:
+            yield word[done:i], (start + done, start + i)
+        if piece:
+            yield piece, (start + i, start + i + len(piece))
+        i += len(piece) or 1
+        done = i if piece else done
+    if done < i:
+        yield word[done:], (start + done, start + i)
 
 
 def tokens(
@@ -71,47 +77,46 @@ def _unspaced_phrases():
 
 
 @functools.cache
-def _phrases():
-    "First word -> [(words, kind)], the longest first, those with `*` for any word last."
-    found = {}
+def _tree():
+    "The phrases as a tree: word -> the words that may follow; None -> the kind of the phrase that ends here."
+    tree = {}
     for phrase, kind in _rows().items():
-        words = [word for part in phrase.split() for word in tokens(part)[0]]
-        found.setdefault(words[0], []).append((words, kind))
-    return {first: sorted(them, key=lambda p: (-len(p[0]), "*" in p[0])) for first, them in found.items()}
+        node = tree
+        for word in (word for part in phrase.split() for word in tokens(part)[0]):
+            node = node.setdefault(word, {})
+        node.setdefault(None, kind)
+    return tree
 
 
 _ADVERBS = frozenset(
     """both all also simply really actually definitely certainly obviously notably even ever clearly still
-    usually often typically normally generally commonly probably likely either anywhere quite directly""".split()
+    usually often typically normally generally commonly probably likely either anywhere quite directly
+    """.split()
 )
 
 
-def _fits(words, phrase):
-    "Are these the words of the phrase, where `*` is any word?"
-    return words == phrase or (
-        "*" in phrase
-        and len(words) == len(phrase)
-        and all(a == b or b == "*" and a.isalpha() for a, b in zip(words, phrase))
-    )
-
-
-def _matches(words, i, phrase):
-    "The end of `phrase` where it stands at token `i`, with one adverb in it at most; 0 elsewhere."
-    if _fits(words[i : i + len(phrase)], phrase):
-        return i + len(phrase)
-    longer = words[i : i + len(phrase) + 1]
-    at = next((k for k, (a, b) in enumerate(zip(longer, phrase)) if a != b), 0)
-    if at and longer[at] in _ADVERBS and longer[:at] + longer[at + 1 :] == phrase:
-        return i + len(longer)
-    return 0
+def _matches(words, i):
+    "(end, kind) of the phrases at token `i`, the longest first; with one adverb in them at most."
+    found, states = [], [(_tree(), i, 0, 0)]
+    while states:
+        node, at, adverbs, wildcards = states.pop()
+        word = words[at] if at < len(words) else None
+        following = [(node.get(word), 0), (node.get("*") if word and word.isalpha() else None, 1)]
+        for other, is_wildcard in following:
+            if word is not None and other is not None:
+                state = (other, at + 1, adverbs, wildcards + is_wildcard)
+                states.append(state)
+                if None in other:
+                    found.append((at + 1 - adverbs, -state[3], at + 1, other[None]))
+        if at > i and not adverbs and word in _ADVERBS:
+            states.append((node, at + 1, 1, wildcards))
+    return [(end, kind) for *_, end, kind in sorted(found, reverse=True)]
 
 
 def _is_pseudo_inside(words, start, end):
     "Does a pseudo negation begin within a phrase and reach beyond it: *is no | ordinary*?"
     return any(
-        kind == "pseudo" and _matches(words, k, phrase) > end
-        for k in range(start + 1, end)
-        for phrase, kind in _phrases().get(words[k], ())
+        kind == "pseudo" and stop > end for k in range(start + 1, end) for stop, kind in _matches(words, k)
     )
 
 
@@ -119,12 +124,11 @@ def phrases(
     words,  # tokens
 ) -> list:  # of (start, end, kind), in order
     "The phrases of the table in a text."
-    table, found, i, asked = _phrases(), [], 0, -1
+    found, i, asked = [], 0, -1
     ends = _sentence_ends(words)
     while i < len(words):
-        for phrase, kind in () if i == asked else table.get(words[i], ()):
-            end = _matches(words, i, phrase)
-            if end and _counts(words, i, end, kind, ends[i]):
+        for end, kind in () if i == asked else _matches(words, i):
+            if _counts(words, i, end, kind, ends[i]):
                 found.append((i, end, kind))
                 asked = ends[i] if kind == "question" else asked
                 i = i if kind == "edge" else end - 1
@@ -164,13 +168,13 @@ def _without_reversed(words, found):
 # %% ../../nbs/03_answers/20_denials.ipynb #030c3d6f
 WINDOW = 5  # words between a negation and the first thing that it denies, as in NegEx
 _ARTICLES = frozenset(
-    """the a an this that these those its their his her my our el la los las un una le les une des du il lo gli
-    i der die das den dem ein eine einen o os as um uma de het een""".split()
+    """the a an this that these those its their his her my our el la los las un una le les une des du il lo
+    gli i der die das den dem ein eine einen o os as um uma de het een""".split()
 )
 _JOINING = frozenset(
-    """, 、 ، / & or nor and maupun ataupun serta und oder et ou y o e и или noch ni ani ne nem og och eller en ja tai i lub czy a
-    ve veya ya dan atau και ή és vagy si sau và hoac va hay та й або و او أو یا या और व ও আর বা اور 和 与 或 及 和
-    以及 や も と""".split()
+    """, 、 ، / & or nor and maupun ataupun serta und oder et ou y o e и или noch ni ani ne nem og och eller
+    en ja tai i lub czy a ve veya ya dan atau και ή és vagy si sau và hoac va hay та й або و او أو یا या और व
+    ও আর বা اور 和 与 或 及 以及 や も と""".split()
 )
 _CLOSERS = frozenset(
     "here there anywhere in on at today now , and or either too at either whatsoever though".split()
@@ -200,6 +204,7 @@ class _Clauses:
         self.edges = list(self.stops)  # those that end the reach of a noun's denial
         self.turns = list(self.stops)  # and those that end what a denial behind a noun reaches
         self.found = phrases(words)
+        self.sentence_ends = _sentence_ends(words)
         for start, end, kind in self.found:
             if kind == "end" or kind in _DENIALS:
                 self.stops[start] = self.edges[start] = True
@@ -231,6 +236,8 @@ class _Clauses:
 
     def _reaches_first(self, end, first, last):
         "Does a denial reach over the words between it and a thing?"
+        if first - end > 2 * WINDOW:
+            return False
         gap = [w for w in self.words[end:first] if w != "("]
         if any(self.edges[i] for i in range(end, first) if self.words[i] != "("):
             return False
@@ -239,12 +246,14 @@ class _Clauses:
 
     def _reaches_next(self, start, at, first, last, has_article):
         "Does a denial reach over the words between two things?"
+        if first - at > 2 * WINDOW:
+            return False
         gap = self.words[at:first]
-        if gap and gap[0] in ("of", "with") and len(gap) < 3 and gap[-1] != "the":
+        if gap and gap[0] in ("of", "with") and len(gap) < 3 and gap[-1] not in ("the", "no"):
             return True
         if any(self.edges[at:first]):
             return False
-        if not gap or gap[0] not in _JOINING or len(gap) > 2 * WINDOW:
+        if not gap or gap[0] not in _JOINING:
             return gap in ([], ["-"])
         if gap == [","] and self.words[start] in _OPENERS and not self._ends(last):
             return False
@@ -323,7 +332,7 @@ class _Clauses:
 
     def asked(self, start, end):
         "Things that a question asks for, unless the answer is yes."
-        mark = self.words.index("?", start)
+        mark = self.sentence_ends[start]
         if not " ".join(self.words[mark + 1 : mark + 4]).startswith(_AFFIRMATIONS):
             yield from self.forward(start, end)
 
@@ -364,7 +373,7 @@ def denied(
     for start, end, kind in text.found:
         if kind == "after":
             is_absent = end
-        elif kind == "after_end" and -1 < is_absent and "." not in words[is_absent:start]:
+        elif kind == "after_end" and -1 < is_absent and text.sentence_ends[is_absent] >= start:
             continue  # "they are missing; it is not"
         if kind == "before":
             found |= {*text.forward(start, end)}

@@ -38,7 +38,8 @@ _LABELS = {
         区, 區, 街道, 地标, 地標, район, улица""",
     "continent": """continent, continente, kontinent, world region, 大陆, 大陸, 大洲, 洲, القارة, महाद्वीप, মহাদেশ,
         континент, benua""",
-    "place": """location, place, address, answer, prediction, guess, where, geolocation, position,
+    "place": """location, place, address, answer, prediction, guess, where, geolocation, position, option,
+        candidate, hypothesis, choice, possibility,
         lieu, endroit, emplacement, réponse, ubicación, lugar, respuesta, localización, localização,
         local, resposta, 地点, 地點, 位置, 地址, 答案, 拍摄地点, 拍攝地點, 最终答案, الموقع, المكان, الإجابة, الجواب, स्थान,
         जगह, उत्तर, স্থান, অবস্থান, উত্তর, место, место съемки, местоположение, локация, ответ, مقام,
@@ -74,7 +75,7 @@ _FILLERS = frozenset(
     of our picture photo possible predict predicted prediction primary probable probably selected
     specific step suggested taken target the this true was what which your depicted shown iso code
     answer output result approximate approx 1 1st nearest closest corresponding geographic geographical
-    administrative level""".split()
+    administrative level top pick""".split()
 )
 _ROLES = {fold(label): role for role, labels in _LABELS.items() for label in labels.split(",")}
 _OTHER = {
@@ -92,7 +93,7 @@ _OTHER = {
     "5",
 }
 _ELSEWHERE = {"neighboring", "neighbouring", "native", "similar", "bordering", "host", "origin"}
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|_")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z]|\d$)|_")
 
 # %% ../../nbs/03_answers/05_labels.ipynb #d9a88a1f
 @functools.lru_cache(10_000)

@@ -70,8 +70,8 @@ def _label(text):  # what stands before a separator
     if text[end:].lstrip(" \"'*_`]")[:1] in (")", "）"):
         end = max(text.rfind("(", 0, end), text.rfind("（", 0, end), 0)
     begin = max(0, end - _MAX_LABEL)
-    if begin == 0 and "," in text[:end] and (role := role_of(_unbulleted(text[:end]))):  # "City, Country"
-        return role, 0
+    if begin == 0 and "," in text[:end] and (role := role_of(_unbulleted(text[:end]))) in PLACES:
+        return role, 0  # "City, Country"
     for cut in _BREAK.finditer(text, begin, end):
         begin = cut.end()
     label = text[begin:end]

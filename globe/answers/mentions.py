@@ -77,6 +77,7 @@ _OTHERWISE = {  # English things -> languages where the word says something else
 }
 _TOWNS = frozenset("city town county bay springs rapids heights falls".split())
 _OF = frozenset("de del della da do la las los le les di".split())
+_GENITIVES = frozenset("of de del della da do du di der des van av af 的 の ka की का के".split())
 _BUILDINGS = frozenset(
     "church mosque cathedral basilica building temple hall roof palace tower chapel house".split()
 )
@@ -137,7 +138,7 @@ class _Reader:
             known, thing = self.words.together(said[:k], [joint for _, joint in group[1:k]])
             if known:
                 return n, None if self._is_idle(i, n) else thing
-            if (joined := "".join(said[:k])) in self.words.foreign and " " in [j for _, j in group[1:k]]:
+            if (joined := "".join(said[:k])) in self.words.in_parts:
                 return n, self._foreign(i, joined)
         known, thing = self.words.word(said[0])
         known = known and not _OTHERWISE.get(said[0], frozenset()) & self.languages.keys()
@@ -187,11 +188,14 @@ class _Reader:
         them = {} if word in _ARTICLES else self.words.abroad(word)
         if them and "de" not in them and self._is_name(i):
             return None
+        most = max(self.languages.values(), default=1)
         for language in sorted(them, key=self.languages.__getitem__, reverse=True):
             thing, shared = them[language]
-            if thing and (not shared or language in self.languages):
+            evidence = self.languages[language]
+            is_likely = evidence == most or not shared and (most < 3 or 2 * evidence > most)
+            if thing and (is_likely or not shared and word[0] > "\u0250"):
                 return thing
-        is_named = i and self.tokens[i - 1] in _ARTICLES
+        is_named = i and self.tokens[i - 1] in _ARTICLES and word in self.words.foreign and most < 3
         return next((thing for thing, _ in them.values() if thing), None) if is_named else None
 
 
@@ -213,14 +217,17 @@ def _heads(names, words, lexicon):
         between = words[end:start]
         if between in ([], ["-"]):
             if one.classes != (one.name,):
-                left_out |= set() if lexicon.is_foreign(words[end - 1]) else {k}
-            elif other.name in _VAGUE:
+                if one.name in _BUILDINGS or not lexicon.is_foreign(words[end - 1]):
+                    left_out.add(k)
+            elif other.name in _VAGUE or other.name in _BUILDINGS and lexicon.is_foreign(words[start]):
                 left_out.add(k + 1)
         elif between in (["-", "like"], ["-", "shaped"]) and other.name in _VAGUE:
             left_out.add(k + 1)
-        elif between[:1] == ["of"] and len(between) == 2 and one.classes == (one.name,):
+        elif between and between[0] in _GENITIVES and len(between) < 3 and one.classes == (one.name,):
             if other.classes != (other.name,):
                 left_out.add(k + 1)
+        elif between and between[0] in _GENITIVES and one.name in _BUILDINGS:
+            left_out.add(k)
     return [name for k, name in enumerate(names) if k not in left_out]
 
 

@@ -139,6 +139,9 @@ _RANKING = re.compile(
     r"guess|candidate|hypothes|option|possib|predict|result|rank|top|answer|location|place|image", re.I
 )
 
+_FIRST = re.compile(r"first|1|1st|primary|main|best|most[_ ]likely", re.I)
+_BESIDE = re.compile(r"alternat|other|second|runner|backup", re.I)
+
 
 def _text(value):  # a leaf
     "A leaf of JSON as text; '' for what is no text or number."
@@ -166,7 +169,11 @@ class _Walk:
 
     def values(self, node, depth=0):  # an object
         "The values of an object and of those within it, by role."
+        if len(node) > 1 and all(map(_is_weight, node)) and all(key[:1].isupper() for key, _ in node):
+            self.weighted(node)  # {"Lisbon, Portugal": 0.7, "Vigo, Spain": 0.3}
+            return {}
         values, within = {}, []
+        ranked = any(role_of(key[:60]) == "other" for key, _ in node)
         for key, value in node:
             role = role_of(key[:60])
             if isinstance(value, str) and value.lstrip()[:1] == "{" and depth < 3:
@@ -175,8 +182,10 @@ class _Walk:
                 self.listed(key, role, value, values, depth)
             elif isinstance(value, _Object):
                 within.append((key, role, value))
-            elif role:
-                values.setdefault(role, []).append(_text(value))
+            elif role == "other" and _text(value):
+                self.record({"place": [value]}, "other")
+            elif role or ranked and _FIRST.fullmatch(key) and _text(value):
+                values.setdefault(role or "place", []).append(_text(value))
         for key, role, value in sorted(within, key=lambda item: not _FINAL.search(item[0])):
             self.nested(role, value, values, depth)
         return values
@@ -184,7 +193,8 @@ class _Walk:
     def listed(self, key, role, items, values, depth):  # a list under a key
         "Names under one key, the two numbers of a coordinate, or hypotheses."
         leaves = [text for text in map(_text, items) if text]
-        guesses = not role and _RANKING.search(key) or role == "place" and any("," in leaf for leaf in leaves)
+        ranking = role in ("", "other") and _RANKING.search(key) and not _BESIDE.search(key)
+        guesses = ranking or role == "place" and any("," in leaf for leaf in leaves)
         if role in ("coordinates", "place") and len(leaves) == 2 and all(map(_is_number, leaves)):
             values.setdefault("coordinates", []).append(", ".join(leaves))
         elif leaves and guesses:
@@ -195,17 +205,24 @@ class _Walk:
         elif leaves and role:
             values.setdefault(role, []).extend(leaves)
         elif role != "reasoning" and (role or _RANKING.search(key)):
-            self.items(items, "other" if "alternat" in key.lower() else "listed", depth)
+            self.items(items, "other" if _BESIDE.search(key) else "listed", depth)
+
+    def weighted(self, node):  # an object of names and weights
+        "Each name is a hypothesis."
+        unit = "%" if any(weight > 1 for _, weight in node) else ""
+        for name, weight in node[:20]:
+            self.record({"place": [name], "confidence": [f"{weight}{unit}"]}, "listed")
 
     def nested(self, role, node, values, depth):  # an object under a key
         "Lift what an inner object says where the outer one does not say it."
         if depth >= _MAX_DEPTH or role == "reasoning":
             return
-        inner = self.values(node, depth + 1)
+        if role == "country" and len(node) > 1 and all(map(_is_weight, node)):
+            inner = {role: [max(node, key=lambda pair: float(pair[1]))[0]]}  # {"Spain": 0.7, "Portugal": 0.2}
+        else:
+            inner = self.values(node, depth + 1)
         if role == "other":
             return self.record(inner, "other")
-        if role in ("country", "place") and len(node) > 1 and all(map(_is_weight, node)):
-            inner = {role: [max(node, key=lambda pair: float(pair[1]))[0]]}  # {"Spain": 0.7, "Portugal": 0.2}
         unnamed = role in ("country", "region", "city") and role not in inner
         if unnamed or role == "place" and not {"city", "place"} & set(inner):
             keys = {"name", "value", "label"} if says_where(inner) else _NAME_KEYS

@@ -9,7 +9,7 @@ __all__ = ['read_prose']
 import re
 
 from .chain_lines import CLAIMED, SURE, Reading, read_last_lines
-from .chains import chain, found_in
+from .chains import chain, divisions_of, found_in, in_division
 from globe.answers.claims import (
     CLAIM,
     HINT,
@@ -31,8 +31,10 @@ from globe.answers.towns import (
     elsewhere,
     foreign_town,
     left_chain,
+    named_state,
     people,
     runs,
+    town_within,
 )
 from .values import SECOND
 from ..places.gazetteer import gazetteer
@@ -156,7 +158,11 @@ def _by_claims(text):  # running text
     beside = [_town_by(text, c) for c in same[:4]]
     region = next((region for _, region in beside if region), "")
     town = next((town for town, _ in beside if town), "")
-    town = town or elsewhere(text, code) or claimed_town(text, code)
+    wider = "" if town else elsewhere(text, code) or claimed_town(text, code)
+    is_outside = region and divisions_of(region) and not in_division([wider, region], code)
+    town = town or ("" if is_outside else wider)
+    region = region or named_state(text[claim.start : claim.end], town, code)
+    region = region or ("" if town else named_state(text, "", code))
     return Reading(claim.mention.name, town, region, others, False, claim.start, claim.end)
 
 
@@ -174,6 +180,8 @@ def _town_by(text, claim):
     if sentence[start] > "\u024f":
         return foreign_town(sentence, start, end, code), ""
     town, region = beside(sentence, start, end, code)
+    if town and (smaller := town_within(sentence, town, code)):
+        return smaller, town
     return town or elsewhere(sentence, code), region
 
 # %% ../../nbs/03_answers/16_prose.ipynb #44e6ceb8

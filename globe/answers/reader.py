@@ -224,7 +224,8 @@ def records_of(text):  # the answer
     "The records of the first layout that has any."
     for rule in (json_records, tag_records, table_records, line_records):
         if found := rule(text):
-            return found
+            is_beside = all(r.mark == "other" for r in found)  # then the answer itself has no label
+            return [] if is_beside and read_prose(text).country else found
     return []
 
 

@@ -149,12 +149,17 @@ def _near_words():
 
 @functools.cache
 def _foreign():
-    "Key of a foreign word -> {language: (name of the thing, does the word mean something else elsewhere?)}."
-    found = defaultdict(dict)
+    """Key of a foreign word -> {language: (name of the thing, does the word mean something else elsewhere?)}.
+
+    Also the keys of words that are written in several parts."""
+    found, in_parts = defaultdict(dict), set()
     with (data_dir() / "foreign.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            found[_key(row["word"])].setdefault(row["language"], (row["name"], row["is_shared"] == "1"))
-    return found
+            key = _key(row["word"])
+            found[key].setdefault(row["language"], (row["name"], row["is_shared"] == "1"))
+            if re.search(r"[\s'’\-]", row["word"]):
+                in_parts.add(key)
+    return found, in_parts
 
 
 @functools.cache
@@ -204,9 +209,10 @@ class Lexicon:
         self.things = {_key(name): kinds.thing(name) for name in names}
         self.things |= {_key(word): Thing(c, (c,)) for word, c in more}
         self.in_two = {_key(name) for name in names if not name.isalpha()}
+        found, self.in_parts = _foreign()
         self.foreign = {
             key: {language: (name and kinds.thing(name), shared) for language, (name, shared) in them.items()}
-            for key, them in _foreign().items()
+            for key, them in found.items()
         }
         core = [key for key, thing in self.things.items() if thing and thing.classes and len(key) > 5]
         self.letters = {part: key for key in core for part in (*_left_out(key), key)}
@@ -263,12 +269,15 @@ class Lexicon:
             return self.foreign[word]
         if word in _near_words():
             return {}
+        is_latin = word[0] < "\u0250"  # other languages have the like
         for stem in _stems(word):
-            if found := self.foreign.get(stem):
-                is_latin = word[0] < "\u0250"  # other languages have the like
-                return {
-                    language: (thing, is_latin) for language, (thing, shared) in found.items() if not shared
-                }
+            them = {
+                language: (thing, is_latin)
+                for language, (thing, shared) in self.foreign.get(stem, {}).items()
+                if not shared and word[len(stem) :] in _ENDINGS.get(language, {word[len(stem) :]})
+            }
+            if them:
+                return them
         return self._compound(word)
 
     def _compound(self, word):
@@ -295,7 +304,13 @@ class Lexicon:
         return None
 
 
-_PREFIXES = re.compile("^(?:[وب]?ال|[וה]|و)")
+_PREFIXES = re.compile("^(?:[وبفك]?ال|لل|و|[ובלמשכ]?ה|[ובלמשכ])")
+_ENDINGS = {  # where not every ending of up to three letters is one
+    "es pt it fr ca": "s es a as o os e i x",
+    "ro": "ul ului uri urile urilor i ii ilor le lor a ei e ele elor",
+    "de nl sv da no": "e en er ern es n s em et ene erne ar or arna erna orna na t a ens ets",
+}
+_ENDINGS = {language: {*them.split()} for group, them in _ENDINGS.items() for language in group.split()}
 _PARTICLES = re.compile(
     "(?:에서|으로|에게|까지|부터|처럼|입니다|이다)?(?:들)?(?:과|와|은|는|이|가|을|를|도|의|에|로|만|나)?$"
 )
@@ -334,7 +349,7 @@ def is_unspaced(
 @functools.cache
 def unspaced_names():
     "Names of things and of nothing in the languages that write no blanks."
-    return frozenset(word for word in (*_foreign(), *compounds()) if is_unspaced(word))
+    return frozenset(word for word in (*_foreign()[0], *compounds()) if is_unspaced(word))
 
 
 @functools.lru_cache(16)

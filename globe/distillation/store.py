@@ -126,7 +126,7 @@ def _explained(path):
     except sqlite3.Error as e:
         name = getattr(e, "sqlite_errorname", "")
         if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
-            raise _no_space(path, e) from None
+            _no_space(path, e)
         if name.startswith("SQLITE_BUSY"):
             raise Busy(f"another program holds {path}: close it and run the same command again") from None
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
@@ -136,14 +136,16 @@ def _explained(path):
             ) from None
         raise
     except OSError as e:
-        raise _no_space(path, e.strerror) if e.errno in _FULL else e from None
+        if e.errno in _FULL:
+            _no_space(path, e.strerror)
+        raise
 
 
 def _no_space(path, why):
-    text = (
-        f"no space left for {path} ({why}): free some and run the same command again; what is there is safe"
-    )
-    return OSError(errno.ENOSPC, text)
+    raise OSError(
+        errno.ENOSPC,
+        f"no space left for {path} ({why}): free some and run the same command again; what is there is safe",
+    ) from None
 
 # %% ../../nbs/05_distillation/01_store.ipynb #cf2979ef
 def _checksum(path):

@@ -71,7 +71,7 @@ def _crop(ax, lat, whole_figure):
     "Leave Antarctica out where none of the latitudes that are drawn lies there."
     if np.nanmin([0, *lat]) > _SOUTH:
         if whole_figure:
-            ax.figure.set_figheight(3.4)
+            ax.figure.set_figheight(3.5)
         ax.set_ylim(ccrs.Robinson().transform_point(0, _SOUTH, ccrs.PlateCarree())[1], ax.get_ylim()[1])
 
 

@@ -30,6 +30,7 @@ def gallery(
     _, grid = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
     for ax in grid.flat:
         ax.set_axis_off()
+        ax.set_anchor("S")  # room for longer captions is above
     for ax, row, caption in zip(grid.flat, rows, captions):
         ax.imshow(row["image"])
         ax.set_title(caption, fontsize=7.5)

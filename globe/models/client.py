@@ -7,7 +7,7 @@ __all__ = ['STRIKES', 'ASIDE', 'LONGEST', 'LARGEST', 'question', 'pause', 'Endpo
            'served_models', 'chosen_model', 'EndpointSettings', 'EndpointClient', 'in_flight']
 
 # %% ../../nbs/04_models/03_client.ipynb #3a0ef5a8
-import asyncio, functools, io, os, random, re, socket, threading, time, uuid, zlib
+import functools, io, os, random, re, threading, time, uuid, zlib
 from base64 import b64encode
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -96,13 +96,13 @@ def next_endpoint(endpoints, now):  # list of `Endpoint`, time
 LARGEST = 1 << 22  # bytes of a response, unpacked
 
 
-async def _body(response):
+def _body(response):
     "The body of a streamed response. Raises `TransientError` for one that is too large or stays packed."
     coding, body = response.headers.get("content-encoding", "").strip().lower(), bytearray()
     if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
         raise TransientError(f"the answer is compressed as {coding[:20]!r}, which was not asked for")
     unpack = zlib.decompressobj(47) if coding not in ("", "identity") else None
-    async for part in response.aiter_raw():
+    for part in response.iter_raw():
         body += unpack.decompress(part, LARGEST + 1 - len(body)) if unpack else part
         if len(body) > LARGEST:
             raise TransientError(f"an answer of more than {LARGEST:,} bytes")
@@ -127,59 +127,41 @@ def _tls():
     return httpx.create_ssl_context()
 
 
-async def _exchange(url, body, headers, timeout):
+def _exchange(client, url, body, headers):
     "The (status, headers, body) of one request; a GET without a body. Follows redirects on the same host."
-    import httpx
-
-    async with asyncio.timeout(timeout), httpx.AsyncClient(verify=_tls(), timeout=None) as client:
-        for _ in range(4):
-            how = dict(headers=headers) | (dict(json=body) if body else {})
-            async with client.stream("POST" if body else "GET", url, **how) as r:
-                if r.status_code not in (307, 308) or "location" not in r.headers:
-                    return r.status_code, r.headers, await _body(r)
-                url = _redirected(url, r.headers["location"])
+    for _ in range(4):
+        how = dict(headers=headers) | (dict(json=body) if body else {})
+        with client.stream("POST" if body else "GET", url, **how) as r:
+            if r.status_code not in (307, 308) or "location" not in r.headers:
+                return r.status_code, r.headers, _body(r)
+            url = _redirected(url, r.headers["location"])
     raise PermissionError("it redirects in a circle")
 
 
-class _Loop(asyncio.SelectorEventLoop):
-    "An event loop whose end waits for no look-up of a name, which cannot be cancelled."
+def _in_time(timeout, *request):
+    "What `_exchange` gives. Raises TimeoutError after some seconds, whatever server and resolver do."
+    import httpx
 
-    async def getaddrinfo(self, *given, **how):
-        found = Future()
-        found.set_running_or_notify_cancel()
+    client, found = httpx.Client(verify=_tls(), timeout=timeout + 1), Future()
 
-        def look_up():
-            try:
-                found.set_result(socket.getaddrinfo(*given, **how))
-            except Exception as e:
-                found.set_exception(e)
+    def work():
+        try:
+            found.set_result(_exchange(client, *request))
+        except Exception as e:
+            found.set_exception(e)
 
-        threading.Thread(target=look_up, daemon=True).start()
-        return await asyncio.wrap_future(found)
-
-
-def _run(coroutine):
-    with asyncio.Runner(loop_factory=_Loop) as runner:
-        return runner.run(coroutine)
-
-
-def _blocking(coroutine):
-    "The result of a coroutine, also in a thread that runs an event loop, as a notebook does."
+    threading.Thread(target=work, daemon=True).start()  # nobody waits for one that looks up a name for hours
     try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return _run(coroutine)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_run, coroutine).result()
+        return found.result(timeout)
+    finally:
+        client.close()
 
 
 def _cause(error):
     "What an exception of `httpx` comes down to, in words."
     inner = error
     while inner and not (isinstance(inner, OSError) and inner.errno):
-        inner = (
-            inner.exceptions[0] if isinstance(inner, ExceptionGroup) else inner.__cause__ or inner.__context__
-        )
+        inner = inner.__cause__ or inner.__context__
     if isinstance(inner, ConnectionError):
         return os.strerror(inner.errno)
     return str(inner or error) or type(error).__name__
@@ -211,8 +193,8 @@ def send(
     headers = {"Accept-Encoding": "identity", "Connection": "close", "X-Request-Id": number}
     headers |= {"Authorization": named} if key or endpoint.login else {}
     try:
-        sent = _exchange(endpoint.url + path + endpoint.query, body, headers, timeout)
-        status, told, content = _blocking(sent)
+        address = endpoint.url + path + endpoint.query
+        status, told, content = _in_time(timeout, address, body, headers)
     except TimeoutError:
         raise TransientError(f"timeout: no complete answer within {timeout:g} s") from None
     except (httpx.RequestError, httpx.InvalidURL, zlib.error, OSError) as e:

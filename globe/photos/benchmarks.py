@@ -86,7 +86,16 @@ def _fetched(name, root):
 
     folder = cache_dir() / "benchmarks" / str(root).replace("/", "--")
     wanted = [*BENCHMARKS[name].tables, *BENCHMARKS[name].beside]
-    snapshot_download(dataset, repo_type="dataset", revision=commit, allow_patterns=wanted, local_dir=folder)
+    how = dict(repo_type="dataset", revision=commit, allow_patterns=wanted, local_dir=folder)
+    try:
+        snapshot_download(dataset, **how)
+    except (OSError, RuntimeError) as e:  # those of the hub's client are among them
+        why = str(e).partition("\n")[0][:120]
+        raise ConnectionError(
+            f"{dataset} does not come from the hub ({why}): correct the name or "
+            f"the commit, or fetch it elsewhere, hf download {dataset} --repo-type dataset "
+            f"--revision {commit}, and give its folder"
+        ) from None
     for archive in sorted(folder.rglob("*.zip")):
         _unpack(archive)
     return folder
@@ -112,12 +121,10 @@ def benchmark_table(
     for at, pattern in product([root, root / name], b.tables):
         if found := sorted(at.glob(pattern)):
             return found[0]
-    fetch = (
-        f"; or give {b.hub}@COMMIT, with a commit of that dataset, to fetch it from the hub" if b.hub else ""
-    )
     raise FileNotFoundError(
         f"benchmark {name} is not in {root / name}: put {b.needed} into that folder "
-        f"(table: {' or '.join(b.tables)}, pictures beside it in any subfolder){fetch}"
+        f"(table: {' or '.join(b.tables)}, pictures beside it in any subfolder)"
+        f"{f'; or give {b.hub}@COMMIT, with a commit of it, to fetch it from the hub' if b.hub else ''}"
     )
 
 # %% ../../nbs/02_photos/06_benchmarks.ipynb #d0ca52a8

@@ -94,22 +94,24 @@ _KINDS = {
 }
 
 
-def _not_a_picture(content: bytes) -> str:
-    "Why `content` is not a picture that can be read."
+def _refuse(content: bytes):
+    "Raise `PhotoError` that says why `content` is not a picture that can be read."
     brand = content[8:12] if content[4:8] == b"ftyp" else b""
     if brand in (b"avif", b"avis"):
-        return (
+        raise PhotoError(
             "this Pillow does not read AVIF: `pip install -U pillow` (11.3 or newer), or convert it to JPEG"
-        )
+        ) from None
     if brand in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
-        return "HEIC is not read; convert it to JPEG (for example by Pillow with the package pillow-heif)"
+        raise PhotoError(
+            "HEIC is not read; convert it to JPEG (for example by Pillow with the package pillow-heif)"
+        ) from None
     head = content[:64].lstrip().removeprefix(b"\xef\xbb\xbf")
     kind = next((name for start, name in _KINDS.items() if head.startswith(start)), None)
-    return (
+    raise PhotoError(
         f"not a picture but {kind}"
         if kind
         else f"not a picture in a format that is read ({', '.join(FORMATS)})"
-    )
+    ) from None
 
 # %% ../../nbs/02_photos/00_images.ipynb #a03457e6
 def _rgb(im):
@@ -207,7 +209,7 @@ def _opened(source):
     except FileNotFoundError:
         raise PhotoError("the file does not exist") from None
     except UnidentifiedImageError:
-        raise PhotoError(_not_a_picture(content)) from None
+        _refuse(content)
     except Image.DecompressionBombError:
         raise PhotoError(f"a decompression bomb, beyond {MAX_JPEG_PIXELS / 1e6:.0f} million pixels") from None
     except Exception as e:

@@ -28,44 +28,6 @@ def file_hash(
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
-# %% ../../nbs/12_pipeline/01_code.ipynb #52c140f3
-_DOCUMENTED = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
-_SPEAKS = "warn", "warnings.warn", "report", "lines"  # functions that tell people something
-
-
-def _is_talk(node):
-    "Does the node call one of `_SPEAKS`, or print to the screen?"
-    if not isinstance(node, ast.Call):
-        return False
-    name, goes_to = ast.unparse(node.func), [ast.unparse(k.value) for k in node.keywords if k.arg == "file"]
-    return name in _SPEAKS or name == "print" and goes_to in ([], ["sys.stderr"])
-
-
-class _Silent(ast.NodeTransformer):
-    "Empties the texts below a node."
-
-    def visit_Constant(self, node):
-        return ast.Constant("") if isinstance(node.value, str) else node
-
-    def visit_JoinedStr(self, node):
-        return ast.Constant("")
-
-
-def bare(
-    source: str,  # Python
-    messages: bool = True,  # do the texts of errors count?
-) -> str:  # dump of its syntax tree
-    "The code without comments, layout, docstrings, descriptions of settings and words for whoever watches."
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Field":
-            node.keywords = [k for k in node.keywords if k.arg != "description"]
-        if _is_talk(node) or isinstance(node, ast.Raise) and not messages:
-            _Silent().generic_visit(node)
-    return ast.dump(tree)
-
 # %% ../../nbs/12_pipeline/01_code.ipynb #6ac489b0
 def _file(name):
     "The file of a module, or None. The module is not imported, nor are those around it."
@@ -76,17 +38,94 @@ def _file(name):
     path = Path(spec.origin).parent.joinpath(*inner)
     return next((str(p) for p in (path.with_suffix(".py"), path / "__init__.py") if p.exists()), None)
 
+# %% ../../nbs/12_pipeline/01_code.ipynb #49a9f699
+def _base(node, module):
+    "The module that a `from ... import` inside `module` names, made absolute."
+    around = module.split(".") + ["-"] * (Path(_file(module) or "").stem == "__init__")  # of a chapter itself
+    inside = around[: len(around) - node.level] if node.level else []  # relative to its chapter
+    return ".".join([*inside, *filter(None, [node.module])])
+
+
+def _stand_for(tree, module, known):
+    "Name -> what it stands for, for names that imports alone bind. `known`: names of the code around."
+    found, bound = {"print": {"builtins.print"}} | {name: {it} for name, it in known.items()}, set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for a in node.names:
+                name = a.asname or a.name.partition(".")[0]
+                found.setdefault(name, set()).add(a.name if a.asname else name)
+        elif isinstance(node, ast.ImportFrom):
+            for a in node.names:
+                found.setdefault(a.asname or a.name, set()).add(f"{_base(node, module)}.{a.name}")
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            bound.add(node.id)
+        elif not isinstance(node, (ast.Attribute, ast.keyword, ast.alias)):
+            bound |= {getattr(node, part, None) for part in ("name", "arg", "rest")}
+    return {name: only for name, (only, *more) in found.items() if not more and name not in bound}
+
+# %% ../../nbs/12_pipeline/01_code.ipynb #52c140f3
+_DOCUMENTED = ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef
+_SPEAKS = "globe.progress.report", "globe.progress.lines", "warnings.warn", "builtins.print"
+_ACTS = ast.Call, ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom
+
+
+def _called(node, names):
+    "What a call calls: a path such as `warnings.warn`, '' where that is not known."
+    if not isinstance(node, ast.Call):
+        return ""
+    first, *rest = ast.unparse(node.func).split(".")
+    return ".".join([names[first], *rest]) if first in names else ""
+
+
+def _talks(node, names):
+    "Does the node call one of `_SPEAKS`, and if that is `print`, to the screen?"
+    goes_to = [ast.unparse(k.value) for k in getattr(node, "keywords", []) if k.arg == "file"]
+    return _called(node, names) in _SPEAKS and goes_to in ([], ["sys.stderr"])
+
+
+class _Silent(ast.NodeTransformer):
+    "Empties the texts below a node; calls below it, and what they are given, stay."
+
+    def visit_Call(self, node):
+        return node
+
+    def visit_Constant(self, node):
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node):
+        acting = [v for v in node.values if any(isinstance(x, _ACTS) for x in ast.walk(v))]
+        return ast.JoinedStr(acting) if acting else ast.Constant("")
+
+
+def bare(
+    source: str,  # Python
+    messages: bool = True,  # do the texts of errors count?
+    module: str = "-",  # that holds it: relative imports start there
+    known: dict = {},  # name -> what it stands for, where the source is part of a module
+) -> str:  # dump of its syntax tree
+    "The code without comments, layout, docstrings, descriptions of settings and words for whoever watches."
+    tree = ast.parse(source)
+    names = _stand_for(tree, module, known)
+    for node in ast.walk(tree):
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if _called(node, names) == "pydantic.Field":
+            node.keywords = [k for k in node.keywords if k.arg != "description"]
+        if _talks(node, names):
+            _Silent().generic_visit(node)
+        if isinstance(node, ast.Raise) and not messages:
+            _Silent().generic_visit(node.exc if isinstance(node.exc, ast.Call) else node)
+    return ast.dump(tree)
+
 # %% ../../nbs/12_pipeline/01_code.ipynb #64750080
 def _imported(source, module):
     "Modules of the same package that `source` of `module` imports, at the top or inside functions."
     package, names = module.partition(".")[0], set()
-    around = module.split(".") + ["-"] * (Path(_file(module) or "").stem == "__init__")  # of a chapter itself
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom):
-            inside = around[: len(around) - node.level] if node.level else []  # relative to its chapter
-            base = ".".join([*inside, *filter(None, [node.module])])
+            base = _base(node, module)
             names |= {base} | {f"{base}.{a.name}" for a in node.names}
     chapters = {n.rpartition(".")[0] for n in {module, *names}} - {package}
     return {n for n in names | chapters if n.startswith(package + ".") and _file(n)}
@@ -114,13 +153,22 @@ def _names_in(code):
     return set(code.co_names).union(*inner)
 
 
+def _around(function):
+    "Name -> what it stands for in the module of a function, for functions and modules."
+    return {
+        name: it.__name__ if inspect.ismodule(it) else f"{it.__module__}.{it.__qualname__}"
+        for name, it in function.__globals__.items()
+        if inspect.ismodule(it) or inspect.isfunction(it)
+    }
+
+
 def _function_hashes(work, messages):
     "Hashes of a function and of those of its own module that it calls, and so on."
     found, todo = {}, [work]
     while todo:
         f = todo.pop()
         source = textwrap.dedent(inspect.getsource(f))
-        found[f"{f.__module__}:{f.__qualname__}"] = digest(bare(source, messages))
+        found[f"{f.__module__}:{f.__qualname__}"] = digest(bare(source, messages, f.__module__, _around(f)))
         used = [f.__globals__.get(name) for name in _names_in(f.__code__)]
         own = [g for g in used if inspect.isfunction(g) and g.__module__ == f.__module__]
         todo += [g for g in own if f"{g.__module__}:{g.__qualname__}" not in found]
@@ -134,7 +182,7 @@ SAYS_ONLY = ("globe.progress", "globe.settings_text")
 def _read_code(name, file, written, messages):
     "(hash of a module's code, modules that it imports, data that it names); parsed once for each writing."
     source = Path(file).read_text(encoding="utf-8")
-    return digest(bare(source, messages)), _imported(source, name), _tables_named(source)
+    return digest(bare(source, messages, name)), _imported(source, name), _tables_named(source)
 
 
 def _with_data(code, data):

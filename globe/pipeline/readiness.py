@@ -81,6 +81,19 @@ def _models(p, seeds):
     return found
 
 
+def _not_on_hub(dataset):
+    "Benchmarks that a dataset of the hub does not hold; nothing is fetched."
+    from globe.photos.benchmarks import BENCHMARKS
+    from globe.pipeline.comparisons import OFFICIAL
+
+    absent = [name for name in OFFICIAL.values() if BENCHMARKS[name].hub != dataset]
+    return [
+        f"photos.source: {dataset} holds no {name}: give a folder of benchmarks, in its folder {name} "
+        f"{BENCHMARKS[name].needed} (hf download {dataset} --repo-type dataset fetches the others)"
+        for name in absent
+    ]
+
+
 def _photographs(p):
     "Benchmarks that are not there, and a published MP16-Reason that lacks too many pictures."
     from globe.photos.benchmarks import benchmark_table, on_hub
@@ -88,8 +101,8 @@ def _photographs(p):
     from globe.pipeline.comparisons import OFFICIAL
     from globe.pipeline.data import collection
 
-    if on_hub(p.photos.source):
-        return []
+    if there := on_hub(p.photos.source):
+        return _not_on_hub(there[0])
     found, source = [], collection(p.photos.source)
     for name in OFFICIAL.values():
         try:
@@ -102,10 +115,24 @@ def _photographs(p):
     return found
 
 
-def _teachers(p):
-    "Teachers that do not answer now, which matters when they are asked."
+def _is_up(server):
+    "Does TRL's server of vLLM answer?"
+    import httpx
+
+    try:
+        return httpx.get(f"{server.rstrip('/')}/health", timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _servers(p):
+    "Servers that do not answer now, which matters when they are asked."
     quiet = [e for e in p.teachers.endpoints if not _answers_at(e.urls)]
-    return [
+    at, rollouts = p.grpo.vllm, []
+    if at and at != "colocate" and not _is_up(at):
+        how = f"trl vllm-serve --model {p.student.source}"
+        rollouts = [f"no vLLM answers at {at}: start it before GRPO ({how})"]
+    return rollouts + [
         f"teacher {e.model} does not answer at {', '.join(e.urls)}: start it before it is asked "
         f"(vllm serve {e.model}), and stop it before the trainings"
         for e in quiet
@@ -127,4 +154,4 @@ def readiness(
         if not any(line.startswith("student.") for line in wrong):
             more, unknown = _machine(p)
             wrong += more
-    return wrong, unknown + _teachers(p)
+    return wrong, unknown + _servers(p)

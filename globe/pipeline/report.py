@@ -99,7 +99,7 @@ class Report:
         kept = sum(r.kept for r in self.rows)
         total = [
             "**all**",
-            f"{len(self.rows)} notebooks",
+            f"{len(self.rows)} notebook{'s' * (len(self.rows) != 1)}",
             f"{files} files",
             "",
             f"{seconds:.0f}" + f" (+ {kept:.0f})" * (kept > 0),

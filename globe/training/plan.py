@@ -60,6 +60,9 @@ def counted(
 
 # %% ../../nbs/07_training/25_plan.ipynb #90b900c1
 PROMPT_TEXT = 160  # tokens of the prompt beside the picture
+_TILE = (
+    2**28
+)  # bytes of logits at once: TRL's output layer works on 4,096 tokens and a part of the vocabulary
 SFT_ANSWER = 256  # tokens of a distilled answer: assumed
 _GIB = 2**30
 
@@ -101,7 +104,7 @@ def _estimated(kind, c, s, processes, picture):
     kv = 2 * c["layers"] * c["kv"] * each * kept if kind == "grpo" else 0
     seen = -(-at_once // group) * prompt + at_once * answer
     layers = seen * each * (c["layers"] * c["hidden"] + 8 * c["hidden"] + 4 * c["inner"])
-    logits = 8 * c["vocabulary"] * (at_once if kind == "judge" else at_once * answer)
+    logits = 8 * c["vocabulary"] * at_once if kind == "judge" else _TILE
     return {"KV of the rollout": kv, "activations": layers + logits}
 
 

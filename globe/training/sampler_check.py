@@ -114,19 +114,12 @@ def check_sampler(
     other_prompt, distance = trainer.accelerator.gather(found[None]).amax(0)
     for shown, other, nats in zip(views, other_prompt, distance):
         if other or not nats < limit:
-            raise SamplerMismatch(_mismatch(shown, other, nats))
-
-
-def _mismatch(shown, other_prompt, nats):
-    "What to tell."
-    what = f"its log-probabilities are {nats:.2g} nats per token from those of transformers"
-    if other_prompt:
-        what = "it read another prompt"
-    return (
-        f"shown {shown}, vLLM disagrees with the model in training: {what}. It sees other pictures "
-        "(TRL issue 6294) or has other weights. Sample with transformers (use_vllm=False), or with another "
-        "version of vLLM"
-    )
+            raise SamplerMismatch(
+                f"shown {shown}, vLLM disagrees with the model in training: "
+                f"{'it read another prompt' if other else f'{nats:.2g} nats per token from transformers'}. "
+                "It sees other pictures (TRL issue 6294) or has other weights. Sample with transformers "
+                "(use_vllm=False), or with another version of vLLM"
+            )
 
 # %% ../../nbs/07_training/15_sampler_check.ipynb #9df6d0dd
 def collapsed(

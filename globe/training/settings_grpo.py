@@ -87,8 +87,10 @@ class GRPOSettings(TrainerSettings):
             )
         check_rows_at_once(self.per_device_batch_size, rows, "completions_per_step")
         if self.vllm not in (None, "colocate") and not is_address(self.vllm):
-            where = '"colocate" or the address of a server such as http://localhost:8000'
-            raise ValueError(f"vllm must be {where}, got {self.vllm!r}")
+            raise ValueError(
+                f'vllm must be "colocate" or the address of a server such as http://localhost:8000, '
+                f"got {self.vllm!r}"
+            )
         if self.vllm is not None and self.static_cache:
             raise ValueError("static_cache belongs to transformers: leave it out with vllm")
         return self

@@ -81,22 +81,23 @@ class Diverged(RuntimeError):
     "Loss, gradient or KL shows that training cannot recover."
 
 
-def _diverged(
+def _stop(
     out,  # folder of the run
     step,  # at which it was seen
-    what,  # was seen
     first,  # step in which it began: the weights of the step before are bad, those of two before are good
+    seen,  # name -> value, of the numbers that show it
+    cause=None,  # exception
 ):
-    "What to tell. Checkpoints of bad weights are removed."
+    "Remove the checkpoints of bad weights and raise `Diverged`."
     last = last_checkpoint(out, first - 2)
     for c in checkpoints(out):
         if step_of(c) > first - 2:
             shutil.rmtree(c, ignore_errors=True)
-    kept = f"the last good checkpoint is {last}" if last else "there is no good checkpoint"
-    return (
-        f"step {step}: {what}; {kept}. A lower learning rate or a larger beta may help; "
-        f"to start afresh, remove {out}"
-    )
+    numbers = ", ".join(f"{name} = {value}" for name, value in seen.items())
+    raise Diverged(
+        f"step {step}: {numbers}; the last good checkpoint: {last or 'none'}. A lower learning rate "
+        f"or a larger beta may help; to start afresh, remove {out}"
+    ) from cause
 
 
 def _guard(
@@ -111,22 +112,16 @@ def _guard(
         high = 0
 
         def on_log(self, args, state, control, logs=None, **kw):
-            bad = [
-                k
+            bad = {
+                k: logs[k]
                 for k in ("loss", "grad_norm", "kl")
                 if k in logs and not math.isfinite(float("nan") if logs[k] is None else logs[k])
-            ]
+            }
             kl = logs.get("kl", 0.0)
             self.high = self.high + 1 if kl is None or not kl <= max_kl else 0
-            if not bad and self.high < patience:
-                return
-            first = state.global_step - max(self.high - 1, 0)
-            what = (
-                f"{' and '.join(bad)} no finite number"
-                if bad
-                else f"KL above {max_kl:g} for {patience} steps, now {logs['kl']:.3g}"
-            )
-            raise Diverged(_diverged(out, state.global_step, what, first))
+            if bad or self.high >= patience:
+                first = state.global_step - max(self.high - 1, 0)
+                _stop(out, state.global_step, first, bad or dict(KL=kl))
 
     return Guard()
 
@@ -147,16 +142,19 @@ class _Trained(Exception):
     "The checkpoint is that of the last step."
 
 
-def _end_of_training():
-    "A TRL callback that raises `_Trained` where no step is left."
+def _resumed(trainer):  # of TRL
+    "A TRL callback that goes on with the count of tokens, and raises `_Trained` where no step is left."
     from transformers import TrainerCallback
 
-    class End(TrainerCallback):
+    class Resumed(TrainerCallback):
         def on_train_begin(self, args, state, control, **kw):
+            logged = [log["num_tokens"] for log in state.log_history if "num_tokens" in log]
+            if logged and hasattr(trainer, "_total_train_tokens"):
+                trainer._total_train_tokens = int(logged[-1])
             if state.global_step >= state.max_steps:
                 raise _Trained
 
-    return End()
+    return Resumed()
 
 # %% ../../nbs/07_training/10_trainer.ipynb #d4f3cc6e
 def run(
@@ -187,7 +185,7 @@ def train_from_checkpoint(
 
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_guard(out))
-    trainer.add_callback(_end_of_training())
+    trainer.add_callback(_resumed(trainer))
     _load_whole(trainer)
     steps = trainer.args.max_steps
     if trainer.is_world_process_zero():
@@ -201,7 +199,7 @@ def train_from_checkpoint(
         if "probability tensor" not in str(e):
             raise
         step = trainer.state.global_step + 1
-        raise Diverged(_diverged(out, step, "the model's probabilities are no finite numbers", step)) from e
+        _stop(out, step, step, dict(probabilities=float("nan")), e)
 
 
 def _finish(trainer, out, processor):  # trained; folder of the run
