@@ -90,14 +90,16 @@ def attack_chart(
     pays,  # as `attack_pay` gives them
     n,  # pictures behind each mean
 ):
-    "Mean pay of each attack by the released rewards and by ours."
-    fig, axes = plt.subplots(1, 2, figsize=(WIDE, 5), layout="constrained", sharey=True)
+    "Mean pay of each attack by the released rewards, by the paper's equations, and as recommended."
+    fig, axes = plt.subplots(1, 3, figsize=(WIDE + 2, 5.5), layout="constrained", sharey=True)
     look = dict(fmt="", annot_kws=dict(size=7), vmin=0, vmax=1, cmap="cividis")
     bar = dict(label=f"mean pay, n = {n} pictures")
-    for ax, (who, title) in zip(axes, {"released": "as released", "ours": "ours"}.items()):
+    for ax, (who, title) in zip(
+        axes, {"released": "as released", "paper": "the equations", "recommended": "recommended"}.items()
+    ):
         part = pays.xs(who, axis=1, level=1)
         texts = part.map("{:.2f}".format)
-        sns.heatmap(part, annot=texts, cbar=ax is axes[1], cbar_kws=bar, ax=ax, **look)
+        sns.heatmap(part, annot=texts, cbar=ax is axes[-1], cbar_kws=bar, ax=ax, **look)
         ax.set(title=title, ylabel="")
         ax.tick_params(axis="y", length=0)
     return fig

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RARE', 'known_shares', 'share_of', 'Said', 'said_of', 'Words', 'Descriptions']
 
-# %% ../../nbs/07_training/03_telling.ipynb #5521a960
+# %% ../../nbs/07_training/03_telling.ipynb #d8d4d7c5
 import csv, functools, re
 from bisect import bisect_right
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from ..answers.vocabulary import CLASSES
 from ..answers.mentions import mentions_of
 from ..answers.things import plain
 
-# %% ../../nbs/07_training/03_telling.ipynb #f26ff006
+# %% ../../nbs/07_training/03_telling.ipynb #0d077c7b
 RARE = 0.05  # share of the pictures for a name that no table holds
 
 
@@ -45,7 +45,7 @@ def share_of(
     "How many pictures show one of the classes, at most."
     return min(1.0, sum(shares.get(c, RARE) for c in classes))
 
-# %% ../../nbs/07_training/03_telling.ipynb #91238fa8
+# %% ../../nbs/07_training/03_telling.ipynb #0ac80eba
 _SENTENCE, _WORD = re.compile(r"[^.!?;\n]+"), re.compile(r"[^\W\d_]{3,}")
 _COMMON = frozenset(
     """about above again all along also and another any are around back background been before behind below
@@ -86,7 +86,7 @@ def said_of(
             found[thing.name] = Said(thing.classes, before | words)
     return found
 
-# %% ../../nbs/07_training/03_telling.ipynb #0ddf8192
+# %% ../../nbs/07_training/03_telling.ipynb #8605fd7f
 _UNSEEN = 0.5, 2.0  # before anything was counted: half a use in two completions
 
 
@@ -128,7 +128,7 @@ class Descriptions:
         classes=CLASSES,  # tuple of the segmenter's names
     ):
         self.said, self.pictures = [said_of(text, classes) for text in texts], pictures
-        records = [r if isinstance(r, str) else "" for r in records or [""] * len(texts)]
+        records = [""] * len(texts) if records is None else [r if isinstance(r, str) else "" for r in records]
         self.records = [said_of(r, classes) if r else None for r in records]
         self.uses = Words(self.said, pictures)
         self.truths = Words([told or {} for told in self.records], pictures)

@@ -13,7 +13,7 @@ from collections import Counter
 from ..answers.vocabulary import CLASSES, vocabulary
 from ..answers.mentions import entities as named_entities, things
 from ..answers.completions import completion_text, own_reasoning, said_elsewhere
-from .telling import Descriptions, known_shares, share_of
+from .telling import Descriptions, known_shares, said_of, share_of
 
 # %% ../../nbs/07_training/04_visual_grounding.ipynb #bb475498
 @functools.lru_cache(10_000)
@@ -46,9 +46,8 @@ def named_in(
     said = reasoning.lower()
     seen = {class_of(tag, classes) or tag for tag in shown}
     others = {tag for tag in seen - {*classes} if tag in said and re.search(rf"\b{re.escape(tag)}s?\b", said)}
-    found = things(reasoning, classes)
-    named = {thing.name for thing in found} | others
-    return named, {thing.name for thing in found if seen.intersection(thing.classes)} | others
+    found = said_of(reasoning, classes)
+    return {*found} | others, {name for name, s in found.items() if seen.intersection(s.classes)} | others
 
 # %% ../../nbs/07_training/04_visual_grounding.ipynb #960c4b7b
 class Grounding:
