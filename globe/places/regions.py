@@ -84,7 +84,8 @@ def reach_km(people):  # scalar or array
 
 def _region(row: dict, division: bool) -> Region:
     "The `Region` of one row of a table."
-    written = [row["name"], *row["other_names"].split("|")]
+    typed = f"{row['name']} {row['type']}" if row.get("type") else ""  # *Altai Republic*
+    written = [row["name"], *row["other_names"].split("|"), typed]
     names = tuple(dict.fromkeys(n for n in map(fold, written) if n))
     short = (short_name(n, row["kind"]) for n in names)
     radius, people = float(row["radius_km"]), float(row.get("people") or 0)

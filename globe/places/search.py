@@ -63,10 +63,13 @@ _COUNTY = re.compile(r" (county|parish|borough)$")
 _AROUND = re.compile(
     r"^(kreis|landkreis|london borough of|royal borough of|borough of|district of|city of|greater|"
     r"downtown|metropolitan|municipality of|comune di|outskirts of|"
+    r"rural(?! area)|suburban|historic(?:al)? (?:city )?cent(?:er|re) of|old (?:town|city|quarter)(?: of)?|"
+    r"old(?! (?:town|city|quarter|port|market)\b)|(?:city )?cent(?:er|re) of|suburbs of|"
+    r"countryside (?:of|near)|"
     r"central|near|town of|the|likely|probably|possibly|perhaps|maybe|presumably|around|somewhere in) | "
     r"((special|metropolitan|capital) city|city|municipality|metropolis|metropolitan area|area|region|"
-    r"prefecture|province|county|district|borough|ward|gu|ku|town|suburbs|old town|city center|city centre|"
-    r"downtown)$"
+    r"prefecture|province|county|district|borough|ward|gu|ku|town|suburbs|old town|old city|old quarter|"
+    r"(historic |city )?cent(er|re)|countryside|downtown)$"
 )
 
 
@@ -132,23 +135,30 @@ def _is_country(name: str, code="") -> bool:
     return bool(code) or not any or fold(g.name[any[0]]) != name or g.population[any[0]] < g.people[known]
 
 # %% ../../nbs/01_places/09_search.ipynb #adc50c86
-_SHORT_CITIES = {
+_SHORT_NAMES = {
     code: dict(pair.split("=") for pair in pairs.split("; "))
     for code, pairs in {
         "AR": "caba=buenos aires; bs as=buenos aires; bsas=buenos aires; ba=buenos aires",
+        "AU": "nsw=new south wales; qld=queensland; vic=victoria; tas=tasmania; nt=northern territory; "
+        "wa=western australia; sa=south australia; act=australian capital territory",
         "BE": "bxl=brussels",
         "BR": "s paulo=sao paulo; bh=belo horizonte",
-        "DE": "frankfurt a m=frankfurt am main; frankfurt a main=frankfurt am main; ffm=frankfurt am main; "
+        "CA": "bc=british columbia; pei=prince edward island; nwt=northwest territories",
+        "DE": "nrw=north rhine westphalia; frankfurt a m=frankfurt am main; ffm=frankfurt am main; "
+        "frankfurt a main=frankfurt am main; "
         "frankfurt m=frankfurt am main",
         "DK": "kbh=copenhagen",
         "GB": "bham=birmingham; mcr=manchester",
-        "IN": "n delhi=new delhi; blore=bengaluru",
+        "IN": "n delhi=new delhi; blore=bengaluru; up=uttar pradesh; mp=madhya pradesh; tn=tamil nadu; "
+        "wb=west bengal; hp=himachal pradesh; j k=jammu and kashmir",
         "IT": "venise=venice",
-        "MX": "df=mexico city; d f=mexico city; cd de mexico=mexico city; cdad de mexico=mexico city",
+        "MX": "df=mexico city; d f=mexico city; cd de mexico=mexico city; cdad de mexico=mexico city; "
+        "bcs=baja california sur; bc=baja california",
         "NL": "adam=amsterdam; rdam=rotterdam; dh=the hague",
+        "ZA": "kzn=kwazulu natal",
         "US": "s francisco=san francisco; balto=baltimore; indy=indianapolis",
     }.items()
-}  # short names that GeoNames lacks
+}  # short names of cities and divisions that the tables lack
 _COUNTRY_PARTS = {
     "england",
     "scotland",
@@ -164,7 +174,7 @@ _COUNTRY_PARTS = {
 def _search(city: str, code: str, state: str):
     "The hit for a city, the code of its country and the folded name of its division ('' where not known)."
     g, name = gazetteer(), _given(city)
-    name = _SHORT_CITIES.get(code, {}).get(name, name)
+    name = _SHORT_NAMES.get(code, {}).get(name, name)
     if not name:
         whole = _region_hit(g.look(state, code), code, "region only") if state else None
         return whole or (None, code, 0, "country only" if code else "nothing that could be located was given")
@@ -177,7 +187,7 @@ def _search(city: str, code: str, state: str):
         )
         return part or (None, g.names[name], 0, "country only")
     if not state and (hit := _hit(g.look(name, code), code, "found")):
-        return hit
+        return _in_division(city, code) or hit
     for territory in () if state else _TERRITORIES.get(code, ()):
         if hit := _hit(g.look(name, territory), code, "found"):
             return hit
@@ -187,6 +197,14 @@ def _search(city: str, code: str, state: str):
     if behind:
         return _search_in(front, behind, fold(_split(city)[-1]))
     return _search_parts(f"{city}, {state}" if state else city, name, code)
+
+
+def _in_division(city: str, code: str):
+    "The hit for a town and its division: *Pueblo, Colorado* is no Pueblo Colorado; None for another name."
+    head, *tail = map(fold, _split(city)) if "," in city else [""]
+    for scope in (s for part in tail for s in _division_scopes(part, code)):
+        if hit := _hit(gazetteer().look(head, scope), code, f"read as {head!r}"):
+            return hit
 
 
 def _search_in(city: str, code: str, state: str):
@@ -206,6 +224,9 @@ def _search_parts(city: str, name: str, code: str):
             return None, g.names[part], 0, f"country only, read as {part!r}"
         if len(part) > 1:
             hit = _hit(g.look(part, scope), code, f"read as {part!r}")
+            if hit and part != name and hit[2] and _COUNTY.search(name):
+                continue  # *King County* is none of the towns called King
+            hit = _wider(part, scope, hit)
             reworded = "." not in scope and not is_county
             if hit := hit or (reworded and _search_region(part, scope)):
                 return _doubtful(city, hit, scope)
@@ -219,6 +240,18 @@ def _search_parts(city: str, name: str, code: str):
     if code := _misspelt_country(name):
         return None, code, 1, f"country only, misspelt {g.english[code]!r}, a guess"
     return None, "", 0, f"no city or country called {city!r}"
+
+
+def _wider(part: str, scope: str, hit):
+    "The hit, or the valley or coast of that name around a town of a division that is named after it."
+    if not hit or "." not in scope or hit[0] < 0 or fold(gazetteer().name[hit[0]]) == part:
+        return hit
+    g = gazetteer()
+    found = g.look(part, scope[:2])
+    if not found or (region := found[2]) < 0 or g.region_kind[region] == "region":
+        return hit
+    km = haversine_km(g.lat[hit[0]], g.lon[hit[0]], g.region_lat[region], g.region_lon[region])
+    return (~region, hit[1], 0, hit[3]) if km < 2 * g.region_radius[region] else hit
 
 
 def _state_of_county(city: str, code: str):
