@@ -11,7 +11,7 @@ import functools, re
 import numpy as np
 
 from .sphere import haversine_km
-from .names import _TERRITORIES, fold
+from .names import _SHORT_NAMES, _TERRITORIES, fold
 from .regions import _KIND_WORDS, short_name, word_key
 from .gazetteer import gazetteer
 from .countries import _given, _known, _misspelt_country, _parts, _read_country
@@ -37,9 +37,14 @@ def _region_hit(found, code: str, reason: str):
         return (int(city) if city >= 0 else ~found[2]), code, int(found[4]), reason
 
 # %% ../../nbs/01_places/09_search.ipynb #421dbd3c
-def _split(city: str) -> list:
+_SEPARATOR = re.compile(r"[,;/|(\[–—]| - | or ")
+
+
+@functools.lru_cache(maxsize=10_000)
+def _split(city: str) -> tuple:
     "The parts of a name that separators part."
-    return [p for p in re.split(r"[,;/|(\[–—]| - | or ", city.replace(")", " ").replace("]", " ")) if fold(p)]
+    parts = _SEPARATOR.split(city.replace(")", " ").replace("]", " "))
+    return tuple(p for p in parts if fold(p))
 
 
 def _country_behind(city: str) -> tuple:
@@ -48,6 +53,23 @@ def _country_behind(city: str) -> tuple:
     plain, g = fold(last), gazetteer()
     code = _known(plain) if front and (len(plain) > 2 or plain not in g.states) else ""
     return (", ".join(front), code) if code else (city, "")
+
+
+@functools.lru_cache(maxsize=10_000)
+def _last_country(text: str) -> tuple:
+    "What stands behind the last comma, folded, and the code of its country; '' where it is none."
+    plain = fold(text)
+    is_code = len(plain) <= 2 and plain in gazetteer().states
+    return plain, "" if is_code else _known(plain)
+
+
+def _town_and_country(city: str):
+    "The hit for `town, country`, by far the most frequent form; None for any other."
+    front, comma, last = city.rpartition(",")
+    if not comma or not front.strip() or _SEPARATOR.search(front):
+        return None
+    plain, code = _last_country(last)
+    return _search_in(front, code, plain) if code and fold(city) not in gazetteer().names else None
 
 # %% ../../nbs/01_places/09_search.ipynb #dbbe9ca6
 @functools.lru_cache(maxsize=10_000)
@@ -135,30 +157,6 @@ def _is_country(name: str, code="") -> bool:
     return bool(code) or not any or fold(g.name[any[0]]) != name or g.population[any[0]] < g.people[known]
 
 # %% ../../nbs/01_places/09_search.ipynb #adc50c86
-_SHORT_NAMES = {
-    code: dict(pair.split("=") for pair in pairs.split("; "))
-    for code, pairs in {
-        "AR": "caba=buenos aires; bs as=buenos aires; bsas=buenos aires; ba=buenos aires",
-        "AU": "nsw=new south wales; qld=queensland; vic=victoria; tas=tasmania; nt=northern territory; "
-        "wa=western australia; sa=south australia; act=australian capital territory",
-        "BE": "bxl=brussels",
-        "BR": "s paulo=sao paulo; bh=belo horizonte",
-        "CA": "bc=british columbia; pei=prince edward island; nwt=northwest territories",
-        "DE": "nrw=north rhine westphalia; frankfurt a m=frankfurt am main; ffm=frankfurt am main; "
-        "frankfurt a main=frankfurt am main; "
-        "frankfurt m=frankfurt am main",
-        "DK": "kbh=copenhagen",
-        "GB": "bham=birmingham; mcr=manchester",
-        "IN": "n delhi=new delhi; blore=bengaluru; up=uttar pradesh; mp=madhya pradesh; tn=tamil nadu; "
-        "wb=west bengal; hp=himachal pradesh; j k=jammu and kashmir",
-        "IT": "venise=venice",
-        "MX": "df=mexico city; d f=mexico city; cd de mexico=mexico city; cdad de mexico=mexico city; "
-        "bcs=baja california sur; bc=baja california",
-        "NL": "adam=amsterdam; rdam=rotterdam; dh=the hague",
-        "ZA": "kzn=kwazulu natal",
-        "US": "s francisco=san francisco; balto=baltimore; indy=indianapolis",
-    }.items()
-}  # short names of cities and divisions that the tables lack
 _COUNTRY_PARTS = {
     "england",
     "scotland",
@@ -339,6 +337,8 @@ def _resolve(city, country, state=""):
         if wrong := _not_text(city, country):
             return None, "", 0, wrong
         city, country = (t if isinstance(t, str) else "" for t in (city, country))
+    if not (country or state) and (hit := _town_and_country(city)):
+        return hit
     code, us_state, unread = _read_country(country)
     if unread:
         row, code, _, reason = _in_region(city, country) or _search(city, "", "")
