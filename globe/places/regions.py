@@ -31,6 +31,7 @@ class Region:
     weight: float  # beside a town's people, times 20 for the town's own name
     people: float = 0  # where known
     admin1: str = ""  # GeoNames' code of a first-level division, where known
+    verified: bool = True  # whether a second source agrees with its point
 
 # %% ../../nbs/01_places/02_regions.ipynb #0c3f421c
 _DIVISION_WORDS = """province region state prefecture county oblast krai department district governorate
@@ -104,6 +105,7 @@ def _region(row: dict, division: bool) -> Region:
         weight=min(max(people, least), most) if division else _PLACE_WEIGHT,
         people=people,
         admin1=row.get("admin1", ""),
+        verified=row["verified"] != "no",
     )
 
 # %% ../../nbs/01_places/02_regions.ipynb #2b64d4f9
