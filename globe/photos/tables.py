@@ -284,12 +284,10 @@ def table_files(folder) -> dict:  # name of a model or part -> its files
 
 def _one_answer(path):
     "What a file says that holds one answer without an id; None for anything else."
-    text, _ = decoded(path.read_bytes(), path.name)
+    text = decoded(path.read_bytes(), path.name)[0].strip()
     if path.suffix.lower() == ".txt":
-        header = re.split(r"[,;|\t]", text.split("\n", 1)[0])
-        return None if "file" in columns_by_role(header) or not text.strip() else {"text": text.strip()}
-    if path.suffix.lower() != ".json":
-        return None
+        header = re.split(r"[,;|\t]", text.partition("\n")[0])
+        return {"text": text} if text and "file" not in columns_by_role(header) else None
     try:
         (record,) = json_records(json.loads(text, **_AS_TEXT), path.name)
     except (ValueError, RecursionError):
@@ -300,11 +298,11 @@ def _one_answer(path):
 def answers_by_file(folder):
     "The `Table` of a folder whose files hold one answer each; their names are the ids. None for another."
     paths = [path for files in table_files(folder).values() for path in files]
-    records = [paths[1:] and _one_answer(path) for path in paths]
-    if not paths[1:] or not all(records):
+    is_text = paths[1:] and all(path.suffix.lower() in (".json", ".txt") for path in paths)
+    records = [_one_answer(path) for path in paths] if is_text else [None]
+    if not all(records):
         return None
-    named = [{"id": path.stem} | record for path, record in zip(paths, records)]
-    table = _records_table(named, Path(folder).name)
+    table = _records_table(({"id": p.stem} | r for p, r in zip(paths, records)), Path(folder).name)
     table.notes.append(f"{table.name}: {len(paths)} files hold one answer each; their names are the ids")
     return table
 

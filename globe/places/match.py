@@ -104,7 +104,8 @@ def same_city(
     if row < 0 or other < 0:
         return row == other
     g, contested = gazetteer(), (doubt == 2 and why == "found", doubt2 == 2 and why2 == "found")
-    return row == other or any(contested) and fold(g.name[row]) == fold(g.name[other])
+    alike = fold(g.name[row]) == fold(g.name[other]) and g.code[row] == g.code[other]
+    return row == other or any(contested) and alike
 
 
 def _is_district(name, hit, city) -> bool:  # as written, what it means, row of a city

@@ -113,6 +113,32 @@ _ALIASES = {
     "XK": "Kosovo",
 }
 
+# %% ../../nbs/01_places/01_names.ipynb #28401bd3
+_SHORT_NAMES = {
+    code: dict(pair.split("=") for pair in pairs.split("; "))
+    for code, pairs in {
+        "AR": "caba=buenos aires; bs as=buenos aires; bsas=buenos aires; ba=buenos aires",
+        "AU": "nsw=new south wales; qld=queensland; vic=victoria; tas=tasmania; nt=northern territory; "
+        "wa=western australia; sa=south australia; act=australian capital territory",
+        "BE": "bxl=brussels",
+        "BR": "s paulo=sao paulo; bh=belo horizonte",
+        "CA": "bc=british columbia; pei=prince edward island; nwt=northwest territories",
+        "DE": "nrw=north rhine westphalia; frankfurt a m=frankfurt am main; ffm=frankfurt am main; "
+        "frankfurt a main=frankfurt am main; "
+        "frankfurt m=frankfurt am main",
+        "DK": "kbh=copenhagen",
+        "GB": "bham=birmingham; mcr=manchester",
+        "IN": "n delhi=new delhi; blore=bengaluru; up=uttar pradesh; mp=madhya pradesh; tn=tamil nadu; "
+        "wb=west bengal; hp=himachal pradesh; j k=jammu and kashmir",
+        "IT": "venise=venice",
+        "MX": "df=mexico city; d f=mexico city; cd de mexico=mexico city; cdad de mexico=mexico city; "
+        "bcs=baja california sur; bc=baja california",
+        "NL": "adam=amsterdam; rdam=rotterdam; dh=the hague",
+        "ZA": "kzn=kwazulu natal",
+        "US": "s francisco=san francisco; balto=baltimore; indy=indianapolis",
+    }.items()
+}  # short names of cities and divisions that the tables lack
+
 # %% ../../nbs/01_places/01_names.ipynb #ca2f3a8d
 _TERRITORIES = {
     k: v.split()

@@ -31,6 +31,7 @@ class Region:
     weight: float  # beside a town's people, times 20 for the town's own name
     people: float = 0  # where known
     admin1: str = ""  # GeoNames' code of a first-level division, where known
+    verified: bool = True  # whether a second source agrees with its point
 
 # %% ../../nbs/01_places/02_regions.ipynb #0c3f421c
 _DIVISION_WORDS = """province region state prefecture county oblast krai department district governorate
@@ -84,7 +85,8 @@ def reach_km(people):  # scalar or array
 
 def _region(row: dict, division: bool) -> Region:
     "The `Region` of one row of a table."
-    written = [row["name"], *row["other_names"].split("|")]
+    typed = f"{row['name']} {row['type']}" if row.get("type") else ""  # *Altai Republic*
+    written = [row["name"], *row["other_names"].split("|"), typed]
     names = tuple(dict.fromkeys(n for n in map(fold, written) if n))
     short = (short_name(n, row["kind"]) for n in names)
     radius, people = float(row["radius_km"]), float(row.get("people") or 0)
@@ -103,6 +105,7 @@ def _region(row: dict, division: bool) -> Region:
         weight=min(max(people, least), most) if division else _PLACE_WEIGHT,
         people=people,
         admin1=row.get("admin1", ""),
+        verified=row["verified"] != "no",
     )
 
 # %% ../../nbs/01_places/02_regions.ipynb #2b64d4f9

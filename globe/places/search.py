@@ -11,7 +11,7 @@ import functools, re
 import numpy as np
 
 from .sphere import haversine_km
-from .names import _TERRITORIES, fold
+from .names import _SHORT_NAMES, _TERRITORIES, fold
 from .regions import _KIND_WORDS, short_name, word_key
 from .gazetteer import gazetteer
 from .countries import _given, _known, _misspelt_country, _parts, _read_country
@@ -37,9 +37,14 @@ def _region_hit(found, code: str, reason: str):
         return (int(city) if city >= 0 else ~found[2]), code, int(found[4]), reason
 
 # %% ../../nbs/01_places/09_search.ipynb #421dbd3c
-def _split(city: str) -> list:
+_SEPARATOR = re.compile(r"[,;/|(\[–—]| - | or ")
+
+
+@functools.lru_cache(maxsize=10_000)
+def _split(city: str) -> tuple:
     "The parts of a name that separators part."
-    return [p for p in re.split(r"[,;/|(\[–—]| - | or ", city.replace(")", " ").replace("]", " ")) if fold(p)]
+    parts = _SEPARATOR.split(city.replace(")", " ").replace("]", " "))
+    return tuple(p for p in parts if fold(p))
 
 
 def _country_behind(city: str) -> tuple:
@@ -48,6 +53,23 @@ def _country_behind(city: str) -> tuple:
     plain, g = fold(last), gazetteer()
     code = _known(plain) if front and (len(plain) > 2 or plain not in g.states) else ""
     return (", ".join(front), code) if code else (city, "")
+
+
+@functools.lru_cache(maxsize=10_000)
+def _last_country(text: str) -> tuple:
+    "What stands behind the last comma, folded, and the code of its country; '' where it is none."
+    plain = fold(text)
+    is_code = len(plain) <= 2 and plain in gazetteer().states
+    return plain, "" if is_code else _known(plain)
+
+
+def _town_and_country(city: str):
+    "The hit for `town, country`, by far the most frequent form; None for any other."
+    front, comma, last = city.rpartition(",")
+    if not comma or not front.strip() or _SEPARATOR.search(front):
+        return None
+    plain, code = _last_country(last)
+    return _search_in(front, code, plain) if code and fold(city) not in gazetteer().names else None
 
 # %% ../../nbs/01_places/09_search.ipynb #dbbe9ca6
 @functools.lru_cache(maxsize=10_000)
@@ -63,10 +85,13 @@ _COUNTY = re.compile(r" (county|parish|borough)$")
 _AROUND = re.compile(
     r"^(kreis|landkreis|london borough of|royal borough of|borough of|district of|city of|greater|"
     r"downtown|metropolitan|municipality of|comune di|outskirts of|"
+    r"rural(?! area)|suburban|historic(?:al)? (?:city )?cent(?:er|re) of|old (?:town|city|quarter)(?: of)?|"
+    r"old(?! (?:town|city|quarter|port|market)\b)|(?:city )?cent(?:er|re) of|suburbs of|"
+    r"countryside (?:of|near)|"
     r"central|near|town of|the|likely|probably|possibly|perhaps|maybe|presumably|around|somewhere in) | "
     r"((special|metropolitan|capital) city|city|municipality|metropolis|metropolitan area|area|region|"
-    r"prefecture|province|county|district|borough|ward|gu|ku|town|suburbs|old town|city center|city centre|"
-    r"downtown)$"
+    r"prefecture|province|county|district|borough|ward|gu|ku|town|suburbs|old town|old city|old quarter|"
+    r"(historic |city )?cent(er|re)|countryside|downtown)$"
 )
 
 
@@ -132,23 +157,6 @@ def _is_country(name: str, code="") -> bool:
     return bool(code) or not any or fold(g.name[any[0]]) != name or g.population[any[0]] < g.people[known]
 
 # %% ../../nbs/01_places/09_search.ipynb #adc50c86
-_SHORT_CITIES = {
-    code: dict(pair.split("=") for pair in pairs.split("; "))
-    for code, pairs in {
-        "AR": "caba=buenos aires; bs as=buenos aires; bsas=buenos aires; ba=buenos aires",
-        "BE": "bxl=brussels",
-        "BR": "s paulo=sao paulo; bh=belo horizonte",
-        "DE": "frankfurt a m=frankfurt am main; frankfurt a main=frankfurt am main; ffm=frankfurt am main; "
-        "frankfurt m=frankfurt am main",
-        "DK": "kbh=copenhagen",
-        "GB": "bham=birmingham; mcr=manchester",
-        "IN": "n delhi=new delhi; blore=bengaluru",
-        "IT": "venise=venice",
-        "MX": "df=mexico city; d f=mexico city; cd de mexico=mexico city; cdad de mexico=mexico city",
-        "NL": "adam=amsterdam; rdam=rotterdam; dh=the hague",
-        "US": "s francisco=san francisco; balto=baltimore; indy=indianapolis",
-    }.items()
-}  # short names that GeoNames lacks
 _COUNTRY_PARTS = {
     "england",
     "scotland",
@@ -164,7 +172,7 @@ _COUNTRY_PARTS = {
 def _search(city: str, code: str, state: str):
     "The hit for a city, the code of its country and the folded name of its division ('' where not known)."
     g, name = gazetteer(), _given(city)
-    name = _SHORT_CITIES.get(code, {}).get(name, name)
+    name = _SHORT_NAMES.get(code, {}).get(name, name)
     if not name:
         whole = _region_hit(g.look(state, code), code, "region only") if state else None
         return whole or (None, code, 0, "country only" if code else "nothing that could be located was given")
@@ -177,7 +185,7 @@ def _search(city: str, code: str, state: str):
         )
         return part or (None, g.names[name], 0, "country only")
     if not state and (hit := _hit(g.look(name, code), code, "found")):
-        return hit
+        return _in_division(city, code) or hit
     for territory in () if state else _TERRITORIES.get(code, ()):
         if hit := _hit(g.look(name, territory), code, "found"):
             return hit
@@ -187,6 +195,14 @@ def _search(city: str, code: str, state: str):
     if behind:
         return _search_in(front, behind, fold(_split(city)[-1]))
     return _search_parts(f"{city}, {state}" if state else city, name, code)
+
+
+def _in_division(city: str, code: str):
+    "The hit for a town and its division: *Pueblo, Colorado* is no Pueblo Colorado; None for another name."
+    head, *tail = map(fold, _split(city)) if "," in city else [""]
+    for scope in (s for part in tail for s in _division_scopes(part, code)):
+        if hit := _hit(gazetteer().look(head, scope), code, f"read as {head!r}"):
+            return hit
 
 
 def _search_in(city: str, code: str, state: str):
@@ -206,6 +222,9 @@ def _search_parts(city: str, name: str, code: str):
             return None, g.names[part], 0, f"country only, read as {part!r}"
         if len(part) > 1:
             hit = _hit(g.look(part, scope), code, f"read as {part!r}")
+            if hit and part != name and hit[2] and _COUNTY.search(name):
+                continue  # *King County* is none of the towns called King
+            hit = _wider(part, scope, hit)
             reworded = "." not in scope and not is_county
             if hit := hit or (reworded and _search_region(part, scope)):
                 return _doubtful(city, hit, scope)
@@ -219,6 +238,18 @@ def _search_parts(city: str, name: str, code: str):
     if code := _misspelt_country(name):
         return None, code, 1, f"country only, misspelt {g.english[code]!r}, a guess"
     return None, "", 0, f"no city or country called {city!r}"
+
+
+def _wider(part: str, scope: str, hit):
+    "The hit, or the valley or coast of that name around a town of a division that is named after it."
+    if not hit or "." not in scope or hit[0] < 0 or fold(gazetteer().name[hit[0]]) == part:
+        return hit
+    g = gazetteer()
+    found = g.look(part, scope[:2])
+    if not found or (region := found[2]) < 0 or g.region_kind[region] == "region":
+        return hit
+    km = haversine_km(g.lat[hit[0]], g.lon[hit[0]], g.region_lat[region], g.region_lon[region])
+    return (~region, hit[1], 0, hit[3]) if km < 2 * g.region_radius[region] else hit
 
 
 def _state_of_county(city: str, code: str):
@@ -306,6 +337,8 @@ def _resolve(city, country, state=""):
         if wrong := _not_text(city, country):
             return None, "", 0, wrong
         city, country = (t if isinstance(t, str) else "" for t in (city, country))
+    if not (country or state) and (hit := _town_and_country(city)):
+        return hit
     code, us_state, unread = _read_country(country)
     if unread:
         row, code, _, reason = _in_region(city, country) or _search(city, "", "")
