@@ -204,7 +204,8 @@ _DENIED_BEHIND = re.compile(
 _CLAIMED_BEHIND = re.compile(
     r"\s+(?:would\s+be|is|was|remains)\s+my\s+(?:\w+\s+)?(?:pick|guess|choice|answer|bet)\b|\s+it\s+is\b"
     r"|\s+(?:is|seems|looks|appears)\s+(?:to\s+be\s+)?(?:the\s+)?"
-    r"(?:right|most\s+likely|most\s+plausible|best)\b",
+    r"(?:right|(?:most|more)\s+(?:likely|plausible|probable)|best)\b"
+    r"|\s+(?:fits?|suits?|matches)\s+(?:it\s+)?(?:best|better)\b",
     re.I,
 )
 

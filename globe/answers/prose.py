@@ -131,9 +131,10 @@ def _percent(text, mention):
     return int(found[1]) if found else None
 
 
+_CONTRAST = "although|though|but|while|whereas|however|not|aber|obwohl|pero|aunque|mais|mas|bien que|но"
 _EQUALS = re.compile(
     r"\s*(?:,?\s*(?:and/or|or|oder|ou|o|или|atau|veya|lub)\s+|\s?/\s?|,\s*|或|或者|、|または|أو|या|বা)"
-    r"(?:[^\W\d_]+\s+){0,3}",
+    rf"(?:(?!(?:{_CONTRAST})\b)[^\W\d_]+\s+){{0,3}}",
     re.I,
 )
 

@@ -102,7 +102,7 @@ def beside(sentence, start, end, code):  # text, where a country stands in it, i
         for name in (first, first.partition(" ")[2]):  # "Stadt Innsbruck"
             if name and row_of(name, code) is not None and not is_coarse(name):
                 return town_of([name, *more], code)
-    unknown = [n for n in names if n not in _SIDES]
+    unknown = [n for n in names if n not in _SIDES and not exact_country(fold(n))]
     if not unknown or not plain or not sentence[:start].rstrip().endswith((",", "(")):
         return "", ""
     town, region = town_of(unknown[::-1], code)
