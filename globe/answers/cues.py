@@ -61,7 +61,8 @@ _CUES = {  # level -> words with blanks around them, and words of scripts withou
         |probably|was|were|been) (?:taken|captured|shot|photographed)|i(?:['’]d| would| will
         |['’]ll) (?:guess|say|go with|place|estimate|bet|pick|choose|favou?r|lean)|i (?:lean|favou?r|prefer
         |settle)|lean(?:ing)? towards?|if (?:i (?:had|have|must)|(?:i['’]?m |i am )?(?:forced|pressed|made
-        |pushed))(?: to)?(?: make)?(?: an?)?(?: guess| choose| pick| answer| say| decide)?|so (?:this|it|i)|must be
+        |pushed))(?: to)?(?: make)?(?: an?)?(?: guess| choose| pick| answer| say| decide)?
+        |so (?:this|it|i)|must be
         |this (?:is|must be
         |has to be)|narrow\w* (?:it )?down|determin\w+|confiden\w+|i (?:choose|chose|pick|picked)
         |por lo tanto|donc|daher|поэтому|wahrscheinlicher(?: ist)?(?: aber| jedoch)?|eher|tippe auf|plutôt

@@ -17,7 +17,7 @@ from .prose import read_prose
 from .objects import json_records
 from .records import PLACES, table_records, tag_records
 from .chains import chain, found_in, known_place, links, town_in_state
-from .labels import is_nothing
+from .labels import is_no_answer, is_nothing
 from .values import one_city, one_country
 from ..places.countries import country_code
 from ..places.match import same_city
@@ -247,7 +247,6 @@ def _in_prose(text):  # the answer
 
 
 _WORD = re.compile(r"[^\W\d_]{3}")
-_NO_ANSWER = re.compile(r"\W*(?:n\W?a|none|null|nil|nan|unknown)\W*|[-–—?.*\s]*[-–—?][-–—?.*\s]*", re.I)
 
 
 def _with_coordinates(answer, text):
@@ -270,7 +269,7 @@ def read_answer(
     plain = plain_text(text)
     start, end, reasoning = answer_span(plain)
     said = window(plain, start, end)
-    if _NO_ANSWER.fullmatch(said[:40]) and len(said) <= 40:
+    if is_no_answer(said):
         return Answer(reasoning=reasoning, refused=True)
     records = records_of(said)
     answer = _of_records(records, said) if records else Answer()

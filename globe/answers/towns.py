@@ -9,7 +9,7 @@ __all__ = ['KNOWN', 'runs', 'row_of', 'left_chain', 'beside', 'named_state', 'fo
 # %% ../../nbs/03_answers/14_towns.ipynb #6d1325ae
 import functools, re
 
-from .chains import THINGS, divisions_of, in_division, name_runs, town_of
+from .chains import THINGS, divisions_of, in_division, name_runs, town_in_name, town_of
 from .claims import NEUTRAL, exact_country, levels_of, sentences
 from .labels import is_coarse
 from .scripts import WORD, script_of, word_forms
@@ -95,6 +95,7 @@ def left_chain(sentence, at):  # text, where the country begins
 def beside(sentence, start, end, code):  # text, where a country stands in it, its code
     "(town, region) in the chain that a country ends or begins; '' for what is not named."
     names, plain = left_chain(sentence, start)
+    names = [town_in_name(name, code) for name in names]
     if any(row_of(name, code) is not None for name in names):
         return town_of(names, code)
     if right := _RIGHT.match(sentence, end):
