@@ -107,9 +107,12 @@ def _within(text, run):  # match of a run of letters without blanks
 _NEXT_WORD = re.compile(r"['’.]?s?[\s&-]+([^\W_]+(?:['’](?!s\b)[^\W_]+)?)")
 
 
+_ENDING = re.compile(r"['’][a-zçğıöşü]{1,5}$")  # "Finland's", "Türkiye'de"
+
+
 def _at(text, m, cased):  # match of a word; whether capital letters mean something
     "The mention that begins with a word, or None."
-    word = m[0][:-2] if m[0][-2:] in ("'s", "’s") else m[0]
+    word = _ENDING.sub("", m[0])
     plain = word.lower() if word.isascii() and word.isalpha() and len(word) > 2 else fold(word)
     first, _, rest = plain.partition(" ")
     most, second = _first_words()[0].get(first, (0, ()))

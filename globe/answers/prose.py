@@ -285,7 +285,7 @@ def _by_towns(text):  # running text
             names = [n for n in names if not is_coarse(n)]
             if level < least or not names or not _says_where(names, level):
                 continue
-            if best is None or level > best[0]:
+            if (best is None or level > best[0]) and chain([_plain_town(n) for n in names]):
                 best = level, names, begin + start, begin + stop
     place = chain([_plain_town(n) for n in best[1]]) if best else None
     if place and (other := _other_town(text, *best[2:])):
