@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['THINGS', 'name_runs', 'NamedPlace', 'found_in', 'links', 'divisions_of', 'in_division', 'chain', 'known_place',
-           'town_of', 'town_in_state']
+           'town_of', 'town_in_name', 'town_in_state']
 
 # %% ../../nbs/03_answers/12_chains.ipynb #7777b6ed
 import functools, re
@@ -182,7 +182,7 @@ def _in_region(town, region):  # names
 # %% ../../nbs/03_answers/12_chains.ipynb #1a44c3b0
 def chain(parts):  # of a chain, in the order of the text
     "The `NamedPlace` that a chain of names means; None where it names no place, or two countries."
-    parts = [p for p in parts if not is_coarse(p)][:7]
+    parts = _without_postcodes([p for p in parts if not is_coarse(p)][:7])
     codes = [_country_part(p) for p in parts]
     at = len(parts) - 1 if codes and codes[-1] else next((i for i, c in enumerate(codes) if c), -1)
     if at < 0:
@@ -191,6 +191,30 @@ def chain(parts):  # of a chain, in the order of the text
     if rest and _is_division(parts[at], codes[at], rest) or at == 0 and _is_town(parts, codes[0]):
         return _without_country(parts)
     return _in_country(parts[at], codes[at], rest, at == 0)
+
+
+def _without_postcodes(parts):  # of a chain
+    "The parts without postal codes; what stands before a town with one is its address and goes as well."
+    found = []
+    for part in parts:
+        words = part.split()
+        digits = [w for w in words if any(map(str.isdigit, w))]
+        if len(words) < 2 or not (digits or len(words[-1]) < 4 and words[-1].isupper()):
+            found.append(part)
+            continue
+        before = []
+        while len(words) > 1 and (words[0] in digits or before and len(words[0]) < 3 and words[0].isupper()):
+            before.append(words.pop(0))
+        behind = []
+        while len(words) > 1 and (words[-1] in digits or len(words[-1]) < 4 and words[-1].isupper()):
+            behind.insert(0, words.pop())
+        name, states = " ".join(words), [w for w in behind if divisions_of(w)]
+        is_town = not (len(name) < 4 and name.isupper() or THINGS.search(name))
+        known = is_town and found_in(name, "") is not None
+        if known and digits:
+            found = []
+        found += [name, *states] if known or divisions_of(name) else [part]
+    return found
 
 
 def _is_division(name, code, rest):  # of a country, its code, other parts
@@ -239,6 +263,7 @@ def _is_large(name):  # of a town of the USA
 
 def _without_country(parts):
     "The `NamedPlace` of a chain that names no country."
+    parts = [p if re.search("['’]s\\s", p) else town_in_name(p) for p in parts]  # not of St. Mark's Basilica
     if pair := in_division(parts):
         rest = [p for p in parts if p != pair[1]]
         return NamedPlace(gazetteer().english[pair[0][:2]], *town_of(rest, pair[0][:2], *pair))
@@ -269,6 +294,7 @@ def town_of(parts, code, scope="", division=""):  # names, code of the country, 
     "(town, region): the name that is neither street nor sight nor part of the next one, and what is larger."
     if not scope:
         scope, division = in_division(parts, code) or (code, "")
+    parts = [town_in_name(p, scope) for p in parts]
     rows = [found_in(p, scope) for p in parts]
     known = [i for i, row in enumerate(rows) if row is not None]
     region = division or next((p for p in parts if _AREA.search(p)), "")
@@ -283,6 +309,23 @@ def town_of(parts, code, scope="", division=""):  # names, code of the country, 
     if bare and bare[0] != rows[best]:
         town = f"{town}, {division}"
     return town, region if fold(region) != fold(town) else ""
+
+
+_IN_TOWN = re.compile(
+    r"""(?:the\s+)?(?:(?:old|historic(?:al)?|inner|upper|lower)\s+)?(?:town|city|quarter|cent(?:er|re)|port
+    |harbou?r|cathedral|university|medina|kasbah|outskirts|suburbs?|streets?|village|municipality|altstadt
+    |innenstadt|stadtzentrum|hafen|centro(?:\s+storico|\s+histórico)?|vieille\s+ville|casco\s+antiguo
+    |waterfront|stadt)\s+(?:of|von|de|di|do|da|del)\s+(?:the\s+)?(?P<town>.+)
+    |(?:downtown|greater|old\s+town|metropolitan)\s+(?P<around>.+)|(?P<owner>[^'’]{3,})['’]s\s.+""",
+    re.X | re.I,
+)
+
+
+def town_in_name(name, scope=""):  # as written, code of a country or of a division
+    "The town in a name such as *Old Town of Dubrovnik*; the name where it is a town or names none."
+    inside = _IN_TOWN.fullmatch(name) if found_in(name, scope) is None else None
+    town = inside and next(filter(None, inside.groups()))
+    return town if town and not THINGS.search(town) and found_in(town, scope) is not None else name
 
 
 def _smallest(parts, rows, known, division):  # names, their rows, which have one, the division's name

@@ -107,9 +107,12 @@ def _within(text, run):  # match of a run of letters without blanks
 _NEXT_WORD = re.compile(r"['’.]?s?[\s&-]+([^\W_]+(?:['’](?!s\b)[^\W_]+)?)")
 
 
+_ENDING = re.compile(r"['’][a-zçğıöşü]{1,5}$")  # "Finland's", "Türkiye'de"
+
+
 def _at(text, m, cased):  # match of a word; whether capital letters mean something
     "The mention that begins with a word, or None."
-    word = m[0][:-2] if m[0][-2:] in ("'s", "’s") else m[0]
+    word = _ENDING.sub("", m[0])
     plain = word.lower() if word.isascii() and word.isalpha() and len(word) > 2 else fold(word)
     first, _, rest = plain.partition(" ")
     most, second = _first_words()[0].get(first, (0, ()))
@@ -204,7 +207,8 @@ _DENIED_BEHIND = re.compile(
 _CLAIMED_BEHIND = re.compile(
     r"\s+(?:would\s+be|is|was|remains)\s+my\s+(?:\w+\s+)?(?:pick|guess|choice|answer|bet)\b|\s+it\s+is\b"
     r"|\s+(?:is|seems|looks|appears)\s+(?:to\s+be\s+)?(?:the\s+)?"
-    r"(?:right|most\s+likely|most\s+plausible|best)\b",
+    r"(?:right|(?:most|more)\s+(?:likely|plausible|probable)|best)\b"
+    r"|\s+(?:fits?|suits?|matches)\s+(?:it\s+)?(?:best|better)\b",
     re.I,
 )
 

@@ -59,9 +59,15 @@ _CUES = {  # level -> words with blanks around them, and words of scripts withou
         r"""most likely|most probably|final (?:answer|guess|location)|best (?:guess|estimate)|(?:my
         |the) (?:guess|answer|estimate|conclusion)|conclu\w+|therefore|thus|hence|overall|(?:likely
         |probably|was|were|been) (?:taken|captured|shot|photographed)|i(?:['’]d| would| will
-        |['’]ll) (?:guess|say|go with|place|estimate)|so (?:this|it|i)|must be|this (?:is|must be
+        |['’]ll) (?:guess|say|go with|place|estimate|bet|pick|choose|favou?r|lean)|i (?:lean|favou?r|prefer
+        |settle)|lean(?:ing)? towards?|if (?:i (?:had|have|must)|(?:i['’]?m |i am )?(?:forced|pressed|made
+        |pushed))(?: to)?(?: make)?(?: an?)?(?: guess| choose| pick| answer| say| decide)?
+        |so (?:this|it|i)|must be
+        |this (?:is|must be
         |has to be)|narrow\w* (?:it )?down|determin\w+|confiden\w+|i (?:choose|chose|pick|picked)
-        |por lo tanto|donc|daher|поэтому""",
+        |por lo tanto|donc|daher|поэтому|wahrscheinlicher(?: ist)?(?: aber| jedoch)?|eher|tippe auf|plutôt
+        |je penche pour|m[aá]s probable(?:mente)?|me inclino|plus probable(?:ment)?|più probabile
+        |mais prov[aá]vel|скорее""",
         "应该是|應該是|所以|因此|拍摄[于於在]|拍攝[于於在]|位[于於]",
     ),
     "claim": (

@@ -55,6 +55,7 @@ BULLET = re.compile(
 )
 _SEPARATOR = re.compile(r"[:：=]")
 _DASH = re.compile(r"\s+(?:[-–—]+>?|→|=>|⇒)\s+")
+_NEXT_DASHED = re.compile(r"[;|]|,(?=\s*[^\W\d_]{2,20}\s+[-–—]+>?\s)")
 _BREAK = re.compile(r"[,;|{}<>()\[\]\"“”!?،、；。\n]|\.\s|\s[-–—]\s")
 _INLINE = PLACES | {"confidence", "localizability", "reasoning", "continent", "part", "other"}
 _MAX_LABELS, _MAX_LABEL = 200, 60
@@ -106,7 +107,7 @@ def _dashed(line):  # one line
         if role not in PLACES:
             break
         found.append((role, since, dash.end()))
-        stop = re.compile("[;|]").search(line, dash.end())
+        stop = _NEXT_DASHED.search(line, dash.end())
         if not stop:
             break
         since = stop.end()

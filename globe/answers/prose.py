@@ -9,7 +9,7 @@ __all__ = ['read_prose']
 import re
 
 from .chain_lines import CLAIMED, SURE, Reading, read_last_lines
-from .chains import chain, divisions_of, found_in, in_division
+from .chains import chain, divisions_of, found_in, in_division, name_runs, town_of
 from globe.answers.claims import (
     CLAIM,
     HINT,
@@ -131,9 +131,10 @@ def _percent(text, mention):
     return int(found[1]) if found else None
 
 
+_CONTRAST = "although|though|but|while|whereas|however|not|aber|obwohl|pero|aunque|mais|mas|bien que|но"
 _EQUALS = re.compile(
     r"\s*(?:,?\s*(?:and/or|or|oder|ou|o|или|atau|veya|lub)\s+|\s?/\s?|,\s*|或|或者|、|または|أو|या|বা)"
-    r"(?:[^\W\d_]+\s+){0,3}",
+    rf"(?:(?!(?:{_CONTRAST})\b)[^\W\d_]+\s+){{0,3}}",
     re.I,
 )
 
@@ -184,6 +185,62 @@ def _town_by(text, claim):
         return smaller, town
     return town or elsewhere(sentence, code), region
 
+# %% ../../nbs/03_answers/16_prose.ipynb #ee1dfa7e
+_DEMONYMS = """
+    AE=Emirati AL=Albanian AR=Argentinian,Argentine AT=Austrian AU=Australian BA=Bosnian BD=Bangladeshi
+    BE=Belgian BG=Bulgarian BO=Bolivian BR=Brazilian CA=Canadian CH=Swiss CL=Chilean CN=Chinese CO=Colombian
+    CU=Cuban CY=Cypriot CZ=Czech DE=German DK=Danish DZ=Algerian EC=Ecuadorian EE=Estonian EG=Egyptian
+    ES=Spanish ET=Ethiopian FI=Finnish FR=French GB=British,English,Scottish,Welsh GE=Georgian GH=Ghanaian
+    GR=Greek
+    GT=Guatemalan HR=Croatian HU=Hungarian ID=Indonesian IE=Irish IL=Israeli IN=Indian IR=Iranian IS=Icelandic
+    IT=Italian JO=Jordanian JP=Japanese KE=Kenyan KH=Cambodian KR=South_Korean,Korean LB=Lebanese
+    LK=Sri_Lankan LT=Lithuanian LV=Latvian MA=Moroccan MM=Burmese MN=Mongolian MX=Mexican MY=Malaysian
+    NG=Nigerian NL=Dutch
+    NO=Norwegian NP=Nepalese,Nepali PE=Peruvian PH=Philippine,Filipino PK=Pakistani PL=Polish PT=Portuguese
+    RO=Romanian RS=Serbian RU=Russian SE=Swedish SI=Slovenian SK=Slovak SN=Senegalese TH=Thai TN=Tunisian
+    TR=Turkish TZ=Tanzanian UA=Ukrainian UG=Ugandan US=American UY=Uruguayan VN=Vietnamese ZA=South_African"""
+_CODE_OF = {
+    name.replace("_", " "): code
+    for code, names in (pair.split("=") for pair in _DEMONYMS.split())
+    for name in names.split(",")
+}
+_DEMONYM = re.compile(rf"\b(?:{'|'.join(sorted(_CODE_OF, key=len, reverse=True))})\b")
+_ITS_TOWN = re.compile(
+    r"\s+(?:[a-z-]+\s+){0,2}?(?:city|town|village|port|resort|capital|municipality)"
+    r"(?:\s+(?:of|called|named))?,?\s+"
+)
+_ITS_SIGNS = re.compile(
+    r"(?:\s+[a-z-]+){0,4}\s?(?:[:,;]|[–—-]\s)\s*(?:so\s+|hence\s+|thus\s+|probably\s+|i['’]d\s+say\s+){0,2}",
+    re.I,
+)
+
+
+_DENIED_BEFORE = re.compile(r"\bnot\b|n['’]t\b|\b(?:unlike|like|similar|resembl\w+|never|no)\b", re.I)
+
+
+def _by_demonym(text):  # running text
+    "The `Reading` of *the French town of Colmar* and of *Dutch plates: Utrecht*; None where there is none."
+    for m in _DEMONYM.finditer(text[:20_000]):
+        code, place = _CODE_OF[m[0]], None
+        called = _ITS_TOWN.match(text, m.end())
+        if _DENIED_BEFORE.search(text, max(0, m.start() - 30), m.start()):
+            continue
+        if link := called or _ITS_SIGNS.match(text, m.end()):
+            run = next(name_runs(text[link.end() : link.end() + 80]), None)
+            name = run[0].rstrip(".") if run and not run.start() else ""
+            place = _town_named(name, code, bool(called))
+        if place:
+            return Reading(gazetteer().english[code], *place, start=m.start(), end=link.end() + len(name))
+    return None
+
+
+def _town_named(name, code, called):  # as written, code of the country, whether it is called a town
+    "(town, region) of a name in a country, None where it is no town there."
+    if not name or is_coarse(name) or found_in(name, code) is None and not (called and len(name) > 3):
+        return None
+    is_meant = called or found_in(name, code) == found_in(name, "") and people([name], 5_000, 5_000)
+    return town_of([name], code) if is_meant else None
+
 # %% ../../nbs/03_answers/16_prose.ipynb #44e6ceb8
 _COMMA = re.compile(r",\s+(?:in\s+)?(?:the\s+)?")
 
@@ -228,7 +285,7 @@ def _by_towns(text):  # running text
             names = [n for n in names if not is_coarse(n)]
             if level < least or not names or not _says_where(names, level):
                 continue
-            if best is None or level > best[0]:
+            if (best is None or level > best[0]) and chain([_plain_town(n) for n in names]):
                 best = level, names, begin + start, begin + stop
     place = chain([_plain_town(n) for n in best[1]]) if best else None
     if place and (other := _other_town(text, *best[2:])):
@@ -260,5 +317,5 @@ def read_prose(text) -> Reading:  # running text
     "The place that a text claims."
     if not re.search(r"[^\W\d_]", text):
         return Reading()
-    reading = read_last_lines(text) or _by_claims(text) or _by_towns(text)
+    reading = read_last_lines(text) or _by_claims(text) or _by_demonym(text) or _by_towns(text)
     return reading or Reading(refused=bool(refusal(text)))

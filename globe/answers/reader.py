@@ -15,9 +15,9 @@ from .chain_lines import Reading, read_chain
 from .parts import answer_span, plain_text, window
 from .prose import read_prose
 from .objects import json_records
-from .records import table_records, tag_records
+from .records import PLACES, table_records, tag_records
 from .chains import chain, found_in, known_place, links, town_in_state
-from .labels import is_nothing
+from .labels import is_no_answer, is_nothing
 from .values import one_city, one_country
 from ..places.countries import country_code
 from ..places.match import same_city
@@ -65,7 +65,8 @@ def _of_record(record) -> Answer:  # from JSON, tags, a table or lines
         place = _implied(city, region)
         country, city = (place.country, place.city if city else "") if place else ("", "")
         region = region or (place.region if place else "")
-    silent = any(n.silent for n in told + cities)
+    told_at_all = [value for role in PLACES for value in record.all(role)]
+    silent = any(n.silent for n in told + cities) or all(map(is_nothing, told_at_all))
     others += tuple(o for c in cities for o in c.others)
     if not country and (reading := _of_places(record.all("place"))):
         country, city, others = reading.country, reading.city or city, others + reading.others
@@ -268,10 +269,14 @@ def read_answer(
     plain = plain_text(text)
     start, end, reasoning = answer_span(plain)
     said = window(plain, start, end)
+    if is_no_answer(said):
+        return Answer(reasoning=reasoning, refused=True)
     records = records_of(said)
     answer = _of_records(records, said) if records else Answer()
     silent = answer.refused or answer.alternatives
-    if not answer.country and not silent:
+    if answer.refused and (guess := _guess_behind(said, records)):
+        answer = guess
+    elif not answer.country and not silent:
         prose = _in_prose(said)
         answer = (
             _merged([answer, prose]) if answer.parsed and prose.parsed else answer if answer.parsed else prose
@@ -280,6 +285,16 @@ def read_answer(
         answer = _with_coordinates(answer, said)
     before = reasoning or answer.reasoning or _before(said, records)
     return replace(answer, reasoning=before)
+
+
+_GUESS = re.compile(r"\b(?:guess|forced|pressed|choose|lean|bet|likely)\b|adivin|devin|tippe|rate", re.I)
+
+
+def _guess_behind(text, records):  # the answer, what of it says that nothing can be told
+    "The `Answer` of a guess that follows a refusal under labels; None where there is none."
+    start = max(record.end for record in records)
+    guess = _in_prose(text[start:]) if _GUESS.search(text, start) else Answer()
+    return replace(guess, read_as=f"prose {start}-{len(text)}") if guess.country else None
 
 
 def _before(text, records):  # an answer without thoughts

@@ -9,6 +9,7 @@ __all__ = ['read_strict']
 import re
 
 from .claims import DENIED, claims, countries_in
+from .labels import is_no_answer
 from .lines import line_parts, undressed
 from .prose import read_prose
 from .parts import answer_span, plain_text
@@ -83,7 +84,7 @@ def _one_city(value, country):  # as written under the label, name of the countr
 
 def _in_words(text):  # the answer
     "The `Answer` of a text without labels: one chain of names, or one sentence, with one country."
-    if len(text) > _MOST_PROSE or len({m.code for m in countries_in(text)}) > 1:
+    if len(text) > _MOST_PROSE or is_no_answer(text) or len({m.code for m in countries_in(text)}) > 1:
         return Answer()
     found = read_prose(text)
     if found.refused or found.others or not found.country:

@@ -9,10 +9,10 @@ __all__ = ['KNOWN', 'runs', 'row_of', 'left_chain', 'beside', 'named_state', 'fo
 # %% ../../nbs/03_answers/14_towns.ipynb #6d1325ae
 import functools, re
 
-from .chains import THINGS, divisions_of, in_division, name_runs, town_of
+from .chains import THINGS, divisions_of, in_division, name_runs, town_in_name, town_of
 from .claims import NEUTRAL, exact_country, levels_of, sentences
 from .labels import is_coarse
-from .scripts import WORD, script_of, word_forms
+from .scripts import MARKS, WORD, script_of, word_forms
 from ..places.gazetteer import gazetteer
 from ..places.names import fold
 
@@ -95,6 +95,7 @@ def left_chain(sentence, at):  # text, where the country begins
 def beside(sentence, start, end, code):  # text, where a country stands in it, its code
     "(town, region) in the chain that a country ends or begins; '' for what is not named."
     names, plain = left_chain(sentence, start)
+    names = [town_in_name(name, code) for name in names]
     if any(row_of(name, code) is not None for name in names):
         return town_of(names, code)
     if right := _RIGHT.match(sentence, end):
@@ -102,7 +103,7 @@ def beside(sentence, start, end, code):  # text, where a country stands in it, i
         for name in (first, first.partition(" ")[2]):  # "Stadt Innsbruck"
             if name and row_of(name, code) is not None and not is_coarse(name):
                 return town_of([name, *more], code)
-    unknown = [n for n in names if n not in _SIDES]
+    unknown = [n for n in names if n not in _SIDES and not exact_country(fold(n))]
     if not unknown or not plain or not sentence[:start].rstrip().endswith((",", "(")):
         return "", ""
     town, region = town_of(unknown[::-1], code)
@@ -161,15 +162,18 @@ def _without_ending(name, code):  # as written, code of the country
     return ""
 
 # %% ../../nbs/03_answers/14_towns.ipynb #affac279
+_LETTERS = re.compile(rf"[^\W\d_](?:[^\W\d_]|[{MARKS}])*")
+
+
 def _near_letters(sentence, start, end, code):  # text, where a country stands in it, its code
     "The town whose letters stand next to a country, first behind it."
     g = gazetteer()
     behind, before = range(end, min(len(sentence), end + 14)), range(start - 2, max(-1, start - 12), -1)
     for at in (*behind, *before):
         last = len(sentence) if at >= end else start
-        for n in range(min(6, last - at), 1, -1):
+        for n in range(min(10, last - at), 1, -1):
             name = sentence[at : at + n]
-            if name.isalpha() and g.find(fold(name), code):
+            if _LETTERS.fullmatch(name) and g.find(fold(name), code):
                 return name
     return ""
 
@@ -182,6 +186,9 @@ def _town_form(word, code):  # folded, code of the country or '' for the world
     return next((form for form in known if find(form, code)), "")
 
 
+_PAIR = re.compile(rf"{WORD.pattern}[ -]{WORD.pattern}")
+
+
 def foreign_town(sentence, start, end, code):  # text, where a country stands in it, its code
     "The town nearest to a country in a script other than Latin."
     if script_of(sentence[start]) == "joined":
@@ -189,6 +196,9 @@ def foreign_town(sentence, start, end, code):  # text, where a country stands in
     words = [m for m in WORD.finditer(sentence) if not start <= m.start() < end and len(m[0]) > 1]
     words.sort(key=lambda m: min(abs(m.start() - end), abs(m.end() - start)))
     for m in words[:10]:
+        pair = _PAIR.match(sentence, m.start())  # "תל אביב"
+        if form := _town_form(fold(pair[0]), code) if pair and pair[0] > "\u0500" else "":
+            return form
         cased = m[0].lower() != m[0].upper()
         form = "" if cased and m[0].islower() else _town_form(fold(m[0]), code)
         if form:
