@@ -105,7 +105,7 @@ def forked(work, *given, log="/dev/null", file_limit=None):
 
 
 def ended(pid, counts, within=None, enough=None):
-    """Exit code of a fork, negative for a signal; "killed" after so many seconds or when `enough` says so, and
+    """Exit code of a fork, negative for a signal; "killed" after so many seconds or when `enough` says so,
     "hung" after `HUNG` seconds."""
     start = time.monotonic()
     while True:

@@ -220,6 +220,22 @@ def test_a_workbook_is_read_as_the_table_of_its_first_sheet(scored):
         scored(workbook(rows)[:100], name="p.xlsx")
 
 
+def test_damaged_workbooks_and_parquet_files_are_one_line(scored, tmp_path):
+    rows = [["id", "lat", "lon"], ["a", 60.17, 24.94]]
+    locked = bytearray(workbook(rows))
+    for signature, flag in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = -1
+        while (at := locked.find(signature, at + 1)) >= 0:
+            locked[at + flag] |= 0x41  # encrypted
+    with pytest.raises(ValueError, match="p.xlsx cannot be read"):
+        scored(bytes(locked), name="p.xlsx")
+    far = workbook(rows).replace(b"<c><v>60.17", b'<c r="ZZZZZZ2"><v>60.17')
+    with pytest.raises(ValueError, match="p.xlsx cannot be read"):
+        scored(far, name="p.xlsx")
+    with pytest.raises(ValueError, match="no parquet file"):
+        scored(b"PAR1" + bytes(99) + b"PAR1", name="p.parquet")
+
+
 def test_decimal_commas_and_what_was_done_to_ids_are_said(scored):
     e = scored("id;lat;lon\n1.0;60,17;24,94\n2.0;35,01;135,77\n", "id,lat,lon\n01,60.17,24.94\n02,35,135.8\n")
     assert shares(e, "acc@25 km") == [1] and any("decimal commas" in n for n in e.notes)

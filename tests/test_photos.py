@@ -696,6 +696,13 @@ def test_a_coordinate_of_exif_without_one_meaning_is_refused(tmp_path, how, reas
     assert re.search(reason, rows[0]["reason"])
 
 
+@pytest.mark.parametrize("lat, lon", [((90.5, 0, 0), (24, 0, 0)), ((60, 0, 0), (61208, 56, 0))])
+def test_a_coordinate_of_exif_beyond_the_poles_or_the_dateline_is_none(tmp_path, lat, lon):
+    content = gps(lat, "N", lon, "E")
+    _, (_, _, why) = images.photo_and_gps(content)
+    assert "out of range" in why and math.isnan(exif_gps(content)[0])
+
+
 @pytest.mark.parametrize("south", ["S", "s", "South", "SOUTH", "S\0"])
 def test_a_reference_that_is_a_word_is_read(tmp_path, south):
     row = from_folder(fill(tmp_path, a__jpg=gps(south=south, east="East")))[0]

@@ -1,4 +1,4 @@
-"Training resumes from the newest checkpoint that is good, takes no step too many, and refuses bad rows at once."
+"Training resumes from the newest checkpoint that is good, takes no step too many, refuses bad rows."
 
 import json, os, shutil
 

@@ -281,6 +281,8 @@ def _angle(value, ref, what, sides) -> float:
     if degrees >= 0 and not letter:
         raise PhotoError(f"EXIF {what} does not say {' or '.join(sides)}")
     size = abs(degrees) + minutes / 60 + seconds / 3600
+    if size > (90 if sides == "NS" else 180):
+        raise PhotoError(f"EXIF {what} is out of range: {size:g} degrees")
     return size if sign > 0 else -size
 
 
