@@ -13,6 +13,7 @@ from .extras import require
 from .files import write_csv
 from .commands import _check_model, _file_name, _positive, _shard
 from .distill_command import _named_endpoint
+from .pipeline.notebooks import Usage
 
 # %% ../nbs/13_cli/02_evaluate_command.ipynb #90f6c9ae
 def _evaluate_options(p):

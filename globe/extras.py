@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROJECT', 'APART', 'EXTRAS', 'requirements', 'version_of', 'MissingExtra', 'lacking', 'install_line', 'require',
-           'extra_of', 'with_extra']
+           'with_extra']
 
 # %% ../nbs/00_base/06_extras.ipynb #5aeb11a4
 from importlib import metadata
@@ -79,7 +79,7 @@ def require(
 EXTRAS = "train notebooks figures demo ray geoclip deepspeed dev".split()
 
 
-def extra_of(
+def _extra_of(
     module: str,  # name of a module that could not be imported
 ) -> str:  # empty if no extra holds it
     "The extra that installs a module; the first one that does, from the smallest on."
@@ -96,5 +96,5 @@ def with_extra(
 ) -> Exception:  # `MissingExtra` where a module could not be imported that an extra installs
     "The error as a person wants to read it: with the extra that is not installed."
     named = isinstance(error, ModuleNotFoundError) and not isinstance(error, MissingExtra) and error.name
-    extra = extra_of(error.name) if named else ""
+    extra = _extra_of(error.name) if named else ""
     return MissingExtra(f"{what} needs the extra `{extra}`: {install_line(extra)}") if extra else error

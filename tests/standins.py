@@ -2,19 +2,19 @@
 
 File names, vocabulary, special tokens, columns and configuration are those of the originals; only the sizes and
 the weights are ours. `python tests/standins.py FOLDER` builds them (once; minutes) and runs every notebook of the
-paper by `globe reproduce --profile paper` on them, chosen by settings alone; `FOLDER 2` takes two seeds, and InternVL as the
-second backbone. It needs the vocabulary that the package
-dashscope carries: `pip install --no-deps dashscope`."""
+ paper by `globe reproduce --profile paper` on them, chosen by settings alone; `FOLDER 2` takes two seeds, and InternVL as the
+second backbone. The vocabulary is read out of the wheel of dashscope, which is downloaded once and not installed."""
 
-import base64, io, json, subprocess, sys, threading, zlib
+import base64, io, json, subprocess, sys, threading, zipfile, zlib
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 from PIL import Image
+
+from globe.files import run_folder
 
 CITIES = "Paris Lyon Tokyo Nairobi Lima Helsinki Cairo Toronto".split()
 SPECIAL = (
@@ -34,9 +34,14 @@ WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L
 
 
 def _ranks():
-    "Bytes of a token -> its rank, as the package dashscope carries them."
-    file = Path(find_spec("dashscope").origin).parent / "resources" / "qwen.tiktoken"
-    pairs = (line.split() for line in file.read_bytes().splitlines() if line)
+    "Bytes of a token -> its rank, as the wheel of dashscope carries them."
+    folder = run_folder("cache") / "wheels"
+    if not list(folder.glob("dashscope-*.whl")):
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+        subprocess.run([*pip, "dashscope"], check=True)
+    with zipfile.ZipFile(next(folder.glob("dashscope-*.whl"))) as wheel:
+        content = wheel.read("dashscope/resources/qwen.tiktoken")
+    pairs = (line.split() for line in content.splitlines() if line)
     return {base64.b64decode(token): int(rank) for token, rank in pairs}
 
 

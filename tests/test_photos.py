@@ -567,7 +567,7 @@ def test_pictures_that_cost_too_much_are_refused_by_their_header(content, reason
 
 
 def test_a_picture_has_a_limit_of_time(monkeypatch):
-    monkeypatch.setattr(images, "MAX_SECONDS", 0.2)
+    monkeypatch.setattr(images, "_MAX_SECONDS", 0.2)
     start = time.process_time()
     with pytest.raises(PhotoError, match="takes more than 0.2 s"):
         open_photo(blocks(400_000))

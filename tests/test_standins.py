@@ -15,7 +15,6 @@ WHERE = os.environ.get("GLOBE_STANDINS")  # folder where stand-ins are made, or 
 @pytest.mark.skipif(not WHERE, reason="17 minutes; GLOBE_STANDINS=folder runs it")
 def test_one_command_walks_the_profile_of_the_paper():
     "No table is all zeros, and validation kept rows."
-    pytest.importorskip("dashscope", reason="pip install --no-deps dashscope")
     assert standins.walk(WHERE) == 0
     kept = json.loads((checkout() / "data/paper/mp16-reason/manifest.json").read_text())["counts"]
     assert 0 < kept["rows"] < kept["photos"]
