@@ -263,10 +263,8 @@ def foreign(folder, stop):
     "Rows language, word, name: the words of foreign_by_hand.csv, and what CLDR calls the emoji there."
     rows = list(csv.DictReader((HERE / "foreign_by_hand.csv").open(encoding="utf-8")))
     languages = [*rows[0]][2:]  # behind `name` and `emoji`
-    found, articles = (
-        set(),
-        {plain(w) for row in rows if row["name"] == "-" for c in languages for w in row[c].split("|")},
-    )
+    found, small = set(), next(row for row in rows if row["name"] == "-")
+    articles = {plain(w) for language in languages for w in small[language].split("|")}
     for language in languages:
         path = Path(folder) / language / "annotations.json"
         said = json.loads(path.read_text(encoding="utf-8"))["annotations"]["annotations"]
@@ -323,12 +321,13 @@ if __name__ == "__main__":
         if not name:
             told[plain(word)].add(language)
     spoken = set(map(plain, stop["en"]))
+
+    def tells_nothing(word):
+        "Is a small word one of several languages, or of English?"
+        return len(told[plain(word)]) > 1 or word in spoken
+
     shared = [
-        int(
-            is_shared(language, word, english, small)
-            if name
-            else len(told[plain(word)]) > 1 or word in spoken
-        )
+        int(is_shared(language, word, english, small) if name else tells_nothing(word))
         for language, word, name in rows
     ]
     names = {plain(word) for (_, word, _), flag in zip(rows, shared) if not flag}
