@@ -11,7 +11,7 @@ from globe.answers.mentions import mentions_of, things
 from globe.answers.prompts import answer_text
 from globe.answers.vocabulary import CLASSES, classes_of
 from globe.training.configurations import weighted
-from globe.training.telling import said_of
+from globe.answers.telling import said_of
 from globe.training.visual_grounding import MODES, Grounding, lift, tags, thing_shares, visual_grounding
 
 HERE = Path(__file__).parent

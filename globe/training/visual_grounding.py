@@ -13,7 +13,7 @@ from collections import Counter
 from ..answers.vocabulary import CLASSES, vocabulary
 from ..answers.mentions import entities as named_entities, things
 from ..answers.completions import completion_text, own_reasoning, said_elsewhere
-from .telling import Descriptions, known_shares, said_of, share_of
+from ..answers.telling import Descriptions, known_shares, said_of, share_of
 
 # %% ../../nbs/07_training/04_visual_grounding.ipynb #bb475498
 @functools.lru_cache(10_000)
@@ -96,7 +96,7 @@ def steep(
 
 def lift(
     grounding,  # `Grounding`
-    said,  # what it says of them, see `globe.training.telling.said_of`
+    said,  # what it says of them, see `globe.answers.telling.said_of`
     shares,  # class -> share of the pictures that show it
 ):
     "What the names tell: for each, whether the picture shows it, less the share of pictures that do."
