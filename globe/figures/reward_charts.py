@@ -55,8 +55,10 @@ def pay_distributions(
         paid = answers[answers.model == model].R_geo.to_numpy()
         hits = np.isclose(paid[:, None], list(_LEVELS.values()))
         share, (low, high) = hits.mean(0), share_intervals(hits, cluster=places)
-        error = np.clip([share - low, high - share], 0, None)
-        one.bar(np.arange(3) + (i - 1.5) * 0.2, share, 0.19, yerr=error, color=f"C{i}", label=model, **look)
+        below, above = share - low, high - share
+        error = np.clip([below, above], 0, None)
+        at = np.arange(3) + (i - 1.5) * 0.2
+        one.bar(at, share, 0.19, yerr=error, color=f"C{i}", label=model, **look)
     ticks = [f"{value:g} ({name})" for name, value in _LEVELS.items()]
     one.set(xlabel="R_geo", ylabel=f"share of {len(places):,} pictures", ylim=(0, 1))
     one.set(xticks=range(3), xticklabels=ticks)
@@ -74,7 +76,8 @@ def correlation_chart(
     fig, ax = plt.subplots(figsize=(WIDE, 3.8), layout="constrained")
     for i, (model, part) in enumerate(correlations.groupby("model", sort=False)):
         y = np.arange(len(part)) + (i - 1.5) * 0.17
-        error = np.clip([part.rho - part.low, part.high - part.rho], 0, None)
+        below, above = part.rho - part.low, part.high - part.rho
+        error = np.clip([below, above], 0, None)
         look = dict(fmt="o", markersize=3.5, elinewidth=1, color=f"C{i}", label=model)
         ax.errorbar(part.rho, y, xerr=error, **look)
     ax.axvline(0, color=".6", linewidth=0.8)
@@ -112,7 +115,8 @@ def plea_chart(
     families = list(dict.fromkeys(shown.family))
     for i, (what, part) in enumerate(shown.groupby("plea", sort=False)):
         x = [families.index(f) + (i - 1) * 0.2 for f in part.family]
-        error = np.clip([part.change - part.low, part.high - part.change], 0, None)
+        below, above = part.change - part.low, part.high - part.change
+        error = np.clip([below, above], 0, None)
         ax.errorbar(x, part.change, yerr=error, fmt="os^"[i], markersize=4, elinewidth=1, label=what)
     ax.axhline(0, color=".6", linewidth=0.8)
     ax.legend(title="plea")
