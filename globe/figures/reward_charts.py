@@ -23,13 +23,15 @@ def reward_surfaces(
     surfaces,  # as `grounding_surfaces` gives them
 ):
     "What rewards pay by distance, and by true and invented things named."
-    size, ratios = (WIDE + 4.5, 3.5), [1.5, 1, 1, 1]
-    fig, (left, *right) = plt.subplots(1, 4, figsize=size, layout="constrained", width_ratios=ratios)
+    look = dict(figsize=(WIDE + 4.5, 3.5), width_ratios=[1.5, 1, 1, 1])
+    fig, (left, *right) = plt.subplots(1, 4, layout="constrained", **look)
     km = np.geomspace(10, 20_000, 300)
     for name, shape in {"exp(−d / 200 km), GeoAgent": decay, "three pieces, Geo-R": pieces}.items():
         left.plot(km, [shape(d) for d in km], label=name)
-    area, label = 10 + 90 * by_km.n / by_km.n.max(), f"Eq. 3, mean of {by_km.n.sum():,} pairs"
-    left.scatter(by_km.km.clip(10), by_km.paid, s=area, color="C2", label=label, zorder=3)
+    area = 10 + 90 * by_km.n / by_km.n.max()
+    label = f"Eq. 3, mean of {by_km.n.sum():,} pairs"
+    look = dict(color="C2", label=label, zorder=3)
+    left.scatter(by_km.km.clip(10), by_km.paid, s=area, **look)
     left.set(xscale="log", xlabel="distance (km)", ylabel="reward", ylim=(-0.03, 1.05))
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     look = dict(vmin=0, vmax=1, cmap="cividis", cbar_kws=dict(label="reward"))
@@ -100,7 +102,8 @@ def attack_chart(
     for ax, (who, title) in zip(axes, {"released": "as released", "ours": "ours"}.items()):
         part = pays.xs(who, axis=1, level=1)
         texts = part.map("{:.2f}".format)
-        sns.heatmap(part, annot=texts, cbar=ax is axes[1], cbar_kws=bar, ax=ax, **look)
+        has_bar = ax is axes[1]
+        sns.heatmap(part, annot=texts, cbar=has_bar, cbar_kws=bar, ax=ax, **look)
         ax.set(title=title, ylabel="")
         ax.tick_params(axis="y", length=0)
     return fig
@@ -121,5 +124,6 @@ def plea_chart(
     ax.axhline(0, color=".6", linewidth=0.8)
     ax.legend(title="plea")
     ax.set_xticks(range(len(families)), families, rotation=30, ha="right")
-    ax.set(ylabel="change of R_loc", title=f"n = {changes.n.max()} refused reasonings")
+    ax.set_title(f"n = {changes.n.max()} refused reasonings")
+    ax.set_ylabel("change of R_loc")
     return fig
