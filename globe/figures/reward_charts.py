@@ -28,8 +28,10 @@ def reward_surfaces(
     km = np.geomspace(10, 20_000, 300)
     for name, shape in {"exp(−d / 200 km), GeoAgent": decay, "three pieces, Geo-R": pieces}.items():
         left.plot(km, [shape(d) for d in km], label=name)
-    area, label = 10 + 90 * by_km.n / by_km.n.max(), f"Eq. 3, mean of {by_km.n.sum():,} pairs"
-    left.scatter(by_km.km.clip(10), by_km.paid, s=area, color="C2", label=label, zorder=3)
+    area = 10 + 90 * by_km.n / by_km.n.max()
+    label = f"Eq. 3, mean of {by_km.n.sum():,} pairs"
+    look = dict(color="C2", label=label, zorder=3)
+    left.scatter(by_km.km.clip(10), by_km.paid, s=area, **look)
     left.set(xscale="log", xlabel="distance (km)", ylabel="reward", ylim=(-0.03, 1.05))
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7.5)
     look = dict(vmin=0, vmax=1, cmap="cividis", cbar_kws=dict(label="reward"))
@@ -55,8 +57,10 @@ def pay_distributions(
         paid = answers[answers.model == model].R_geo.to_numpy()
         hits = np.isclose(paid[:, None], list(_LEVELS.values()))
         share, (low, high) = hits.mean(0), share_intervals(hits, cluster=places)
-        error = np.clip([share - low, high - share], 0, None)
-        one.bar(np.arange(3) + (i - 1.5) * 0.2, share, 0.19, yerr=error, color=f"C{i}", label=model, **look)
+        below, above = share - low, high - share
+        error = np.clip([below, above], 0, None)
+        at = np.arange(3) + (i - 1.5) * 0.2
+        one.bar(at, share, 0.19, yerr=error, color=f"C{i}", label=model, **look)
     ticks = [f"{value:g}\n{name}" for name, value in _LEVELS.items()]
     one.set(xlabel="R_geo", ylabel=f"share of {len(places):,} pictures", ylim=(0, 1))
     one.set(xticks=range(3), xticklabels=ticks)
@@ -74,7 +78,8 @@ def correlation_chart(
     fig, ax = plt.subplots(figsize=(WIDE, 3.8), layout="constrained")
     for i, (model, part) in enumerate(correlations.groupby("model", sort=False)):
         y = np.arange(len(part)) + (i - 1.5) * 0.17
-        error = np.clip([part.rho - part.low, part.high - part.rho], 0, None)
+        below, above = part.rho - part.low, part.high - part.rho
+        error = np.clip([below, above], 0, None)
         look = dict(fmt="o", markersize=3.5, elinewidth=1, color=f"C{i}", label=model)
         ax.errorbar(part.rho, y, xerr=error, **look)
     ax.axvline(0, color=".6", linewidth=0.8)
@@ -99,7 +104,8 @@ def attack_chart(
     ):
         part = pays.xs(who, axis=1, level=1)
         texts = part.map("{:.2f}".format)
-        sns.heatmap(part, annot=texts, cbar=ax is axes[-1], cbar_kws=bar, ax=ax, **look)
+        has_bar = ax is axes[-1]
+        sns.heatmap(part, annot=texts, cbar=has_bar, cbar_kws=bar, ax=ax, **look)
         ax.set(title=title, ylabel="")
         ax.tick_params(axis="y", length=0)
     return fig
@@ -114,10 +120,12 @@ def plea_chart(
     families = list(dict.fromkeys(shown.family))
     for i, (what, part) in enumerate(shown.groupby("plea", sort=False)):
         x = [families.index(f) + (i - 1) * 0.2 for f in part.family]
-        error = np.clip([part.change - part.low, part.high - part.change], 0, None)
+        below, above = part.change - part.low, part.high - part.change
+        error = np.clip([below, above], 0, None)
         ax.errorbar(x, part.change, yerr=error, fmt="os^"[i], markersize=4, elinewidth=1, label=what)
     ax.axhline(0, color=".6", linewidth=0.8)
     ax.legend(title="plea")
     ax.set_xticks(range(len(families)), families, rotation=30, ha="right")
-    ax.set(ylabel="change of R_loc", title=f"n = {changes.n.max()} refused reasonings")
+    ax.set_title(f"n = {changes.n.max()} refused reasonings")
+    ax.set_ylabel("change of R_loc")
     return fig
