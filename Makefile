@@ -68,7 +68,7 @@ test-quick: .venv/installed
 bench: .venv/installed
 	@$(PIP) --quiet reverse_geocoder==1.5.1 geopy==2.4.1
 	@$(PIP) --quiet --no-deps prefix-grouper==0.0.1.post1
-	@$(PY) tests/bench_places.py && $(PY) tests/bench_rewards.py && $(PY) tests/bench_distill.py && $(PY) tests/bench_grpo.py && $(PY) tests/bench_prefix_grouper.py
+	@$(PY) tests/bench_places.py && $(PY) tests/bench_answers.py && $(PY) tests/bench_rewards.py && $(PY) tests/bench_distill.py && $(PY) tests/bench_grpo.py && $(PY) tests/bench_prefix_grouper.py
 	@$(PY) tests/bench_reproduce.py
 
 soak: .venv/installed

@@ -197,7 +197,8 @@ def foreign_town(sentence, start, end, code):  # text, where a country stands in
     words.sort(key=lambda m: min(abs(m.start() - end), abs(m.end() - start)))
     for m in words[:10]:
         pair = _PAIR.match(sentence, m.start())  # "תל אביב"
-        if form := _town_form(fold(pair[0]), code) if pair and pair[0] > "\u0500" else "":
+        whole = fold(pair[0]) if pair and script_of(pair[0]) == "beginning" else ""
+        if form := next((w for w in (whole, whole[1:]) if w and gazetteer().find(w, code)), ""):
             return form
         cased = m[0].lower() != m[0].upper()
         form = "" if cased and m[0].islower() else _town_form(fold(m[0]), code)

@@ -127,7 +127,7 @@ def one_country(value) -> _Named:  # as written under a label
 
 
 def _is_large(name):
-    "Whether everybody knows the town of a name: it has a million people."
+    "Whether the town of a name has a million people or more."
     found = gazetteer().find(fold(name))
     return bool(found) and gazetteer().population[found[0]] >= 1_000_000
 
