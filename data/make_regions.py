@@ -115,7 +115,9 @@ def plain_names(row, others):
     return list(kept.values())
 
 
-BY_TOWNS = {"MD-SN": "58"}  # GeoNames' codes of divisions whose point in the library is only a town at their end
+BY_TOWNS = {
+    "MD-SN": "58"
+}  # GeoNames' codes of divisions whose point in the library is only a town at their end
 
 
 def cities():

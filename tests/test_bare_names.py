@@ -26,7 +26,14 @@ def test_the_better_known_country_wins_and_the_name_stays_ambiguous(name, code, 
 
 @pytest.mark.parametrize(
     "name,code",
-    [("New York", "US"), ("Paris", "FR"), ("Santander", "ES"), ("Lyon", "FR"), ("Córdoba", "AR"), ("Tokyo", "JP")],
+    [
+        ("New York", "US"),
+        ("Paris", "FR"),
+        ("Santander", "ES"),
+        ("Lyon", "FR"),
+        ("Córdoba", "AR"),
+        ("Tokyo", "JP"),
+    ],
 )
 def test_a_well_known_town_stays_the_town(name, code):
     place = locate(name)

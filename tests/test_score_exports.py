@@ -112,7 +112,10 @@ def test_outputs_of_harnesses(tmp_path, truth, harness):
         lambda city, country, lat, lon: f"{city}, {country}",
         lambda city, country, lat, lon: [f"{city}, {country}"],
         lambda city, country, lat, lon: {"type": "Point", "coordinates": [lon, lat]},
-        lambda city, country, lat, lon: [{"lat": 0, "lon": 0, "score": 0.2}, {"lat": lat, "lon": lon, "score": 0.7}],
+        lambda city, country, lat, lon: [
+            {"lat": 0, "lon": 0, "score": 0.2},
+            {"lat": lat, "lon": lon, "score": 0.7},
+        ],
     ],
 )
 def test_ids_as_keys(tmp_path, truth, value):
