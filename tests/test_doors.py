@@ -121,7 +121,7 @@ MOST = 5.0  # seconds of processor time for one text at one door
 def doors(tmp_path_factory):
     "Whatever takes a text from outside."
     from globe.answers import completions, mentions
-    from globe.evaluation.columns import coordinates, parted
+    from globe.evaluation.columns import parted, read_coordinates
     from globe.evaluation.predictions import predictions
     from globe.files import file_name, safe_cell
     from globe.photos import official, tables
@@ -151,7 +151,7 @@ def doors(tmp_path_factory):
         locate=lambda text: locate(text, text),
         same=lambda text: same_city(text, "Paris") or same_country(text, "France"),
         degrees=degrees,
-        coordinates=lambda text: coordinates([text], [text], "a"),
+        coordinates=lambda text: read_coordinates([text], [text], "a"),
         parted=lambda text: parted([text]),
         decoded=lambda text: decoded(text.encode("latin-1", "ignore") + b"\xb0", "a"),
         table=table,
