@@ -9,10 +9,10 @@ __all__ = ['CLAIMED', 'SURE', 'Reading', 'read_chain', 'read_last_lines']
 import re
 from typing import NamedTuple
 
-from .chains import chain, found_in, known_place, links
+from .chains import chain, found_in, known_place, chain_parts
 from .cues import refusal
 from .labels import role_of
-from .lines import BULLET, undressed
+from .lines import BULLET, stripped
 from .scripts import LOWER, script_of
 from .towns import people
 from .values import without_lead
@@ -54,7 +54,7 @@ _CLUES = re.compile(
 def _unlabelled(line):  # bare
     "A line without the label before it: *Verdict: Arequipa, Peru*; '' where the label announces no answer."
     label = _LABEL.match(line)
-    if not label or known_place(undressed(label[1])):  # "Peru: Arequipa"
+    if not label or known_place(stripped(label[1])):  # "Peru: Arequipa"
         return line.replace(":", ",", 1) if label else line
     announces = len(label[1].split()) <= 4 and not _CLUES.search(label[1])
     return _unlabelled(line[label.end() :]) if announces else ""
@@ -64,9 +64,9 @@ def _parts(text):  # a line
     "The names of a line that is nothing but a chain; [] for another line."
     text = _NUMBER_SIGN.sub("", text[:200])
     bare = _SHARE_FIRST.sub("", text[BULLET.match(text).end() :], count=1)
-    bare = undressed(_unlabelled(undressed(_SHARE.sub("", bare))))
-    bare = undressed(without_lead(_SHARE.sub("", bare)))
-    parts = links(bare) if len(bare) <= 150 else []
+    bare = stripped(_unlabelled(stripped(_SHARE.sub("", bare))))
+    bare = stripped(without_lead(_SHARE.sub("", bare)))
+    parts = chain_parts(bare) if len(bare) <= 150 else []
     if not 0 < len(parts) <= 7 or any(map(_is_no_name, parts)) or refusal(text):
         return []
     lower = bare.islower() and bare.isascii()

@@ -9,7 +9,7 @@ __all__ = ['json_records']
 import json, re
 
 from .labels import role_of
-from .records import Record, says_where
+from .records import Record, has_place
 
 # %% ../../nbs/03_answers/07_objects.ipynb #c726586e
 class _Object(list):
@@ -156,7 +156,7 @@ class _Walk:
 
     def record(self, values, mark):  # of one object
         record = Record("json", values, self.start, self.end, mark)
-        if says_where(record.values):
+        if has_place(record.values):
             self.records.append(record)
 
     def items(self, items, mark, depth):  # a list
@@ -225,7 +225,7 @@ class _Walk:
             return self.record(inner, "other")
         unnamed = role in ("country", "region", "city") and role not in inner
         if unnamed or role == "place" and not {"city", "place"} & set(inner):
-            keys = {"name", "value", "label"} if says_where(inner) else _NAME_KEYS
+            keys = {"name", "value", "label"} if has_place(inner) else _NAME_KEYS
             names = [text for key, value in node if key.lower() in keys and (text := _text(value))]
             inner |= {role: inner.get(role) or names[:1]} if names else {}
         if any(key == "type" and value == "Point" for key, value in node):

@@ -265,7 +265,7 @@ def _state_at_end(names):  # of a chain
     return len(names) > 1 or not people(names[-1:], CLAIMED)
 
 
-def _says_where(names, level):  # of a chain, how far it is claimed
+def _is_enough(names, level):  # of a chain, how far it is claimed
     "Whether a chain without a country is enough to say where it is."
     if _state_at_end(names):
         return len(names) > 1 or level >= CLAIM
@@ -279,11 +279,11 @@ def _by_towns(text):  # running text
     for begin, end in sentences(text):
         sentence = text[begin:end]
         found = [
-            c for c in _chains(sentence) if _says_where(c[0], CLAIM) and not countries_in(" , ".join(c[0]))
+            c for c in _chains(sentence) if _is_enough(c[0], CLAIM) and not countries_in(" , ".join(c[0]))
         ]
         for (names, start, stop), level in zip(found, levels_of(sentence, [c[1:] for c in found])):
             names = [n for n in names if not is_coarse(n)]
-            if level < least or not names or not _says_where(names, level):
+            if level < least or not names or not _is_enough(names, level):
                 continue
             if (best is None or level > best[0]) and chain([_plain_town(n) for n in names]):
                 best = level, names, begin + start, begin + stop

@@ -10,14 +10,14 @@ import re
 from dataclasses import dataclass, replace
 
 from .coordinates import coordinates
-from .lines import line_records, undressed
+from .lines import line_records, stripped
 from .chain_lines import Reading, read_chain
 from .parts import answer_span, plain_text, window
 from .prose import read_prose
 from .objects import json_records
 from .records import PLACES, table_records, tag_records
-from .chains import chain, found_in, known_place, links, town_in_state
-from .labels import is_no_answer, is_nothing
+from .chains import chain, found_in, known_place, chain_parts, town_in_state
+from .labels import is_no_answer, names_no_place
 from .values import one_city, one_country
 from ..places.countries import country_code
 from ..places.match import same_city
@@ -58,7 +58,7 @@ def _of_record(record) -> Answer:  # from JSON, tags, a table or lines
     others = tuple(o for n in told for o in n.others) + tuple(
         n.name for n in named[1:] if not _same(n.name, country)
     )
-    region = next((r for r in map(undressed, record.all("region")) if one_city(r).name), "")
+    region = next((r for r in map(stripped, record.all("region")) if one_city(r).name), "")
     cities = [one_city(value, country) for value in record.all("city")]
     city = next((c.name for c in cities if c.name), "")
     if not country and not others:
@@ -66,7 +66,7 @@ def _of_record(record) -> Answer:  # from JSON, tags, a table or lines
         country, city = (place.country, place.city if city else "") if place else ("", "")
         region = region or (place.region if place else "")
     told_at_all = [value for role in PLACES for value in record.all(role)]
-    silent = any(n.silent for n in told + cities) or all(map(is_nothing, told_at_all))
+    silent = any(n.silent for n in told + cities) or all(map(names_no_place, told_at_all))
     others += tuple(o for c in cities for o in c.others)
     if not country and (reading := _of_places(record.all("place"))):
         country, city, others = reading.country, reading.city or city, others + reading.others
@@ -104,18 +104,18 @@ def _implied(city, region):  # names, may be empty
     place = known_place(city) if city else None
     if place and place.kind == "country" and one_country(city).name == city:
         return chain([city])  # a country under the label of the city
-    parts = [*links(city)] * bool(city) + [region] * bool(region)
+    parts = [*chain_parts(city)] * bool(city) + [region] * bool(region)
     return chain(parts) if parts else None
 
 
 def _of_places(values):  # under the label of a place
     "The reading of the first value that names one."
     for value in values[:4]:
-        plain = undressed(value)
+        plain = stripped(value)
         reading = read_chain(plain) or read_prose(plain)
         if reading.country or reading.others or reading.refused:
             return reading
-        if is_nothing(plain):
+        if names_no_place(plain):
             return Reading(refused=True)
     return None
 

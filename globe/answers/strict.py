@@ -10,7 +10,7 @@ import re
 
 from .claims import DENIED, claims, countries_in
 from .labels import is_no_answer
-from .lines import line_parts, undressed
+from .lines import line_parts, stripped
 from .prose import read_prose
 from .parts import answer_span, plain_text
 from .reader import Answer, records_of
@@ -62,7 +62,7 @@ _DOMAIN = re.compile(r"\.[a-z]{2,3}", re.I)
 
 def _one_country(value):  # as written under the label
     "The one country that a value names; '' where it names none, or others besides."
-    whole, found = undressed(value), one_country(value)
+    whole, found = stripped(value), one_country(value)
     if found.others or not found.name or _DOMAIN.match(value.strip(" []()*`\"'")):
         return ""
     mentioned = {claim.mention.code for claim in claims(whole) if claim.level > DENIED or _OR.search(whole)}
@@ -72,7 +72,7 @@ def _one_country(value):  # as written under the label
 
 def _one_city(value, country):  # as written under the label, name of the country
     "The city as it was written, without words around it."
-    written = undressed(value)
+    written = stripped(value)
     whole = without_lead(written)
     if fold(whole) == fold(country):  # *Ciudad de México* is no country
         whole = written

@@ -9,11 +9,11 @@ __all__ = ['SECOND', 'without_lead', 'bare', 'one_country', 'one_city']
 import functools, re
 from typing import NamedTuple
 
-from .chains import chain, found_in, known_place, links, name_runs
+from .chains import chain, found_in, known_place, chain_parts, name_runs
 from .claims import DENIED, HINT, NEUTRAL, claims
 from .cues import refusal
-from .labels import is_coarse, is_nothing
-from .lines import undressed
+from .labels import is_coarse, names_no_place
+from .lines import stripped
 from ..places.countries import country_code
 from ..places.gazetteer import gazetteer
 from ..places.names import fold
@@ -50,7 +50,7 @@ _LEAD = re.compile(
 )
 
 
-def without_lead(value):  # undressed
+def without_lead(value):  # stripped
     "A value without the words that lead up to the name."
     for _ in range(6):
         lead = _LEAD.match(value)
@@ -60,11 +60,11 @@ def without_lead(value):  # undressed
     return value
 
 
-def bare(value):  # undressed
+def bare(value):  # stripped
     "A value without its lead and its reasons."
     head = without_lead(value)
     reason = _REASON.search(head)
-    return undressed(head[: reason.start()] if reason and reason.start() else head)
+    return stripped(head[: reason.start()] if reason and reason.start() else head)
 
 # %% ../../nbs/03_answers/13_values.ipynb #36bf5b8a
 SECOND = re.compile(
@@ -83,7 +83,7 @@ _REST = re.compile(
 def _is_name(text):  # bare
     "Whether a text looks like a name rather than like a sentence."
     words = text.split()
-    if not _NAME.fullmatch(text) or len(words) > 5 or any(map(is_nothing, (text, words[-1]))):
+    if not _NAME.fullmatch(text) or len(words) > 5 or any(map(names_no_place, (text, words[-1]))):
         return False
     return not _GENERIC.search(text) and not (text[0].islower() and len(words) > 2)
 
@@ -96,8 +96,8 @@ _GENERIC = re.compile(
 @functools.lru_cache(10_000)
 def one_country(value) -> _Named:  # as written under a label
     "The country that a value names."
-    whole = undressed(value[:400])
-    if is_nothing(whole):
+    whole = stripped(value[:400])
+    if names_no_place(whole):
         guessed = [c for c in claims(whole) if c.level >= NEUTRAL]
         found = _claimed(whole, guessed) if guessed else _Named()
         return found if found.name else found._replace(silent=True)
@@ -116,7 +116,7 @@ def one_country(value) -> _Named:  # as written under a label
         return _Named(head, tuple(c.mention.name for c in others))
     if claimed:
         return _claimed(whole, claimed)
-    if is_coarse(head) or is_nothing(head):
+    if is_coarse(head) or names_no_place(head):
         return _Named(silent=True)
     if refusal(whole):
         return _Named(silent=True)
@@ -153,14 +153,14 @@ _OR = re.compile(r"\s+(?:or|and|oder|ou|o|и|или|und|et|y)\s+|\s*[/;|&]\s*|[�
 
 def one_city(value, country="") -> _Named:  # as written under a label, name of the country
     "The city that a value names."
-    whole = undressed(value[:400])
-    if is_nothing(whole):
+    whole = stripped(value[:400])
+    if names_no_place(whole):
         rest = _REST.search(whole)
         found = one_city(whole[rest.end() :], country) if rest else _Named()
         known = found.name and found_in(found.name, country_code(country)) is not None
         return found if known else _Named(silent=True)
     head, code = bare(whole), country_code(country)
-    if is_coarse(head) or is_nothing(head):
+    if is_coarse(head) or names_no_place(head):
         return _Named(silent=True)
     if found_in(head, code) is not None:
         return _Named(head)
@@ -168,12 +168,12 @@ def one_city(value, country="") -> _Named:  # as written under a label, name of 
     if len(parts) > 1:
         rows = {found_in(p.split(",")[0], code) for p in parts}
         if len(rows - {None}) > 1 or rows == {None} and re.search(r"\sor\s", head):
-            return _Named("", tuple(map(undressed, parts)))
+            return _Named("", tuple(map(stripped, parts)))
         if len(rows) == 1 and None not in rows:
             return _Named(parts[0])
     if "," in head:
-        place = chain([*links(head), country] if country else links(head))
-        return _Named(place.city if place else next(iter(links(head)), ""))
+        place = chain([*chain_parts(head), country] if country else chain_parts(head))
+        return _Named(place.city if place else next(iter(chain_parts(head)), ""))
     if country and country_code(head) == code != "" and found_in(head, code) is None:
         return _Named()
     if len(head.split()) <= 6 and not refusal(head):
