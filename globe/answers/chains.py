@@ -199,7 +199,8 @@ def _without_postcodes(parts):  # of a chain
     for part in parts:
         words = part.split()
         digits = [w for w in words if any(map(str.isdigit, w))]
-        if len(words) < 2 or not (digits or len(words[-1]) < 4 and words[-1].isupper()):
+        is_coded = digits or len(words[-1]) < 4 and words[-1].isupper()
+        if len(words) < 2 or not is_coded or found_in(part, "") is not None:
             found.append(part)
             continue
         before = []
