@@ -215,7 +215,9 @@ class Validation(Kind):
         distill(rows, teachers, self.base / "answers", watch=False)
 
     def work(self, out):
-        settings = CheckSettings(min_area_share=0.0, word_similarity=2.0, min_mentions=0, min_similarity=-1.0)
+        settings = CheckSettings(
+            min_area_share=0.0, word_similarity=None, min_mentions=0, min_similarity=-1.0
+        )
         given = load_from_disk(self.base / "photos"), self.base / "answers", Painted(), out
         validate_in_parts(*given, settings, encoded, ["simulated-a", "simulated-b"], part=8, watch=False)
 

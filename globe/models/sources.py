@@ -9,7 +9,7 @@ __all__ = ['check_source']
 from pathlib import Path
 
 from ..files import encodable
-from .vlm import ADAPTER, check_folder
+from .vlm import check_folder, refuse_adapter
 
 # %% ../../nbs/04_models/08_sources.ipynb #fb315a63
 def _check_hub_name(source):
@@ -68,7 +68,7 @@ def _on_hub(source, revision):
     files = {f.rfilename for f in found.siblings or []}
     if "config.json" not in files:
         if "adapter_config.json" in files:
-            raise ValueError(ADAPTER.format(source))
+            refuse_adapter(source)
         raise FileNotFoundError(f"{source} on the hub holds no config.json: it is no model for transformers")
     return found.sha
 
