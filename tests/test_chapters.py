@@ -335,6 +335,7 @@ TABLES = {
     "things.csv": "globe.answers.things",
     "compounds.csv": "globe.answers.things",
     "near_words.csv": "globe.answers.things",
+    "ade20k.csv": "globe.answers.things",
     "foreign.csv": "globe.answers.things",
     "denials.csv": "globe.answers.denials",
     "pleas.csv": "globe.answers.pleas",

@@ -216,15 +216,15 @@ def _heads(names, words, lexicon):
     for k, ((_, end, *_, one), (start, _, *_, other)) in enumerate(zip(names, names[1:])):
         between = words[end:start]
         if between in ([], ["-"]):
-            if one.classes != (one.name,):
+            if not one.is_class:
                 if one.name in _BUILDINGS or not lexicon.is_foreign(words[end - 1]):
                     left_out.add(k)
             elif other.name in _VAGUE or other.name in _BUILDINGS and lexicon.is_foreign(words[start]):
                 left_out.add(k + 1)
         elif between in (["-", "like"], ["-", "shaped"]) and other.name in _VAGUE:
             left_out.add(k + 1)
-        elif between and between[0] in _GENITIVES and len(between) < 3 and one.classes == (one.name,):
-            if other.classes != (other.name,):
+        elif between and between[0] in _GENITIVES and len(between) < 3 and one.is_class:
+            if not other.is_class:
                 left_out.add(k + 1)
         elif between and between[0] in _GENITIVES and one.name in _BUILDINGS:
             left_out.add(k)
@@ -262,7 +262,7 @@ def things(
     "Trees, mostly pines" names pines: a word for several classes says nothing besides one of them."""
     found = dict.fromkeys(m.thing for m in mentions_of(text, classes, more) if not m.is_denied)
     names = {thing.name for thing in found}
-    return [t for t in found if t.classes == (t.name,) or not names.intersection(t.classes)]
+    return [t for t in found if t.is_class or not names.intersection(t.classes)]
 
 
 def mentions(
@@ -272,11 +272,7 @@ def mentions(
 ) -> list:  # of (start, end, class), in order
     "Where `text` names a class and does not deny it."
     found = mentions_of(text, classes, more)
-    return [
-        (m.start, m.end, m.thing.name)
-        for m in found
-        if not m.is_denied and m.thing.classes == (m.thing.name,)
-    ]
+    return [(m.start, m.end, m.thing.name) for m in found if not m.is_denied and m.thing.is_class]
 
 
 def entities(

@@ -82,8 +82,9 @@ def said_of(
     for things, span in zip(named, spans):
         words = frozenset(_WORD.findall(rest, *span)) - _COMMON if things else frozenset()
         for thing in set(things):
-            before = found[thing.name].words if thing.name in found else frozenset()
-            found[thing.name] = Said(thing.classes, before | words)
+            before = found.get(thing.name, Said(thing.classes, frozenset()))
+            kinds = tuple(c for c in before.classes if c in thing.classes)  # the oak says which tree
+            found[thing.name] = Said(kinds, before.words | words)
     return found
 
 # %% ../../nbs/03_answers/26_telling.ipynb #8605fd7f

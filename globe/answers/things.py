@@ -71,11 +71,23 @@ def _rows():
     return found
 
 
+@functools.cache
+def _by_ade20k():
+    "Name -> the classes of ADE20K that a picture of it may be given, the best first."
+    with (data_dir() / "ade20k.csv").open(encoding="utf-8", newline="") as file:
+        return {row["name"]: tuple(row["classes"].split("|")) for row in csv.DictReader(file)}
+
+
 class Thing(NamedTuple):
     "What a word names."
 
     name: str  # the class, or else the thing's own name
     classes: tuple  # classes that it may be: one, several ("a tree"), or none ("a camel")
+
+    @property
+    def is_class(self) -> bool:
+        "Is it called what a class is called?"
+        return self.name in self.classes
 
 
 class Kinds:
@@ -93,6 +105,27 @@ class Kinds:
         for c in self.own:
             for name in self._above(c, set()) - set(self.classes):
                 self.below[name].append(self.own[c])
+        self.seen_as = {} if {*self.own} <= {*CLASSES} else self._seen_as()
+
+    def _seen_as(self):
+        "Name -> classes that may stand for it, for the names that `ade20k.csv` has and these classes cover."
+        found = {c: (self.own[c],) for c in self.own}
+        for name, kinds in _by_ade20k().items():
+            known = tuple(self.own[c] for c in kinds if c in self.own)
+            if known or not any(kinds):
+                found[name] = known
+        return found
+
+    def _listed(self, name, seen):
+        "What the table of ADE20K says of the name, or else of what it is a kind of; None for nothing."
+        if name in self.seen_as:
+            kinds = self.seen_as[name]
+            return Thing(kinds[0] if kinds else name, kinds)
+        row = self.rows.get(name)
+        if not row or name in seen or (row.alone and seen):
+            return None
+        above = (self._listed(kind, {*seen, name}) for kind in row.kinds)
+        return next((thing for thing in above if thing and thing.classes), None)
 
     def _above(self, name, seen):
         "The names that `name` is a kind of."
@@ -119,6 +152,8 @@ class Kinds:
         name,  # a name of the table or of a class
     ):  # or None for a part of which no class is known
         "The `Thing` that a name stands for."
+        if thing := self._listed(name, set()):
+            return thing
         if found := self._class(name, frozenset()):
             return Thing(found, (found,))
         row = self.rows.get(name, _Row((), False, False, False))
@@ -205,7 +240,7 @@ class Lexicon:
         more=(),  # further (word, class) pairs
     ):
         kinds = Kinds(classes)
-        names = self.spelt = {**dict.fromkeys(kinds.rows), **dict.fromkeys(kinds.own)}
+        names = self.spelt = dict.fromkeys((*kinds.rows, *kinds.own, *kinds.seen_as))
         self.things = {_key(name): kinds.thing(name) for name in names}
         self.things |= {_key(word): Thing(c, (c,)) for word, c in more}
         self.in_two = {_key(name) for name in names if not name.isalpha()}
@@ -216,7 +251,7 @@ class Lexicon:
         }
         core = [key for key, thing in self.things.items() if thing and thing.classes and len(key) > 5]
         self.letters = {part: key for key in core for part in (*_left_out(key), key)}
-        self.things |= {_key(c) + "s": Thing(c, (c,)) for c in kinds.own.values()}
+        self.things |= {_key(c) + "s": kinds.thing(c) for c in kinds.own}
 
     def word(
         self,

@@ -46,8 +46,21 @@ def named_in(
     said = reasoning.lower()
     seen = {class_of(tag, classes) or tag for tag in shown}
     others = {tag for tag in seen - {*classes} if tag in said and re.search(rf"\b{re.escape(tag)}s?\b", said)}
-    found = said_of(reasoning, classes)
-    return {*found} | others, {name for name, s in found.items() if seen.intersection(s.classes)} | others
+    counted = _counted_as(said_of(reasoning, classes), seen)
+    return {*counted} | others, {n for n, kinds in counted.items() if seen.intersection(kinds)} | others
+
+
+def _counted_as(said, seen):
+    """Name -> classes of each thing of `said_of`; what the picture shows as one class is one thing.
+
+    A church is a building and a house may be one: in a picture of a building without a house they are one."""
+    found = {}
+    for name, s in sorted(said.items(), key=lambda item: len(item[1].classes)):
+        kinds = [c for c in s.classes if c in seen] or s.classes
+        if name in s.classes:
+            name = next((c for c in kinds if c in found), kinds[0])
+        found.setdefault(name, s.classes)
+    return found
 
 # %% ../../nbs/07_training/04_visual_grounding.ipynb #960c4b7b
 class Grounding:
@@ -64,7 +77,8 @@ class Grounding:
         self.shown = {class_of(tag, classes) or tag for tag in shown}
         self.named, self.seen = named_in(reasoning, shown, classes)
         if elsewhere:
-            self.named |= {thing.name for thing in things(elsewhere, classes)}
+            more = things(elsewhere, classes)
+            self.named |= {thing.name for thing in more if not self.named.intersection(thing.classes)}
 
     def precision(
         self,

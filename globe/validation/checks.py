@@ -14,7 +14,7 @@ from ..settings import Settings, Share, Weights
 from ..places.sphere import distance_km
 from ..places.match import label_name, same_city, same_country
 from ..answers.vocabulary import CLASSES
-from ..answers.mentions import entities
+from ..answers.mentions import things
 from ..answers.placed import COORDINATE, answer_place, named_place
 
 # %% ../../nbs/06_validation/00_checks.ipynb #16332241
@@ -120,11 +120,11 @@ def grounding_numbers(
     more=(),  # further (word, class) pairs, see `globe.answers.mentions.similar_words`
 ) -> dict:
     "What the reasoning names, what the picture shows, and the share of the least visible named thing."
-    named = entities(reasoning, classes, more)
+    found = [thing for thing in things(reasoning, classes, more) if thing.is_class]
     return dict(
-        named=named,
+        named=list(dict.fromkeys(thing.name for thing in found)),
         seen=[dict(text=c, share=s) for c, s in seen.items()],
-        least_seen=min((seen.get(e, 0.0) for e in named), default=np.nan),
+        least_seen=min((max(seen.get(c, 0.0) for c in t.classes) for t in found), default=np.nan),
     )
 
 # %% ../../nbs/06_validation/00_checks.ipynb #7fa1483d

@@ -1,0 +1,58 @@
+"""What names of things may be called by a segmenter of ADE20K: `python data/make_ade20k.py WORDNET`.
+
+WORDNET is the folder of WordNet 3.0, see make_things.py. Written is ade20k.csv: a name and the classes that a
+picture of it may be given, the best first; none for a thing that no class covers. The names are those of
+ade20k_by_hand.csv, and those of things.csv that WordNet has below `TOPS` and nothing else gives a class.
+"""
+
+import csv, sys
+
+from make_things import HERE, WordNet, classes, write
+
+TOPS = {  # what a picture shows of what is below a word.sense of WordNet 3.0
+    "animal.1": "animal",
+    "garment.1": "apparel",
+    "headdress.1": "apparel",
+    "footwear.2": "apparel",
+    "vine.1": "plant|tree",
+    "shrub.1": "plant|tree",
+    "succulent.1": "plant|tree",
+    "flower.1": "flower|plant",
+    "tree.1": "tree|plant",
+    "building.1": "building",
+    "bottle.1": "bottle|glass",
+    "bag.1": "bag|basket",
+}
+
+
+def rows(name):
+    return list(csv.DictReader((HERE / name).open(encoding="utf-8")))
+
+
+def by_hand():
+    "Name -> classes, parted by `|`; what is said first holds."
+    found = {}
+    for row in rows("ade20k_by_hand.csv"):
+        for name in row["names"].split(","):
+            found.setdefault(name.strip(), row["classes"].replace(", ", "|"))
+    return found
+
+
+def by_wordnet(net, known):
+    "Name -> classes, for the names of things.csv that lead to no name of `known`."
+    kinds = {row["name"]: [k.strip("=!* ") for k in row["kind"].split("|")] for row in rows("things.csv")}
+    below = {s: found for top, found in reversed(TOPS.items()) for s in net.under(net.synset(top))}
+
+    def is_known(name, seen=()):
+        if name in known or name in seen:
+            return True
+        return any(is_known(kind, (*seen, name)) for kind in kinds.get(name, ()))
+
+    first = {name: net.senses.get(name.replace(" ", "_"), [""])[0] for name in kinds if not is_known(name)}
+    return {name: below[synset] for name, synset in first.items() if synset in below}
+
+
+if __name__ == "__main__":
+    hand = by_hand()
+    found = by_wordnet(WordNet(sys.argv[1]), {*hand, *classes()}) | hand
+    write("ade20k.csv", ["name", "classes"], sorted(found.items()))
