@@ -1103,7 +1103,8 @@ class StandIn:
 
     It sees the pictures, or only white ones, or no flat colours, or the tokens of a picture twice."""
 
-    def __init__(self, vlm_, sees, top_p=0.9, **more):
+    def __init__(self, vlm_, sees, top_p=0.9, mode="server", **more):
+        self.mode = mode
         self.vlm, self.sees, self.top_p, self.generation_kwargs, self.asked = (
             vlm_,
             sees,
@@ -1115,7 +1116,16 @@ class StandIn:
     def sync_weights(self):
         pass
 
+    def expanded(self, prompt, pictures):
+        "As vLLM does: as many tokens as each picture has features in place of its one placeholder."
+        token, left = self.vlm.processor.image_token_id, iter(pictures)
+        assert prompt.count(token) == len(pictures)
+        whole = [[i] if i != token else [i] * len(vlm.look(self.vlm, [next(left)])[0]) for i in prompt]
+        return sum(whole, [])
+
     def generate(self, prompts, images, num_generations, profiler=None):
+        if self.mode == "colocate":
+            prompts = [self.expanded(p, pictures) for p, pictures in zip(prompts, images)]
         ids, logprobs, self.asked = [], [], [*self.asked, (self.top_p, len(prompts), *self.generation_kwargs)]
         for prompt, pictures in zip(prompts, images):
             shown = [
@@ -1156,7 +1166,7 @@ class StandIn:
     "sees,says",
     [
         ("all", None),
-        ("white", "first prompt.*log-probabilities"),
+        ("white", "first prompt"),
         ("no flat colours", "black"),
         ("twice", "another prompt"),
     ],

@@ -88,7 +88,7 @@ def commands():
         for path in sorted((ROOT / "nbs" / "guides").glob("*.ipynb"))
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
     )
-    lines = "\n".join(blocks("sh") + blocks("sh", guides)).splitlines()
+    lines = "\n".join(blocks("sh") + blocks("sh", guides)).replace("\\\n", " ").splitlines()
     return [line.partition("#")[0].strip().removeprefix(".venv/bin/") for line in lines if line.strip()]
 
 

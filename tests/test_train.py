@@ -178,7 +178,7 @@ def test_grpo_puts_the_judge_on_its_reference(start, data, tmp_path, monkeypatch
             return super().probability(*pairs)
 
     # an untrained student writes no reasoning, and then the judge is not asked
-    monkeypatch.setattr("globe.training.localizability.own_reasoning", lambda *how: "A flag.")
+    monkeypatch.setattr("globe.training.localizability.own_reasoning", lambda *how, **named: "A flag.")
     grpo.SharedJudge, kept = Watched, grpo.SharedJudge
     try:
         out = train("grpo", str(start), data, tmp_path / "run", rewards="all-readme", judge=folder)

@@ -25,7 +25,7 @@ def model_config(
     if (Path(source) / "adapter_config.json").exists():
         raise ValueError(f"{source} holds an adapter, not a model: merge it into its base first")
     try:
-        return AutoConfig.from_pretrained(source)
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as e:
         why = str(e).strip().partition("\n")[0]
         raise ValueError(
