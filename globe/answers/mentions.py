@@ -38,7 +38,7 @@ _PATTERNS = re.compile(
             r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubts?|questions|possibilities|ideas|facts)",
             r"paths? of (?:the )?least resistance|bridg(?:e|es|ed|ing) (?:the|this|that|an?) (?:gap|divide)",
             r"(?:clues|data|results|evidence|facts|it|them|everything) (?:in|into) an? table",
-            r"fields? of (?:geography|study|research|science|expertise|work|knowledge)|water under the bridge",
+            r"fields? of (?:geography|study|research|science|expertise|work)|water under the bridge",
             r"think(?:ing)? outside (?:of )?the box|(?:is|it's) in the bag|(?:big|great|no) fan of",
             r"(?:the|in|of|soft|warm|golden|bright|harsh|lets? in) light",
             r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
