@@ -55,6 +55,17 @@ def test_equation_2_on_half_of_the_development_set(half):
     assert len(wrong) <= (0.03, 0.08)[half] * len(cases), wrong
 
 
+@pytest.mark.parametrize("half", (0, 1), ids=("looked at while building", "not looked at"))
+def test_equation_2_on_half_of_the_cases_of_ade20k(half):
+    wrong = []
+    cases = rows(HERE / "grounding_ade20k.csv")[half::2]
+    for row in cases:
+        shown = [dict(text=name) for name in row["shown"].split("|")]
+        if abs(pay(answer(row["reasoning"]), shown, classes="ade20k") - float(row["fair"])) > 0.05:
+            wrong.append(row["reasoning"])
+    assert len(wrong) <= (0.08, 0.15)[half] * len(cases), wrong
+
+
 def test_equation_2_on_shared_cases():
     if not (CASES / "visual_grounding.csv").exists():
         pytest.skip("no shared cases beside the checkout")

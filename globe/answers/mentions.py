@@ -36,6 +36,11 @@ _PATTERNS = re.compile(
             r"table (?:that|this|the|a) (?:thought|idea|motion)",
             r"\w+ of (?:(?:my|our|the|this) )?(?:arguments?|evidence|reasoning|thoughts?|logic)",
             r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubts?|questions|possibilities|ideas|facts)",
+            r"paths? of (?:the )?least resistance|bridg(?:e|es|ed|ing) (?:the|this|that|an?) (?:gap|divide)",
+            r"(?:clues|data|results|evidence|facts|it|them|everything) (?:in|into) an? table",
+            r"fields? of (?:geography|study|research|science|expertise|work)|water under the bridge",
+            r"think(?:ing)? outside (?:of )?the box|(?:is|it's) in the bag|(?:big|great|no) fan of",
+            r"(?:the|in|of|soft|warm|golden|bright|harsh|lets? in) light",
             r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
         ]
     )
@@ -47,7 +52,7 @@ _ATTRIBUTE_OF = frozenset(
     league party tax taxes traffic safety network networks industry culture planning rights policy name
     map test theory tectonics enemy rival budget ownership numbering rage insurance
     rental brand brands discipline regulations manufacturer company bound free based
-    inspired themed friendly wide centric
+    manager managers director directors inspired themed friendly wide centric
     """.split()
 )
 _VERBS = frozenset(
@@ -133,12 +138,13 @@ class _Reader:
         said = [self.tokens[at] for at, _ in group]
         for k in range(len(group), 1, -1):
             n = group[k - 1][0] - i + 1
-            if _is_expression(" ".join(said[:k])):
+            joined = "".join(said[:k])
+            if joined not in self.words.listed and _is_expression(" ".join(said[:k])):
                 return n, None
             known, thing = self.words.together(said[:k], [joint for _, joint in group[1:k]])
             if known:
                 return n, None if self._is_idle(i, n) else thing
-            if (joined := "".join(said[:k])) in self.words.in_parts:
+            if joined in self.words.in_parts:
                 return n, self._foreign(i, joined)
         known, thing = self.words.word(said[0])
         known = known and not _OTHERWISE.get(said[0], frozenset()) & self.languages.keys()

@@ -243,6 +243,7 @@ class Lexicon:
         names = self.spelt = dict.fromkeys((*kinds.rows, *kinds.own, *kinds.seen_as))
         self.things = {_key(name): kinds.thing(name) for name in names}
         self.things |= {_key(word): Thing(c, (c,)) for word, c in more}
+        self.listed = {_key(name) for name in kinds.seen_as}
         self.in_two = {_key(name) for name in names if not name.isalpha()}
         found, self.in_parts = _foreign()
         self.foreign = {
