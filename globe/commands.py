@@ -102,7 +102,8 @@ def _show_profile(a):
     "Print every setting of a profile; 1 if it cannot run here."
     from globe.pipeline.profiles import profile
 
-    found = profile(a.profile, **overrides_of(a.set))
+    with contextlib.redirect_stdout(sys.stderr) if a.json else contextlib.nullcontext():
+        found = profile(a.profile, **overrides_of(a.set))
     if a.json:
         print(json.dumps(found.flat(), indent=1))
     else:

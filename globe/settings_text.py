@@ -144,7 +144,11 @@ def overrides_of(
         path, equals, text = pair.partition("=")
         if not equals or not path.strip():
             raise SettingsError(f"{pair!r} is no setting: write it as grpo.lr=1e-4")
+        if not text.strip():
+            raise SettingsError(f"{path.strip()} was given no value: write null to give none")
         *sections, name = path.strip().split(".")
+        if not sections and name == "name":
+            raise SettingsError("name: a profile has the name of its file, which cannot be set")
         node = nested
         for section in sections:
             node = node.setdefault(section, {})

@@ -171,7 +171,7 @@ def _sections(file) -> dict:
 def _stated(name, folder, below=()) -> dict:
     "What a profile states, and the profile that it extends. `below`: profiles that lead here."
     file = Path(folder) / f"{name}.yaml"
-    if not file.is_file():
+    if not file.is_file() or Path(name).name != name:
         there = ", ".join(sorted(p.stem for p in Path(folder).glob("*.yaml") if p.is_file()))
         raise FileNotFoundError(f"no profile {name!r}; there are {there}")
     stated = _sections(file)
