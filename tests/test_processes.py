@@ -84,6 +84,8 @@ if it.accelerator.is_main_process:
     Path(out / "log.json").write_text(json.dumps(told))
 it.accelerator.wait_for_everyone()
 it.accelerator.end_training()  # both leave together: one that is alone aborts
+sys.stdout.flush()
+os._exit(0)  # what torch tears down at the end of a process may abort, now and then
 """
 
 

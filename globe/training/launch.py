@@ -160,6 +160,9 @@ def _run_job(file):
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)  # all is saved; what torch tears down at the end of a process may abort, now and then
 
 
 def _know_numbered_cpus():
