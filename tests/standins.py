@@ -120,26 +120,27 @@ def qwen_processor(folder):
     (folder / "chat_template.json").write_text(json.dumps(dict(chat_template=TEMPLATE), indent=1))
 
 
+TEXT = dict(  # the language model of both stand-ins
+    hidden_size=128,
+    intermediate_size=256,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    max_position_embeddings=32768,
+    initializer_range=128**-0.5,
+    tie_word_embeddings=True,
+    bos_token_id=151643,
+    eos_token_id=151645,
+)
+
+
 def qwen_vl(seed=0):
     "A tiny Qwen2.5-VL with the real vocabulary and heads of 64, as few layers as it can have."
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     rope = dict(rope_type="default", rope_theta=1_000_000.0, mrope_section=[8, 12, 12])
-    text = dict(
-        vocab_size=151936,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=32768,
-        initializer_range=128**-0.5,
-        rope_parameters=rope,
-        tie_word_embeddings=True,
-        bos_token_id=151643,
-        eos_token_id=151645,
-    )
+    text = TEXT | dict(vocab_size=151936, rope_parameters=rope)
     vision = dict(
         hidden_size=128,
         intermediate_size=256,
@@ -195,21 +196,8 @@ def internvl(seed=0, size=112):
     import torch
     from transformers import InternVLConfig, InternVLForConditionalGeneration
 
-    text = dict(
-        model_type="qwen2",
-        vocab_size=151675,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=32768,
-        initializer_range=128**-0.5,
-        rope_parameters=dict(rope_type="default", rope_theta=1_000_000.0),
-        tie_word_embeddings=True,
-        bos_token_id=151643,
-        eos_token_id=151645,
-    )
+    rope = dict(rope_type="default", rope_theta=1_000_000.0)
+    text = TEXT | dict(model_type="qwen2", vocab_size=151675, rope_parameters=rope)
     vision = dict(
         hidden_size=128,
         intermediate_size=256,

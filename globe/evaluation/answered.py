@@ -14,7 +14,6 @@ from ..locks import alone
 from ..progress import batches, tracked
 from ..photos.images import fitted
 from ..answers.replies import RefusedAnswer, TransientError, chat_answer
-from ..answers.released import Question
 from ..distillation.teachers import EndpointTeacher
 from ..models.client import question
 

@@ -218,7 +218,7 @@ def trainings(
 
     rows, why = [], []
     grpo, count = p.grpo.changed(rewards="all-readme"), p.photos.limit or ROWS
-    for kind, s, data in [("judge", p.judge, 2 * ROWS), ("sft", p.sft, ROWS), ("grpo", grpo, ROWS)]:
+    for kind, s, data in [("judge", p.judge, 2 * count), ("sft", p.sft, count), ("grpo", grpo, count)]:
         found = plan(kind, p.student.source, s, data, p.launch)
         parts = {part: round(size, 1) for part, size in found.pop("parts").items()}
         if said := unfit(found | dict(parts=parts), p.launch, free_gb):
@@ -229,16 +229,16 @@ def trainings(
 
 
 def _cached(source):  # folder or hub id
-    from huggingface_hub import try_to_load_from_cache
+    from globe.models.sources import cached_commit
 
-    return Path(source).is_dir() or isinstance(try_to_load_from_cache(source, "config.json"), str)
+    return Path(source).is_dir() or bool(cached_commit(source))
 
 
-def _answers_at(urls):  # of endpoints
+def _answers_at(urls, path="models"):  # of endpoints
     import httpx
 
     try:
-        return all(httpx.get(f"{u.rstrip('/')}/models", timeout=2).is_success for u in urls)
+        return all(httpx.get(f"{u.rstrip('/')}/{path}", timeout=2).is_success for u in urls)
     except httpx.HTTPError:
         return False
 

@@ -115,21 +115,11 @@ def _photographs(p):
     return found
 
 
-def _is_up(server):
-    "Does TRL's server of vLLM answer?"
-    import httpx
-
-    try:
-        return httpx.get(f"{server.rstrip('/')}/health", timeout=2).is_success
-    except httpx.HTTPError:
-        return False
-
-
 def _servers(p):
     "Servers that do not answer now, which matters when they are asked."
     quiet = [e for e in p.teachers.endpoints if not _answers_at(e.urls)]
     at, rollouts = p.grpo.vllm, []
-    if at and at != "colocate" and not _is_up(at):
+    if at and at != "colocate" and not _answers_at([at], "health"):
         how = f"trl vllm-serve --model {p.student.source}"
         rollouts = [f"no vLLM answers at {at}: start it before GRPO ({how})"]
     return rollouts + [

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..files import data_dir
+from ..models.vlm import refuse_adapter
 
 # %% ../../nbs/07_training/25_plan.ipynb #038c3aa2
 def model_config(
@@ -23,7 +24,7 @@ def model_config(
     if str(source) in known:
         return AutoConfig.for_model(**known[str(source)])
     if (Path(source) / "adapter_config.json").exists():
-        raise ValueError(f"{source} holds an adapter, not a model: merge it into its base first")
+        refuse_adapter(source)
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as e:

@@ -18,7 +18,7 @@ from ..places.countries import country_code
 from ..places.match import locate, locate_why, same_city, same_country
 from ..answers.claims import countries_in
 from ..answers.strict import read_strict
-from ..answers.completions import INVISIBLE, completion_text
+from ..answers.completions import completion_text
 from ..answers.labels import role_of
 from .visual_grounding import visual_grounding
 
