@@ -55,9 +55,10 @@ def allowed(
     for k in options:
         checks += [m for info in getattr(k, "__metadata__", ()) for m in getattr(info, "metadata", ())]
     named = " or ".join(_named(k) for k in options if k is not type(None))
+    filled = " (not empty)" * any(getattr(m, "min_length", None) for m in checks)
     limits = [(m, sign) for m in checks for sign in _SIGNS if getattr(m, sign, None) is not None]
     null = ", or null" * (type(None) in options)
-    return " ".join([named, *(f"{_SIGNS[s]} {getattr(m, s):,.10g}" for m, s in limits)]) + null
+    return " ".join([named + filled, *(f"{_SIGNS[s]} {getattr(m, s):,.10g}" for m, s in limits)]) + null
 
 # %% ../nbs/00_base/04_settings_text.ipynb #f3e80d8b
 def explain(
@@ -73,8 +74,10 @@ def explain(
         return f"{path}: there is no such setting; there are {', '.join(model.model_fields)}"
     if error["type"] == "value_error":
         return f"{path}: ".removeprefix(": ") + error["msg"].removeprefix("Value error, ")
-    name = error["loc"][0]
-    return f"{name} must be {allowed(model.model_fields[name])}, got {error['input']!r}"
+    name, given = error["loc"][0], error["input"]
+    finite = " and finite" if error["type"] == "finite_number" else ""
+    shown = "null" if given is None else repr(given)
+    return f"{name} must be {allowed(model.model_fields[name])}{finite}, got {shown}"
 
 # %% ../nbs/00_base/04_settings_text.ipynb #bcf69fde
 def explained(
@@ -105,24 +108,44 @@ def as_table(
     return markdown(pd.DataFrame(rows, columns=["setting", "value", "meaning"]))
 
 # %% ../nbs/00_base/04_settings_text.ipynb #09abc5d8
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")  # YAML 1.1 wants a point and a sign
+_TAG = "tag:yaml.org,2002:"
+_PLAIN = {  # tag -> what is of this kind, in this order
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9][0-9]*)",
+    "odd": r"[-+]?(0[0-9_]+|0[xXoObB]\w+|[0-9][0-9_]*_[0-9_.]*|[0-9_]+(:[0-9_]+)+(\.[0-9_]*)?)",
+    "float": r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    "merge": r"<<",
+}
 
 
 class _Loader(yaml.SafeLoader):
-    "YAML without surprises: 1e-4 is a number, and a name stands in a section once."
+    "YAML without surprises: a number is what it says, and a name stands in a section once."
+
+    yaml_implicit_resolvers = {None: [(_TAG + kind, re.compile(f"(?:{p})$")) for kind, p in _PLAIN.items()]}
 
     def construct_mapping(self, node, deep=False):
         names = [key.value for key, _ in node.value]
         if twice := [name for name in names if names.count(name) > 1]:
-            raise SettingsError(f"`{twice[0]}` stands there twice (line {node.start_mark.line + 1})")
+            raise SettingsError(f"`{twice[0]}` stands there twice (line {_line(node)})")
         if odd := [key for key, _ in node.value if not key.tag.endswith((":str", ":merge"))]:
-            raise SettingsError(
-                f"{odd[0].value!r} is no name of a setting (line {odd[0].start_mark.line + 1})"
-            )
+            shown = repr(odd[0].value) if isinstance(odd[0].value, str) else "a list or section"
+            raise SettingsError(f"{shown} is no name of a setting (line {_line(odd[0])})")
         return super().construct_mapping(node, deep)
 
+    def construct_odd(self, node):
+        raise SettingsError(
+            f"{node.value} can be read in two ways (line {_line(node)}): "
+            "write a number in decimal digits, such as 1000 or 0.5, and a text in quotes"
+        )
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+
+_Loader.add_constructor(_TAG + "odd", _Loader.construct_odd)
+
+
+def _line(node):
+    "The line that a node starts in, counted from 1."
+    return node.start_mark.line + 1
 
 
 def read_yaml(
@@ -132,29 +155,46 @@ def read_yaml(
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as e:
-        raise SettingsError(f"not valid YAML: {' '.join(str(e).split())}") from None
+        why = str(e).replace(' in "<unicode string>",', " at")
+        raise SettingsError(f"not valid YAML: {' '.join(why.split())}") from None
+    except RecursionError:
+        raise SettingsError("brackets inside brackets, far too deep for a setting") from None
+
+# %% ../nbs/00_base/04_settings_text.ipynb #11a6cc64
+def _put(settings, names, value, path):
+    "Add a value at its path. Raises `SettingsError` where another stands there."
+    first, *rest = names
+    if rest:
+        section = settings.setdefault(first, {})
+        if not isinstance(section, dict):
+            raise SettingsError(f"{path}: {first} was given a value before, so it has no settings")
+        _put(section, rest, value, path)
+    elif first not in settings:
+        settings[first] = value
+    elif isinstance(settings[first], dict) and isinstance(value, dict):
+        for name, inner in value.items():
+            _put(settings[first], [name], inner, f"{path}.{name}")
+    elif settings[first] != value:
+        raise SettingsError(f"{path} was given twice: {_shown(settings[first])} and {_shown(value)}")
 
 
 def overrides_of(
     pairs,  # texts such as "grpo.lr=1e-4"
 ) -> dict:  # nested
-    "Settings by section. Raises `SettingsError` for what is no pair."
+    "Settings by section. Raises `SettingsError` for what is no pair, and for two values of one setting."
     nested = {}
     for pair in pairs:
-        path, equals, text = pair.partition("=")
-        if not equals or not path.strip():
+        path, equals, text = (part.strip() for part in pair.partition("="))
+        names = path.split(".")
+        if not equals or "" in names:
             raise SettingsError(f"{pair!r} is no setting: write it as grpo.lr=1e-4")
-        if not text.strip():
-            raise SettingsError(f"{path.strip()} was given no value: write null to give none")
-        *sections, name = path.strip().split(".")
-        if not sections and name == "name":
+        if not text:
+            raise SettingsError(f"{path} was given no value: write null to give none")
+        if names[0] == "name":
             raise SettingsError("name: a profile has the name of its file, which cannot be set")
-        node = nested
-        for section in sections:
-            node = node.setdefault(section, {})
-            if not isinstance(node, dict):
-                raise SettingsError(
-                    f"{path.strip()}: {section} was given a value before, so it has no settings"
-                )
-        node[name] = read_yaml(text)
+        try:
+            value = read_yaml(text)
+        except SettingsError as e:
+            raise SettingsError(f"{path}: {e}") from None
+        _put(nested, names, value, path)
     return nested

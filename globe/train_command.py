@@ -49,9 +49,10 @@ def train_command(a):
     from globe.pipeline.profiles import Profile, profile
     from globe.training.launch import train
 
-    given = overrides_of([p if "." in p.partition("=")[0] else f"{a.how}.{p}" for p in a.set])
+    pairs = [pair if "." in pair.partition("=")[0] else f"{a.how}.{pair}" for pair in a.set]
     if a.processes:
-        given = dict(given, launch=dict(given.get("launch", {}), processes=a.processes))
+        pairs.append(f"launch.processes={a.processes}")
+    given = overrides_of(pairs)
     p = profile(a.profile, **given) if a.profile else Profile(**given)
     settings, more = getattr(p, a.how), {}
     if a.how == "grpo":

@@ -15,8 +15,8 @@ from pydantic import Field, field_validator, model_validator
 
 from ..files import checkout
 from ..progress import report
-from ..settings import Count, LearningRate, Rows, Seed, Settings, SettingsError, Share, Tokens, Weights
-from ..settings import is_address
+from ..settings import Count, LearningRate, Rows, Seed, Settings, SettingsError, Share, Text, Tokens
+from ..settings import Weights, is_address
 from ..settings_text import read_yaml
 from ..validation.checks import CheckSettings
 from ..training.settings_grpo import GRPOSettings
@@ -28,7 +28,7 @@ from ..training.settings_sft import SFTSettings
 class PhotoSettings(Settings):
     "The photographs of a run: postcards of the synthetic world, or official benchmarks."
 
-    source: str | None = Field(
+    source: Text | None = Field(
         None, description="folder of benchmarks, or owner/dataset@commit; null: postcards are rendered"
     )
     min_pixels: int = Field(
@@ -37,7 +37,7 @@ class PhotoSettings(Settings):
     max_pixels: int = Field(
         1_003_520, ge=3136, le=50_000_000, description="larger ones are reduced, for every model"
     )
-    pictures: str | None = Field(
+    pictures: Text | None = Field(
         None, description="folder with a copy of MP-16, for pictures that the published archive lacks"
     )
     min_share: Share = Field(
@@ -51,6 +51,15 @@ class PhotoSettings(Settings):
         0.8, gt=0, le=1, description="share of training postcards that tell their place"
     )
     seed: Seed = Field(1, description="of places and pictures")
+
+    @field_validator("pictures")
+    @classmethod
+    def _there(cls, pictures):
+        if pictures and not (checkout() / pictures).is_dir():
+            raise ValueError(
+                f"there is no folder {pictures!r} (a relative one is looked for in the checkout)"
+            )
+        return pictures
 
     @model_validator(mode="after")
     def _fits(self):
@@ -103,7 +112,7 @@ class TeacherEndpoint(Settings):
     "A model behind an endpoint, or behind several that share the work."
 
     urls: list[str] = Field(min_length=1, description="their addresses, such as http://localhost:8000/v1")
-    model: str = Field(min_length=1, description="its name there")
+    model: Text = Field(description="its name there")
 
     @field_validator("urls")
     @classmethod
@@ -159,12 +168,18 @@ def _merged(a: dict, b: dict) -> dict:
 
 def _sections(file) -> dict:
     "What the file of a profile states."
+    content = file.read_bytes()
     try:
-        stated = read_yaml(file.read_text(encoding="utf-8")) or {}
-    except (SettingsError, UnicodeDecodeError) as e:
+        stated = read_yaml(content.decode()) or {}
+    except UnicodeDecodeError as e:
+        line = content[: e.start].count(b"\n") + 1
+        raise SettingsError(f"{file} is not UTF-8 (line {line}): save it with this encoding") from None
+    except SettingsError as e:
         raise SettingsError(f"{file}: {e}") from None
     if not isinstance(stated, dict):
         raise SettingsError(f"{file} must hold sections such as `grpo: {{steps: 3}}`")
+    if "name" in stated:
+        raise SettingsError(f"{file}: name: a profile has the name of its file: leave it out")
     return stated
 
 
@@ -173,7 +188,7 @@ def _stated(name, folder, below=()) -> dict:
     file = Path(folder) / f"{name}.yaml"
     if not file.is_file() or Path(name).name != name:
         there = ", ".join(sorted(p.stem for p in Path(folder).glob("*.yaml") if p.is_file()))
-        raise FileNotFoundError(f"no profile {name!r}; there are {there}")
+        raise SettingsError(f"no profile {name!r}; there are {there}")
     stated = _sections(file)
     parent = stated.pop("extends", None)
     if parent is None:
@@ -190,7 +205,7 @@ def read_profile(
     folder: Path,  # of profiles
     overrides: dict = None,  # settings to change, by section; each is reported
 ) -> Profile:
-    "A profile. Raises FileNotFoundError with the names that exist, `SettingsError` for what cannot be."
+    "A profile. Raises `SettingsError` for what cannot be, and for a name that no file has."
     if "name" in (overrides or {}):
         raise SettingsError("name: a profile has the name of its file, which cannot be set")
     stated = _stated(name, folder)

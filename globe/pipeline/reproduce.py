@@ -58,12 +58,9 @@ def reproduce(
     of the notebooks that ran.
 
     Raises `NotebookFailed` at the first that fails, `Busy` if a run of this profile is going on, `Usage` for
-    what cannot be run, `SettingsError` for settings that cannot be."""
+    what cannot be run, `SettingsError` for settings that cannot be and for a profile that no file has."""
     root = Path(root or checkout()).resolve()
-    try:
-        read_profile(profile, root / "nbs" / "profiles", overrides)
-    except FileNotFoundError as e:
-        raise Usage(str(e)) from None
+    read_profile(profile, root / "nbs" / "profiles", overrides)
     if seeds < 1:
         raise Usage(f"at least one seed is needed, not {seeds}")
     if photos and not Path(photos).is_dir():
