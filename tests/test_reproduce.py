@@ -16,6 +16,7 @@ from globe.locks import Busy, alone
 from globe.pipeline.notebooks import NotebookFailed, Usage, execute
 from globe.pipeline.publish import publish
 from globe.pipeline.reproduce import reproduce
+from globe.settings import SettingsError
 
 ROOT = Path(__file__).parent.parent
 GLOBE = [sys.executable, "-m", "globe"]
@@ -359,7 +360,7 @@ def test_doctor_says_what_is_there_and_how_to_get_what_is_not(monkeypatch, capsy
 def test_usage_errors_come_before_any_work(project):
     notebook(project / "nbs" / "01_a.ipynb", "1")
     for wrong in (dict(profile="huge"), dict(seeds=0), dict(photos="nowhere"), dict(only="zebra")):
-        with pytest.raises(Usage):
+        with pytest.raises((Usage, SettingsError)):
             reproduce(root=project, **wrong)
     assert not (project / "data").exists()
 

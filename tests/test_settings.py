@@ -1,6 +1,7 @@
 "Settings from YAML, command line and code: what cannot be is refused before anything runs."
 
 import json
+import os
 import re
 
 import pytest
@@ -69,11 +70,25 @@ def test_every_profile_is_valid_and_explains_every_setting(name):
         ("grpo", "seed", 2**32),
         ("launch", "processes", 10**6),
         ("student", "vision_pretrain_stepz", 3),
+        ("student", "source", ""),
+        ("photos", "source", ""),
+        ("photos", "pictures", ""),
+        ("photos", "pictures", "/nonexistent"),
+        ("teachers", "endpoints", [dict(urls=["http://localhost:8000/v1"], model="")]),
+        ("grpo", "self", 3),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_name(section, key, value):
     with pytest.raises(SettingsError, match=rf"{section}\.{key}|{section}: {key}"):
         Profile(**{section: {key: value}})
+
+
+@pytest.mark.parametrize("settings", ["grpo", "sft", "judge"])
+def test_a_tracker_that_is_not_installed_is_refused(settings, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=f"{settings}.report_to.*pip install wandb"):
+        Profile(**{settings: dict(report_to="wandb")})
+    assert Profile(**{settings: dict(report_to="none")})
 
 
 def test_every_number_has_an_upper_limit():
@@ -120,6 +135,67 @@ def test_a_whole_number_stands_for_a_fraction_but_no_text_for_a_number():
     assert read_yaml("1e-4") == 1e-4 and read_yaml("'1e-4x'") == "1e-4x"
 
 
+@pytest.mark.parametrize(
+    "number", ["010", "-010", "1_000", "0x10", "0b11", "1:30", "1:30.5", "0o17", "1_0.5"]
+)
+def test_a_number_that_can_be_read_in_two_ways_is_refused_with_its_line(tmp_path, number):
+    (tmp_path / "a.yaml").write_text(f"grpo:\n  lr: 0.1\n  steps: {number}\n")
+    with pytest.raises(SettingsError, match=re.escape(f"{number} ") + ".*line 3.*decimal.*quotes"):
+        read_profile("a", tmp_path)
+    with pytest.raises(SettingsError, match=re.escape(f"grpo.steps: {number} ")):
+        overrides_of([f"grpo.steps={number}"])
+    assert overrides_of([f"grpo.vllm='{number}'"])["grpo"]["vllm"] == number
+
+
+def test_words_and_dates_are_text_and_only_true_and_false_are_truth_values():
+    for word in ("yes", "no", "on", "off", "y", "Yes", "2026-01-01", "=", "1e", "1.2.3"):
+        assert read_yaml(word) == word
+    assert [read_yaml(t) for t in ("true", "False", "~", "0", "-3", ".5", "1.")] == [
+        True,
+        False,
+        None,
+        0,
+        -3,
+        0.5,
+        1,
+    ]
+    with pytest.raises(SettingsError, match="grpo.lora must be true or false"):
+        Profile(**overrides_of(["grpo.lora=yes"]))
+
+
+@pytest.mark.parametrize(
+    "pairs, said",
+    [
+        (["grpo.lr=1e-4", "grpo.lr=1e-5"], "grpo.lr was given twice"),
+        (["grpo.lr=1e-4", "grpo={lr: 1e-5}"], "grpo.lr was given twice"),
+        (["grpo.lr=1e-4", "grpo=null"], "grpo was given twice"),
+        (["grpo=3", "grpo.lr=1e-4"], "given a value before"),
+        (["name.x=1"], "the name of its file"),
+        (["grpo..lr=1"], "is no setting"),
+        ([".lr=1"], "is no setting"),
+        (["grpo.lr="], "no value"),
+        (["grpo.lr=" + "[" * 5000], "too deep"),
+        (["grpo.lr=["], "grpo.lr: not valid YAML"),
+    ],
+)
+def test_what_is_wrong_behind_set_is_said_with_its_name(pairs, said):
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        overrides_of(pairs)
+
+
+def test_no_override_undoes_another():
+    assert overrides_of(["grpo.lr=1e-4", "grpo={}"]) == dict(grpo=dict(lr=1e-4))
+    assert overrides_of(["grpo={steps: 3}", "grpo.lr=1e-4"]) == dict(grpo=dict(steps=3, lr=1e-4))
+    assert overrides_of(["grpo.lr=1e-4", "grpo.lr=0.0001"]) == dict(grpo=dict(lr=1e-4))
+
+
+def test_a_number_that_is_none_is_said_to_be_so():
+    with pytest.raises(SettingsError, match="grpo.lr must be a number .*finite, got nan"):
+        Profile(grpo=dict(lr=float("nan")))
+    with pytest.raises(SettingsError, match="must be text .not empty., got ''"):
+        Profile(teachers=dict(endpoints=[dict(urls=["http://localhost:8000/v1"], model="")]))
+
+
 def test_settings_do_not_change_in_place():
     with pytest.raises(Exception, match="frozen"):
         SFTSettings().lr = 3.0
@@ -153,6 +229,10 @@ def test_profiles_extend_each_other_and_overrides_are_reported(tmp_path, capsys)
         ("sft: {lr: 0.1, steps: 3, lr: 0.2}", "`lr` stands there twice"),
         ("sft: {lr: 1e9}", "sft.lr must be"),
         ("sft: {lr: .inf}", "sft.lr must be"),
+        ("name: other", "the name of its file"),
+        ("self: 3", "self: there is no such setting"),
+        ("x: " + "[" * 5000, "too deep"),
+        ("sft:\n\tlr: 1", "line 2"),
     ],
 )
 def test_a_broken_profile_is_one_clear_error(tmp_path, text, said):
@@ -163,11 +243,11 @@ def test_a_broken_profile_is_one_clear_error(tmp_path, text, said):
 
 
 def test_a_profile_that_is_no_text_is_one_clear_error(tmp_path):
-    (tmp_path / "a.yaml").write_bytes(b"sft: \xff\xfe")
-    with pytest.raises(SettingsError, match="a.yaml"):
+    (tmp_path / "a.yaml").write_bytes("sft: {lr: 0.1}\n# größer\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match="a.yaml is not UTF-8 .line 2"):
         read_profile("a", tmp_path)
     (tmp_path / "b.yaml").mkdir()
-    with pytest.raises(FileNotFoundError, match="no profile 'b'; there are a"):
+    with pytest.raises(SettingsError, match="no profile 'b'; there are a"):
         read_profile("b", tmp_path)
 
 
@@ -183,6 +263,10 @@ def test_the_command_line_prints_a_profile_and_refuses_bad_settings(capsys):
     assert json.loads(out[out.index("{") :])["grpo.lr"] == 1e-5
     assert main(["doctor", "--profile", "smoke"]) == 0
     assert "per_device_batch_size: null" in capsys.readouterr().out
+    assert main(["doctor", "--json", "--set", "grpo.lr=1e-5"]) == 0
+    assert json.loads(capsys.readouterr().out)["grpo.lr"] == 1e-5
+    assert main(["doctor", "--set", "grpo.lr=fast"]) == main(["doctor", "--profile", "huge"]) == 2
+    assert "no profile 'huge'; there are" in capsys.readouterr().err
     for bad in ("grpo.micro=3", "grpo.steps=-1", "grpo", "=3", "nothing.here=1"):
         assert main(["reproduce", "--profile", "smoke", "--set", bad]) == 2, bad
         assert "setting" in capsys.readouterr().err or bad == "grpo.steps=-1"
@@ -195,3 +279,36 @@ def test_the_paper_trains_with_the_released_settings():
     )
     sft = dict(per_device_batch_size=None, bf16=False, group_by_length=False, save_steps=100, seed=42)
     assert paper.sft.changed(**sft) == SFTSettings()
+
+
+def settings_of_stage(monkeypatch, name, **launch):
+    "What the manifest of a trained model would hold."
+    from globe.pipeline.tasks import Run
+
+    run, seen = Run("mini", launch=launch, sft=dict(bf16=True), judge=dict(bf16=True)), []
+    monkeypatch.setattr(Run, "base", lambda self, backbone="": "base")
+    monkeypatch.setattr(Run, "rows_of", lambda self, variant: ([], "rows"))
+    monkeypatch.setattr(Run, "make", lambda self, at, work, settings, *more: seen.append(settings))
+    run.trained(name)
+    return seen[0]
+
+
+def test_a_recipe_counts_where_it_changes_numbers(monkeypatch):
+    shared = [settings_of_stage(monkeypatch, "sft", recipe=r) for r in ("multi_gpu", "zero2", "zero3")]
+    assert [s.get("deepspeed", {}).get("zero_stage") for s in shared] == [None, 2, 3]
+    assert settings_of_stage(monkeypatch, "sft", processes=8, gpu_gib=80.0) == shared[0]
+    assert settings_of_stage(monkeypatch, "sft", processes=1, recipe="zero3") == shared[0]
+    assert "deepspeed" not in settings_of_stage(monkeypatch, "grpo-accuracy", recipe="zero3")  # in float32
+
+
+def test_precision_is_a_setting_and_no_recipe_changes_it(monkeypatch):
+    from globe.training import launch
+
+    recipes = sorted((checkout() / "globe" / "recipes").glob("*.yaml"))
+    assert len(recipes) == 4
+    for recipe in recipes:
+        assert yaml.safe_load(recipe.read_text(encoding="utf-8"))["mixed_precision"] == "no"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setattr(launch, "_train_here", lambda *a, **k: os.environ["ACCELERATE_MIXED_PRECISION"])
+    assert launch.train("sft", "model", [], "out") == "no"

@@ -153,7 +153,8 @@ class TrainedStages(BaseStages):
         kind, _, rewards = how.partition("-")
         s = self.profile.sft if kind == "sft" else self.profile.grpo.changed(rewards=rewards)
         s = s.changed(seed=s.seed + seed)
-        inputs, settings, more = [base, rows_at], s.flat(), {}
+        inputs, more = [base, rows_at], {}
+        settings = s.flat() | self.profile.launch.precision(kind, s.bf16)
         if kind == "grpo" and (classes := self._classes(variant)):
             more["classes"] = classes
             settings |= dict(classes=classes if isinstance(classes, str) else list(classes))

@@ -117,6 +117,7 @@ def train(
     rows = read_rows(data) if isinstance(data, (str, Path)) else data
     title = title or kind
     if "WORLD_SIZE" in os.environ:  # somebody else started the processes
+        os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # the setting `bf16` decides, not their recipe
         first = os.environ.get("RANK", "0") == "0"
         return _train_here(kind, str(model), rows, out, settings, lines(title) if first else False, **more)
     check(kind, model, len(rows), out, settings, launch)

@@ -6,9 +6,10 @@
 __all__ = ['TrainerSettings', 'check_rows_at_once']
 
 # %% ../../nbs/07_training/00_settings.ipynb #918ee29c
+import importlib.util
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ..settings import Count, Rows, Seed, Settings, Share
 
@@ -27,6 +28,13 @@ class TrainerSettings(Settings):
     report_to: Literal["none", "trackio", "tensorboard", "wandb"] = Field(
         "none", description="tracker of the logged numbers; the package must be installed"
     )
+
+    @field_validator("report_to")
+    @classmethod
+    def _installed(cls, tracker):
+        if tracker != "none" and not importlib.util.find_spec(tracker):
+            raise ValueError(f"{tracker} is not installed: pip install {tracker}, or report_to=none")
+        return tracker
 
 
 def check_rows_at_once(

@@ -6,8 +6,10 @@
 __all__ = ['LaunchSettings']
 
 # %% ../../nbs/07_training/24_settings_launch.ipynb #b6d2f021
+from importlib.resources import files
 from typing import Literal
 
+import yaml
 from pydantic import Field
 
 from ..settings import Settings
@@ -40,3 +42,15 @@ class LaunchSettings(Settings):
         "How a training is started. An adapter, which is all that a judge trains, needs no ZeRO."
         processes = self.processes or max(1, gpus)
         return processes, self.recipe if processes > 1 and kind != "judge" else "multi_gpu"
+
+    def precision(
+        self,
+        kind,  # as for `started`
+        bf16,  # does it train in bfloat16?
+    ) -> dict:  # DeepSpeed's part of the recipe; empty where the recipe changes no number
+        "What the numbers of a training depend on beside its own settings."
+        _, recipe = self.started(kind, gpus=8)
+        if not bf16 or recipe == "multi_gpu":
+            return {}
+        text = (files("globe") / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8")
+        return dict(deepspeed=yaml.safe_load(text)["deepspeed_config"])
