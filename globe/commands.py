@@ -280,7 +280,7 @@ def _score_figures(found, path):
 
 def _loaded(model):
     "The model of a folder, a hub id or ID@COMMIT, in this process."
-    from globe.app.locate import model_source
+    from globe.models.sources import model_source
     from globe.models.vlm import load
 
     source, commit = model_source(model)
@@ -293,8 +293,7 @@ def _file_name(text):
 
 def _check_model(model):
     "Commit of a hub model, '' for a folder; raises what `check_source` does. Nothing heavy is loaded."
-    from globe.app.locate import model_source
-    from globe.models.sources import check_source
+    from globe.models.sources import check_source, model_source
 
     return check_source(*model_source(model))
 
@@ -375,7 +374,7 @@ def _printable(p):
 def _locate_command(a):
     if not _is_endpoint(a.model):
         require("globe locate", "train")
-    from globe.app.locate import pictures
+    from globe.photos.collections import pictures
     from globe.app.prediction import Predictions
     from tqdm import tqdm
 

@@ -14,7 +14,7 @@ from ..files import encodable, safe_cell
 from ..redaction import one_line
 from .encodings import decoded
 from ..workbooks import sheet_rows
-from .fields import HEADERS, columns_by_role, flat_record, json_records, plain_name, reorders
+from .fields import columns_by_role, flat_record, json_records, plain_name, reorders
 
 # %% ../../nbs/02_photos/04_tables.ipynb #d12b0983
 _all_ = ["columns_by_role", "plain_name"]  # handed on: who reads a table needs its columns
@@ -203,12 +203,9 @@ def _parquet_table(path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    is_picture = lambda kind: "binary" in str(kind) or isinstance(kind, pa.ExtensionType)
     try:
-        columns = []
-        for column in pq.read_schema(path):
-            is_picture = "binary" in str(column.type) or isinstance(column.type, pa.ExtensionType)
-            if not is_picture:
-                columns.append(column.name)
+        columns = [column.name for column in pq.read_schema(path) if not is_picture(column.type)]
         rows = pq.read_table(path, columns=columns).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as e:
         raise ValueError(
@@ -342,18 +339,6 @@ def read_table(
     return stacked([_file_table(file) for file in files], path.name)
 
 # %% ../../nbs/02_photos/04_tables.ipynb #9cc4ff3c
-def table_rows(path):
-    "Rows of a table as dicts of text, by role. Raises ValueError where a needed column is missing."
-    table = read_table(path)
-    columns = columns_by_role(table.rows.columns)
-    missing = [f"{r} ({' or '.join(HEADERS[r][:4])})" for r in ("file", "lat", "lon") if r not in columns]
-    if missing:
-        there = ", ".join(map(str, table.rows.columns))
-        raise ValueError(f"{path} has the columns {there}; missing: {'; '.join(missing)}")
-    chosen = table.rows[list(columns.values())]
-    return [dict(zip(columns, row)) for row in chosen.itertuples(index=False, name=None)]
-
-
 def header_of(path):
     "The column names of a CSV file; none where it cannot be read."
     try:
