@@ -17,8 +17,8 @@ from ..models.vlm import inputs, load
 from ..models.judge import answer_tokens, known_by, yes_logit
 from .adapter import lora_config
 from .settings_judge import JudgeSettings
-from ..models.checkpoints import drop_checkpoints
-from .trainer import check_start, held, reporter, train_from_checkpoint, trainer_arguments
+from ..models.checkpoints import task_of
+from .trainer import check_start, reporter, train_and_save, trainer_arguments
 
 # %% ../../nbs/07_training/21_judge.ipynb #adcef859
 def hardened(
@@ -143,6 +143,7 @@ def train_judge(
     if set(rows["label"] if len(rows) else []) != {0, 1}:
         raise ValueError("the judge needs rows of both labels, 0 and 1")
     check_start(model_folder, rows)
+    task = task_of(model_folder, rows, s)
     rows = hardened(rows, seed=s.seed) if s.hard_negatives else rows
     steps = s.steps or s.epochs * -(-len(rows) // s.batch_size)
     args = _judge_arguments(s, out, steps)
@@ -152,14 +153,14 @@ def train_judge(
     vlm.model = get_peft_model(vlm.model, lora_config(s.lora_rank, s.lora_alpha)).train()
     order = [i for part in _shuffled_batches(len(rows), s.batch_size, steps, s.seed) for i in part]
     trainer = _judge_trainer(vlm, rows.select(order), s, args, watch)
-    with held(trainer, out):
-        train_from_checkpoint(trainer, out)
+
+    def save():
         if trainer.is_world_process_zero():
             base = os.path.relpath(model_folder, out) if Path(model_folder).exists() else str(model_folder)
             losses = [r["loss"] for r in trainer.state.log_history if "loss" in r]
             told = dict(base=base, weights=weights, question=PROMPT_FILES["judge"], settings=s.flat())
             vlm.model = trainer.accelerator.unwrap_model(trainer.model)
             save_judge(vlm, out, **told, rows=len(rows), losses=losses)
-            drop_checkpoints(out)
-        trainer.accelerator.wait_for_everyone()
+
+    train_and_save(trainer, out, task, save)
     return out_folder
