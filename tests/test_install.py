@@ -169,7 +169,7 @@ def test_core_scores_a_file(files):
 def test_core_finds_places():
     code = "import globe; print(globe.places.locate('Köln', 'Deutschland').country_code, globe.__version__)"
     done = only_core(code)
-    assert done.stdout.split() == ["DE", extras.version_of(extras.PROJECT)], done.stderr
+    assert done.stdout.split() == ["DE", extras.version_of(extras._PROJECT)], done.stderr
 
 
 @pytest.mark.parametrize(

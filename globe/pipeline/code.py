@@ -111,6 +111,8 @@ def bare(
             node.body = node.body[1:] or [ast.Pass()]
         if _called(node, names) == "pydantic.Field":
             node.keywords = [k for k in node.keywords if k.arg != "description"]
+        if _called(node, names) == "globe.lazily":
+            node.keywords = []
         if _talks(node, names):
             _Silent().generic_visit(node)
         if isinstance(node, ast.Raise) and not messages:
@@ -175,7 +177,7 @@ def _function_hashes(work, messages):
     return dict(sorted(found.items()))
 
 # %% ../../nbs/12_pipeline/01_code.ipynb #485bb1f3
-SAYS_ONLY = ("globe.progress", "globe.settings_text")
+SAYS_ONLY = ("globe.progress", "globe.locks", "globe.settings", "globe.settings_text")
 
 
 @lru_cache(None)
