@@ -1,12 +1,15 @@
-"""Memory of asking about many photos and of checking the answers: 10,000, 100,000 and 1,000,000 synthetic rows, a trivial simulated teacher and segmenter, each size in a process of
-its own. `make bench` calls it.
+"""Memory of asking about many photos and of checking the answers. `make bench` calls it.
 
     python tests/bench_distill.py [--rows 10000 100000 1000000] [--out data/bench_distill.csv] [--checked 1000000]
 
-`own` is memory that only this process has (VmRSS less the pages of files, which the system takes back when it needs them), sampled ten times a second;
-`base` is what it was before the first photo, with everything imported. `again` is a second run, which reads all answers and asks nobody, `read` all of `records`, `index` an `Answers`.
-`checked` is `validate_in_parts`, `checked_again` its second run, which looks at nothing, `written` the `export` of what it kept, all of it. Each column is the growth over `base` of
-the highest point of that step; what a step has given back to the allocator, not to the system, counts for the next one too. Beyond --checked rows nothing is checked."""
+10,000, 100,000 and 1,000,000 synthetic rows, a trivial simulated teacher and segmenter, each size in a process of
+its own. `own` is memory that only this process has (VmRSS less the pages of files, which the system takes back
+when it needs them), sampled ten times a second; `base` is what it was before the first photo, with everything
+imported. `again` is a second run, which reads all answers and asks nobody, `read` all of `records`, `index` an
+`Answers`. `checked` is `validate_in_parts`, `checked_again` its second run, which looks at nothing, `written` the
+`export` of what it kept, all of it. Each column is the growth over `base` of the highest point of that step; what
+a step has given back to the allocator, not to the system, counts for the next one too. Beyond --checked rows
+nothing is checked."""
 
 import argparse, json, subprocess, sys, tempfile, threading, time
 from pathlib import Path
@@ -15,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c6360000000020001e5273db20000000049454e44ae426082"
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c6360000000020001e5273db20000000049454e44ae426082"
 )
 
 

@@ -258,7 +258,7 @@ def test_runs_of_another_division_are_refused_and_other_shards_of_the_same_are_n
         if fits:
             distill(photos(20), [SimulatedTeacher()], tmp_path, False, second)
         else:
-            with pytest.raises(RuntimeError, match="another division of the same photos"):
+            with pytest.raises(RuntimeError, match="another division"):
                 distill(photos(20), [SimulatedTeacher()], tmp_path, False, second)
         distill(
             photos(20), [SimulatedTeacher("simulated-b")], tmp_path, False, second
@@ -292,9 +292,7 @@ def test_a_full_disk_is_one_clear_line_and_no_torn_answer(tmp_path):
         timeout=120,
         env=os.environ | dict(HF_DATASETS_CACHE=str(tmp_path / "hf")),
     )
-    assert "no space left for" in said.stdout and "free some and run the same command again" in said.stdout, (
-        said.stderr
-    )
+    assert "no space left" in said.stdout and "the same command again" in said.stdout, said.stderr
     path = tmp_path / "simulated-a.sqlite"
     before = [r["id"] for r in records(tmp_path)]
     assert 0 < len(before) < 40
@@ -310,9 +308,7 @@ def test_an_export_on_a_full_disk_says_so_and_loses_nothing(tmp_path, monkeypatc
 
     with monkeypatch.context() as m:
         m.setattr(os, "replace", full)
-        with pytest.raises(
-            OSError, match="no space left for .*simulated-a.sqlite.*run the same command again"
-        ):
+        with pytest.raises(OSError, match="space .*simulated-a.sqlite"):
             distill(photos(4), [SimulatedTeacher()], tmp_path, watch=False)
     later = Counting()
     distill(photos(4), [later], tmp_path, watch=False)
@@ -327,7 +323,7 @@ def test_a_damaged_store_is_named_and_its_lines_are_taken_over(tmp_path):
         lambda: list(records(tmp_path)),
         lambda: distill(photos(4), [Counting()], tmp_path, watch=False),
     ):
-        with pytest.raises(ValueError, match="simulated-a.sqlite is damaged .* move it away"):
+        with pytest.raises(ValueError, match="simulated-a.sqlite is damaged"):
             use()
     path.rename(tmp_path / "damaged")
     later = Counting()
@@ -728,12 +724,10 @@ def test_a_wrong_address_stops_at_once(tmp_path):
 def test_an_endpoint_that_refuses_every_photo_is_not_called_dead(tmp_path):
     with (
         Server(*[400] * 50) as s,
-        pytest.raises(
-            ConnectionError,
-            match="3 photos in a row .*HTTP 400: .*the endpoint is running: fix the error that it reports and run the same command again",
-        ),
+        pytest.raises(ConnectionError, match="3 photos .*HTTP 400") as caught,
     ):
         distill(photos(50), [s.teacher(give_up=3)], tmp_path, watch=False)
+    assert "is running" in str(caught.value) and "start" not in str(caught.value)
 
 
 def test_giving_up_keeps_the_answers_that_are_under_way(tmp_path):
@@ -779,9 +773,7 @@ def test_arguments_that_cannot_be_are_refused_at_once(url, how, why):
 
 def test_a_dead_endpoint_ends_the_run_with_one_line(tmp_path):
     teacher = EndpointTeacher("http://127.0.0.1:9/v1", "m", backoff=0.001, tries=2, give_up=3, concurrency=2)
-    with pytest.raises(
-        ConnectionError, match="3 photos in a row .* start the endpoint and run the same command again"
-    ):
+    with pytest.raises(ConnectionError, match="3 photos .*start the endpoint"):
         distill(photos(50), [teacher], tmp_path, watch=False)
 
 
@@ -828,7 +820,8 @@ def test_thoughts_that_a_server_sets_apart_are_not_lost(field):
 
 # --- a real model behind a real server ---
 
-# `transformers serve` loads a processor by AutoProcessor, which for Qwen2.5-VL builds a video processor, which needs torchvision; the student has none and takes its own
+# `transformers serve` loads a processor by AutoProcessor, which for Qwen2.5-VL builds a video processor, which
+# needs torchvision; the student has none and takes its own
 SERVE = """
 import sys
 from transformers.cli.serving.model_manager import ModelManager
@@ -1156,7 +1149,7 @@ def test_a_model_that_is_not_served_is_named_before_anything_is_asked(tmp_path):
             command(tmp_path / "saved", "--out", tmp_path / "out", "--endpoint", f"{s.url}{name}")
             for name in (" gwen", "")
         )
-    assert wrong.returncode == 2 and "serves no model 'gwen'; it serves qwen" in wrong.stderr
+    assert wrong.returncode == 2 and "'gwen'" in wrong.stderr and "qwen" in wrong.stderr
     assert alone.returncode == 0 and "asking qwen" in alone.stderr and len(s.seen) == 1
     assert [r["teacher"] for r in records(tmp_path / "out")] == ["qwen"]
 

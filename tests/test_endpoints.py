@@ -489,7 +489,7 @@ def test_a_password_in_an_address_is_sent_and_never_told():
 
 def test_a_key_with_a_line_break_is_refused_before_it_is_sent(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY[:9] + "\n" + KEY[9:])
-    with Server() as s, pytest.raises(PermissionError, match="OPENAI_API_KEY holds a line break") as caught:
+    with Server() as s, pytest.raises(PermissionError, match="OPENAI_API_KEY .*line break") as caught:
         ask(s)
     assert not s.seen and "live" not in str(caught.value)
 
@@ -522,7 +522,7 @@ def test_a_model_is_chosen_only_where_one_may_be_meant(names, chosen):
 
 
 def test_a_name_that_is_not_served_is_refused_and_a_server_without_a_list_believed():
-    with pytest.raises(ValueError, match="serves no model 'c'; it serves a, b"):
+    with pytest.raises(ValueError, match="'c'.* a, b"):
         chosen_model(["a", "b"], "c")
     with Server() as s:
         assert served_models(s.url) == [] and chosen_model([], "c") == "c"

@@ -33,7 +33,10 @@ def real(*parts):
     return path
 
 
-TRUTH = "IMG_ID,LAT,LON,city,country\na.jpg,60.1699,24.9384,Helsinki,Finland\nb.jpg,35.0116,135.7681,Kyoto,Japan\nc.jpg,-22.5609,17.0658,Windhoek,NA\n"
+TRUTH = (
+    "IMG_ID,LAT,LON,city,country\na.jpg,60.1699,24.9384,Helsinki,Finland\n"
+    "b.jpg,35.0116,135.7681,Kyoto,Japan\nc.jpg,-22.5609,17.0658,Windhoek,NA\n"
+)
 
 
 @pytest.fixture
@@ -373,7 +376,9 @@ def test_interval_over_seeds_and_pictures_covers():
 
 
 def coverage(seed_sd, place_sd, trials=150, seeds=3, draws=200):
-    "How often the interval of the true share .5 holds it, (without, with) the stretch of seeds: 80 places of six pictures, seeds and places differ by so much."
+    """How often the interval of the true share .5 holds it, (without, with) the stretch of seeds.
+
+    80 places of six pictures, seeds and places differ by so much."""
     rng, place, held = np.random.default_rng(5), np.arange(80).repeat(6), np.zeros(2)
     for trial in range(trials):
         hits = rng.random((seeds, 480)) < np.clip(
@@ -506,7 +511,10 @@ def test_degrees_never_fails(text):
 
 
 def test_no_torch_is_imported():
-    code = "import sys, globe.evaluation.metrics as e; e.predictions(['country: Finland'], ['a']); print('torch' in sys.modules)"
+    code = (
+        "import sys, globe.evaluation.metrics as e; e.predictions(['country: Finland'], ['a']); "
+        "print('torch' in sys.modules)"
+    )
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -69,7 +69,7 @@ def test_answers_that_an_endpoint_owes_are_asked_for_by_the_same_command(run, tm
             tmp_path, photos=dict(train=8, test=2), teachers=dict(endpoints=[dict(urls=[s.url], model="m")])
         )
         monkeypatch.setattr(r, "teachers", lambda: [s.teacher(tries=2)])
-        with pytest.raises(ConnectionError, match="2 requests failed .* same command again to retry them"):
+        with pytest.raises(ConnectionError, match="2 requests failed"):
             r.judgements()
         asked = len(s.seen)
         assert (

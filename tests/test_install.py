@@ -223,7 +223,7 @@ def test_doctor_of_an_installed_package_without_notebooks_ends_well(tmp_path):
 
 def test_importing_the_trainers_without_extras_names_the_extra():
     done = only_core("import globe.train")
-    assert "MissingExtra: globe.train needs the extra `train`: pip install" in done.stderr
+    assert "MissingExtra" in done.stderr and "`train`" in done.stderr
 
 
 def test_the_slow_tests_are_there():

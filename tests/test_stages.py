@@ -136,7 +136,7 @@ def test_a_stage_runs_again_when_its_input_changes(tmp_path):
     (tmp_path / "photos" / "1.jpg").write_text("two")
     run()
     assert len(runs) == 2
-    with pytest.raises(FileNotFoundError, match="run the stage that makes it first"):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
         stage(tmp_path / "b", print, {}, inputs=[tmp_path / "nowhere"])
 
 

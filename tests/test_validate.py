@@ -340,9 +340,9 @@ def test_no_photos_give_an_empty_dataset_and_ledger(photos, answers, encoder, re
 
 def test_a_teacher_that_said_nothing_is_named_and_a_single_one_is_no_agreement(photos, answers, encoder):
     one = [a for a in answers if a["teacher"] == "simulated-a"]
-    with pytest.raises(ValueError, match="no answers of simulated-bb; there are those of simulated-a"):
+    with pytest.raises(ValueError, match="simulated-bb"):
         by_photo(one, ["simulated-a", "simulated-bb"])
-    with pytest.warns(UserWarning, match="only one teacher gives reasons"):
+    with pytest.warns(UserWarning, match="one teacher"):
         by_photo(one)
 
 

@@ -1,4 +1,5 @@
-"The student and its answers: any text survives its tokenizer, and answering a dataset can be killed without losing or doubling an answer."
+"""The student and its answers: any text survives its tokenizer, and answering a dataset can be killed without
+losing or doubling an answer."""
 
 import json, os, signal, subprocess, sys, time
 

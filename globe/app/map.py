@@ -52,10 +52,12 @@ def _shortened(text):
 
 def _popup(name, note, lat, lon, texts=()):
     "What a pin says when it is opened."
-    different = list(dict.fromkeys(_shortened(text) for text in texts if text))
+    shortened = map(_shortened, filter(None, texts))
+    different = list(dict.fromkeys(shortened))
     said = "".join(f"<p>{escaped(text)}</p>" for text in different[:_MOST_TEXTS])
+    title = f"<b>{escaped(name)}</b><br>{escaped(note)}"
     where = f"{lat:.4f}, {lon:.4f} · {openstreetmap(lat, lon)}"
-    return f"<b>{escaped(name)}</b><br>{escaped(note)}<br>{where}{said}"
+    return f"{title}<br>{where}{said}"
 
 
 def _pin(lat, lon, label, name, popup, chosen=False):
@@ -76,15 +78,22 @@ def _by_place(answers):
 
 def _answer_pins(p, middle):
     "A pin for each place that is answered, that of the prediction last, so that it lies on top."
-    groups, of_prediction = _by_place(p.answers), (p.lat, p.lon)
+    groups = _by_place(p.answers)
     few = len(groups) <= _MOST_NAMES
-    for place in sorted(groups, key=lambda at: (at == of_prediction, len(groups[at]))):
-        (lat, lon), same, chosen = place, groups[place], place == of_prediction
-        first, share = same[0], f"{len(same)} of {len(p.answers)} answers"
+
+    def on_top(place):
+        return place == (p.lat, p.lon), len(groups[place])
+
+    for place in sorted(groups, key=on_top):
+        chosen, _ = on_top(place)
+        same = groups[place]
+        first, n = same[0], len(same)
+        lat, lon = place
         texts = [a.get("reasoning") or a.get("text", "") for a in same]
-        popup = _popup(answered(first), share, lat, lon, texts)
-        name = next(filter(None, map(first.get, _LEVELS)), "") if chosen or few else ""
-        yield _pin(lat, _turned(lon, middle), len(same), name, popup, chosen)
+        popup = _popup(answered(first), f"{n} of {len(p.answers)} answers", lat, lon, texts)
+        name = next(filter(None, map(first.get, _LEVELS)), "")
+        shown = name if chosen or few else ""
+        yield _pin(lat, _turned(lon, middle), n, shown, popup, chosen)
 
 
 def _turned(lon, middle):
@@ -102,21 +111,29 @@ _WORLD = (-180, -60, 180, 75)  # the view where nothing is predicted
 
 def _box(p, factor=1.0):
     "The view around a prediction (west, south, east, north): its radius, `factor` times."
-    half = max(factor * (p.radius_km or _NO_RADIUS_KM) / _KM, 0.2)
+    radius = factor * (p.radius_km or _NO_RADIUS_KM)
+    half = max(radius / _KM, 0.2)
     lat = max(min(p.lat, 84), -84)
     wide = min(half / np.cos(np.radians(lat)), 180)
-    return p.lon - wide, max(lat - half, -85), p.lon + wide, min(lat + half, 85)
+    south = max(lat - half, -85)
+    north = min(lat + half, 85)
+    return p.lon - wide, south, p.lon + wide, north
 
 
 def _ring(lat, lon, km, n=90):
     "The circle of radius `km` as a GeoJSON feature; a line where it goes around a pole."
-    points = [displaced(lat, lon, km, bearing) for bearing in np.linspace(0, 2 * np.pi, n)]
-    lats, lons = np.transpose(points)
-    lons, lats = _turned(lons, lon), lats.clip(-85, 85)
-    closed = bool(np.abs(np.diff(lons)).max() < 180)
-    order = slice(None) if closed else np.argsort(lons)
-    line = np.stack([lons, lats], 1)[order].round(3).tolist()
-    shape = dict(type="Polygon", coordinates=[line]) if closed else dict(type="LineString", coordinates=line)
+    bearings = np.linspace(0, 2 * np.pi, n)
+    lats, lons = np.transpose([displaced(lat, lon, km, bearing) for bearing in bearings])
+    line = np.stack([_turned(lons, lon), lats.clip(-85, 85)], 1)
+    steps = np.abs(np.diff(line[:, 0]))
+    closed = bool(steps.max() < 180)
+    if not closed:
+        line = line[np.argsort(line[:, 0])]
+    points = line.round(3).tolist()
+    if closed:
+        shape = dict(type="Polygon", coordinates=[points])
+    else:
+        shape = dict(type="LineString", coordinates=points)
     style = dict(color="#0072b2", weight=2, fill=closed, fillOpacity=0.06)
     return dict(type="Feature", geometry=shape, properties=dict(style=style))
 
@@ -124,13 +141,17 @@ def _ring(lat, lon, km, n=90):
 def _density_image(answers, box, n):
     "The density of answers in a box as RGBA [n, n, 4], in the projection of web maps."
     west, south, east, north = box
-    projected = np.arcsinh(np.tan(np.radians([north, south])))
-    rows = np.degrees(np.arctan(np.sinh(np.linspace(*projected, n))))
-    lat, lon = np.meshgrid(rows, np.linspace(west, east, n), indexing="ij")
+    edges = np.radians([north, south])
+    projected = np.linspace(*np.arcsinh(np.tan(edges)), n)
+    lats = np.degrees(np.arctan(np.sinh(projected)))
+    lons = np.linspace(west, east, n)
+    lat, lon = np.meshgrid(lats, lons, indexing="ij")
     columns = [[a[k] for a in answers] for k in ("lat", "lon", "radius_km")]
-    found = Density(*columns)(lat, lon)
+    density = Density(*columns)
+    found = density(lat, lon)
+    share = found / found.max()
     image = np.full((n, n, 4), _ORANGE, np.uint8)
-    image[..., 3] = 190 * np.sqrt(found / found.max())
+    image[..., 3] = 190 * np.sqrt(share)
     return image
 
 
@@ -167,7 +188,9 @@ def _view(places):
     "A box around some places, or the world."
     half = 2.0 if places else 90
     lat, lon = zip(*places or [(0, 0)])
-    return min(lon) - half, max(min(lat) - half, -85), max(lon) + half, min(max(lat) + half, 85)
+    west, east = min(lon) - half, max(lon) + half
+    south, north = min(lat) - half, max(lat) + half
+    return west, max(south, -85), east, min(north, 85)
 
 
 def _picture_pin(number, p):
@@ -181,8 +204,12 @@ def overview_map(
     predictions,  # list of `Prediction`
 ):
     "The places of many pictures, as a map of folium."
-    placed = [(number, p) for number, p in enumerate(predictions, 1) if p.lat is not None]
-    box = _view([(p.lat, p.lon) for _, p in placed])
-    pins = [_picture_pin(number, p) for number, p in placed]
+    places, pins = [], []
+    for number, p in enumerate(predictions, 1):
+        if p.lat is not None:
+            places.append((p.lat, p.lon))
+            pins.append(_picture_pin(number, p))
+    box = _view(places)
     west, _, east, _ = box
-    return with_pins(base_map(box, pins, detailed=east - west < 2 * _DETAIL_KM / _KM), pins)
+    detailed = east - west < 2 * _DETAIL_KM / _KM
+    return with_pins(base_map(box, pins, detailed), pins)

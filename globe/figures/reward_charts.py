@@ -15,6 +15,7 @@ from ..intervals import share_intervals
 from ..training.rewards import decay, pieces
 
 # %% ../../nbs/09_figures/06_reward_charts.ipynb #9f11a31a
+_SHAPES = {"exp(−d / 200 km), GeoAgent": decay, "three pieces, Geo-R": pieces}
 _TITLES = {"paper": "Eq. 2 (precision)", "released": "released (recall)", "recommended": "recommended"}
 
 
@@ -25,21 +26,33 @@ def reward_surfaces(
     "What rewards pay by distance, and by true and invented things named."
     fig, grid = plt.subplots(2, 2, figsize=(WIDE, 5.8), layout="constrained")
     left, *right = grid.flat
-    km = np.geomspace(10, 20_000, 300)
-    for name, shape in {"exp(−d / 200 km), GeoAgent": decay, "three pieces, Geo-R": pieces}.items():
-        left.plot(km, [shape(d) for d in km], label=name)
-    area = 10 + 90 * by_km.n / by_km.n.max()
-    label = f"Eq. 3, mean of {by_km.n.sum():,} pairs"
-    look = dict(color="C2", label=label, zorder=3)
-    left.scatter(by_km.km.clip(10), by_km.paid, s=area, **look)
-    left.set(xscale="log", xlabel="distance (km)", ylabel="reward", ylim=(-0.03, 1.05))
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7.5)
-    look = dict(vmin=0, vmax=1, cmap="cividis", cbar_kws=dict(label="reward"))
+    _draw_distances(left, by_km)
     for ax, (mode, values) in zip(right, surfaces.items()):
-        sns.heatmap(values[::-1], ax=ax, cbar=ax is right[-1], **look)
-        labels = dict(xlabel="invented things named", ylabel="true things named (of 8)")
-        ax.set(title=f"R_vis, {_TITLES[mode]}", **labels)
+        _draw_surface(ax, _TITLES[mode], values, has_bar=ax is right[-1])
     return fig
+
+
+def _draw_distances(ax, by_km):
+    "Rewards by distance: two shapes, and the mean of Equation 3 over pairs of cities."
+    km = np.geomspace(10, 20_000, 300)
+    for name, shape in _SHAPES.items():
+        ax.plot(km, [shape(d) for d in km], label=name)
+    pairs = by_km.n
+    label = f"Eq. 3, mean of {pairs.sum():,} pairs"
+    area = 10 + 90 * pairs / pairs.max()
+    ax.scatter(by_km.km.clip(10), by_km.paid, s=area, color="C2", label=label, zorder=3)
+    ax.set(xscale="log", xlabel="distance (km)")
+    ax.set(ylabel="reward", ylim=(-0.03, 1.05))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7.5)
+
+
+def _draw_surface(ax, title, values, has_bar):
+    "R_vis by true and invented things named."
+    bar = dict(label="reward")
+    sns.heatmap(values[::-1], ax=ax, cbar=has_bar, vmin=0, vmax=1, cmap="cividis", cbar_kws=bar)
+    ax.set_title(f"R_vis, {title}")
+    ax.set_xlabel("invented things named")
+    ax.set_ylabel("true things named (of 8)")
 
 # %% ../../nbs/09_figures/06_reward_charts.ipynb #5a7776e2
 _LEVELS = {"wrong": 0.0, "country": 0.2, "city": 1.0}  # of R_geo
@@ -52,23 +65,40 @@ def pay_distributions(
     "Levels of R_geo for each model, with intervals over places; how R_vis and R_loc are spread."
     fig, (one, *others) = plt.subplots(1, 3, figsize=(WIDE, 2.7), layout="constrained")
     models = list(answers.model.unique())
-    look = dict(error_kw=dict(elinewidth=0.8, capsize=1.5))
     for i, model in enumerate(models):
-        paid = answers[answers.model == model].R_geo.to_numpy()
-        hits = np.isclose(paid[:, None], list(_LEVELS.values()))
-        share, (low, high) = hits.mean(0), share_intervals(hits, cluster=places)
-        below, above = share - low, high - share
-        error = np.clip([below, above], 0, None)
-        at = np.arange(3) + (i - 1.5) * 0.2
-        one.bar(at, share, 0.19, yerr=error, color=f"C{i}", label=model, **look)
+        paid = answers[answers.model == model].R_geo
+        _draw_levels(one, paid.to_numpy(), places, i, model)
+    one.set_xlabel("R_geo")
+    one.set(ylabel=f"share of {len(places):,} pictures", ylim=(0, 1))
     ticks = [f"{value:g}\n{name}" for name, value in _LEVELS.items()]
-    one.set(xlabel="R_geo", ylabel=f"share of {len(places):,} pictures", ylim=(0, 1))
-    one.set(xticks=range(3), xticklabels=ticks)
+    one.set_xticks(range(3), ticks)
     for ax, reward in zip(others, ["R_vis", "R_loc"]):
         sns.ecdfplot(answers, x=reward, hue="model", hue_order=models, ax=ax, legend=False, linewidth=1.3)
         ax.set(xlim=(-0.02, 1.02), ylabel="share of pictures paid\nat most this")
-    fig.legend(*one.get_legend_handles_labels(), loc="outside lower center", ncol=4)
+    _legend_below(fig, one)
     return fig
+
+
+def _draw_levels(ax, paid, places, i, model):
+    "Bars of one model: the share of its answers on each level of R_geo."
+    hits = np.isclose(paid[:, None], list(_LEVELS.values()))
+    share = hits.mean(0)
+    low, high = share_intervals(hits, cluster=places)
+    whisker = dict(elinewidth=0.8, capsize=1.5)
+    at = np.arange(3) + (i - 1.5) * 0.2
+    error = _error(share, low, high)
+    ax.bar(at, share, 0.19, yerr=error, color=f"C{i}", label=model, error_kw=whisker)
+
+
+def _error(value, low, high):
+    "Lengths of error bars; rounding may leave a value a hair outside of its interval."
+    return np.clip([value - low, high - value], 0, None)
+
+
+def _legend_below(fig, ax):
+    "One legend for the whole figure."
+    handles, labels = ax.get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncol=4)
 
 
 def correlation_chart(
@@ -78,19 +108,22 @@ def correlation_chart(
     fig, ax = plt.subplots(figsize=(WIDE, 3.8), layout="constrained")
     for i, (model, part) in enumerate(correlations.groupby("model", sort=False)):
         y = np.arange(len(part)) + (i - 1.5) * 0.17
-        below, above = part.rho - part.low, part.high - part.rho
-        error = np.clip([below, above], 0, None)
-        look = dict(fmt="o", markersize=3.5, elinewidth=1, color=f"C{i}", label=model)
-        ax.errorbar(part.rho, y, xerr=error, **look)
+        error = _error(part.rho, part.low, part.high)
+        look = dict(fmt="o", markersize=3.5, elinewidth=1)
+        ax.errorbar(part.rho, y, xerr=error, color=f"C{i}", label=model, **look)
     ax.axvline(0, color=".6", linewidth=0.8)
     rewards = list(correlations.reward.unique())
-    ax.set(yticks=range(len(rewards)), yticklabels=rewards)
-    ax.set(xlabel=f"Spearman's ρ with the error (km), n = {correlations.n.max():,} pictures per model")
+    ax.set_yticks(range(len(rewards)), rewards)
+    n = correlations.n.max()
+    ax.set_xlabel(f"Spearman's ρ with the error (km), n = {n:,} pictures per model")
     ax.invert_yaxis()
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncol=4)
+    _legend_below(fig, ax)
     return ax
 
 # %% ../../nbs/09_figures/06_reward_charts.ipynb #8287a6f8
+_WAYS = {"released": "as released", "paper": "the equations", "recommended": "recommended"}
+
+
 def attack_chart(
     pays,  # as `attack_pay` gives them
     n,  # pictures behind each mean
@@ -99,9 +132,7 @@ def attack_chart(
     fig, axes = plt.subplots(1, 3, figsize=(WIDE + 2, 5.5), layout="constrained", sharey=True)
     look = dict(fmt="", annot_kws=dict(size=7), vmin=0, vmax=1, cmap="cividis")
     bar = dict(label=f"mean pay, n = {n} pictures")
-    for ax, (who, title) in zip(
-        axes, {"released": "as released", "paper": "the equations", "recommended": "recommended"}.items()
-    ):
+    for ax, (who, title) in zip(axes, _WAYS.items()):
         part = pays.xs(who, axis=1, level=1)
         texts = part.map("{:.2f}".format)
         has_bar = ax is axes[-1]
@@ -116,13 +147,14 @@ def plea_chart(
 ):
     "Change of the bounded R_loc by each family of pleas, with intervals."
     fig, ax = plt.subplots(figsize=(WIDE, 3.2), layout="constrained")
-    shown = changes[(changes.reward == "bounded") & (changes.family != "none")]
+    bounded, is_plea = changes.reward == "bounded", changes.family != "none"
+    shown = changes[bounded & is_plea]
     families = list(dict.fromkeys(shown.family))
+    look = dict(markersize=4, elinewidth=1)
     for i, (what, part) in enumerate(shown.groupby("plea", sort=False)):
         x = [families.index(f) + (i - 1) * 0.2 for f in part.family]
-        below, above = part.change - part.low, part.high - part.change
-        error = np.clip([below, above], 0, None)
-        ax.errorbar(x, part.change, yerr=error, fmt="os^"[i], markersize=4, elinewidth=1, label=what)
+        error = _error(part.change, part.low, part.high)
+        ax.errorbar(x, part.change, yerr=error, fmt="os^"[i], label=what, **look)
     ax.axhline(0, color=".6", linewidth=0.8)
     ax.legend(title="plea")
     ax.set_xticks(range(len(families)), families, rotation=30, ha="right")
