@@ -65,7 +65,8 @@ def _parts(text):  # a line
     text = _NUMBER_SIGN.sub("", text[:200])
     bare = _SHARE_FIRST.sub("", text[BULLET.match(text).end() :], count=1)
     bare = stripped(_unlabelled(stripped(_SHARE.sub("", bare))))
-    bare = stripped(without_lead(_SHARE.sub("", bare)))
+    bare = without_lead(_SHARE.sub("", bare))
+    bare = stripped(bare[BULLET.match(bare).end() :])  # "The answer is (C) Tbilisi, Georgia"
     parts = chain_parts(bare) if len(bare) <= 150 else []
     if not 0 < len(parts) <= 7 or any(map(_is_no_name, parts)) or refusal(text):
         return []
