@@ -9,7 +9,8 @@ __all__ = ['CLAIMED', 'SURE', 'Reading', 'read_chain', 'read_last_lines']
 import re
 from typing import NamedTuple
 
-from .chains import chain, found_in, known_place, chain_parts
+from .chains import chain, known_place, chain_parts
+from .divisions import found_in
 from .cues import refusal
 from .labels import role_of
 from .lines import BULLET, stripped

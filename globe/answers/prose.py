@@ -9,7 +9,8 @@ __all__ = ['read_prose']
 import re
 
 from .chain_lines import CLAIMED, SURE, Reading, read_last_lines
-from .chains import chain, divisions_of, found_in, in_division, name_runs, town_of
+from .chains import chain, name_runs, town_of
+from .divisions import divisions_of, found_in, in_division
 from globe.answers.claims import (
     CLAIM,
     HINT,

@@ -17,7 +17,8 @@ from .parts import answer_span, plain_text, window
 from .prose import read_prose
 from .objects import json_records
 from .records import PLACES, table_records, tag_records
-from .chains import chain, found_in, known_place, chain_parts, town_in_state
+from .chains import chain, known_place, chain_parts, town_in_state
+from .divisions import found_in
 from .labels import is_no_answer, names_no_place
 from .values import one_city, one_country
 from ..places.countries import country_code

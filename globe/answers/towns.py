@@ -9,7 +9,8 @@ __all__ = ['KNOWN', 'runs', 'left_chain', 'beside', 'named_state', 'town_within'
 # %% ../../nbs/03_answers/14_towns.ipynb #6d1325ae
 import functools, re
 
-from .chains import THINGS, divisions_of, in_division, name_runs, town_in_name, town_of
+from .chains import THINGS, name_runs, town_in_name, town_of
+from .divisions import divisions_of, in_division
 from .claims import NEUTRAL, exact_country, levels_of, sentences
 from .foreign_towns import town_form
 from .labels import is_coarse
