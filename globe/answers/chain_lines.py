@@ -9,7 +9,8 @@ __all__ = ['CLAIMED', 'SURE', 'Reading', 'read_chain', 'read_last_lines']
 import re
 from typing import NamedTuple
 
-from .chains import chain, found_in, known_place, chain_parts
+from .chains import chain, known_place, chain_parts
+from .divisions import found_in
 from .cues import refusal
 from .labels import role_of
 from .lines import BULLET, stripped
@@ -65,7 +66,8 @@ def _parts(text):  # a line
     text = _NUMBER_SIGN.sub("", text[:200])
     bare = _SHARE_FIRST.sub("", text[BULLET.match(text).end() :], count=1)
     bare = stripped(_unlabelled(stripped(_SHARE.sub("", bare))))
-    bare = stripped(without_lead(_SHARE.sub("", bare)))
+    bare = without_lead(_SHARE.sub("", bare))
+    bare = stripped(bare[BULLET.match(bare).end() :])  # "The answer is (C) Tbilisi, Georgia"
     parts = chain_parts(bare) if len(bare) <= 150 else []
     if not 0 < len(parts) <= 7 or any(map(_is_no_name, parts)) or refusal(text):
         return []

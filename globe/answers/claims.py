@@ -140,9 +140,20 @@ def _longest(text, start, word, most, cased):  # where a name begins, its first 
         if not short and (code := exact_country(plain)):
             end = start + len(name)
             part = _PART_OF.search(text, max(0, start - 16), start) or _GOES_ON.match(text, end)
-            is_part = part or _is_other_division(text, start, plain, code)
+            is_part = (
+                part or _is_other_division(text, start, plain, code) or _is_longer_town(text, start, end)
+            )
             return None if cased and is_part else Mention(code, name, start, end)
     return None
+
+
+_LONGER = re.compile(rf"\s(?:d[aeio]l?|am|an der|sur|upon)\s{CAPITAL}{REST}")
+
+
+def _is_longer_town(text, start, end):  # where the name of a country stands
+    "Whether a town's name begins with it: *Monaco di Baviera*."
+    longer = _LONGER.match(text, end)
+    return bool(longer) and gazetteer().find(fold(text[start : longer.end()])) is not None
 
 
 _WORD_BEFORE = re.compile(rf"({CAPITAL}{REST})[ -]$")

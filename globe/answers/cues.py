@@ -78,7 +78,7 @@ _CUES = {  # level -> words with blanks around them, and words of scripts withou
         |means?|says|confirms?|(?:country|city|location|place|setting|scene|photo|image|picture) (?:is
         |would be)|(?:street|scene) (?:in|from)|zeigt|vermutlich|wahrscheinlich|probablement
         |probablemente|provavelmente|probabilmente|вероятно|muestra|montre|mostra|creo que|je pense
-        |ich denke|acho que|скорее всего|tomada|prise|aufgenommen|сделан\w*|снят\w*|tirada|scattata""",
+        |ich denke|acho que|скорее всего|похоже|tomada|prise|aufgenommen|сделан\w*|снят\w*|tirada|scattata""",
         "照片|写真|사진",
     ),
     "possible": (
@@ -88,12 +88,13 @@ _CUES = {  # level -> words with blanks around them, and words of scripts withou
     ),
     "alike": (
         r"""similar\w*|simil\w*|compar\w+|such as|like|as in|as (?:you|one)|reminiscent|resembl\w+
-        |remind\w*|match\w*|fits?|ähnlich|wie in|parecid[oa]|como en|comme en|semblable|похож\w*|как в""",
+        |remind\w*|match\w*|fits?|ähnlich|wie in|parecid[oa]|como en|comme en|semblable|похож[аи]?|как в""",
         "类似|類似|像|似た|のような",
     ),
     "weak": (
-        r"""elsewhere|native to|import\w*|made in|manufactur\w+|brand\w*|flags? of|once|former(?:ly)?
-        |historically|history|coloni\w+|inspired|influence\w*|border\w*|neighbou?r\w*|famous for
+        r"""elsewhere|native to|import(?:s|ed)?|made in|manufactur\w+|brand(?:s|ed|ing)?|flags? of|once
+        |former(?:ly)?|historically|history|coloni(?!a\b)\w+
+        |inspired|influence\w*|border\w*|neighbou?r\w*|famous for
         |known (?:for|as|to)|cuisine|empire|century|war|capital is|also|(?:tourists?|visitors?|people
         |immigrants?|migrants?|travell?ers?) from|as well as|both|far from|would expect|sold in
         |(?:countries|places|regions|areas|states|parts|cities)(?: \w+){0,3} (?:like|such as|including)
@@ -124,7 +125,7 @@ _CUES = {  # level -> words with blanks around them, and words of scripts withou
     "stop": (
         r"""but|however|although|though|while|whereas|yet|rather|otherwise|sondern|aber|sino|pero|mais|но
         |а именно""",
-        r"""而是|[;!?\n]|[–—，。،]|\.\s
+        r"""而是|[;!?\n]|[–—，。،]|\s-\s|\.\s
         |,\s(?=(?:so|it|this|that|which|i|we|he|the|and|because|since|as|with|where|making|then|whose?)\b)""",
     ),
 }
@@ -133,7 +134,7 @@ CUES = _Phrases(_CUES)
 # %% ../../nbs/03_answers/10_cues.ipynb #8d59a29e
 _UNABLE = r"""can(?:['’]t|not|\snot)|could\s?n['’]t|could\snot|(?:un|not\s)able\sto|impossible\sto
     |not\spossible\sto|hard\sto|difficult\sto|no\sway\sto|not\senough\s(?:\w+\s){1,4}to
-    |insufficient\s(?:\w+\s){1,4}to|(?:do\s?n['’]t|do\snot)"""
+    |(?:too|insufficient)\s(?:\w+\s){1,4}to|(?:do\s?n['’]t|do\snot)"""
 _TO_TELL = r"""(?:be\s)?(?:determin|identif|tell|told|say|specif|pinpoint|locat|assist|help|provid|know
     |confirm|deduce|infer|recogni|guess|place|narrow|make|give|answer|name|state|offer|sure\b|certain\b
     |see\swhere)\w*"""
@@ -144,7 +145,8 @@ _LACKING = r"""(?:do(?:es)?\s?n['’]t|do(?:es)?\snot)\s(?:contain|provide|have|
     |information|evidence)\w*|could\sbe\sanywhere(?!\sin)|(?:is|are)(?:n['’]t
     |\snot)\s(?:\w+\s)?(?:identifiable|recogni[sz]able|discernible|locatable)
     |nothing\s(?:\w+\s){0,3}(?:allows|tells|says|indicates|helps)"""
-_NO_CLUES = r"""(?:i['’]m|i\sam)\s(?:sorry|not\ssure|not\scertain)|no\sidea|(?:not\senough
+_NO_CLUES = r"""too\s(?:\w+\s){1,4}for\s(?:any|an?|me|anyone)\b
+    |(?:i['’]m|i\sam)\s(?:sorry|not\ssure|not\scertain)|no\sidea|(?:not\senough
     |insufficient)\s(?:clues|information|detail\w*|context|evidence|data)|anyone['’]s\sguess
     |there\s(?:is|are)\s(?:no|not\senough|insufficient)\s(?:\w+\s){0,4}(?:information|clues?|details?
     |evidence|way|landmarks?)|(?:location|place|country|city)\s(?:is|are|remains?)\s(?:unknown|unclear

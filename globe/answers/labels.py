@@ -57,7 +57,7 @@ _LABELS = {
     "coordinates": """coordinates, coordinate, coords, coord, gps, latlon, latlng, latlong,
         coordenadas, coordonnées, koordinaten, coordinate geografiche, geo point, geo, geometry, 坐标, 座標,
         координаты, إحداثيات, الإحداثيات, निर्देशांक, স্থানাঙ্ক, koordinat, 좌표""",
-    "confidence": """confidence, probability, likelihood, certainty, score, conf, prob, 置信度, 可信度,
+    "confidence": """confidence, p, probability, likelihood, certainty, score, conf, prob, 置信度, 可信度,
         confianza, confiance, confiança, уверенность, konfidenz, 確信度""",
     "localizability": "localizability, localisability, locatability",
     "reasoning": """reasoning, rationale, explanation, analysis, reason, reasons, evidence, thought,

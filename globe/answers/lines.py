@@ -53,7 +53,7 @@ def stripped(value):  # as written under a label
 BULLET = re.compile(
     r"[\s>#*+\-–—•·▪◦●○✓✔➤→📍🌍🗺️_\"'`(\[{|]*(?:\(?(?:\d{1,2}[.)]|[a-h][.)]|[A-H]\))\s+)?[\s*_#\"'`(\[{]*"
 )
-_SEPARATOR = re.compile(r"[:：=]")
+_SEPARATOR = re.compile(r"[:：=՝]")
 _DASH = re.compile(r"\s+(?:[-–—]+>?|→|=>|⇒)\s+")
 _NEXT_DASHED = re.compile(r"[;|]|,(?=\s*[^\W\d_]{2,20}\s+[-–—]+>?\s)")
 _BREAK = re.compile(r"[,;|{}<>()\[\]\"“”!?،、；。\n]|\.\s|\s[-–—]\s")
@@ -114,9 +114,14 @@ def _dashed(line):  # one line
     return found
 
 
+_QUESTION = re.compile(r"(?:q|question)\W+(?=\w)", re.I)
+_REPLY = re.compile(r"\W*a(?:nswer)?\s*[:.)]\s*", re.I)
+
+
 def _heading(line):  # one line
-    "The role of a line that is a label and nothing else."
-    bare = line[BULLET.match(line).end() :].strip(" \t\r*_#`\"'|:：.-])")
+    "The role of a line that is a label and nothing else, or a question for one."
+    bare = line[BULLET.match(line).end() :].strip(" \t\r*_#`\"'|:：.-])?")
+    bare = bare[asked.end() :] if (asked := _QUESTION.match(bare)) else bare
     role = role_of(bare) if 0 < len(bare) <= 45 else ""
     return role if role in PLACES and role != "place" or role and line.lstrip()[:1] in "#*" else ""
 
@@ -148,7 +153,8 @@ def line_parts(text):  # an answer
             role, held, begin, lines = heading, "", at, 0
         elif role and not labels:
             if _open(held) and lines < 4:
-                held, lines = f"{held}\n{line[BULLET.match(line).end() :]}", lines + bool(line.strip())
+                start = (_REPLY.match(line) or BULLET.match(line)).end()
+                held, lines = f"{held}\n{line[start:]}", lines + bool(line.strip())
             else:
                 parts.append((role, held, begin, at))
                 role = ""
@@ -176,15 +182,25 @@ def _mark(before, repeated):  # what stands before a record, whether it is one o
     return "listed" if repeated and _LISTED.search(before[-80:]) else ""
 
 
+_ITEM, _NEXT_ITEM = re.compile(r"\s*-\s+\S"), re.compile(r"\n\s*-\s")
+
+
+def _is_item(record, text):
+    "Whether a record is one item of a list in YAML: a dash stands before its first label only."
+    line = text.rfind("\n", 0, record.start) + 1
+    return bool(_ITEM.match(text, line)) and not _NEXT_ITEM.search(text, record.start, record.end)
+
+
 def line_records(text):  # an answer
     "The records that labelled lines make."
     parts = [p for p in line_parts(text) if p[0] != "continent" and (p[0] != "place" or _WORDS.search(p[1]))]
     others = [Record("lines", {"place": [v]}, s, e, "other") for r, v, s, e in parts if r == "other"]
     records = [r for r in grouped([p for p in parts if p[0] != "other"], "lines") if has_place(r.values)]
-    marked, since = [], 0
+    marked, since, repeated = [], 0, len(records) > 1
+    is_yaml = repeated and all(_is_item(record, text) for record in records)
     for record in records:
         line = text.rfind("\n", 0, record.start) + 1
         before = text[max(since, line - 200) : record.start] + text[record.start : record.start + 12]
-        marked.append(record._replace(mark=_mark(before, len(records) > 1)))
+        marked.append(record._replace(mark=_mark(before, repeated) or "listed" * is_yaml))
         since = record.end
     return marked + others

@@ -244,10 +244,30 @@ def _is_number(text):
     return bool(re.fullmatch(r"\s*[-+]?\d+(?:\.\d+)?\s*", text))
 
 # %% ../../nbs/03_answers/07_objects.ipynb #6e107314
+_NAME_LIST = re.compile(
+    r"[^\w\[]{0,10}(?:(?:json|python)\s+|[^\n:\[\]]{1,40}:\s*)?(?=\[\s*(?:\[\s*)?[\"'“])", re.I
+)
+
+
+def _listed_names(text):  # an answer
+    "The records of an answer that is one list of names: chains with a comma are guesses, others one chain."
+    begin = _NAME_LIST.match(text)
+    if not begin or text.rstrip("` \t\r\n.")[-1:] != "]":
+        return []
+    items = _Forgiving(text[begin.end() :][:_MAX_CHARACTERS]).container(1)
+    names = [", ".join(map(_text, i)) if isinstance(i, list) else _text(i) for i in items[:20]]
+    names = [name for name in names if name]
+    guesses = names if any("," in name for name in names) else [", ".join(names)] * bool(names)
+    mark = "listed" if len(guesses) > 1 else ""
+    return [Record("json", {"place": [name]}, begin.end(), len(text), mark) for name in guesses]
+
+# %% ../../nbs/03_answers/07_objects.ipynb #d429f588
 def json_records(text):  # an answer
     "The records that JSON in `text` holds, in order."
+    if "{" not in text:
+        return _listed_names(text)
     records = []
-    for value, start, end in _json_values(text) if "{" in text else []:
+    for value, start, end in _json_values(text):
         walk = _Walk(start, end)
         if isinstance(value, _Object):
             walk.record(walk.values(value), "")

@@ -9,7 +9,8 @@ __all__ = ['read_prose']
 import re
 
 from .chain_lines import CLAIMED, SURE, Reading, read_last_lines
-from .chains import chain, divisions_of, found_in, in_division, name_runs, town_of
+from .chains import chain, name_runs, town_of
+from .divisions import divisions_of, found_in, in_division
 from globe.answers.claims import (
     CLAIM,
     HINT,
@@ -22,6 +23,7 @@ from globe.answers.claims import (
     sentences,
 )
 from .cues import refusal
+from .foreign_towns import foreign_town, town_in_letters
 from .labels import is_coarse
 from globe.answers.towns import (
     KNOWN,
@@ -29,7 +31,6 @@ from globe.answers.towns import (
     beside,
     claimed_town,
     elsewhere,
-    foreign_town,
     left_chain,
     named_state,
     people,
@@ -313,9 +314,17 @@ def _plain_town(name):
     return gazetteer().name[found[0]] if found else name
 
 # %% ../../nbs/03_answers/16_prose.ipynb #0c7e471f
+def _by_letters(text):  # running text
+    "The `Reading` of a town that a text without blanks claims; None where there is none."
+    found = None if text.isascii() or refusal(text) else town_in_letters(text)
+    place = chain([found[0]]) if found else None
+    return Reading(*place, start=found[1], end=found[2]) if place else None
+
+
 def read_prose(text) -> Reading:  # running text
     "The place that a text claims."
     if not re.search(r"[^\W\d_]", text):
         return Reading()
-    reading = read_last_lines(text) or _by_claims(text) or _by_demonym(text) or _by_towns(text)
+    reading = read_last_lines(text) or _by_claims(text) or _by_demonym(text)
+    reading = reading or _by_towns(text) or _by_letters(text)
     return reading or Reading(refused=bool(refusal(text)))

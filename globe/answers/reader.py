@@ -10,13 +10,15 @@ import re
 from dataclasses import dataclass, replace
 
 from .coordinates import coordinates
+from .endings import without_endings
 from .lines import line_records, stripped
 from .chain_lines import Reading, read_chain
 from .parts import answer_span, plain_text, window
 from .prose import read_prose
 from .objects import json_records
 from .records import PLACES, table_records, tag_records
-from .chains import chain, found_in, known_place, chain_parts, town_in_state
+from .chains import chain, known_place, chain_parts, town_in_state
+from .divisions import found_in
 from .labels import is_no_answer, names_no_place
 from .values import one_city, one_country
 from ..places.countries import country_code
@@ -230,10 +232,27 @@ def records_of(text):  # the answer
     return []
 
 
+def _without_endings(text, country):  # the answer, the country that it names as it stands, or ''
+    "The `Reading` of a text without case endings, None where that says no more."
+    bare = without_endings(text)
+    reading = read_prose(bare) if bare != text else None
+    if (
+        not reading
+        or not reading.country
+        or country
+        and not (reading.city and _same(country, reading.country))
+    ):
+        return None
+    return reading
+
+
 def _in_prose(text):  # the answer
     "The `Answer` of sentences."
     reading = read_prose(text)
     rule = f"prose {reading.start}-{reading.end or len(text)}" if reading.country else ""
+    if not (reading.city or reading.region or reading.others or reading.refused):
+        guess = _without_endings(text, reading.country)
+        reading, rule = (guess, f"prose 0-{len(text)}, case endings guessed") if guess else (reading, rule)
     parsed = bool(reading.country)
     return Answer(
         reading.country,

@@ -16,6 +16,7 @@ LOWER = "".join(
 )  # a-z, à-ÿ, а-я …
 CAPITAL = rf"[^\W\d_{LOWER}]"  # a capital letter, or a letter of a script without capitals
 MARKS = "\u0610-\u061a\u064b-\u065f\u0900-\u0903\u093a-\u094f\u0981-\u0983\u09bc-\u09cd\u0a01-\u0a4d"
+MARKS += "\u0dca-\u0ddf\u0eb1-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3"
 MARKS += (
     "\u0a81-\u0acd\u0b01-\u0b4d\u0b82-\u0bcd\u0c00-\u0c4d\u0c81-\u0ccd\u0d00-\u0d4d\u0e31-\u0e3a\u0e47-\u0e4e"
 )
@@ -34,7 +35,8 @@ def script_of(text):
         return "ending"
     if point < 0x900:
         return "beginning"
-    return "joined" if 0xE00 <= point < 0x1100 or 0x2E80 <= point < 0xAC00 else "spaced"
+    is_joined = 0xE00 <= point < 0x1100 or 0x1780 <= point < 0x1800 or 0x2E80 <= point < 0xAC00
+    return "joined" if is_joined else "spaced"
 
 # %% ../../nbs/03_answers/09_scripts.ipynb #42ac950a
 _HAMZA = re.compile("[\u0653-\u0655]")  # above or below an alif, where it is often left out

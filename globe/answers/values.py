@@ -9,7 +9,8 @@ __all__ = ['SECOND', 'without_lead', 'bare', 'one_country', 'one_city']
 import functools, re
 from typing import NamedTuple
 
-from .chains import chain, found_in, known_place, chain_parts, name_runs
+from .chains import chain, known_place, chain_parts, name_runs
+from .divisions import found_in
 from .claims import DENIED, HINT, NEUTRAL, claims
 from .cues import refusal
 from .labels import is_coarse, names_no_place

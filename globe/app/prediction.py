@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from ..answers.placed import answer_place
+from ..answers.placed import answer_place, contradiction
 from .consensus import Density, agreeing, candidates, pairwise_km, radius_km, smallest_radius
 from .map import PLACED_BY, answered, overview_map, locator_map
 from .card import card_html, table_html
@@ -81,6 +81,13 @@ class Prediction:
         samples = f", {round(self.agreement * n)} of {n} answers" if self.agreement is not None else ""
         return self.placed_by and self.placed_by + samples
 
+    @property
+    def contradiction(self):
+        "What is named and lies far from the coordinate that is stated; '' where nothing does."
+        if self.lat is None or self.placed_by != PLACED_BY[COORDINATE]:
+            return ""
+        return contradiction(self.city, self.country, self.lat, self.lon)
+
     def __str__(self):
         "One line for a terminal."
         told = [self._counted()] if len(self.answers) > 1 and not self.error else []
@@ -94,6 +101,8 @@ class Prediction:
             facts.append(f"{round(self.agreement * n)} of {n} answers agree")
         if self.placed_by:
             facts.append(f"rests on {self.rests_on}")
+        if far := self.contradiction:
+            facts.append(f"but {far}")
         return "\t".join([self.photo, self.place, *facts, *told])
 
     def _counted(self):
@@ -107,7 +116,7 @@ class Prediction:
     def to_dict(self):
         "All fields but the thumbnail, ready for JSON."
         fields = {k: v for k, v in asdict(self).items() if k != "thumbnail"}
-        return fields | dict(abstains=self.abstains)
+        return fields | dict(abstains=self.abstains, contradiction=self.contradiction)
 
     def top_k(
         self,

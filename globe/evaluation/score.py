@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..answers.placed import contradiction
 from .files import read_predictions, read_truth, tables_by_model
 from .geocoder import Geocoder
 from .metrics import RADII, score
 from .predictions import geocode
 from .report import usage
 from ..places.gazetteer import gazetteer
-from ..places.match import locate, nearest
+from ..places.match import nearest
 from ..places.sphere import distance_km
 
 # %% ../../nbs/08_evaluation/16_score.ipynb #6c56dce7
@@ -117,20 +118,6 @@ def _suspicions(e):
     return [f"with lat and lon of the predictions swapped {line}"] * bool(swapped < now / 4)
 
 
-_CONTRADICTION_KM = 100
-
-
-def _contradicts(row):  # prediction that states a coordinate
-    "Whether the named place is elsewhere: farther than 100 km beyond its radius, or another country."
-    place = locate(row.city, row.country) if row.city or row.country else None
-    if place is None or place.ambiguous:
-        return False
-    km = distance_km(place.lat, place.lon, row.lat, row.lon)
-    if km < _CONTRADICTION_KM + place.radius_km:
-        return False
-    return place.kind != "country" or nearest(row.lat, row.lon).country_code != place.country_code
-
-
 def _contradictions(rows):  # predictions
     "A note on stated coordinates that are far from the place named with them, other than by `nearest`."
     stated = rows[(rows.placed_by == "stated coordinate") & rows.lat.notna()]
@@ -138,7 +125,11 @@ def _contradictions(rows):  # predictions
     is_label = (stated.city.to_numpy() == label.city.to_numpy()) & (
         stated.country.to_numpy() == label.country.to_numpy()
     )
-    found = [row for row in stated[~is_label].itertuples() if _contradicts(row)]
+    found = [
+        row
+        for row in stated[~is_label].itertuples()
+        if contradiction(row.city, row.country, row.lat, row.lon)
+    ]
     if not found:
         return []
     first = found[0]

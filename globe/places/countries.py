@@ -9,6 +9,8 @@ __all__ = ['country_code', 'continent']
 import functools, re
 from itertools import groupby
 
+import numpy as np
+
 from .names import _TERRITORIES, _bag, fold
 from .gazetteer import gazetteer
 
@@ -131,35 +133,63 @@ def _country_of_parts(text: str) -> str:
     return codes.pop() if len(codes) == 1 else ""
 
 # %% ../../nbs/01_places/06_countries.ipynb #46c32846
+def _letters_of(name):
+    "64 bits that say which letters a name has."
+    bits = 0
+    for letter in set(name):
+        bits |= 1 << ord(letter) % 64
+    return bits
+
+
+class _Spellings:
+    "Folded names with the same first letter."
+
+    def __init__(self, names):
+        self.names = names
+
+    @functools.cached_property
+    def letters(self):
+        "`_letters_of` each name, and its length."
+        bits = np.fromiter(map(_letters_of, self.names), dtype=np.uint64, count=len(self.names))
+        return bits, np.fromiter(map(len, self.names), dtype=np.int32, count=len(self.names))
+
+    def within(self, name, edits):
+        "Rows of the names that can be so near: an edit adds one letter at most, and takes one away."
+        bits, lengths = self.letters
+        differ = np.bitwise_count(bits ^ np.uint64(_letters_of(name)))
+        return np.flatnonzero((differ <= 2 * edits) & (abs(lengths - len(name)) <= edits)).tolist()
+
+
 def _close(
     name,  # folded
-    spellings,  # list of folded names with the same first letter
+    spellings,  # `_Spellings` of the same first letter
     shortest: int,
 ):  # names shorter than this must match exactly
     """Rows of the spellings nearest to `name`: within one edit (insert, drop, change, swap), or two from 11
     letters on."""
-    from rapidfuzz import process
+    edits = 1 + (len(name) >= 11)
+    rows = spellings.within(name, edits) if len(name) >= shortest else []
+    if not rows:
+        return []
     from rapidfuzz.distance import OSA
 
-    if len(name) < shortest:
-        return []
-    hits = process.extract(
-        name, spellings, scorer=OSA.distance, score_cutoff=1 + (len(name) >= 11), limit=None
-    )
-    return [h[2] for h in hits if h[1] == min(h[1] for h in hits)]
+    near = [OSA.distance(name, spellings.names[row], score_cutoff=edits) for row in rows]
+    least = min(near)
+    return [row for row, n in zip(rows, near) if n == least] if least <= edits else []
 
 # %% ../../nbs/01_places/06_countries.ipynb #694a1904
 @functools.cache
 def _countries_by_letter():
     "First letter -> names of countries."
-    return {first: list(names) for first, names in groupby(sorted(gazetteer().names), key=lambda n: n[:1])}
+    groups = groupby(sorted(gazetteer().names), key=lambda n: n[:1])
+    return {first: _Spellings(list(names)) for first, names in groups}
 
 
 @functools.lru_cache(maxsize=100_000)
 def _misspelt_country(name: str) -> str:
     "Code of the one country with a name nearest to a folded name, '' if that is not one."
-    names, spellings = gazetteer().names, _countries_by_letter().get(name[:1], [])
-    close = {names[spellings[i]] for i in _close(name, spellings, shortest=7)}
+    names, spellings = gazetteer().names, _countries_by_letter().get(name[:1], _Spellings([]))
+    close = {names[spellings.names[i]] for i in _close(name, spellings, shortest=7)}
     return close.pop() if len(close) == 1 else ""
 
 # %% ../../nbs/01_places/06_countries.ipynb #f5e1be9e

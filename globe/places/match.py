@@ -10,7 +10,8 @@ from .countries import _given, _known, country_code
 from .gazetteer import gazetteer
 from .names import fold
 from .reverse import Place, _city, _country, _region, nearest
-from .search import _AROUND, _division_scopes, _resolve, _split
+from .search import _resolve
+from .wordings import AROUND, division_scopes, split_name
 
 # %% ../../nbs/01_places/10_match.ipynb #860fd778
 _all_ = ["Place", "nearest"]  # handed on, since most who need one need the other
@@ -117,17 +118,17 @@ def _is_district(name, hit, city) -> bool:  # as written, what it means, row of 
         parent = g.parent[row] if row >= 0 else g.region_parent[~row]
         if parent == city and row != city:
             return True
-    head, *tail = map(fold, _split(name) or [""])
+    head, *tail = map(fold, split_name(name) or [""])
     home = g.division_codes[g.division[city]]
 
     def is_around(part):  # *Bronx, NY*
-        return part == fold(g.name[city]) or _known(part) == code or home in _division_scopes(part, code)
+        return part == fold(g.name[city]) or _known(part) == code or home in division_scopes(part, code)
 
     return bool(code) and all(map(is_around, tail)) and _names_district(head, city)
 
 
 def _names_district(head, city) -> bool:  # folded, row of a city
-    return any(gazetteer().is_district(name, city) for name in {head, _AROUND.sub("", head)})
+    return any(gazetteer().is_district(name, city) for name in {head, AROUND.sub("", head)})
 
 
 def _is_no_city(hit) -> bool:

@@ -45,6 +45,7 @@ _KIND_WORDS = {
         "island": r" (island|islands|archipelago|atoll)$"
         r"|^(isle of|isla|isla de|ile|ile de|pulau|ilha|ilha de) ",
         "range": r" (mountains|mountain range|range|hills)$",
+        "lake": r" (lake|lakes|reservoir)$|^(lake|lac|loch|lough|danau|(lago|laguna)( di| de)?) ",
         "region": rf" ({'|'.join(_DIVISION_WORDS)})$|^({'|'.join(_DIVISION_FRONTS)}) ",
     }.items()
 }

@@ -50,6 +50,7 @@ def _region(row: int, code="", ambiguous=False) -> Place:
     return Place(g.region_name[row], g.english.get(code, ""), code, *point, kind, radius, bool(ambiguous))
 
 
+@functools.lru_cache(maxsize=1_000)
 def _country(code: str, ambiguous=False):
     "The country's own point, or None where it has no city (Antarctica and three empty islands)."
     g = gazetteer()

@@ -12,11 +12,21 @@ import numpy as np
 
 from .sphere import haversine_km
 from .names import _SHORT_NAMES, _TERRITORIES, fold
-from .regions import _KIND_WORDS, short_name, word_key
 from .gazetteer import gazetteer
 from .countries import _given, _known, _misspelt_country, _parts, _read_country
 from .reverse import _in_country
 from .spelling import misspelt
+from globe.places.wordings import (
+    COUNTY,
+    SEPARATOR,
+    country_behind,
+    division_scopes,
+    folded_parts,
+    is_county,
+    last_country,
+    reworded,
+    variants,
+)
 
 # %% ../../nbs/01_places/09_search.ipynb #4ff08989
 def _hit(found, code: str, reason: str):
@@ -36,112 +46,19 @@ def _region_hit(found, code: str, reason: str):
         city = gazetteer().region_city[found[2]]
         return (int(city) if city >= 0 else ~found[2]), code, int(found[4]), reason
 
-# %% ../../nbs/01_places/09_search.ipynb #421dbd3c
-_SEPARATOR = re.compile(r"[,;/|(\[–—]| - | or ")
-
-
-@functools.lru_cache(maxsize=10_000)
-def _split(city: str) -> tuple:
-    "The parts of a name that separators part."
-    parts = _SEPARATOR.split(city.replace(")", " ").replace("]", " "))
-    return tuple(p for p in parts if fold(p))
-
-
-def _country_behind(city: str) -> tuple:
-    "A name without the country at its end, and the country's code; '' where its end is no country."
-    *front, last = _split(city) or [""]
-    plain, g = fold(last), gazetteer()
-    code = _known(plain) if front and (len(plain) > 2 or plain not in g.states) else ""
-    return (", ".join(front), code) if code else (city, "")
-
-
-@functools.lru_cache(maxsize=10_000)
-def _last_country(text: str) -> tuple:
-    "What stands behind the last comma, folded, and the code of its country; '' where it is none."
-    plain = fold(text)
-    is_code = len(plain) <= 2 and plain in gazetteer().states
-    return plain, "" if is_code else _known(plain)
-
-
+# %% ../../nbs/01_places/09_search.ipynb #f736fab8
 def _town_and_country(city: str):
     "The hit for `town, country`, by far the most frequent form; None for any other."
     front, comma, last = city.rpartition(",")
-    if not comma or not front.strip() or _SEPARATOR.search(front):
+    if not comma or not front.strip() or SEPARATOR.search(front):
         return None
-    plain, code = _last_country(last)
+    plain, code = last_country(last)
     return _search_in(front, code, plain) if code and fold(city) not in gazetteer().names else None
 
-# %% ../../nbs/01_places/09_search.ipynb #dbbe9ca6
-@functools.lru_cache(maxsize=10_000)
-def _division_scopes(name: str, code: str) -> tuple:
-    "Scopes of the first-level divisions called `name` (folded) in a country, or in all."
-    g = gazetteer()
-    found = [f"US.{g.states[name]}"] if name in g.states and code in ("", "US") else []
-    found += [s for s in g.divisions.get(name, ()) if code in ("", s[:2])]
-    return tuple(dict.fromkeys(found))
-
-# %% ../../nbs/01_places/09_search.ipynb #f53c9723
-_COUNTY = re.compile(r" (county|parish|borough)$")
-_AROUND = re.compile(
-    r"^(kreis|landkreis|london borough of|royal borough of|borough of|district of|city of|greater|"
-    r"downtown|metropolitan|municipality of|comune di|outskirts of|"
-    r"rural(?! area)|suburban|historic(?:al)? (?:city )?cent(?:er|re) of|old (?:town|city|quarter)(?: of)?|"
-    r"old(?! (?:town|city|quarter|port|market)\b)|(?:city )?cent(?:er|re) of|suburbs of|"
-    r"countryside (?:of|near)|"
-    r"central|near|town of|the|likely|probably|possibly|perhaps|maybe|presumably|around|somewhere in) | "
-    r"((special|metropolitan|capital) city|city|municipality|metropolis|metropolitan area|area|region|"
-    r"prefecture|province|county|district|borough|ward|gu|ku|town|suburbs|old town|old city|old quarter|"
-    r"(historic |city )?cent(er|re)|countryside|downtown)$"
-)
-
-
-def _is_county(city: str, code: str) -> bool:
-    "Whether a name is a county of a state: *Cook County, Illinois* is not Cook in Minnesota."
-    head, *tail = map(fold, _split(city) or [""])
-    return bool(_COUNTY.search(head)) and any(_division_scopes(p, code) for p in tail)
-
-
-def _variants(city: str, code: str):
-    "Pairs of a folded name and a scope, from what was written to what was probably meant."
-    head, *tail = map(fold, _split(city) or [""])
-    scopes = {p: _division_scopes(p, code) for p in tail}
-    territories = _TERRITORIES.get(code, ())
-    scopes |= {p: (c,) for p in tail if (c := _known(p)) in territories}
-    inside = list(dict.fromkeys(s for found in scopes.values() for s in found))
-    bare = _AROUND.sub("", head)
-    yield from ((head, scope) for scope in inside)
-    if bare != head:  # *Orange County, California* before the town of Orange
-        yield head, code
-        yield from ((bare, scope) for scope in inside)
-    for part in (head, *(p for p in tail if not scopes[p] and _known(p) != code)):
-        yield part, code
-        bare = _AROUND.sub("", part)
-        if bare != part and not (part == head and _is_county(city, code)):
-            yield bare, code
-
-# %% ../../nbs/01_places/09_search.ipynb #bba0c8f7
-_SHORT_WORDS = {
-    "co": "county",
-    "np": "national park",
-    "mt": "mount",
-    "mtns": "mountains",
-    "mts": "mountains",
-    "isl": "island",
-}
-
-
-@functools.lru_cache(maxsize=10_000)
-def _reworded(name: str) -> tuple:
-    "Other wordings of a folded name of a region."
-    long = " ".join(_SHORT_WORDS.get(w, w) for w in name.split())
-    short = [short_name(long, kind) for kind in _KIND_WORDS]
-    words = [word_key(n) for n in (long, *short)]
-    return tuple(n for n in dict.fromkeys((long, *words, *short)) if n and n != name)
-
-
+# %% ../../nbs/01_places/09_search.ipynb #f3214beb
 def _search_region(name: str, code: str):
     "The hit for a region by another wording of a folded name, or None."
-    for wording in _reworded(name):
+    for wording in reworded(name):
         if hit := _region_hit(gazetteer().look(wording, code), code, f"read as {wording.strip()!r}"):
             return hit
 
@@ -176,7 +93,7 @@ def _search(city: str, code: str, state: str):
     if not name:
         whole = _region_hit(g.look(state, code), code, "region only") if state else None
         return whole or (None, code, 0, "country only" if code else "nothing that could be located was given")
-    for scope in _division_scopes(state, code) if state else ():  # *Truth or Consequences* in one piece
+    for scope in division_scopes(state, code) if state else ():  # *Truth or Consequences* in one piece
         if hit := _hit(g.look(name, scope), code, f"read as {name!r}"):
             return hit
     if name in g.names and _is_country(name, code):
@@ -191,23 +108,23 @@ def _search(city: str, code: str, state: str):
             return hit
     if not state and (known := _known(name)) in _TERRITORIES.get(code, ()):  # French Guiana in France
         return None, known, 0, f"country only, a territory of {g.english[code]}"
-    front, behind = ("", "") if code else _country_behind(city)
+    front, behind = ("", "") if code else country_behind(city)
     if behind:
-        return _search_in(front, behind, fold(_split(city)[-1]))
+        return _search_in(front, behind, folded_parts(city)[-1])
     return _search_parts(f"{city}, {state}" if state else city, name, code)
 
 
 def _in_division(city: str, code: str):
     "The hit for a town and its division: *Pueblo, Colorado* is no Pueblo Colorado; None for another name."
-    head, *tail = map(fold, _split(city)) if "," in city else [""]
-    for scope in (s for part in tail for s in _division_scopes(part, code)):
+    head, *tail = folded_parts(city) if "," in city else ("",)
+    for scope in (s for part in tail for s in division_scopes(part, code)):
         if hit := _hit(gazetteer().look(head, scope), code, f"read as {head!r}"):
             return hit
 
 
 def _search_in(city: str, code: str, state: str):
     "`_search`; the city in the state of the USA where a country called like it (Georgia) has no such city."
-    g, found = gazetteer(), _search(city, code, state if _division_scopes(state, code) else "")
+    g, found = gazetteer(), _search(city, code, state if division_scopes(state, code) else "")
     if found[0] is None and code not in ("", "US") and len(state) > 2 and state in g.states and _given(city):
         if there := g.find(_given(city), f"US.{g.states[state]}"):
             return there[0], "US", 1, f"found in the state of {state!r}"
@@ -216,28 +133,57 @@ def _search_in(city: str, code: str, state: str):
 # %% ../../nbs/01_places/09_search.ipynb #5376073d
 def _search_parts(city: str, name: str, code: str):
     "`_search` for a name that is not found as written."
-    g, is_county = gazetteer(), _is_county(city, code)
-    for part, scope in _variants(city, code):
+    g, county = gazetteer(), is_county(city, code)
+    for part, scope in variants(city, code):
         if not scope and _is_country(part):
             return None, g.names[part], 0, f"country only, read as {part!r}"
         if len(part) > 1:
             hit = _hit(g.look(part, scope), code, f"read as {part!r}")
-            if hit and part != name and hit[2] and _COUNTY.search(name):
+            if hit and part != name and hit[2] and COUNTY.search(name):
                 continue  # *King County* is none of the towns called King
             hit = _wider(part, scope, hit)
-            reworded = "." not in scope and not is_county
+            reworded = "." not in scope and not county
             if hit := hit or (reworded and _search_region(part, scope)):
                 return _doubtful(city, hit, scope)
         for territory in _TERRITORIES.get(scope, ()):
             if hit := _hit(g.look(part, territory), code, f"read as {part!r}"):
                 return hit
-    if hit := code and _beside(name, code) or misspelt(name, code) or _state_of_county(city, code):
+    if hit := _before_its_city(name, code) or code and _beside(name, code):
+        return hit
+    if hit := misspelt(name, code) or _state_of_county(city, code):
         return hit
     if code:
         return None, code, 0, f"no {city!r} in {g.english[code]}: its own point"
     if code := _misspelt_country(name):
         return None, code, 1, f"country only, misspelt {g.english[code]!r}, a guess"
     return None, "", 0, f"no city or country called {city!r}"
+
+
+_LARGE, _CITY_KM = 100_000, 40
+
+
+def _before_its_city(name: str, code: str):
+    "The hit for a district or town before the name of a large city near it: *Shibuya Tokyo*; None for none."
+    g, words = gazetteer(), name.split()
+    for n in range(1, min(len(words), 6)):
+        around = g.find(" ".join(words[n:]), code)
+        if not around or g.population[city := around[0]] < _LARGE:
+            continue
+        home, part = g.codes[g.code[city]], " ".join(words[:n])
+        hit = (
+            _hit(g.look(part, home), home, f"read as {part!r} near {g.name[city]!r}")
+            if len(part) > 2
+            else None
+        )
+        if hit and hit[0] != city and _km_between(hit[0], city) < _CITY_KM:
+            return hit
+    return None
+
+
+def _km_between(row: int, city: int) -> float:  # of a hit
+    g = gazetteer()
+    point = (g.lat[row], g.lon[row]) if row >= 0 else (g.region_lat[~row], g.region_lon[~row])
+    return haversine_km(*point, g.lat[city], g.lon[city])
 
 
 def _wider(part: str, scope: str, hit):
@@ -254,9 +200,9 @@ def _wider(part: str, scope: str, hit):
 
 def _state_of_county(city: str, code: str):
     "The hit for the state in which a county lies that the tables lack; None for any other name."
-    head, *tail = map(fold, _split(city) or [""])
-    for state in tail if _is_county(city, code) else ():
-        hit = _division_scopes(state, code) and _region_hit(gazetteer().look(state, code), code, "")
+    head, *tail = folded_parts(city)
+    for state in tail if is_county(city, code) else ():
+        hit = division_scopes(state, code) and _region_hit(gazetteer().look(state, code), code, "")
         if hit:
             return *hit[:2], 1, f"no {head!r} in {state!r}: the point of the state"
 
@@ -264,9 +210,9 @@ def _state_of_county(city: str, code: str):
 def _doubtful(city: str, hit: tuple, scope: str):
     "The hit, ambiguous where the parts of `city` leave doubt about what was found in `scope`."
     g, (row, code, doubt, reason) = gazetteer(), hit
-    parts = [fold(p) for p in _split(city)]
+    parts = folded_parts(city)
     found = [] if scope else [f and f[0] for f in map(g.find, parts)]
-    elsewhere = "." not in scope and any(_division_scopes(p, code) for p in parts[1:])
+    elsewhere = "." not in scope and any(division_scopes(p, code) for p in parts[1:])
     if row >= 0:
         elsewhere = elsewhere or any(r is None or g.parent[r] != g.parent[row] for r in found)
     elif code:
@@ -323,7 +269,7 @@ def _in_region(city: str, region: str):
     g, name, region = gazetteer(), _given(city), _given(region)
     if not name:
         return _region_hit(g.look(region), "", "region only")
-    for scope in _division_scopes(region, ""):
+    for scope in division_scopes(region, ""):
         if hit := _hit(g.look(name, scope), scope[:2], f"found in {region!r}"):
             return hit
     if (found := g.look(region)) and found[2] >= 0:
@@ -337,6 +283,17 @@ def _resolve(city, country, state=""):
         if wrong := _not_text(city, country):
             return None, "", 0, wrong
         city, country = (t if isinstance(t, str) else "" for t in (city, country))
+    state = state if isinstance(state, str) else ""
+    resolve = _resolved if len(city) + len(country) < _KEPT_LETTERS else _resolved.__wrapped__
+    return resolve(city, country, state)
+
+
+_KEPT_LETTERS = 400  # longer names are not kept
+
+
+@functools.lru_cache(maxsize=50_000)
+def _resolved(city: str, country: str, state: str):
+    "The hit for names as they were written; kept, since answers repeat names, also those that are nowhere."
     if not (country or state) and (hit := _town_and_country(city)):
         return hit
     code, us_state, unread = _read_country(country)
@@ -346,7 +303,7 @@ def _resolve(city, country, state=""):
     if us_state and not state:
         return _search_in(city, code or "US", us_state)
     if "," in country and not state:
-        state = next((p for p in _parts(country) if _division_scopes(p, code)), "")
-    if state and isinstance(state, str) and _division_scopes(state := fold(state), code):
+        state = next((p for p in _parts(country) if division_scopes(p, code)), "")
+    if state and division_scopes(state := fold(state), code):
         return _search(city, code, state)
     return _search(city, code, "")

@@ -13,7 +13,7 @@ import numpy as np
 from .names import fold
 from .index import _strings
 from .gazetteer import gazetteer
-from .countries import _close
+from .countries import _Spellings, _close
 
 # %% ../../nbs/01_places/08_spelling.ipynb #019b2ecf
 @functools.lru_cache(maxsize=None)
@@ -29,7 +29,10 @@ def _spellings(code: str):
     found = {}
     for i in keep:
         found.setdefault(g._spelling[i][:1], []).append(i)
-    return {first: ([g._spelling[i] for i in rows], g.spelling_city[rows]) for first, rows in found.items()}
+    return {
+        first: (_Spellings([g._spelling[i] for i in rows]), g.spelling_city[rows])
+        for first, rows in found.items()
+    }
 
 # %% ../../nbs/01_places/08_spelling.ipynb #1d99a82d
 @functools.lru_cache(maxsize=None)
@@ -41,7 +44,7 @@ def _region_spellings(code: str):
             names, rows = found.setdefault(name[:1], ([], []))
             names.append(name)
             rows.append(row)
-    return found
+    return {first: (_Spellings(names), rows) for first, (names, rows) in found.items()}
 
 # %% ../../nbs/01_places/08_spelling.ipynb #48867790
 def _is_known(name: str) -> bool:
@@ -53,20 +56,23 @@ def _is_known(name: str) -> bool:
     return region >= 0 or fold(g.name[city]) == name or g.population[city] >= 100_000
 
 
+_NO_NAMES = _Spellings([]), np.array([], int)
+
+
 @functools.lru_cache(maxsize=100_000)
 def misspelt(
     name: str,  # folded
     code: str,  # of its country; '' where not known
 ):
     "The hit for the largest city, or else the region, with the nearest name; None if none is near."
-    g, (names, rows) = gazetteer(), _spellings(code).get(name[:1], ([], np.array([], int)))
+    g, (names, rows) = gazetteer(), _spellings(code).get(name[:1], _NO_NAMES)
     if _is_known(name):
         return None
-    rows = np.unique(rows[_close(name, names, shortest=6 if code else 7)])
-    if len(rows):
+    if close := _close(name, names, shortest=6 if code else 7):
+        rows = np.unique(rows[close])
         best = int(rows[np.argmax(g.population[rows])])
         return best, code, 1, f"misspelt {g.name[best]!r}, a guess"
-    names, rows = _region_spellings(code).get(name[:1], ([], []))
+    names, rows = _region_spellings(code).get(name[:1], _NO_NAMES)
     rows = {rows[i] for i in _close(name, names, shortest=6)}
     if len(rows) == 1:
         return ~(row := rows.pop()), code, 1, f"misspelt {g.region_name[row]!r}, a guess"
