@@ -67,9 +67,10 @@ def _counted_as(said, seen):
     A church is a building and a house may be one: in a picture of a building without a house they are one."""
     found = {}
     for name, s in sorted(said.items(), key=lambda item: len(item[1].classes)):
-        kinds = [c for c in s.classes if c in seen] or s.classes
+        kinds = s.classes if s.classes[:1] == (name,) and name in seen else ()
+        kinds = kinds or [c for c in s.classes if c in seen] or s.classes
         if name in s.classes:
-            name = next((c for c in kinds if c in found), kinds[0])
+            name = kinds[0] if kinds[0] in seen else next((c for c in kinds if c in found), kinds[0])
         found.setdefault(name, s.classes)
     return found
 
