@@ -8,7 +8,8 @@ that hold the name of a thing and name none, "rock music"), near_words.csv (Engl
 towns that look like a misspelt or foreign thing) and foreign.csv (names in other languages).
 
 What WordNet and CLDR do not say stands in foreign_by_hand.csv (in the row `-` small words that tell the
-language) and in things_by_hand.csv: a kind, or several
+language), in foreign_classes.csv (what the classes of ADE20K are called, after `-` words that name none of
+them; ours, as foreign_by_hand.csv is) and in things_by_hand.csv: a kind, or several
 with the best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter
 knows. `*` marks names of parts and surroundings, which name nothing where the segmenter knows none of their
 kinds, `=` another name of the same thing, `!` a kind that holds for the word alone and not for what is a
@@ -276,6 +277,10 @@ def foreign(folder, stop):
             if row["name"] != "-":
                 words = {w for w in words if plain(w) not in articles}
             found |= {(language, w, row["name"].strip("-")) for w in words if w}
+    known = {(language, plain(word)) for language, word, _ in found}
+    for row in csv.DictReader((HERE / "foreign_classes.csv").open(encoding="utf-8")):
+        words = {w for w in row["words"].split("|") if (row["language"], plain(w)) not in known}
+        found |= {(row["language"], w, row["name"].strip("-")) for w in words}
     return sorted(found)
 
 

@@ -6,7 +6,7 @@
 __all__ = ['Mention', 'mentions_of', 'things', 'mentions', 'entities', 'highlighted', 'similar_words']
 
 # %% ../../nbs/03_answers/21_mentions.ipynb #3642d9b4
-import bisect, html, re
+import bisect, html, itertools, re
 from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple
@@ -38,7 +38,13 @@ _PATTERNS = re.compile(
             r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubts?|questions|possibilities|ideas|facts)",
             r"paths? of (?:the )?least resistance|bridg(?:e|es|ed|ing) (?:the|this|that|an?) (?:gap|divide)",
             r"(?:clues|data|results|evidence|facts|it|them|everything) (?:in|into) an? table",
-            r"fields? of (?:geography|study|research|science|expertise|work)|water under the bridge",
+            r"fields? of (?:geography|study|research|science|expertise|work|view|vision)|in the field of",
+            r"fields? of (?:geolocation|geoguessing|archaeology|architecture|photography|computer vision)",
+            r"water under the bridge|(?:north|south|east|west|pacific|atlantic|gold|ivory)(?:ern)? coast",
+            r"(?:i|we|you|they|to|and|would|will|can|not|me) (?:base|counter|bar|box|case|book|step|bridge|screen)"
+            r"(?= (?:my|our|the|this|that|it|its|on|out|any|against|these|those)\b)",
+            r"base[sd]? on|(?:set|raise|raises|lower|sets) the bar|bar (?:is|was) set|(?:a|the) red flag for",
+            r"(?:sit|sits|sitting|be|am|still|firmly) on the fence|(?:goes|go|went|flies|fly) out of the window",
             r"think(?:ing)? outside (?:of )?the box|(?:is|it's) in the bag|(?:big|great|no) fan of",
             r"(?:the|in|of|soft|warm|golden|bright|harsh|lets? in) light",
             r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
@@ -78,6 +84,47 @@ _OTHERWISE = {  # English things -> languages where the word says something else
         pan="es pl",
         man="de sv da no nl",
         plate="fr",
+        hay="es",
+        case="it",
+        chat="fr",
+        pain="fr",
+        bras="fr",
+        cave="fr",
+        mare="it ro",
+        wand="de",
+        rind="de",
+        hose="de",
+        tie="fi",
+        gate="no da",
+        sky="da no",
+        hat="de",
+        mast="de",
+        land="de sv da no nl",
+        base="es pt it fr",
+        pin="fr",
+        port="fr sv no",
+        tall="sv",
+        gran="sv",
+        pies="pl es",
+        burro="it",
+        camino="it",
+        lama="it",
+        sole="it",
+        bra="sv",
+        bureau="nl fr",
+        pole="pl",
+        most="pl cs",
+        pad="nl hu",
+        ton="fr nl",
+        bal="nl",
+        fa="hu",
+        lac="fr ro",
+        ball="de",
+        fan="zh",
+        pot="fr",
+        store="fr",
+        place="fr",
+        table="fr",
     ).items()
 }
 _TOWNS = frozenset("city town county bay springs rapids heights falls".split())
@@ -88,6 +135,13 @@ _BUILDINGS = frozenset(
 )
 
 # %% ../../nbs/03_answers/21_mentions.ipynb #0ad94449
+_QUOTED = re.compile(
+    r"\b(?:read(?:s|ing)?|say(?:s|ing)?|written|spell(?:s|ed|ing)?|words?|texts?|inscription|lettering|letters|"
+    r"label(?:l?ed|s)?|titled|named|called|marked|steht|dit|dice|diz)\b[^.!?\n'\"«“„‘]{0,20}['\"«“„‘]"
+    r"[^'\"»”“’\n]{1,60}['\"»”“’]|\bthe (?:word|name|term) \*?\w+"
+)
+
+
 class _Reader:
     "Looks through the tokens of one text for names."
 
@@ -102,7 +156,7 @@ class _Reader:
         )
         self.skipped = set()
         starts = [start for start, _ in self.spans]
-        for m in _PATTERNS.finditer(self.plain):
+        for m in itertools.chain(_PATTERNS.finditer(self.plain), _QUOTED.finditer(self.plain)):
             self.skipped |= {
                 *range(bisect.bisect_left(starts, m.start()), bisect.bisect_left(starts, m.end()))
             }
@@ -214,14 +268,31 @@ def _is_expression(said):
 _VAGUE = frozenset("ground land earth plant building structure tree".split())
 
 
+def _attributes(names, words, lexicon):
+    "Indices of the names that only say of what kind the next one is: *stone stairway*, *shop window*."
+    adjacent = [end == start for (_, end, *_), (start, *_) in zip(names, names[1:])]
+    found = set()
+    for k, is_adjacent in enumerate(adjacent):
+        word, head = words[names[k][1] - 1], names[k + 1][-1]
+        is_list = sum(adjacent[max(0, k - 2) : k + 3]) > 2
+        if is_adjacent and head.classes and not is_list and lexicon.word(word)[0] and not _stands_alone(word):
+            found.add(k)
+    return found
+
+
+def _stands_alone(word):
+    "Is it a plural, or an adjective such as *rocky* and *wooded*?"
+    return word.endswith(("s", "y", "ed", "ous")) or word in ("people", "men", "women", "children")
+
+
 def _heads(names, words, lexicon):
     """The names without those that only say what another is, or is part of.
 
     "A cathedral dome" and "the dome of a church" name a dome, "rocky ground" names rock."""
-    left_out = set()
+    left_out = _attributes(names, words, lexicon) if lexicon.listed else set()
     for k, ((_, end, *_, one), (start, _, *_, other)) in enumerate(zip(names, names[1:])):
         between = words[end:start]
-        if between in ([], ["-"]):
+        if between in ([], ["-"]) and not lexicon.listed:
             if not one.is_class:
                 if one.name in _BUILDINGS or not lexicon.is_foreign(words[end - 1]):
                     left_out.add(k)
@@ -232,7 +303,7 @@ def _heads(names, words, lexicon):
         elif between and between[0] in _GENITIVES and len(between) < 3 and one.is_class:
             if not other.is_class:
                 left_out.add(k + 1)
-        elif between and between[0] in _GENITIVES and one.name in _BUILDINGS:
+        elif between and between[0] in _GENITIVES and len(between) < 4 and one.name in _BUILDINGS:
             left_out.add(k)
     return [name for k, name in enumerate(names) if k not in left_out]
 

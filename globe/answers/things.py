@@ -247,7 +247,10 @@ class Lexicon:
         self.in_two = {_key(name) for name in names if not name.isalpha()}
         found, self.in_parts = _foreign()
         self.foreign = {
-            key: {language: (name and kinds.thing(name), shared) for language, (name, shared) in them.items()}
+            key: {
+                language: (kinds.thing(name) if name in names else None, shared)
+                for language, (name, shared) in them.items()
+            }
             for key, them in found.items()
         }
         core = [key for key, thing in self.things.items() if thing and thing.classes and len(key) > 5]
