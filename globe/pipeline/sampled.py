@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SampledRun']
 
-# %% ../../nbs/12_pipeline/14_sampled.ipynb #09e988f5
+# %% ../../nbs/12_pipeline/14_sampled.ipynb #8543f589
 import pandas as pd
 
 from ..evaluation.metrics import frame
@@ -14,7 +14,7 @@ from .comparisons import called, is_trained
 from .tasks import Run
 from ..progress import lines
 
-# %% ../../nbs/12_pipeline/14_sampled.ipynb #0ab27da6
+# %% ../../nbs/12_pipeline/14_sampled.ipynb #d801afef
 class SampledRun(Run):
     "A `Run` with several drawn answers to each picture."
 
@@ -28,9 +28,7 @@ class SampledRun(Run):
     ):
         "Prediction rows of the drawn answers, numbered from 0 in the column `sample`."
         source, a = self._model_at(name, seed), self.profile.answers
-        how = dict(
-            k=k, temperature=1.0, max_new_tokens=a.max_new_tokens, batch_size=max(1, a.batch_size // 4)
-        )
+        how = dict(k=k, temperature=1.0, max_new_tokens=a.max_new_tokens, batch_size=max(1, a.batch_size // 4))
 
         def work(folder):
             from globe.models.vlm import load
