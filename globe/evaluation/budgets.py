@@ -49,11 +49,11 @@ def flattening(
     log,  # rows with step, seed and the metric
     metric=REWARD,  # column of `log`
 ):
-    "First tenth, last tenth, and the gain over the tenth before, lowest and highest seed: a dict."
-    part = np.ceil(10 * log.step / log.step.max()).clip(1)
-    tenths = log.assign(tenth=part).pivot_table(index="tenth", columns="seed", values=metric)
-    gains = tenths.iloc[-1] - tenths.iloc[max(-2, -len(tenths))]
-    ends = {"first tenth": tenths.iloc[0].mean(), "last tenth": tenths.iloc[-1].mean()}
+    "First and last fifth, and the gain over the fifth before, with that of the lowest and highest seed."
+    part = np.ceil(5 * log.step / log.step.max()).clip(1)
+    fifths = log.assign(fifth=part).pivot_table(index="fifth", columns="seed", values=metric)
+    gains = fifths.iloc[-1] - fifths.iloc[max(-2, -len(fifths))]
+    ends = {"first fifth": fifths.iloc[0].mean(), "last fifth": fifths.iloc[-1].mean()}
     return ends | {"gain in it": gains.mean(), "lowest seed": gains.min(), "highest seed": gains.max()}
 
 
@@ -108,4 +108,4 @@ def reward_results(
 def _paid(drawn):
     "Accuracy reward, mean over the answers to each picture [pictures]."
     rewards = [geo_accuracy(e.rows.text.tolist(), e.rows.country, e.rows.city) for e in drawn.evaluations]
-    return np.mean(rewards, axis=0)
+    return np.mean(np.array(rewards, float), axis=0)

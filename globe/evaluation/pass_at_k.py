@@ -43,7 +43,7 @@ class Drawn:
 
     def right(
         self,
-        measure="city",  # a radius in km, "country" or "city"
+        measure=25,  # a radius in km, "country" or "city"
     ):
         "How many answers are right [pictures]."
         return sum(measured(e.rows, measure) for e in self.evaluations).astype(int)
@@ -51,7 +51,7 @@ class Drawn:
     def passes(
         self,
         k,  # answers that count
-        measure="city",  # as for `right`
+        measure=25,  # as for `right`
     ):
         "pass@k of each picture [pictures]."
         return pass_at_k(self.right(measure), len(self), k)
@@ -67,7 +67,7 @@ def _passed(drawn, k, measure):
 
 def pass_results(
     runs,  # name of a model -> one `Drawn` per training seed
-    measures=("city", 25, 200, 750),  # radii in km, "country" or "city"
+    measures=(25, 200, 750),  # radii in km, "country" or "city"
     ks=_KS,  # answers that count
     draws=2000,  # resamples
 ):
@@ -97,7 +97,7 @@ def pass_table(
 def pass_differences(
     runs,  # as for `pass_results`
     pairs,  # (before, after), names of models
-    measures=("city", 200),  # as for `pass_results`
+    measures=(25, 200),  # as for `pass_results`
     ks=_KS,  # answers that count
     draws=2000,  # resamples
 ):
@@ -118,7 +118,7 @@ def pass_differences(
 def reach(
     before,  # `Drawn`, one per training seed or a single one
     after,  # the same for the trained model
-    measure="city",  # as for `Drawn.right`
+    measure=25,  # as for `Drawn.right`
     draws=2000,  # resamples
 ):
     "One row each for both, found, lost, neither: share of the pictures, its interval, over seeds and places."

@@ -110,7 +110,7 @@ def statement_kinds(
 
 def _true_of(rows):
     "What false statements beside a wrong town would be true of; the interval is over places."
-    wrong = rows[rows.counts]
+    wrong = rows[rows.counts.astype(bool)]
     more = 100 * (wrong.of_named - wrong.of_any)
     cell = "–"
     if len(wrong):

@@ -68,6 +68,7 @@ def budget_curves(
             look = dict(fmt="o", color=tones[r.model], capsize=2, markeredgecolor=".2", zorder=3)
             ax.errorbar(getattr(r, budget), r.value, yerr=error, label=f"{r.model}: test pictures", **look)
         ax.set(xlabel=label)
+        ax.locator_params(axis="x", nbins=5)
     axes[0].set_ylabel("accuracy reward of drawn answers")
     told = seeds_shown(next(iter(logs.values())))
     handles = axes[0].get_legend_handles_labels()
