@@ -12,6 +12,7 @@ from PIL import Image
 
 from globe.photos.collections import from_folder
 from globe.pipeline import data, stages
+from globe.pipeline.sampled import SampledRun
 from globe.pipeline.tasks import Run
 
 SMALL = dict(
@@ -111,8 +112,9 @@ def main(folder):
     data.run_folder = lambda name="smoke": folder / name
     trace = Trace()
     trace.install()
-    run = Run("smoke", **SMALL)
+    run = SampledRun("smoke", **SMALL)
     run.upper_bound(), run.rows_of("single")
+    run.samples("sft", k=2)
     for model in ("sft", "grpo-all-readme"):
         run.answers(model, "test")
     for name in ("trip", "mp16-reason-test"):

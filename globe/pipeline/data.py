@@ -40,6 +40,7 @@ STAGE_CODE = {
     "sft": ["globe.training.sft"],
     "grpo": ["globe.training.grpo"],
     "answers": ["globe.models.vlm", "globe.evaluation.predictions"],
+    "samples": ["globe.models.vlm", "globe.evaluation.sampling"],
 }
 # stages that write down what went wrong with an answer or a picture: there the texts of errors count
 WRITES_ERRORS = (
