@@ -227,12 +227,7 @@ def test_a_default_makes_only_its_own_models_again(copy):
 
 
 ERRORS = [
-<<<<<<< HEAD
     ("exchange.py", "it redirects in a circle", "it redirects for ever"),
-    ("locks.py", "another run is at work on", "another run holds"),
-=======
-    ("models/client.py", "it redirects in a circle", "it redirects for ever"),
->>>>>>> h-settle4
     ("photos/images.py", "the file does not exist", "there is no such file"),
     ("files.py", "clone it and run", "clone it, then run"),
 ]
