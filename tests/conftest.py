@@ -1,5 +1,5 @@
 """Markers. `slow`: two seconds of processor time or more, all parameters of a test together, or eight seconds of
-waiting. `real`: reads the photographs and tables beside the checkout, or needs a browser."""
+waiting. `real`: reads the photographs and tables beside the checkout, or needs a browser or vLLM."""
 
 import pytest
 
@@ -50,7 +50,7 @@ OUTSIDE = {"REAL", "real"}  # names that tests use to reach the files beside the
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: seconds of work; `make test-quick` leaves it out")
-    config.addinivalue_line("markers", "real: needs real data beside the checkout, or a browser")
+    config.addinivalue_line("markers", "real: needs real data beside the checkout, a browser or vLLM")
 
 
 def pytest_collection_modifyitems(items):
@@ -58,5 +58,5 @@ def pytest_collection_modifyitems(items):
         file, name = item.path.stem, item.originalname.removeprefix("test_")
         if name in SLOW.get(file, "").split():
             item.add_marker(pytest.mark.slow)
-        if file == "test_browser" or OUTSIDE & set(item.function.__code__.co_names):
+        if file in ("test_browser", "test_vllm") or OUTSIDE & set(item.function.__code__.co_names):
             item.add_marker(pytest.mark.real)

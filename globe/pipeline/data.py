@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..files import checkout, cores, data_dir, figures_folder, run_folder
+from ..photos.records import PHOTO
 from .comparisons import OFFICIAL, VARIANTS
 from .profiles import profile
 from ..progress import report
@@ -128,7 +129,7 @@ class PhotoStages(Stages):
         "Photo rows of a split, rendered from its own seed."
         p, number = self.profile.photos, ["train", "test", "shifted"].index(split)
         if p.source:
-            return _read_rows(self._benchmark(split))
+            return _read_rows(self._benchmark(split)).select_columns(list(PHOTO))
         settings = dict(
             n=getattr(p, split),
             seed=p.seed + number,
@@ -282,6 +283,11 @@ class DataStages(PhotoStages):
 
         table, title = benchmark_table("mp16-reason-train", source), "MP16-Reason as published"
         return self.make("mp16-official", work, how, "published rows", [table], title)
+
+    def _benchmark(self, split):
+        "The published rows are the training photographs of a run that is trained on them."
+        is_published = split == "train" and self.profile.data == "official"
+        return self.published_at() if is_published else super()._benchmark(split)
 
     def rows_of(
         self,

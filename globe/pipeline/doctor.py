@@ -120,6 +120,7 @@ def obstacles(
 
 # %% ../../nbs/12_pipeline/12_doctor.ipynb #7ebb6966
 PARAMETERS = {
+    "Qwen/Qwen2.5-VL-3B-Instruct": 3.75,
     "Qwen/Qwen2.5-VL-7B-Instruct": 8.29,
     "Qwen/Qwen2.5-VL-72B-Instruct": 73.4,
     "OpenGVLab/InternVL3-8B-hf": 7.94,
@@ -129,7 +130,11 @@ PARAMETERS = {
     "sentence-transformers/all-mpnet-base-v2": 0.109,
 }  # billions
 _ADAPTERS = {"Qwen/Qwen2.5-VL-7B-Instruct": 0.0404}  # billions, of `training.adapter.lora_config`
-_ROWS, _RATE = 33_721, 0.44  # MP16-Reason-Train; photographs a second in GRPO on 8 H20 (paper, section 4.2)
+_ROWS = 33_721  # MP16-Reason-Train
+
+
+def _row(what, name, where, gb=None, there=False):
+    return dict(what=what, name=name, where=where, GB=gb and round(gb, 1), there="yes" if there else "no")
 
 
 def needs(
@@ -138,74 +143,75 @@ def needs(
     **overrides,  # settings to change, by section
 ):
     "What a run begins with, as rows: what, name, where, GB of disk here, there (is it?)."
-    from globe.pipeline.comparisons import is_trained, parts_of
     from globe.pipeline.tasks import Run
 
-    run, rows = Run(name, seeds, **overrides), []
-    p = run.profile
+    run = Run(name, seeds, **overrides)
+    p, many = run.profile, seeds > 1
+    hub = [("student", p.student.source, 2), ("student", p.student.internvl if many else None, 2)]
+    hub.append(("segmenter", p.segmenter.source, 2))
+    if p.judged:
+        hub.append(("sentence model", p.checks.sentence_model, 4))
+    rows = [
+        _row(what, source, "hub", each * PARAMETERS.get(source, 0) or None, _cached(source))
+        for what, source, each in hub
+        if source
+    ]
+    rows += _teachers(p.teachers) if p.judged else []
+    rows += _benchmarks(p.photos.source) if p.photos.source else []
+    return rows + (_work(run) if p.student.source else [])
 
-    def row(what, name, where, gb=None, there=False):
+
+def _teachers(t):  # `TeacherSettings`
+    "Rows about who answers."
+    rows = []
+    if t.coordinates == "geoclip":
+        name, there = "openai/clip-vit-large-patch14", bool(importlib.util.find_spec("geoclip"))
+        where = f"{APART['geoclip']}; hub"
+        rows.append(_row("teacher", f"geoclip, with {name}", where, 4 * PARAMETERS[name], there))
+    for endpoint in t.endpoints:
         rows.append(
-            dict(what=what, name=name, where=where, GB=gb and round(gb, 1), there="yes" if there else "no")
+            _row("teacher", endpoint.model, ", ".join(endpoint.urls), None, _answers_at(endpoint.urls))
         )
+    return rows
 
-    students = dict(qwen2_5_vl=p.student.source, internvl=p.student.internvl if len(run.seeds) > 1 else None)
-    for what, source in [*(("student", s) for s in students.values()), ("segmenter", p.segmenter.source)]:
-        if source:
-            row(what, source, "hub", 2 * PARAMETERS.get(source, 0) or None, _cached(source))
-    if p.checks.sentence_model:
-        row(
-            "sentence model",
-            p.checks.sentence_model,
-            "hub",
-            4 * PARAMETERS.get(p.checks.sentence_model, 0) or None,
-            _cached(p.checks.sentence_model),
-        )
-    if p.teachers.coordinates == "geoclip":
-        row(
-            "teacher",
-            "geoclip, with openai/clip-vit-large-patch14",
-            f"{APART['geoclip']}; hub",
-            4 * PARAMETERS["openai/clip-vit-large-patch14"],
-            bool(importlib.util.find_spec("geoclip")),
-        )
-    for endpoint in p.teachers.endpoints:
-        row("teacher", endpoint.model, ", ".join(endpoint.urls), None, _answers_at(endpoint.urls))
-    if p.photos.source:
-        rows += _benchmarks(p.photos.source)
-    if not p.student.source:
-        return rows
-    row("answering", "every teacher, all training photographs", "GPU hours not known")
-    row("validation", "segmenter and sentence model, all training photographs", "GPU hours not known")
-    row(
-        "training",
-        f"judge, {f'{p.judge.steps} steps' if p.judge.steps else f'{p.judge.epochs} passes'} of an adapter",
-        "GPU hours not known",
-        4 * _ADAPTERS.get(p.student.source, 0) or None,
-    )
+
+def _planned(p):  # `Profile`
+    "Kind of training -> its plan."
+    from globe.pipeline.comparisons import best_of
+    from globe.training.plan import plan
+
+    rows, rewards = p.photos.limit or _ROWS, best_of(p.judged).removeprefix("grpo-")
+    kinds = dict(judge=(p.judge, 2 * rows)) if p.judged else {}
+    kinds |= dict(sft=(p.sft, rows), grpo=(p.grpo.changed(rewards=rewards), rows))
+    return {kind: plan(kind, p.student.source, s, n, p.launch) for kind, (s, n) in kinds.items()}
+
+
+def _work(run):
+    "Rows about what a run computes."
+    from globe.pipeline.comparisons import is_trained, parts_of
+
+    p, seeds, planned, unknown = run.profile, len(run.seeds), _planned(run.profile), "GPU hours not known"
+    hours = {k: f"about {found['hours'] * found['processes']:.1f} GPU hours" for k, found in planned.items()}
+    rows = []
+    if p.judged:
+        taught = f"judge, {f'{p.judge.steps} steps' if p.judge.steps else f'{p.judge.epochs} passes'}"
+        gb = 4 * _ADAPTERS.get(p.student.source, 0) or None
+        rows = [
+            _row("answering", "every teacher, all training photographs", unknown),
+            _row("validation", "segmenter and sentence model, all training photographs", unknown),
+            _row("training", f"{taught} of an adapter", hours["judge"], gb),
+        ]
     for m in dict.fromkeys([*run.models, *run.variants, *run.backbones]):
         backbone, how, _ = parts_of(m)
         if not is_trained(how):
             continue
-        hours = (
-            f"{8 * _ROWS / _RATE / 3600:.0f} GPU hours at the paper's rate"
-            if how.startswith("grpo")
-            else "GPU hours not known"
-        )
-        row(
-            "training",
-            f"{m}, {seeds} seed{'s' * (seeds > 1)}",
-            f"{hours} for each seed",
-            seeds * 2 * PARAMETERS.get(students[backbone], 0) or None,
-        )
-    row(
-        "training",
-        "two checkpoints of the model that is being trained",
-        "deleted when it is done",
-        12 * PARAMETERS.get(p.student.source, 0) or None,
-    )
-    row("answering", "every model, all test photographs", "GPU hours not known")
-    return rows
+        source = p.student.internvl if backbone == "internvl" else p.student.source
+        told = f"{hours[how.partition('-')[0]]} for each seed"
+        gb = seeds * 2 * PARAMETERS.get(source, 0) or None
+        rows.append(_row("training", f"{m}, {seeds} seed{'s' * (seeds > 1)}", told, gb))
+    what, most = "checkpoints of the model that is being trained", max(f["disk_GB"] for f in planned.values())
+    rows.append(_row("training", what, "deleted when it is done", most))
+    return [*rows, _row("answering", "every model, all test photographs", unknown)]
 
 
 def trainings(
@@ -214,12 +220,10 @@ def trainings(
 ):
     "(table of each kind of training: its processes, GiB, tokens, hours, disk; why some cannot run)."
     import pandas as pd
-    from globe.training.plan import plan, unfit
+    from globe.training.plan import unfit
 
     rows, why = [], []
-    grpo, count = p.grpo.changed(rewards="all-readme"), p.photos.limit or _ROWS
-    for kind, s, data in [("judge", p.judge, 2 * count), ("sft", p.sft, count), ("grpo", grpo, count)]:
-        found = plan(kind, p.student.source, s, data, p.launch)
+    for kind, found in _planned(p).items():
         parts = {part: round(size, 1) for part, size in found.pop("parts").items()}
         if said := unfit(found | dict(parts=parts), p.launch, free_gb):
             why.append(f"{kind}: {said}")
@@ -255,13 +259,5 @@ def _benchmarks(source):  # of the photographs, as in a profile
             there = not on_hub(source) and bool(benchmark_table(name, collection(source)))
         except FileNotFoundError:
             there = False
-        rows.append(
-            dict(
-                what=f"photographs: {split}",
-                name=name,
-                where=f"{source}: {BENCHMARKS[name][1]}",
-                GB=None,
-                there="yes" if there else "no",
-            )
-        )
+        rows.append(_row(f"photographs: {split}", name, f"{source}: {BENCHMARKS[name][1]}", None, there))
     return rows

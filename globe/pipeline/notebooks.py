@@ -157,7 +157,7 @@ _QUIET = dict(
 
 
 def kernel_environment(
-    profile: str,  # "paper" may use the network and all cores
+    online: bool,  # may they use the network, and all cores? Where a profile names models of the hub
     progress: Path,  # file for `globe.progress.report`
 ) -> dict:
     "Environment variables of the kernels."
@@ -168,7 +168,7 @@ def kernel_environment(
         TOKENIZERS_PARALLELISM="false",
         **_QUIET,
     )
-    if profile == "paper":
+    if online:
         return here
     threads = os.environ.get("OMP_NUM_THREADS") or str(min(4, cores()))
     return here | dict(HF_HUB_OFFLINE="1", OMP_NUM_THREADS=threads)

@@ -155,6 +155,11 @@ class Profile(Settings):
     launch: LaunchSettings = Field(LaunchSettings(), description="where trainings run")
     answers: AnswerSettings = Field(AnswerSettings(), description="answers about the test photographs")
 
+    @property
+    def judged(self) -> bool:
+        "Do teachers answer? A judge learns from their answers; the published rows need neither."
+        return self.data == "validated" or bool(self.teachers.endpoints)
+
 # %% ../../nbs/12_pipeline/00_profiles.ipynb #b6b25190
 def _merged(a: dict, b: dict) -> dict:
     "`a`, changed by `b`, section by section."

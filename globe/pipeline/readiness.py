@@ -68,7 +68,7 @@ def _models(p, seeds):
         "student.source": p.student.source,
         "student.internvl": p.student.internvl if seeds > 1 else None,  # Table 4, which is of several seeds
         "segmenter.source": p.segmenter.source,
-        "checks.sentence_model": p.checks.sentence_model,
+        "checks.sentence_model": p.checks.sentence_model if p.judged else None,
     }
     for setting, source in named.items():
         try:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..files import checkout, figures_folder, run_folder
 from ..locks import alone
-from ..progress import clock
+from ..progress import clock, report
+from .comparisons import OF_TEACHERS
 from .profiles import read_profile
 from globe.pipeline.notebooks import (
     Usage,
@@ -43,6 +44,20 @@ def _estimate(jobs, rows, given, root):
     names = [notebook.relative_to(root).as_posix() for notebook, _ in jobs]
     return Estimate(names, library | rows, given["seeds"], there)
 
+# %% ../../nbs/12_pipeline/09_reproduce.ipynb #021dc53b
+def _with_data(paths, p):  # notebooks, `Profile`
+    "The notebooks that the profile has data for. Raises `Usage` where that is none."
+    kept = [path for path in paths if p.judged or path.stem not in OF_TEACHERS]
+    left = ", ".join(path.stem for path in paths if path not in kept)
+    if not kept:
+        raise Usage(
+            f"{left}: made of answers of teachers, which profile {p.name} does not ask for: set "
+            "teachers.endpoints"
+        )
+    if left:
+        report(f"left out, because no teachers are asked: {left}")
+    return kept
+
 # %% ../../nbs/12_pipeline/09_reproduce.ipynb #a2ac9be8
 def reproduce(
     profile: str = "mini",  # file in nbs/profiles
@@ -60,13 +75,13 @@ def reproduce(
     Raises `NotebookFailed` at the first that fails, `Busy` if a run of this profile is going on, `Usage` for
     what cannot be run, `SettingsError` for settings that cannot be and for a profile that no file has."""
     root = Path(root or checkout()).resolve()
-    read_profile(profile, root / "nbs" / "profiles", overrides)
+    p = read_profile(profile, root / "nbs" / "profiles", overrides)
     if seeds < 1:
         raise Usage(f"at least one seed is needed, not {seeds}")
     if photos and not Path(photos).is_dir():
         raise Usage(f"{photos} is not a folder of photographs")
     given = dict(profile=profile, seeds=seeds, photos=str(Path(photos).resolve()) if photos else "")
-    jobs = plan(notebooks(root, only), given, asked=["photos"] if photos else [])
+    jobs = plan(_with_data(notebooks(root, only), p), given, asked=["photos"] if photos else [])
     run = run_folder(profile, root)
     with alone(run):
         if force:
@@ -74,7 +89,7 @@ def reproduce(
         run.mkdir(parents=True, exist_ok=True)
         (run / "progress.log").write_text("")
         asked = {"GLOBE_SET": json.dumps(overrides) if overrides else ""}
-        with _environment(kernel_environment(profile, run / "progress.log") | asked):
+        with _environment(kernel_environment(bool(p.student.source), run / "progress.log") | asked):
             return _run_all(jobs, given, root, run if only else None)
 
 # %% ../../nbs/12_pipeline/09_reproduce.ipynb #045deb00

@@ -27,7 +27,7 @@ def latest_student(
 ):
     "Folder of the student that the last local run trained. Raises FileNotFoundError if there is none."
     try:
-        runs = [run_folder(name, root) for name in ("mini", "paper")]
+        runs = [run_folder(name, root) for name in ("mini", "one-gpu", "paper")]
     except FileNotFoundError:
         runs = []
     stages = [manifest.parent for run in runs for manifest in (run / "models").glob("*/manifest.json")]

@@ -12,10 +12,18 @@ import pandas as pd
 
 from ..files import cores, write_atomic, write_csv
 from ..progress import lines
-from ..training.settings_grpo import WEIGHTS
 from ..evaluation.metrics import frame, score
 from ..evaluation.predictions import predictions
-from .comparisons import backbones_of, called, is_trained, models_of, parts_of, variants_of
+from globe.pipeline.comparisons import (
+    backbones_of,
+    best_of,
+    called,
+    is_trained,
+    models_of,
+    parts_of,
+    uses_judge,
+    variants_of,
+)
 from .data import DataStages, teacher_settings, world
 from .stages import WORK, Missing, dry_run
 
@@ -103,16 +111,16 @@ def _pretrained(tiny, lessons, folder):
     return dict(parameters=tiny.model.num_parameters(), loss=logs[-1].loss.iloc[-1])
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #d053d4e3
-def _uses_judge(name):  # key of a model
-    "Does the configuration pay for localizability?"
-    return "localizability" in WEIGHTS.get(parts_of(name)[1].partition("-")[2], {})
-
-
 class _TrainedStages(_BaseStages):
     "The judge and the trained models."
 
     def judge_at(self):
-        "Folder of the localizability judge."
+        "Folder of the localizability judge. Raises ValueError where no teachers answer."
+        if not self.profile.judged:
+            raise ValueError(
+                "the judge learns from answers of teachers, which were not published. Set teachers.endpoints "
+                "as in profile paper, or take rewards without a judge, such as grpo.rewards=recommended"
+            )
         s, base = self.profile.judge, self.base()
         data, ledger = self.mp16_reason()
 
@@ -156,7 +164,7 @@ class _TrainedStages(_BaseStages):
         if kind == "grpo" and (classes := self._classes(variant)):
             more["classes"] = classes
             settings |= dict(classes=classes if isinstance(classes, str) else list(classes))
-        if _uses_judge(name):
+        if uses_judge(name):
             more["judge"] = self.judge_at()
             inputs.append(more["judge"])
 
@@ -181,9 +189,11 @@ class Run(_TrainedStages):
         **overrides,  # settings to change, by section
     ):
         super().__init__(name, seeds, **overrides)
+        judged = self.profile.judged
         self.models, self.variants, self.backbones = (
-            f(seeds) for f in (models_of, variants_of, backbones_of)
+            f(seeds, judged) for f in (models_of, variants_of, backbones_of)
         )
+        self.best = best_of(judged)
 
     def train(
         self,
@@ -199,7 +209,7 @@ class Run(_TrainedStages):
         for backbone, _, variant in {parts_of(name) for name, _ in runs}:
             self.base(backbone)
             self.rows_of(variant)
-        if any(_uses_judge(name) for name, _ in runs):
+        if any(uses_judge(name) for name, _ in runs):
             self.judge_at()
         _train_side_by_side([(self.profile, *run) for run in runs])
 
