@@ -12,7 +12,7 @@ import numpy as np
 
 from ..places.sphere import displaced
 from ..answers.placed import COORDINATE
-from ..figures.web_maps import base_map, escaped, framed, point, with_pins
+from ..figures.web_maps import base_map, escaped, point, with_pins
 from .consensus import MIN_ANSWERS, Density
 
 # %% ../../nbs/10_app/01_map.ipynb #f441c304

@@ -28,7 +28,9 @@ class SampledRun(Run):
     ):
         "Prediction rows of the drawn answers, numbered from 0 in the column `sample`."
         source, a = self._model_at(name, seed), self.profile.answers
-        how = dict(k=k, temperature=1.0, max_new_tokens=a.max_new_tokens, batch_size=max(1, a.batch_size // 4))
+        how = dict(
+            k=k, temperature=1.0, max_new_tokens=a.max_new_tokens, batch_size=max(1, a.batch_size // 4)
+        )
 
         def work(folder):
             from globe.models.vlm import load
