@@ -61,15 +61,14 @@ def is_endpoint(model):
 
 def check_model(model):
     "Commit of a hub model, '' for a folder; raises what `check_source` does. Nothing heavy is loaded."
-    from globe.app.locate import model_source
-    from globe.models.sources import check_source
+    from globe.models.sources import check_source, model_source
 
     return check_source(*model_source(model))
 
 
 def loaded(model):
     "The model of a folder, a hub id or ID@COMMIT, in this process."
-    from globe.app.locate import model_source
+    from globe.models.sources import model_source
     from globe.models.vlm import load
 
     source, commit = model_source(model)

@@ -98,7 +98,7 @@ def _respondent(a):
     if a.endpoint:
         there = _named_endpoint(a.endpoint)
         return there[1], f"served as {there[1]}", there
-    from globe.app.locate import model_source
+    from globe.models.sources import model_source
     from globe.evaluation.answered import weights_hash
 
     commit = check_model(a.model)

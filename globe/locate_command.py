@@ -65,7 +65,7 @@ def _printable(p):
 def locate_command(a):
     if not is_endpoint(a.model):
         require("globe locate", "train")
-    from globe.app.locate import pictures
+    from globe.photos.collections import pictures
     from globe.app.prediction import Predictions
     from tqdm import tqdm
 

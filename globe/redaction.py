@@ -6,21 +6,23 @@
 __all__ = ['secrets_of', 'redacted', 'one_line']
 
 # %% ../nbs/00_base/08_redaction.ipynb #5636c309
-import re
+import html, re
 from base64 import b64encode
 
 # %% ../nbs/00_base/08_redaction.ipynb #f112ddd7
 _CHARACTER = re.compile(
-    r"%([0-9a-f]{2})|\\u([0-9a-f]{4})|\\x([0-9a-f]{2})|&#x([0-9a-f]{1,4});|&#(\d{1,4});|\\[nrt]|\\?(.)",
+    r"%(?:25)*([0-9a-f]{2})|\\++(?:u([0-9a-f]{4})|x([0-9a-f]{2})|[nrt]|(.))?|(&#?\w{1,8};)|(.)",
     re.IGNORECASE | re.DOTALL,
 )
+_SAME = {"-": "+", "_": "/"}
 
 
 def _character(m):
-    "The character that a match stands for, '' for white space."
-    *hexadecimal, decimal, plain = m.groups()
-    code = next((int(h, 16) for h in hexadecimal if h), None) or int(decimal or 0)
-    return (chr(code) if code else plain or "").strip()
+    "The character that a match stands for, '' for one that is not seen."
+    *hexadecimal, escaped, entity, plain = m.groups()
+    code = next((chr(int(h, 16)) for h in hexadecimal if h), "")
+    found = (code or escaped or html.unescape(entity or "") or plain or "")[:1]
+    return _SAME.get(found, found.lower()[:1]) if found.isprintable() and not found.isspace() else ""
 
 
 def _read(text):
@@ -29,15 +31,32 @@ def _read(text):
     return [c for c, _ in found], [span for _, span in found]
 
 # %% ../nbs/00_base/08_redaction.ipynb #55cb2f56
+def _coded(text):
+    "A text in hexadecimal, and in base64 behind any number of other bytes."
+    raw = text.encode(errors="replace")
+    within = [b64encode(bytes(n) + raw).decode().rstrip("=")[first:] for n, first in enumerate((0, 2, 3))]
+    return [raw.hex(), *within]
+
+
 def secrets_of(
     *texts,  # keys, passwords, "user:password"
 ) -> tuple:
     "Everything to cut out of messages, as `redacted` compares it."
-    coded = [b64encode(text.encode(errors="replace")).decode().rstrip("=") for text in texts]
-    bare = {"".join(_read(text)[0]) for text in [*texts, *coded]}
+    known = [text for text in texts if len(text) >= 6]
+    bare = {"".join(_read(text)[0]) for t in known for text in (t, *_coded(t))}
     return tuple(sorted((text for text in bare if len(text) >= 6), key=len, reverse=True))
 
 # %% ../nbs/00_base/08_redaction.ipynb #109550a8
+def _pieces(secrets):
+    "First six characters -> the beginnings and parts of secrets that are cut out, the longest first."
+    known = {}
+    for s in secrets:
+        begins = {s[:n] for n in range(min(8, len(s)), 12)}
+        for piece in begins | {s[i : i + 12] for i in range(len(s) - 11)}:
+            known.setdefault(piece[:6], set()).add(piece)
+    return {first: sorted(pieces, key=len, reverse=True) for first, pieces in known.items()}
+
+
 def redacted(
     text: str,  # message
     secrets: tuple,  # from `secrets_of`
@@ -46,19 +65,12 @@ def redacted(
     if not secrets:
         return text
     characters, spans = _read(text)
-    bare, cut = "".join(characters), []
-    for secret in secrets:
-        at = bare.find(secret[:8])
-        while at >= 0:
-            length = len(_common(secret, bare[at : at + len(secret)]))
-            cut.append((spans[at][0], spans[at + length - 1][1]))
-            at = bare.find(secret[:8], at + length)
-    return _without(text, sorted(cut))
-
-
-def _common(a, b):
-    "What two texts begin with in common."
-    return a[: next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))]
+    bare, known, cut = "".join(characters), _pieces(secrets), []
+    for i in range(len(bare) - 5):
+        pieces = known.get(bare[i : i + 6], ())
+        if length := next((len(p) for p in pieces if bare.startswith(p, i)), 0):
+            cut.append((spans[i][0], spans[i + length - 1][1]))
+    return _without(text, cut)
 
 
 def _without(text, cut):  # message, sorted (start, end)

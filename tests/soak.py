@@ -135,7 +135,6 @@ class Kind:
     "A kind of work below a folder `base` with what it needs."
 
     paid = False  # does a second run at the same time find what the first has done?
-    kept = True  # are the units still there when all is done?
 
     def __init__(self, base):
         self.base = base
@@ -232,7 +231,7 @@ class Validation(Kind):
 
 
 class Training(Kind):
-    files, steps, kept = ("*.safetensors", "log.csv", "judge.json"), 5, False
+    files, steps = ("*.safetensors", "log.csv", "judge.json"), 5
     small = dict(hidden=96, layers=1, vision=80, depth=1)
 
     def __init__(self, base, how):
@@ -265,6 +264,8 @@ class Training(Kind):
             train_judge(start, pairs, out, batch_size=4, hard_negatives=False, **given)
 
     def units(self, out):
+        if (out / checkpoints.FINISHED).exists():
+            return {str(n + 1) for n in range(self.steps)}
         good = [c for c in checkpoints.checkpoints(out) if not checkpoints.flaw(c)]
         return {str(n + 1) for n in range(checkpoints.step_of(good[-1]))} if good else set()
 
@@ -343,8 +344,7 @@ class Bench:
         new = after[len(logged) :] if after[: len(logged)] == logged else after
         if again := [u for u in new if u in before]:
             counts.bad("doubled", f"{out}: {again[:5]}", len(again))
-        gone = before - self.kind.units(out)
-        if gone and (code != 0 or self.kind.kept):
+        if gone := before - self.kind.units(out):
             counts.bad("lost", f"{out}: {sorted(gone)[:5]} {tail(log)}", len(gone))
         return code
 

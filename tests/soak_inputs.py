@@ -13,7 +13,8 @@ from globe.distillation.store import judgements
 from globe.evaluation.score import score_files
 from globe.models.client import endpoint_at
 from globe.photos.images import MAX_SIDE, PhotoError, open_photo, photo_and_gps, picture_of, stored
-from globe.photos.tables import read_table, table_rows
+from globe.photos.collections import table_rows
+from globe.photos.tables import read_table
 from test_evaluate import workbook
 
 HERE = Path(__file__).parent

@@ -227,7 +227,7 @@ def test_a_default_makes_only_its_own_models_again(copy):
 
 
 ERRORS = [
-    ("models/client.py", "it redirects in a circle", "it redirects for ever"),
+    ("exchange.py", "it redirects in a circle", "it redirects for ever"),
     ("photos/images.py", "the file does not exist", "there is no such file"),
     ("files.py", "clone it and run", "clone it, then run"),
 ]

@@ -22,7 +22,8 @@ from globe.distillation.store import (
     records,
 )
 from globe.distillation.teachers import EndpointTeacher, VLMTeacher, from_text, judgement
-from globe.models.client import LARGEST, STRIKES
+from globe.exchange import LARGEST
+from globe.models.client import STRIKES
 from globe.world.simulated import CoordinateTeacher, SimulatedTeacher
 from globe.world.postcards import postcards
 from globe.models.vlm import load

@@ -1,6 +1,6 @@
 """What comes in from outside: requests to the demo's page, and texts for every regular expression."""
 
-import ast, re, signal, socket
+import ast, json, re, signal, socket
 from pathlib import Path
 
 import pytest
@@ -81,6 +81,21 @@ def test_the_demo_reads_uploaded_files_only(page, tmp_path):
         for more in ({}, mark):
             assert page.ask(dict(path=str(path)) | more, 1, 0.5).status_code == 403
     assert page.ask([dict(image=dict(path=str(secret)))], 1, 0.5).status_code == 403
+    form, kind = ("Content-Type", "multipart/form-data; boundary=x"), ("Content-Type", "application/json")
+    said = json.dumps(dict(data=[[dict(image=dict(path=str(secret)))], 1, 0.5], fn_index=page.ids["look"]))
+    for headers in (
+        [kind, form],
+        [form, kind],
+        [form],
+        [("Content-Type", "multipart/x, application/json")],
+        [],
+    ):
+        for path in ("run/predict", "queue/join", "call/look", "api/look", "run/predict?path=a&path=b"):
+            answer = page.client.post(f"/gradio_api/{path}", content=said, headers=headers)
+            assert answer.status_code == 403, (headers, path)
+    inner = [json.dumps(dict(path=str(secret))), dict(image=str(secret)), [str(secret), None], str(secret)]
+    for data in (*inner, *([one] for one in inner)):
+        assert page.ask(data, 1, 0.5).status_code >= 400
     assert not page.model.asked
     uploaded = page.upload(secret.read_bytes()).json()[0]
     file = dict(path=uploaded) | mark

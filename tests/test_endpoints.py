@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from globe.distillation.teachers import EndpointTeacher
-from globe.models.client import LARGEST, chosen_model, served_models
+from globe.evaluation.geocoder import Geocoder
+from globe.exchange import LARGEST
+from globe.models.client import chosen_model, served_models
 
 KEY = "sk-live/0123456789+abcdefghij"
 TEXT = "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\n</answer>"
@@ -435,6 +437,15 @@ SPELT = {
     "JSON in JSON": json.dumps(KEY).replace("/", r"\/"),
     "escaped line break": KEY[:12] + r"\n" + KEY[12:],
     "base64": base64.b64encode(KEY.encode()).decode(),
+    "base64 of more than the key": base64.b64encode(b"user:" + KEY.encode() + b":x").decode(),
+    "base64 for addresses": base64.urlsafe_b64encode(b"Bearer " + KEY.encode()).decode(),
+    "percent-encoded twice": KEY.replace("/", "%252F").replace("+", "%252B"),
+    "JSON in JSON in JSON": json.dumps(json.dumps(KEY.replace("/", r"\/"))),
+    "hexadecimal": KEY.encode().hex(),
+    "capitals": KEY.upper(),
+    "HTML": "".join(f"&#{ord(c)};" for c in KEY),
+    "invisible characters inside": "\u200b".join(KEY),
+    "its end": "sk-" + KEY[9:],
     "cut": KEY[:-6],
     "at the limit of what is shown": "x" * 180 + KEY,
 }
@@ -446,8 +457,9 @@ def test_a_key_is_never_told(spelling, monkeypatch):
     with Server(*[failing("500 Internal Server Error", f"no, {SPELT[spelling]} is wrong")] * 2) as s:
         (r,) = ask(s)
     assert s.seen[0].headers["authorization"] == f"Bearer {KEY}"
-    assert "***" in r["error"] and "live" not in r["error"] and "c2stbGl2" not in r["error"]
-    assert "0123" not in r["error"] and len(r["error"]) < 250
+    told = "".join(c for c in r["error"].lower() if c.isprintable())
+    pieces = ("live", "c2stbgl2", "stbgl2z", "0123", "m2nzg5", "3031323334", "#48;&#49", "ghij")
+    assert "***" in told and not [p for p in pieces if p in told] and len(told) < 250
 
 
 def test_a_refusal_that_is_long_and_holds_the_key_is_a_short_line_without_it(monkeypatch):
@@ -528,6 +540,74 @@ def test_a_bomb_at_concurrency_eight_costs_little_memory():
         finally:
             tracemalloc.stop()
     assert peak < 8 * 3 * LARGEST
+
+
+# --- the geocoder ---
+
+GEOCODERS = {  # behaviour -> (what the server does, what the error says)
+    "silence": (silent, "timeout"),
+    "headers drop by drop": (drip(http(b"[]")), "timeout"),
+    "a body drop by drop": (
+        lambda sock, r: [sock.sendall(http(b"[" + b" " * 99)[:-60]), drip(b" " * 60)(sock, r)],
+        "timeout",
+    ),
+    "a gzip bomb": (http(BOMB, "200 OK", "Content-Encoding: gzip"), "more than"),
+    "more than the limit": (http(b"[" + b" " * LARGEST), "more than"),
+    "headers without end": (headers_without_end, "RemoteProtocolError"),
+    "reset": (reset, "Error"),
+    "a page": (http(b"<h1>Log in</h1>"), "not JSON: Log in"),
+    "nested too deeply": (http(b"[" * 100_000), "not JSON"),
+    "HTTP 500 with the key": (
+        failing("500 Internal Server Error", f"no {KEY} token-0123 pass-word"),
+        r"no \*\*\*",
+    ),
+    "HTTP 403": (failing("403 Forbidden", f"key {KEY}"), "Is GLOBE_GEOCODER_KEY right"),
+    "another server": (http(b"", "302 Found", "Location: http://evil.example/?token-0123"), "another server"),
+    "no coordinate": (http(b'[{"lat": "91", "lon": "nan"}]'), "did not answer as Nominatim"),
+    "no list": (http(b'{"results": 7}'), "did not answer as Nominatim"),
+}
+
+
+@pytest.mark.parametrize("behaviour", GEOCODERS)
+def test_a_geocoder_may_be_as_odd_as_any_server(behaviour, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLOBE_GEOCODER_KEY", KEY)
+    what, why = GEOCODERS[behaviour]
+    with Server() as s:
+        s.gets, address = what, s.url.replace("//", "//me:pass-word@")
+        ask = Geocoder(f"{address}/search?token=token-0123", tmp_path, timeout=1.0, tries=2)
+        start = time.monotonic()
+        with pytest.raises((ConnectionError, ValueError), match=why) as caught:
+            ask("Kyoto", "Japan")
+        assert time.monotonic() - start < 20
+    told = str(caught.value)
+    assert "live" not in told and "token-0" not in told and "pass-w" not in told and len(told) < 500
+    assert "token=token-0123" in s.seen[0].path and s.seen[0].headers["authorization"].startswith("Basic ")
+
+
+def test_a_geocoder_that_asks_for_a_pause_gets_it_and_what_is_kept_may_be_torn(tmp_path):
+    found = http(b'[{"lat": "35.02", "lon": "135.75", "addresstype": "city"}]')
+    plan = [http(b"", "429 Too Many Requests", "Retry-After: 1"), found]
+    with Server() as s:
+        s.gets, start = lambda sock, r: sock.sendall(plan.pop(0) if plan else found), time.monotonic()
+        ask = Geocoder(s.url, tmp_path)
+        assert ask("Kyoto", "Japan") == (35.02, 135.75, "city") and time.monotonic() - start > 0.9
+        content = ask.file.read_bytes()
+        ask.file.write_bytes(content + '["Zürich"'.encode()[:4])  # half of a character
+        assert Geocoder(s.url, tmp_path)("Kyoto", "Japan") == (35.02, 135.75, "city") and len(s.seen) == 2
+        Geocoder(s.url, tmp_path)("Nara", "Japan")
+        assert set(Geocoder(s.url, tmp_path).known) == {"Kyoto, Japan", "Nara, Japan"}
+
+
+def test_a_geocoder_at_no_address_is_refused_without_its_password():
+    for url in (
+        "ftp://me:pass-word@h/?key=token-0123",
+        "h/search?key=token-0123",
+        "http://",
+        "file:///etc/passwd",
+    ):
+        with pytest.raises(ValueError, match="http") as caught:
+            Geocoder(url)
+        assert "pass-word" not in str(caught.value) and "token-0" not in str(caught.value)
 
 
 def test_there_are_enough_rows():

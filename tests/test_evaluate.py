@@ -935,7 +935,7 @@ def test_an_online_geocoder_by_option(command, nominatim, tmp_path, monkeypatch)
 
 
 def test_no_network_is_used_unless_a_geocoder_is_given(command, monkeypatch):
-    monkeypatch.setattr("urllib.request.urlopen", lambda *args, **how: pytest.fail("asked the network"))
+    monkeypatch.setattr("globe.exchange._in_time", lambda *args: pytest.fail("asked the network"))
     assert command(GOOD, "--names", "fill")[0] == 0
 
 

@@ -12,7 +12,7 @@ from globe.photos import benchmarks, collections, images
 from globe.places import gazetteer
 from globe.photos.benchmarks import load_benchmark
 from globe.photos.collections import from_csv, from_folder, picture_files
-from globe.photos.images import PhotoError, exif_gps, open_photo, picture_of
+from globe.photos.images import PhotoError, open_photo, photo_and_gps, picture_of
 from globe.photos.official import from_official, to_official
 from globe.photos.records import photo_dataset
 from globe.photos.picture_columns import undecoded
@@ -150,17 +150,17 @@ def test_size_cap_and_missing_file(tmp_path, monkeypatch):
     "lat, lon", [(48.8584, 2.2945), (-33.8568, 151.2153), (-13.1631, -72.545), (64.1466, -21.9426)]
 )
 def test_exif_coordinate(lat, lon):
-    assert exif_gps(camera(lat, lon)) == pytest.approx((lat, lon), abs=1e-4)
+    _, found = photo_and_gps(camera(lat, lon))
+    assert found[:2] == pytest.approx((lat, lon), abs=1e-4) and found[2] == ""
 
 
 def test_exif_that_is_broken():
     exif = Image.Exif()
     exif[0x8825] = {1: "N", 2: (1,), 3: "E"}
-    assert (
-        math.isnan(exif_gps(encoded(exif=exif))[1])
-        and all(map(math.isnan, exif_gps(b"nothing")))
-        and all(map(math.isnan, exif_gps(encoded())))
-    )
+    _, (lat, lon, why) = photo_and_gps(encoded(exif=exif))
+    assert math.isnan(lat) and math.isnan(lon) and "longitude" in why
+    _, (lat, lon, why) = photo_and_gps(encoded())
+    assert math.isnan(lat) and math.isnan(lon) and why == ""
 
 
 def test_nothing_of_exif_is_left(tmp_path):
@@ -699,8 +699,8 @@ def test_a_coordinate_of_exif_without_one_meaning_is_refused(tmp_path, how, reas
 @pytest.mark.parametrize("lat, lon", [((90.5, 0, 0), (24, 0, 0)), ((60, 0, 0), (61208, 56, 0))])
 def test_a_coordinate_of_exif_beyond_the_poles_or_the_dateline_is_none(tmp_path, lat, lon):
     content = gps(lat, "N", lon, "E")
-    _, (_, _, why) = images.photo_and_gps(content)
-    assert "out of range" in why and math.isnan(exif_gps(content)[0])
+    _, (found, _, why) = photo_and_gps(content)
+    assert "out of range" in why and math.isnan(found)
 
 
 @pytest.mark.parametrize("south", ["S", "s", "South", "SOUTH", "S\0"])

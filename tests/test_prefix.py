@@ -780,7 +780,7 @@ def gpu(monkeypatch):
     names = ("_scaled_dot_product_efficient_attention", "_scaled_dot_product_efficient_attention_backward")
     for module in (prefix_attention, prefix_generation):
         monkeypatch.setattr(module, "FUSED_DEVICES", set())
-    monkeypatch.setattr(prefix_attention, "TESTED_DEVICES", {"cpu"})
+    monkeypatch.setattr(prefix_attention, "_TESTED_DEVICES", {"cpu"})
     monkeypatch.setattr(prefix_attention, "_KERNELS", dict(cpu=prefix_attention._CUDAKernel))
     prefix_attention._passes_test.cache_clear()
     library = torch.library.Library("aten", "IMPL")

@@ -1,6 +1,7 @@
 "Training resumes from the newest checkpoint that is good, takes no step too many, refuses bad rows."
 
-import json, os, shutil
+import json, os, shutil, subprocess, sys
+from pathlib import Path
 
 import datasets
 import pytest
@@ -66,13 +67,80 @@ def test_a_run_killed_after_its_last_step_takes_no_further_one(
     out, steps = tmp_path / kind, []
     watch = lambda done, total, numbers: steps.append(done)
     with monkeypatch.context() as patch:
-        patch.setattr(trainer_module, "_finish", die)
+        patch.setattr(trainer_module, "_save", die)
         patch.setattr("globe.training.judge.save_judge", die)
         for _ in range(3):
             with pytest.raises(Enough):
                 run(kind, start, data, out, watch=watch)
     run(kind, start, data, out, watch=watch)
     assert steps == [1, 2, 3, 4] and result(out) == whole[kind]
+
+
+KILLED = """
+import os, random, shutil, signal, sys, tempfile
+from pathlib import Path
+
+sys.path.insert(0, {tests!r})
+import soak
+from globe.models import checkpoints
+from globe.training import trainer
+
+
+def dies(function, before):  # its process does, just before or just after it has worked
+    def work(*given):
+        before or function(*given)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return work
+
+
+removed = shutil.rmtree
+moments = dict(
+    before=lambda: setattr(trainer, "finish", dies(checkpoints.finish, True)),
+    between=lambda: setattr(checkpoints.shutil, "rmtree", dies(removed, False)),
+    after=lambda: setattr(trainer, "finish", dies(checkpoints.finish, False)),
+)
+
+
+def killed(kind, out, moment):
+    moments[moment]()
+    kind.work(out)
+
+
+with tempfile.TemporaryDirectory() as base:
+    for bench in soak.benches(Path(base), 0, ["SFT", "GRPO", "judge"]):
+        for moment in moments:
+            out, counts = bench.folder(), soak.Counts("killed")
+            code = soak.ended(soak.forked(killed, bench.kind, out, moment), counts)
+            assert code == -signal.SIGKILL, (moment, code)
+            begun = bench.kind.begun(out)
+            bench.finish(out, counts)
+            print(bench.name, moment, len(begun), *(getattr(counts, name) for name in soak.COUNTED), counts.notes)
+"""
+
+
+def test_a_finished_training_that_is_killed_before_its_end_takes_no_step_again():
+    code = KILLED.format(tests=str(Path(__file__).parent))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 9 and all(line.endswith(" 5 0 0 0 0 []") for line in lines), lines + [
+        done.stderr[-2000:]
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_training_is_done_once_and_another_one_anew(kind, start, data, tmp_path, capsys):
+    out, steps = tmp_path / kind, []
+    watch = lambda done, total, numbers: steps.append(done)
+    first = result(run(kind, start, data, out, watch=watch))
+    assert result(run(kind, start, data, out, watch=watch)) == first and steps == [1, 2, 3, 4]
+    assert "to train anew, remove it" in capsys.readouterr().out
+    assert result(run(kind, start, data, out, watch=watch, seed=9)) != first and len(steps) == 8
+    other = data.select(range(len(data) - 2))
+    assert result(run(kind, start, other, out, watch=watch)) != first and len(steps) == 12
+    weights_of = next(out.glob("*.safetensors"))
+    os.truncate(weights_of, weights_of.stat().st_size - 1)
+    run(kind, start, other, out, watch=watch)
+    assert len(steps) == 16
 
 
 BAD = {

@@ -214,13 +214,12 @@ def distill_lines(
     photos,  # as for `distill`, like `teachers`
     teachers,
     out,  # existing folder
+    store,  # folder of the answers while they are given
 ) -> pd.DataFrame:
-    "Ask in silence and keep the JSON lines alone, which are the same bytes every time; counts per teacher."
-    store = Path(out) / "store"
+    "Ask in silence; copy the JSON lines, which are the same bytes every time, to `out`. Counts per teacher."
     counts = distill(photos, teachers, store, watch=False)
-    for lines in sorted(store.glob("*.jsonl")):
-        shutil.move(lines, out)
-    shutil.rmtree(store)
+    for lines in sorted(Path(store).glob("*.jsonl")):
+        shutil.copy(lines, out)
     return counts
 
 # %% ../../nbs/05_distillation/02_distill.ipynb #e72f6351

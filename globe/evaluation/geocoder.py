@@ -7,10 +7,13 @@ __all__ = ['Geocoder']
 
 # %% ../../nbs/08_evaluation/09_geocoder.ipynb #18ad569c
 import hashlib, json, math, os, time
-import urllib.error, urllib.parse, urllib.request
 from pathlib import Path
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from ..exchange import ExchangeError, exchange, query_values
 from ..files import cache_dir
+from ..redaction import secrets_of
+from ..answers.replies import Reply, TransientError, accepted, retry_after
 
 # %% ../../nbs/08_evaluation/09_geocoder.ipynb #2dda9848
 _KEY = "GLOBE_GEOCODER_KEY"  # environment variable with the key
@@ -18,11 +21,10 @@ _KEY = "GLOBE_GEOCODER_KEY"  # environment variable with the key
 
 def _address(url, query, key):
     "The address that asks for `query`."
-    quoted = urllib.parse.quote
     if "{query}" in url:
-        return url.replace("{query}", quoted(query)).replace("{key}", quoted(key))
+        return url.replace("{query}", quote(query, safe="")).replace("{key}", quote(key, safe=""))
     asked = dict(q=query, format="jsonv2", limit=1) | (dict(key=key) if key else {})
-    return url + ("&" if "?" in url else "?") + urllib.parse.urlencode(asked)
+    return url + ("&" if "?" in url else "?") + urlencode(asked)
 
 
 def _kind(found, city):
@@ -46,6 +48,8 @@ def _point(answer, city):
         return None
     found = answer[0] | (answer[0].get("position") or {})
     lat, lon = float(found["lat"]), float(found["lon"])
+    if not (abs(lat) <= 90 and abs(lon) <= 180):
+        raise ValueError(f"({lat}, {lon}) is no coordinate")
     return lat, lon, _kind(found, city)
 
 # %% ../../nbs/08_evaluation/09_geocoder.ipynb #91ce2bb8
@@ -60,11 +64,14 @@ class Geocoder:
         tries=3,  # for each request
         timeout=30.0,  # seconds
     ):
-        if not str(url).startswith(("http://", "https://")):
-            raise ValueError(f"a geocoder's URL begins with http:// or https://, got {url!r}")
+        login, _, _ = (parts := urlsplit(url)).netloc.rpartition("@")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            shown = url.rpartition("@")[2].partition("?")[0]
+            raise ValueError(f"a geocoder's URL begins with http:// or https:// and a host, got {shown!r}")
         self.url, self.tries, self.timeout = url, tries, timeout
-        self.key = os.environ.get(_KEY, "")
-        self.host = urllib.parse.urlsplit(url).hostname
+        self.key, self.host = os.environ.get(_KEY, "").strip(), parts.hostname
+        password = login.partition(":")[2]
+        self.secrets = secrets_of(self.key, login, password, unquote(password), *query_values(url))
         polite = 0.0 if self.host in ("localhost", "127.0.0.1", "::1") else 1.0
         self.pause = polite if pause is None else pause
         digest = hashlib.sha256(url.encode()).hexdigest()[:12]
@@ -81,12 +88,12 @@ class Geocoder:
 
     def _kept(self):
         "What was answered before; a line that a killed run left torn is asked again."
-        known = {}
-        for line in self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else ():
+        known, content = {}, self.file.read_bytes() if self.file.exists() else b""
+        for line in content.split(b"\n"):
             try:
                 query, found = json.loads(line)
                 known[query] = found
-            except ValueError:
+            except (ValueError, TypeError):
                 continue
         return known
 
@@ -98,32 +105,42 @@ class Geocoder:
             except (KeyError, TypeError, ValueError, AttributeError, IndexError):
                 raise ValueError(f"{self.host} did not answer as Nominatim does, to {query!r}") from None
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("a", encoding="utf-8") as f:
-                f.write(json.dumps([query, self.known[query]], ensure_ascii=False) + "\n")
+            with self.file.open("ab") as f:  # after a line break, for the line before may be torn
+                f.write(b"\n" + json.dumps([query, self.known[query]]).encode() + b"\n")
         return self.known[query]
 
     def _request(self, query):
         "The JSON that the server answers. Raises ConnectionError after the last try."
-        address = _address(self.url, query, self.key)
+        address, hint = _address(self.url, query, self.key), ""
         for left in reversed(range(self.tries)):
             time.sleep(max(0.0, self.last + self.pause - time.monotonic()))
             self.last, self.asked = time.monotonic(), self.asked + 1
             try:
                 return self._fetched(address)
-            except urllib.error.HTTPError as e:
-                why, final = f"HTTP {e.code}", e.code < 500 and e.code != 429
-            except (OSError, ValueError) as e:
-                why, final = type(e).__name__, False
-            if final or not left:
+            except PermissionError as e:
+                why, hint, left = e, f"Is {_KEY} right? ", 0
+            except TransientError as e:
+                why, wait = e, e.wait
+            except ValueError as e:
+                why, left = e, 0
+            if not left:
                 break
-            time.sleep(self.pause * (self.tries - left))
-        hint = f"Is {_KEY} right? " if why in ("HTTP 401", "HTTP 403") else ""
+            time.sleep(min(60.0, wait or self.pause * (self.tries - left)))
         raise ConnectionError(
             f"the geocoder at {self.host} failed ({why}) for {query!r}. {hint}"
             "What was answered is kept: the same command resumes"
         )
 
     def _fetched(self, address):
-        request = urllib.request.Request(address, headers={"User-Agent": "globe-geolocation"})
-        with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-            return json.loads(answer.read(1_000_000))
+        "The JSON of one answer. Raises what `accepted` raises."
+        who = {"User-Agent": "globe-geolocation"}
+        try:
+            status, told, body = exchange(address, self.timeout, who, None, self.secrets)
+        except ExchangeError as e:
+            raise TransientError(str(e)) from None
+        reply = Reply(status, body, retry_after(told.get("retry-after")), self.secrets)
+        said = accepted(reply)
+        try:
+            return reply.json()
+        except (ValueError, RecursionError):
+            raise TransientError(f"not JSON: {said}") from None

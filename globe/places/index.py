@@ -21,6 +21,7 @@ from globe.places.districts import (
 from .names import _country_names, _hash, _scope, fold
 from .regions import decide_regions, read_regions, short_name
 from .sphere import haversine_km, unit_vectors
+from .town_names import names_of
 
 # %% ../../nbs/01_places/04_index.ipynb #aaa7d9fb
 OWN_NAME, RIVAL_SHARE, RIVAL_KM = 20, 0.01, 25
@@ -71,18 +72,6 @@ def _text(strings):
 def _strings(array):
     "The strings that `_text` packed."
     return array.tobytes().decode("utf-8", "surrogatepass").split("\n")
-
-# %% ../../nbs/01_places/04_index.ipynb #b98ae99a
-def _names_of(cities):
-    "Every folded name once per city: lists of names, city rows, and whether it is the city's own."
-    names, rows, own = [], [], []
-    for row, c in enumerate(cities):
-        seen = dict.fromkeys(map(fold, (c["name"], *c["alternatenames"])))
-        seen.pop("", None)
-        names += seen
-        rows += [row] * len(seen)
-        own += [n == fold(c["name"]) for n in seen]
-    return names, np.array(rows), np.array(own)
 
 # %% ../../nbs/01_places/04_index.ipynb #595ed159
 def _city_columns(cities, countries):
@@ -155,7 +144,7 @@ def _city_inside(city, weight, km, population, region, radius, is_division):
 
 
 _DIVISION_SIGN = re.compile(
-    r"megye|kerulet|県|州|省|ولاية|شعبية|محافظة|استان|провинция|область|województwo|kanton"
+    r"megye|kerulet|县|州|省|ولاية|شعبية|محافظة|استان|провинция|область|województwo|kanton"
 )
 
 
@@ -299,7 +288,7 @@ def _build():
     cities = sorted(source.get_cities().values(), key=lambda c: c["geonameid"])
     countries = {k: v for k, v in source.get_countries().items() if k not in ("AN", "CS")}  # dissolved states
     lat, lon, population, code, region = _city_columns(cities, countries)
-    names, row, own = _names_of(cities)
+    names, row, own = names_of(cities)
     plain = np.fromiter(map(_hash, names), dtype=np.uint64, count=len(names))
     weight = np.maximum(population, 1)[row] * np.where(own, OWN_NAME, 1)
     found = _scoped(plain, weight, row, lat, lon, code, region)

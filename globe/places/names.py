@@ -6,8 +6,10 @@
 __all__ = ['fold']
 
 # %% ../../nbs/01_places/01_names.ipynb #e03b83b2
-import functools, hashlib, re, unicodedata
+import csv, functools, hashlib, re, unicodedata
 from collections import Counter, defaultdict
+
+from ..files import data_dir
 
 # %% ../../nbs/01_places/01_names.ipynb #1932eaa9
 _LETTERS = {
@@ -25,6 +27,12 @@ _LETTERS = {
 _SHORT = {"st": "saint", "ste": "sainte", "mt": "mount", "ft": "fort"}
 
 # %% ../../nbs/01_places/01_names.ipynb #b316a7df
+def _simplified():
+    "For `str.translate`: the simplified Chinese character for a traditional or Japanese one."
+    with open(data_dir() / "han.csv", encoding="utf-8", newline="") as f:
+        return {ord(row["character"]): row["simplified"] for row in csv.DictReader(f)}
+
+
 def _fold_table():
     """For `str.translate`: apostrophes, periods and marks vanish, other punctuation becomes a blank, and so
     do flags and other pictures."""
@@ -34,7 +42,7 @@ def _fold_table():
     table |= dict.fromkeys(
         (*map(ord, ".'’‘ʻʼʿʾ`´"), *range(0x300, 0x370), 0xFE0F, *range(0xE0020, 0xE0080)), ""
     )
-    return table | {ord(k): v for k, v in _LETTERS.items()}
+    return table | _simplified() | {ord(k): v for k, v in _LETTERS.items()}
 
 
 _TABLE = _fold_table()

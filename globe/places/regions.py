@@ -121,9 +121,12 @@ def read_regions() -> list:
     return found
 
 
+_NAMES = ("han.csv", "town_names.csv")
+
+
 def tables_version() -> str:
-    "Eight letters that change whenever one of the tables does."
-    content = b"".join((data_dir() / table).read_bytes() for table in _TABLES)
+    "Eight letters that change whenever one of the tables of places and names does."
+    content = b"".join((data_dir() / table).read_bytes() for table in (*_TABLES, *_NAMES))
     return hashlib.blake2b(content, digest_size=4).hexdigest()
 
 # %% ../../nbs/01_places/02_regions.ipynb #3738eaad

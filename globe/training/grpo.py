@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..answers.vocabulary import vocabulary
 from ..models.vlm import VLM, freeze_vision, load_processor, picture_tokens
+from ..models.checkpoints import task_of
 from ..models.judge import Judge, SharedJudge, about_judge, known_by
 from .adapter import lora_config
 from .configurations import weighted
@@ -114,7 +115,7 @@ def grpo(
         trainer.add_callback(sampler(trainer, out, s.sample_steps))
     if isinstance(judge, (str, Path)):
         _open_judge(functions, trainer, vlm.processor, judge)
-    return run(trainer, out, vlm.processor)
+    return run(trainer, out, task_of(model, data, s, judge=judge, classes=classes), vlm.processor)
 
 
 def _shares(data, classes):

@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import GRPOTrainer
 
-from .prefix_attention import prefill, split_pictures, token_positions, unique_prompts
+from .picture_cache import split_pictures
+from .prefix_attention import prefill, token_positions, unique_prompts
 
 # %% ../../nbs/07_training/16_prefix_logprobs.ipynb #5c284310
 _PICTURES = {"pixel_values", "image_grid_thw", "num_images", "num_tiles", "mm_token_type_ids"}

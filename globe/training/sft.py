@@ -8,6 +8,7 @@ __all__ = ['sft']
 # %% ../../nbs/07_training/11_sft.ipynb #c070bf5d
 from pathlib import Path
 
+from ..models.checkpoints import task_of
 from ..models.vlm import freeze_vision, remember_pictures
 from .adapter import lora_config
 from .settings_sft import SFTSettings
@@ -49,4 +50,4 @@ def sft(
     )
     # Qwen2.5-VL says that it does not take this, but it does: the loss of a step in passes is one mean
     trainer.model_accepts_loss_kwargs = True
-    return run(trainer, out, vlm.processor)
+    return run(trainer, out, task_of(model, data, s), vlm.processor)

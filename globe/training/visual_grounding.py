@@ -13,6 +13,7 @@ from collections import Counter
 from ..answers.vocabulary import CLASSES, vocabulary
 from ..answers.mentions import entities as named_entities, things
 from ..answers.completions import completion_text, own_reasoning, said_elsewhere
+from ..answers.reader import read_answer
 from ..answers.telling import Descriptions, known_shares, said_of, share_of
 
 # %% ../../nbs/07_training/04_visual_grounding.ipynb #bb475498
@@ -157,6 +158,14 @@ def _checked(shown):  # sets of tags
         )
 
 
+def _tagged(
+    text,  # a completion
+):
+    "The completion; with a tag before it where it has none, and an answer all the same."
+    has_tags = re.search("</?(?:think|answer)>", text)
+    return text if has_tags or not read_answer(text).parsed else f"<think>{text}"
+
+
 def visual_grounding(
     completions,  # answers: strings or conversations
     entities,  # what each picture shows: lists of {"text", "share"}
@@ -178,7 +187,7 @@ def visual_grounding(
     if can_be_named == CLASSES:
         _checked(shown)
     asked = prompts or [""] * len(texts)
-    reasonings = [own_reasoning(text, p, longest) for text, p in zip(texts, asked, strict=True)]
+    reasonings = [own_reasoning(_tagged(t), p, longest) for t, p in zip(texts, asked, strict=True)]
     found = [
         Grounding(reasoning, said_elsewhere(text) if reasoning else "", seen, can_be_named)
         for reasoning, text, seen in zip(reasonings, texts, shown, strict=True)
