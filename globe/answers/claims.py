@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DENIED', 'LIKENESS', 'HINT', 'NEUTRAL', 'POSSIBLE', 'CLAIM', 'Mention', 'exact_country', 'countries_in', 'levels_of',
-           'sentences', 'claims']
+           'sentences', 'claimed_countries']
 
 # %% ../../nbs/03_answers/12_claims.ipynb #490998ec
 import bisect, functools, re, unicodedata
@@ -348,7 +348,7 @@ def _is_division(mention, codes, text):  # codes of all countries that the sente
     return any(g.find(t, s) and not g.find(t, mention.code) for t in towns for s in scopes)
 
 
-def claims(text):  # running text
+def claimed_countries(text):  # running text
     "A `_Claim` for every country that a text names, in order."
     named, found = countries_in(text), []
     for start, end in sentences(text) if named else ():

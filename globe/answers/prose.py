@@ -17,7 +17,7 @@ from globe.answers.claims import (
     LIKENESS,
     NEUTRAL,
     POSSIBLE,
-    claims,
+    claimed_countries,
     countries_in,
     levels_of,
     sentences,
@@ -148,7 +148,7 @@ def _joined(text, a, b):  # two claims
 # %% ../../nbs/03_answers/19_prose.ipynb #9ef2890c
 def _by_claims(text):  # running text
     "The `Reading` of the countries that a text claims; None where it claims none."
-    found = claims(text)
+    found = claimed_countries(text)
     claim, others = _chosen(text, found) if found else (None, ())
     if claim is None:
         return Reading(others=others, refused=bool(refusal(text))) if others else None

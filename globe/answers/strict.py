@@ -8,7 +8,7 @@ __all__ = ['read_strict']
 # %% ../../nbs/03_answers/22_strict.ipynb #9e12799d
 import re
 
-from .claims import DENIED, claims, countries_in
+from .claims import DENIED, claimed_countries, countries_in
 from .labels import is_no_answer
 from .lines import line_parts, stripped
 from .prose import read_prose
@@ -65,7 +65,9 @@ def _one_country(value):  # as written under the label
     whole, found = stripped(value), one_country(value)
     if found.others or not found.name or _DOMAIN.match(value.strip(" []()*`\"'")):
         return ""
-    mentioned = {claim.mention.code for claim in claims(whole) if claim.level > DENIED or _OR.search(whole)}
+    mentioned = {
+        claim.mention.code for claim in claimed_countries(whole) if claim.level > DENIED or _OR.search(whole)
+    }
     name = found.name if found.name in whole else bare(whole)
     return name if name == whole or len(mentioned) < 2 else ""
 
