@@ -329,6 +329,8 @@ def test_what_explains_settings_is_used_by_nothing_but_settings():
 TABLES = {
     "vocabulary.json": "globe.answers.vocabulary",
     "places.csv": "globe.places.regions",
+    "han.csv": "globe.places.names",
+    "town_names.csv": "globe.places.town_names",
     "regions.csv": "globe.places.regions",
     "naturalearth/borders.geojson": "globe.places.reverse",
     "cities.csv": "globe.world.facts",

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from ..answers.placed import answer_place, contradiction
+from ..answers.placed import COORDINATE, answer_place, contradiction
 from .consensus import Density, agreeing, candidates, pairwise_km, radius_km, smallest_radius
 from .map import PLACED_BY, answered, overview_map, locator_map
 from .card import card_html, table_html
