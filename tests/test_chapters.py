@@ -377,6 +377,8 @@ def test_no_stage_takes_a_name_from_what_a_chapter_hands_on():
 TABLES = {
     "vocabulary.json": "globe.answers.vocabulary",
     "places.csv": "globe.places.regions",
+    "han.csv": "globe.places.names",
+    "town_names.csv": "globe.places.town_names",
     "regions.csv": "globe.places.regions",
     "naturalearth/borders.geojson": "globe.places.reverse",
     "cities.csv": "globe.world.facts",

@@ -681,3 +681,54 @@ def test_map_data_are_there():
 )
 def test_a_typing_error_is_not_invented(city, country):
     assert locate(city, country).kind == "country"
+
+
+@pytest.mark.parametrize(
+    "name, country, city",
+    [
+        ("西雅图", "美国", "Seattle"),
+        ("오사카", "일본", "Osaka"),
+        ("河内", "越南", "Hanoi"),
+        ("維也納", "奧地利", "Vienna"),
+        ("維也纳", "奥地利", "Vienna"),
+        ("เกียวโต", "ญี่ปุ่น", "Kyoto"),
+        ("広島", "日本", "Hiroshima"),
+        ("Lisabona", "Portugāle", "Lisbon"),
+    ],
+)
+def test_towns_in_other_languages(name, country, city):
+    place = locate(name, country)
+    assert (place.city, place.kind) == (city, "city")
+
+
+@pytest.mark.parametrize(
+    "name, country, kind, lat, lon",
+    [
+        ("Gion", "Japan", "district", 35.0, 135.8),
+        ("Gion, Kyoto", "Japan", "district", 35.0, 135.8),
+        ("Kensington", "United Kingdom", "district", 51.5, -0.2),
+        ("Issyk-Kul", "", "lake", 42.4, 77.2),
+        ("Nam-Tso", "China", "lake", 30.7, 90.6),
+        ("Inle", "Myanmar", "lake", 20.6, 96.9),
+        ("Shibuya Tokyo", "Japan", None, 35.66, 139.7),
+        ("Kreuzberg Berlin", "Germany", None, 52.5, 13.4),
+    ],
+)
+def test_districts_and_lakes(name, country, kind, lat, lon):
+    place = locate(name, country)
+    assert kind in (None, place.kind)
+    assert distance_km(place.lat, place.lon, lat, lon) < 25
+
+
+def test_the_filter_of_spellings_loses_none():
+    "Letters and length leave every name that is one or two edits away."
+    from rapidfuzz.distance import OSA
+
+    from globe.places.countries import _Spellings
+
+    names = [n for n in gazetteer().names if n.startswith("s")]
+    spellings = _Spellings(names)
+    for name in ("switzerlnad", "slovakai", "singapor", "saint lucai", "sao tomeandprincipe"):
+        for edits in (1, 2):
+            near = {i for i, n in enumerate(names) if OSA.distance(name, n) <= edits}
+            assert near <= set(spellings.within(name, edits))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['AREA', 'SIDE', 'state_of', 'country_part', 'found_in', 'divisions_of', 'in_division']
 
-# %% ../../nbs/03_answers/13_divisions.ipynb #b81a31f1
+# %% ../../nbs/03_answers/13_divisions.ipynb #fb6b8a68
 import functools, re
 
 from .claims import exact_country
@@ -14,7 +14,7 @@ from ..places.gazetteer import gazetteer
 from ..places.names import fold
 from ..places.sphere import distance_km
 
-# %% ../../nbs/03_answers/13_divisions.ipynb #9384ea4f
+# %% ../../nbs/03_answers/13_divisions.ipynb #ac112222
 _AREAS = """county province region state prefecture department governorate oblast canton district
     municipality territory island islands isle isles archipelago peninsula highlands lowlands coast
     riviera valley plateau desert forest delta gulf basin steppe countryside cliffs national cape
@@ -53,7 +53,7 @@ def found_in(part, scope):  # name, and code of a country or of a state (US.ME),
         return None
     return found[0]
 
-# %% ../../nbs/03_answers/13_divisions.ipynb #33c44093
+# %% ../../nbs/03_answers/13_divisions.ipynb #d3e839f9
 _ABBREVIATIONS = dict(
     CA="AB=Alberta BC=British_Columbia MB=Manitoba NB=New_Brunswick NL=Newfoundland_and_Labrador "
     "NS=Nova_Scotia NT=Northwest_Territories NU=Nunavut ON=Ontario PE=Prince_Edward_Island QC=Quebec "

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .chains import chain, known_place, chain_parts, name_runs
 from .divisions import found_in
-from .claims import DENIED, HINT, NEUTRAL, claims
+from .claims import DENIED, HINT, NEUTRAL, claimed_countries
 from .cues import refusal
 from .labels import is_coarse, names_no_place
 from .lines import stripped
@@ -99,7 +99,7 @@ def one_country(value) -> _Named:  # as written under a label
     "The country that a value names."
     whole = stripped(value[:400])
     if names_no_place(whole):
-        guessed = [c for c in claims(whole) if c.level >= NEUTRAL]
+        guessed = [c for c in claimed_countries(whole) if c.level >= NEUTRAL]
         found = _claimed(whole, guessed) if guessed else _Named()
         return found if found.name else found._replace(silent=True)
     if is_coarse(whole):
@@ -107,12 +107,12 @@ def one_country(value) -> _Named:  # as written under a label
     code = country_code(whole) if len(whole) <= 60 else ""
     if code and (whole.replace(" ", "").isalpha() or fold(whole) in gazetteer().names):
         return _Named(whole)
-    head, claimed = bare(whole), claims(whole)
+    head, claimed = bare(whole), claimed_countries(whole)
     named = {c.mention.code for c in claimed}
     if code and (code not in named or len(named) == 1):
         return _Named(whole)
     code = country_code(head) if len(head) <= 60 and not is_coarse(head) else ""
-    if code and head != whole and {c.mention.code for c in claims(head)} <= {code}:
+    if code and head != whole and {c.mention.code for c in claimed_countries(head)} <= {code}:
         others = (c for c in claimed if c.mention.code != code and c.level > DENIED)
         return _Named(head, tuple(c.mention.name for c in others))
     if claimed:
