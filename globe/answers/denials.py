@@ -125,9 +125,11 @@ def phrases(
 ) -> list:  # of (start, end, kind), in order
     "The phrases of the table in a text."
     found, i, asked = [], 0, -1
-    ends = _sentence_ends(words)
+    ends, is_portuguese = _sentence_ends(words), not _PORTUGUESE.isdisjoint(words)
     while i < len(words):
         for end, kind in () if i == asked else _matches(words, i):
+            if is_portuguese and words[i:end] == ["no"]:
+                continue  # "um barco no rio": in the river
             if _counts(words, i, end, kind, ends[i]):
                 found.append((i, end, kind))
                 asked = ends[i] if kind == "question" else asked
@@ -143,8 +145,6 @@ def _counts(words, start, end, kind, mark):
         return mark < len(words) and words[mark] == "?"
     if kind == "after_end" and words[start] in ",-–—:?":
         return _is_closed(words, end)
-    if end == start + 1 and words[start] == "no" and not _PORTUGUESE.isdisjoint(words):
-        return False  # "um barco no rio": in the river
     return kind not in ("before", "after", "after_end") or not _is_pseudo_inside(words, start, end)
 
 
