@@ -9,8 +9,8 @@ towns that look like a misspelt or foreign thing) and foreign.csv (names in othe
 
 What WordNet and CLDR do not say stands in foreign_by_hand.csv (in the row `-` small words that tell the
 language), in foreign_classes.csv (what the classes of ADE20K are called, after `-` words that name none of
-them; ours, as foreign_by_hand.csv is) and in things_by_hand.csv: a kind, or several
-with the best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter
+them, with `!` those that the others have otherwise; ours, as foreign_by_hand.csv is) and in
+things_by_hand.csv: a kind, or several with the best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter
 knows. `*` marks names of parts and surroundings, which name nothing where the segmenter knows none of their
 kinds, `=` another name of the same thing, `!` a kind that holds for the word alone and not for what is a
 kind of it. `nothing` lists names of WordNet that are left out, `no thing` expressions that name nothing.
@@ -279,8 +279,11 @@ def foreign(folder, stop):
             found |= {(language, w, row["name"].strip("-")) for w in words if w}
     known = {(language, plain(word)) for language, word, _ in found}
     for row in csv.DictReader((HERE / "foreign_classes.csv").open(encoding="utf-8")):
-        words = {w for w in row["words"].split("|") if (row["language"], plain(w)) not in known}
-        found |= {(row["language"], w, row["name"].strip("-")) for w in words}
+        language, words = row["language"], row["words"].split("|")
+        first = {plain(w[1:]) for w in words if w[0] == "!"}
+        found = {r for r in found if r[0] != language or plain(r[1]) not in first}
+        new = {w.strip("!") for w in words if w[0] == "!" or (language, plain(w)) not in known}
+        found |= {(language, w, row["name"].strip("-")) for w in new}
     return sorted(found)
 
 
@@ -336,7 +339,9 @@ if __name__ == "__main__":
         for language, word, name in rows
     ]
     names = {plain(word) for (_, word, _), flag in zip(rows, shared) if not flag}
-    near = {*near_words(net, {*kinds, *classes()}), *inflected({*english, *towns()}, names)}
+    by_ade20k = csv.DictReader((HERE / "ade20k_by_hand.csv").open(encoding="utf-8"))
+    listed = {name.strip() for row in by_ade20k for name in row["names"].split(",")}
+    near = {*near_words(net, {*kinds, *classes(), *listed}), *inflected({*english, *towns()}, names)}
     write("near_words.csv", ["word"], [[w] for w in sorted(near)])
     write(
         "foreign.csv",

@@ -125,9 +125,11 @@ def phrases(
 ) -> list:  # of (start, end, kind), in order
     "The phrases of the table in a text."
     found, i, asked = [], 0, -1
-    ends = _sentence_ends(words)
+    ends, is_portuguese = _sentence_ends(words), not _PORTUGUESE.isdisjoint(words)
     while i < len(words):
         for end, kind in () if i == asked else _matches(words, i):
+            if is_portuguese and words[i:end] == ["no"]:
+                continue  # "um barco no rio": in the river
             if _counts(words, i, end, kind, ends[i]):
                 found.append((i, end, kind))
                 asked = ends[i] if kind == "question" else asked
@@ -146,6 +148,7 @@ def _counts(words, start, end, kind, mark):
     return kind not in ("before", "after", "after_end") or not _is_pseudo_inside(words, start, end)
 
 
+_PORTUGUESE = frozenset("uma um nao ao na pela pelo dois duas sao".split())
 _CLOSERS = frozenset(
     "here there anywhere in on at today now , and or either too at either whatsoever though".split()
 )
@@ -208,6 +211,7 @@ _AFFIRMATIONS = (
 )
 _DETERMINERS = frozenset("the a an this that these those its their his her my our".split())
 _ALTERNATIVES = frozenset("or nor oder noch ou o ni nem né lub ani või atau eller of или ни 或".split())
+_EXAMPLES = (["such", "as"], ["like"], ["including"], ["for", "example"])
 _OPENERS = frozenset("without instead rather unlike".split())
 
 
@@ -268,6 +272,8 @@ class _Clauses:
         gap = self.words[at:first]
         if gap and gap[0] in ("of", "with") and len(gap) < 3 and gap[-1] not in ("the", "no"):
             return True
+        if [word for word in gap if word != ","] in _EXAMPLES:
+            return True
         if any(self.edges[at:first]):
             return False
         if not gap or gap[0] not in _JOINING:
@@ -291,8 +297,10 @@ class _Clauses:
         "Does the clause, or an item of an enumeration, end here?"
         return position >= len(self.words) or self.words[position] in _BOUNDARY | _JOINING
 
-    def whole(self, end):
+    def whole(self, start, end):
         "Things that are only supposed: to the end of the clause."
+        if "indeed" in self.words[end : self.sentence_ends[start]]:
+            return  # "I would expect palms, and indeed there is one"
         position = end
         for k in self._after(end):
             first, last = self.things[k]
@@ -394,7 +402,7 @@ def denied(
         if kind == "before":
             found |= {*text.forward(start, end)}
         elif kind == "supposed":
-            found |= {*text.whole(end)}
+            found |= {*text.whole(start, end)}
         elif kind == "heading":
             found |= {*text.listed(end)}
         elif kind == "question":

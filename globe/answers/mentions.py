@@ -41,10 +41,17 @@ _PATTERNS = re.compile(
             r"fields? of (?:geography|study|research|science|expertise|work|view|vision)|in the field of",
             r"fields? of (?:geolocation|geoguessing|archaeology|architecture|photography|computer vision)",
             r"water under the bridge|(?:north|south|east|west|pacific|atlantic|gold|ivory)(?:ern)? coast",
-            r"(?:i|we|you|they|to|and|would|will|can|not|me) (?:base|counter|bar|box|case|book|step|bridge|screen)"
+            r"(?:i|we|you|they|to|and|would|will|can|not|me) (?:base|counter|bar|box|case|book|step|screen)"
             r"(?= (?:my|our|the|this|that|it|its|on|out|any|against|these|those)\b)",
+            r"(?:open|close|shut)(?:s|d|ed|ing)? (?:the|a) (?:door|window|gate|floodgate)s? (?:to|on|for)",
+            r"(?:glass|stone|brick|wood|sand|sky|sea|snow|grass|bottle|rose)-"
+            r"(?:topped|fronted|clad|built|faced|paved|panel+ed|walled|blue|green|red|colou?red)",
+            r"(?:this|that|it|which|evidence|clue|and) leaves",
+            r"leaves (?:little|no|only|me|us|open|room|the|few|just)|mirrors? (?:the|that|those|what)",
+            r"bears? (?:an?|the|some|no|resemblance|out|witness|all|in mind)",
+            r"post-(?!box)\w+|signs (?:all )?point|rose (?:to|from|above|up)|stages? of",
             r"base[sd]? on|(?:set|raise|raises|lower|sets) the bar|bar (?:is|was) set|(?:a|the) red flag for",
-            r"(?:sit|sits|sitting|be|am|still|firmly) on the fence|(?:goes|go|went|flies|fly) out of the window",
+            r"(?:sit|sits|sitting|be|am|still|firmly) on the fence|(?:goes|go|went) out of the window",
             r"think(?:ing)? outside (?:of )?the box|(?:is|it's) in the bag|(?:big|great|no) fan of",
             r"(?:the|in|of|soft|warm|golden|bright|harsh|lets? in) light",
             r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
@@ -58,6 +65,9 @@ _ATTRIBUTE_OF = frozenset(
     league party tax taxes traffic safety network networks industry culture planning rights policy name
     map test theory tectonics enemy rival budget ownership numbering rage insurance
     rental brand brands discipline regulations manufacturer company bound free based
+    coloured colored sized climate region regions nation nations state states country countries weather
+    season seasons feel vibe vibes atmosphere culture life name names
+    sport sports club clubs festival company rental insurance registration
     manager managers director directors inspired themed friendly wide centric
     """.split()
 )
@@ -85,6 +95,7 @@ _OTHERWISE = {  # English things -> languages where the word says something else
         man="de sv da no nl",
         plate="fr",
         hay="es",
+        mesa="es pt",
         case="it",
         chat="fr",
         pain="fr",
@@ -136,8 +147,8 @@ _BUILDINGS = frozenset(
 
 # %% ../../nbs/03_answers/24_mentions.ipynb #0ad94449
 _QUOTED = re.compile(
-    r"\b(?:read(?:s|ing)?|say(?:s|ing)?|written|spell(?:s|ed|ing)?|words?|texts?|inscription|lettering|letters|"
-    r"label(?:l?ed|s)?|titled|named|called|marked|steht|dit|dice|diz)\b[^.!?\n'\"«“„‘]{0,20}['\"«“„‘]"
+    r"\b(?:read(?:s|ing)?|say(?:s|ing)?|written|spell(?:s|ed|ing)?|words?|texts?|inscription|lettering|"
+    r"letters|label(?:l?ed|s)?|titled|named|called|marked|steht|dit|dice|diz)\b[^.!?\n'\"«“„‘]{0,20}['\"«“„‘]"
     r"[^'\"»”“’\n]{1,60}['\"»”“’]|\bthe (?:word|name|term) \*?\w+"
 )
 
@@ -203,7 +214,9 @@ class _Reader:
         known, thing = self.words.word(said[0])
         known = known and not _OTHERWISE.get(said[0], frozenset()) & self.languages.keys()
         if not known:
-            thing = self._foreign(i, said[0]) or self.words.misspelt(said[0])
+            thing = self._foreign(i, said[0])
+            if not thing and not self.languages:
+                thing = self.words.misspelt(said[0])
         if not thing or self._is_idle(i, 1) or self._is_adjective(said):
             return 1, None
         if said[0] == "domed" and len(said) > 1 and said[1] in _BUILDINGS:

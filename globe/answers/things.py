@@ -108,19 +108,18 @@ class Kinds:
         self.seen_as = {} if {*self.own} <= {*CLASSES} else self._seen_as()
 
     def _seen_as(self):
-        "Name -> classes that may stand for it, for the names that `ade20k.csv` has and these classes cover."
-        found = {c: (self.own[c],) for c in self.own}
+        "Name -> `Thing`, for the names that `ade20k.csv` has and these classes cover."
+        found = {c: Thing(self.own[c], (self.own[c],)) for c in self.own}
         for name, kinds in _by_ade20k().items():
             known = tuple(self.own[c] for c in kinds if c in self.own)
             if known or not any(kinds):
-                found[name] = known
+                found[name] = Thing(self.own.get(kinds[0], name), known)
         return found
 
     def _listed(self, name, seen):
         "What the table of ADE20K says of the name, or else of what it is a kind of; None for nothing."
         if name in self.seen_as:
-            kinds = self.seen_as[name]
-            return Thing(kinds[0] if kinds else name, kinds)
+            return self.seen_as[name]
         row = self.rows.get(name)
         if not row or name in seen or (row.alone and seen):
             return None
@@ -210,7 +209,7 @@ def singulars(
     found = [word]
     if word.endswith("s") and len(word) > 3:
         found.append(word[:-1])
-        if word.endswith("es"):
+        if word.endswith(("ses", "xes", "zes", "ches", "shes", "oes")):
             found.append(word[:-2])
         if word.endswith("ies"):
             found.append(word[:-3] + "y")
@@ -323,7 +322,7 @@ class Lexicon:
         "As `abroad`, for a word that ends in a name: *Fischerboot*."
         for n in range(3, len(word) - 3 if len(word) <= _LONGEST else 0):
             tail = word[n:]
-            if tail in self.foreign and tail not in _ENDS_OF_TOWNS:
+            if tail in self.foreign and tail not in _ENDS_OF_TOWNS and not _ADJECTIVE.search(word):
                 them = self.foreign[tail].items()
                 return {language: (thing, True) for language, (thing, _) in them if language in _COMPOUNDING}
         return {}
@@ -358,6 +357,7 @@ _SHORTEST = dict(latin=4, other=3)  # letters that are left of a word without it
 
 _COMPOUNDING = frozenset("de nl sv da no fi hu".split())  # languages that write compounds as one word
 _LONGEST = 40  # letters of a compound
+_ADJECTIVE = re.compile("[aeioy]s?tisch")  # "klassizistischen" is no table
 _ENDS_OF_TOWNS = frozenset("berg bergen burg meer hafen haven havn strand land hamn".split())
 
 

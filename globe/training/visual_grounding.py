@@ -71,7 +71,8 @@ def _counted_as(said, seen):
         kinds = kinds or [c for c in s.classes if c in seen] or s.classes
         if name in s.classes:
             name = kinds[0] if kinds[0] in seen else next((c for c in kinds if c in found), kinds[0])
-        found.setdefault(name, s.classes)
+        if s.classes[:1] == (name,) or not found.keys() & {*s.classes}:
+            found.setdefault(name, s.classes)
     return found
 
 # %% ../../nbs/07_training/04_visual_grounding.ipynb #960c4b7b
