@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['COVERAGES', 'agreement', 'spread_km', 'shared_among_equals', 'surest_wrong', 'fair_risk_coverage', 'best_score',
            'error_prediction', 'error_prediction_table', 'half_of_places', 'isotonic', 'calibration_of',
-           'calibration_worth']
+           'calibration_worth', 'abstention_worth']
 
-# %% ../../nbs/08_evaluation/23_confidence.ipynb #e82db473
+# %% ../../nbs/08_evaluation/23_confidence.ipynb #8879236a
 import math
 
 import numpy as np
@@ -18,7 +18,7 @@ from .report import share_cell
 from ..intervals import resampled
 from ..places.sphere import EARTH_KM, distance_km
 
-# %% ../../nbs/08_evaluation/23_confidence.ipynb #08c91203
+# %% ../../nbs/08_evaluation/23_confidence.ipynb #415bc77b
 def _pairs_km(lat, lon):  # degrees [answers, n]
     "Distances in km between the answers about each picture [answers, answers, n]."
     return distance_km(lat[:, None], lon[:, None], lat[None], lon[None])
@@ -42,7 +42,7 @@ def spread_km(
     km = np.nan_to_num(_pairs_km(lat, lon), nan=far)
     return km[~np.eye(k, dtype=bool)].mean(0)
 
-# %% ../../nbs/08_evaluation/23_confidence.ipynb #0a6aeb16
+# %% ../../nbs/08_evaluation/23_confidence.ipynb #2807ae23
 def shared_among_equals(
     score,  # [n]; NaN is below all others
     value,  # [n]
@@ -72,7 +72,7 @@ def fair_risk_coverage(
     "`globe.evaluation.calibration.risk_coverage`, in which the order of equal scores does not count."
     return risk_coverage(score, shared_among_equals(score, right), place)
 
-# %% ../../nbs/08_evaluation/23_confidence.ipynb #db73b2dd
+# %% ../../nbs/08_evaluation/23_confidence.ipynb #f3735a9d
 COVERAGES = (5, 20, 50, 100)  # percent of the answers, the surest first
 
 
@@ -128,7 +128,7 @@ def error_prediction_table(
     wide = wide.reset_index().set_index("score").loc[list(dict.fromkeys(found.score))]
     return wide[["n", "places", *dict.fromkeys(headed)]].reset_index().rename_axis(columns=None)
 
-# %% ../../nbs/08_evaluation/23_confidence.ipynb #711fd650
+# %% ../../nbs/08_evaluation/23_confidence.ipynb #11f4dd48
 def half_of_places(
     place,  # label of each picture's place [n]
     seed=0,  # of the choice
@@ -180,4 +180,33 @@ def calibration_worth(
             numbers = resampled(measure, p, np.asarray(right, float), cluster=place)
             row[what] = "{:.3f} [{:.3f}, {:.3f}]".format(*numbers)
         rows.append(row)
+    return pd.DataFrame(rows)
+
+# %% ../../nbs/08_evaluation/23_confidence.ipynb #437584c1
+def _share_among(hits, among, place):
+    "Percent of `hits` among some pictures, with its interval over places."
+    if not among.any():
+        return "–"
+    return share_cell(*resampled(np.mean, hits[among], cluster=place[among]))
+
+
+def abstention_worth(
+    rules,  # name -> how sure a rule is of each answer, 0 to 1 [n]
+    told,  # whether each picture shows its place [n]
+    right,  # whether each answer is right [n]
+    place,  # label of each picture's place [n]
+    threshold=0.5,  # below it, the rule abstains
+):
+    "One row per rule: how many pictures get an answer, and how many of those are right."
+    rows = []
+    for name, sure in rules.items():
+        answered = np.asarray(sure) >= threshold
+        groups = {
+            "no place shown, answered (%)": (answered, ~told),
+            "place shown, answered (%)": (answered, told),
+            "right among the answered (%)": (right, answered),
+            "answered and right, of those that show a place (%)": (right & answered, told),
+        }
+        shares = {what: _share_among(hits, among, place) for what, (hits, among) in groups.items()}
+        rows.append(dict(rule=name, n=len(told)) | shares)
     return pd.DataFrame(rows)
