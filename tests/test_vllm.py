@@ -16,7 +16,12 @@ WHERE = os.environ.get("GLOBE_VLLM")  # an environment that `vllm_cpu.py` made
 pytestmark = pytest.mark.skipif(
     not WHERE, reason="python tests/vllm_cpu.py FOLDER, then GLOBE_VLLM=FOLDER; minutes"
 )
-OWN = dict(VLLM_CPU_KVCACHE_SPACE="1", VLLM_CPU_OMP_THREADS_BIND="nobind", HF_HUB_OFFLINE="1")
+OWN = dict(
+    VLLM_CPU_KVCACHE_SPACE="1",
+    VLLM_CPU_OMP_THREADS_BIND="nobind",
+    VLLM_ENGINE_READY_TIMEOUT_S="3600",  # the default of 600 s is too short on a shared machine
+    HF_HUB_OFFLINE="1",
+)
 SMALL = ["--enforce-eager", "--max-model-len", "4096", "--limit-mm-per-prompt", '{"image": 1, "video": 0}']
 
 
