@@ -118,7 +118,7 @@ def test_on_average_over_the_data_no_constant_tells_anything(shown, named):
     "Whatever it names: the names' gains and losses cancel."
     shares, text = thing_shares(shown), ". ".join(f"A {name}" for name in sorted(named))
     said = said_of(text)
-    told = [lift(Grounding(text, "", tags(seen)), said, shares) for seen in shown]
+    told = [lift(Grounding(text, "", tags(seen)), shares) for seen in shown]
     assert set(said) == named and abs(sum(told)) < 1e-9
 
 
