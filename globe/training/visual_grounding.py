@@ -53,17 +53,7 @@ def _kinds(reasoning, shown, classes):
     said = reasoning.lower()
     seen = {class_of(tag, classes) or tag for tag in shown}
     others = {tag for tag in seen - {*classes} if tag in said and re.search(rf"\b{re.escape(tag)}s?\b", said)}
-    told = {name: s for name, s in said_of(reasoning, classes).items() if s.classes or _is_closed(classes)}
-    return {tag: (tag,) for tag in others} | _counted_as(told, seen), seen
-
-
-def _is_closed(
-    classes,  # tuple of the segmenter's names
-):
-    """Do the names cover all that there is to see, as those of the postcards do?
-
-    Then what has no class is invented; else the picture can neither confirm nor deny it."""
-    return {*classes} <= {*CLASSES}
+    return {tag: (tag,) for tag in others} | _counted_as(said_of(reasoning, classes), seen), seen
 
 
 def _counted_as(said, seen):
@@ -97,7 +87,6 @@ class Grounding:
         self.seen = {name for name, its in self.kinds.items() if self.shown.intersection(its)}
         if elsewhere:
             more = things(elsewhere, classes)
-            more = [t for t in more if t.classes or _is_closed(classes)]
             self.named |= {thing.name for thing in more if not self.named.intersection(thing.classes)}
 
     def precision(
