@@ -230,7 +230,8 @@ def _locate_options(p):
         type=_share,
         default=0.5,
         metavar="T",
-        help="of localizability, 0 to 1, below which a picture gets no place (default: %(default)s)",
+        help="of confidence, where the model has one, else of localizability, 0 to 1: "
+        "a picture below it gets no place (default: %(default)s)",
     )
     p.add_argument(
         "--map",

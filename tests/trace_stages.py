@@ -12,7 +12,7 @@ from PIL import Image
 
 from globe.photos.collections import from_folder
 from globe.pipeline import data, stages
-from globe.pipeline.sampled import SampledRun
+from globe.pipeline.confidence import ConfidenceRun
 from globe.pipeline.tasks import Run
 
 SMALL = dict(
@@ -112,11 +112,12 @@ def main(folder):
     data.run_folder = lambda name="smoke": folder / name
     trace = Trace()
     trace.install()
-    run = SampledRun("smoke", **SMALL)
+    run = ConfidenceRun("smoke", **SMALL)
     run.upper_bound(), run.rows_of("single")
     run.samples("sft", k=2)
     for model in ("sft", "grpo-all-readme"):
         run.answers(model, "test")
+    run.error_scores("sft")
     for name in ("trip", "mp16-reason-test"):
         (folder / name).mkdir()
         Image.effect_noise((320, 240), 80).convert("RGB").save(folder / name / "noise.jpg")

@@ -121,10 +121,12 @@ def _facts(p):
         at_least = "at least " if p.agreement is None else ""
         radius = f"{at_least}{p.radius_km:,.0f} km ({p.radius_from})" if p.radius_km else ""
         yield "uncertainty", radius or f"unknown: {p.radius_from}"
-    if p.localizability is None:
-        yield "localizability", "not said"
-    else:
-        yield "localizability", f"{p.localizability:.2f} (abstains below {p.threshold:g})"
+    abstains = f" (abstains below {p.threshold:g})"
+    if p.confidence is not None:
+        yield "confidence", f"{p.confidence:.2f} of being within {CITY_KM:.0f} km{abstains}"
+        abstains = ""
+    said = "not said" if p.localizability is None else f"{p.localizability:.2f}{abstains}"
+    yield "localizability", said
     if p.agreement is not None:
         near = f"{p.agreement:.0%} of {len(p.answers)} answers within {CITY_KM:.0f} km"
         yield "agreement", f"{near}, {p.country_agreement:.0%} in the country"

@@ -112,7 +112,7 @@ def _settings(gr):
     "Sliders behind a fold: how many answers, and from which localizability on there is a place."
     with gr.Accordion("Settings", open=False):
         samples = gr.Slider(1, 16, value=8, step=1, label="answers drawn per picture")
-        label = "localizability below which a picture gets no place"
+        label = "confidence or localizability below which a picture gets no place"
         threshold = gr.Slider(0, 1, value=0.5, step=0.05, label=label)
     return samples, threshold
 

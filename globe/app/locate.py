@@ -247,6 +247,16 @@ def _judge_beside(folder):
     return Judge.load(judge, base=str(base) if (base / "config.json").exists() else None)
 
 
+def _check_beside(folder, vlm):
+    "The place check that is stored with the model in `folder`, or None."
+    at = Path(folder) / "confidence"
+    if not (at / "confidence.json").exists():
+        return None
+    from globe.models.place_check import PlaceCheck
+
+    return PlaceCheck.load(at, vlm)
+
+
 def _judge(named, source=None):
     "The judge that was named, else the one beside the model, else None."
     from globe.models.endpoint_judge import judge_named
@@ -268,8 +278,9 @@ class Geolocator:
         model,  # `LocalModel`, `EndpointModel`, or anything with `name`, `note`, `ask(rows, temperature)`
         judge=None,  # of localizability, with `probability(images, reasonings)`; None: what answers say
         temperature=1.0,  # at which several answers are drawn
+        check=None,  # calibrated `PlaceCheck` of a `LocalModel`; None: localizability decides who abstains
     ):
-        self.model, self.judge, self.temperature = model, judge, temperature
+        self.model, self.judge, self.temperature, self.check = model, judge, temperature, check
 
     @classmethod
     def from_pretrained(
@@ -292,8 +303,9 @@ class Geolocator:
         from globe.models.vlm import load
 
         vlm = load(source, device=device, revision=revision or commit)
-        judge = _judge(judge, source)
-        return cls(LocalModel(vlm, _named(source), prompt="eval" if judge else "teacher", **how), judge)
+        judge, check = _judge(judge, source), _check_beside(source, vlm)
+        prompt = "eval" if judge or check else "teacher"
+        return cls(LocalModel(vlm, _named(source), prompt=prompt, **how), judge, check=check)
 
     @classmethod
     def from_endpoint(
@@ -314,7 +326,7 @@ class Geolocator:
         self,
         photos,  # a picture, several, or a folder
         samples=1,  # answers drawn per picture
-        threshold=0.5,  # of localizability, below which a prediction abstains
+        threshold=0.5,  # of confidence, where the model has one, else of localizability: abstains below it
     ):
         "A `Prediction` for one picture, `Predictions` for several. Raises ValueError as `each` does."
         is_path = isinstance(photos, (str, os.PathLike))
@@ -328,7 +340,7 @@ class Geolocator:
         self,
         photos,  # pictures
         samples=1,  # answers drawn per picture
-        threshold=0.5,  # of localizability, below which a prediction abstains
+        threshold=0.5,  # of confidence, where the model has one, else of localizability: abstains below it
     ):
         "Predictions, one by one. Raises ValueError for `samples` or `threshold` out of range."
         if samples < 1:
@@ -363,11 +375,13 @@ class Geolocator:
         fields = dict(threshold=threshold, model=self.model.name, note=self.model.note, thumbnail=small)
         if not photo.error and len(photo.answers) < samples:
             photo.error = f"the model stopped answering ({failure})"
+        if self.check:
+            fields["confidence"] = lambda p: self.check.confidence(self.model.vlm, photo.image, p.lat, p.lon)
         try:
             localizability = None if photo.error else self._judged(photo)
         except Exception as e:
             photo.error = f"the judge failed ({type(e).__name__}: {e})"
         if photo.error:
-            return Prediction(photo.name, error=photo.error, **fields)
+            return Prediction(photo.name, error=photo.error, **fields | dict(confidence=None))
         answers = sorted(photo.answers, key=lambda a: a["id"])
         return concluded(photo.name, answers, localizability, **fields)

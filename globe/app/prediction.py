@@ -33,7 +33,8 @@ class Prediction:
     radius_km: float | None = None  # uncertainty, see `radius_from`
     radius_from: str = ""  # what the radius comes from
     localizability: float | None = None  # 0..1; None where nobody said
-    threshold: float = 0.5  # below it, the prediction abstains
+    threshold: float = 0.5  # of confidence, where there is one, else of localizability: abstains below it
+    confidence: float | None = None  # probability of being within 25 km; None where none was calibrated
     agreement: float | None = None  # share of all answers within 25 km; None where there is only one
     country_agreement: float | None = None  # share of all answers that name this country
     placed_by: str = ""  # "stated coordinate", "city", "region" or "country": what the coordinate rests on
@@ -57,7 +58,11 @@ class Prediction:
             return f"error: {self.error}"
         if not self.abstains:
             return ""
-        if self.localizability is not None and self.localizability < self.threshold:
+        if self.confidence is not None:
+            if self.confidence < self.threshold:
+                numbers = f"confidence {self.confidence:.2f}, threshold {self.threshold:g}"
+                return f"the answer is too uncertain ({numbers})"
+        elif self.localizability is not None and self.localizability < self.threshold:
             numbers = f"localizability {self.localizability:.2f}, threshold {self.threshold:g}"
             return f"this picture does not show where it was taken ({numbers})"
         if self.answers and all(a.get("refused") for a in self.answers):
@@ -87,6 +92,8 @@ class Prediction:
         if self.why:
             return "\t".join([self.photo, self.why, *told])
         facts = [f"{self.lat:.4f}, {self.lon:.4f}", self._radius()]
+        if self.confidence is not None:
+            facts.append(f"confidence {self.confidence:.2f}")
         if self.localizability is not None:
             facts.append(f"localizability {self.localizability:.2f}")
         if self.agreement is not None:
@@ -220,7 +227,8 @@ def concluded(
     photo,  # name of the picture
     answers,  # judgements [n]
     localizability=None,  # 0..1 by a judge; None: what the answers say themselves, on average
-    threshold=0.5,  # below it, the prediction abstains
+    threshold=0.5,  # of confidence, where there is one, else of localizability: abstains below it
+    confidence=None,  # function of a `Place`: probability that it is right
     **fields,  # further fields of `Prediction`
 ):
     "The `Prediction` that `answers` amount to."
@@ -244,7 +252,9 @@ def concluded(
         return prediction
     best = found[0][0]
     prediction.reasoning = answers[best]["reasoning"]
-    abstains = localizability is not None and localizability < threshold
-    if not abstains:
+    sure = localizability
+    if confidence:
+        sure = prediction.confidence = confidence(places[best])
+    if sure is None or sure >= threshold:
         _place(prediction, places, best)
     return prediction
