@@ -35,13 +35,12 @@ class ConfidenceRun(SampledRun):
 
     def place_check_at(self):
         "Folder of the place check, trained on the places of all training photographs."
-        base = self.base()
+        base, photos = self.base(), self.photos("train")
 
         def work(folder):
             from globe.models.place_check import PlaceCheck
             from globe.models.vlm import load
 
-            photos = self.photos("train")
             PlaceCheck.train(load(base), photos).save(folder)
             return dict(photos=len(photos))
 
@@ -57,19 +56,19 @@ class ConfidenceRun(SampledRun):
         "A row per picture: id, and a column for each of `SCORES`, in the units of their names."
         source, judge, check = self.trained(name, seed), self.judge_at(), self.place_check_at()
         answers, drawn = self.answers(name, split, seed), self.samples(name, split, seed)
+        base, photos = self.base(), self.photos(split)
 
         def work(folder):
-            photos = self.photos(split)
             said = answers.set_index("id").loc[[str(i) for i in photos["id"]]]
             found = _by_judge(judge, photos, said.text) | _by_samples(drawn, said.index)
             found |= _by_likelihood(source, photos, said.text, self.profile.answers.batch_size)
-            found |= _by_check(self.base(), check, photos, said)
+            found |= _by_check(base, check, photos, said)
             pd.DataFrame(dict(id=said.index) | found).to_parquet(folder / "scores.parquet")
             return dict(photos=len(photos))
 
         at, title = f"confidence/{split}/{name}-{seed}", f"confidence: {called(name)}, {split}, seed {seed}"
         asked = [self.folder / part / split / f"{name}-{seed}" for part in ("answers", "samples")]
-        inputs = [source, judge, check, self.base(), self.photos_at(split), *asked]
+        inputs = [source, judge, check, base, self.photos_at(split), *asked]
         out = self.make(at, work, dict(answers=_ANSWERS), "confidence", inputs, title)
         return pd.read_parquet(out / "scores.parquet")
 

@@ -42,7 +42,12 @@ STAGE_CODE = {
     "answers": ["globe.models.vlm", "globe.evaluation.predictions"],
     "samples": ["globe.models.vlm", "globe.evaluation.sampling"],
     "place check": ["globe.models.place_check"],
-    "confidence": ["globe.models.judge", "globe.models.likelihood", "globe.models.place_check"],
+    "confidence": [
+        "globe.models.judge",
+        "globe.models.likelihood",
+        "globe.models.place_check",
+        "globe.evaluation.confidence",
+    ],
 }
 # stages that write down what went wrong with an answer or a picture: there the texts of errors count
 WRITES_ERRORS = (
