@@ -108,11 +108,13 @@ class Kinds:
         self.seen_as = {} if {*self.own} <= {*CLASSES} else self._seen_as()
 
     def _seen_as(self):
-        "Name -> `Thing`, for the names that `ade20k.csv` has and these classes cover."
+        "Name -> `Thing`, for the names that `ade20k.csv` has and these classes cover; None for parts and views."
         found = {c: Thing(self.own[c], (self.own[c],)) for c in self.own}
         for name, kinds in _by_ade20k().items():
             known = tuple(self.own[c] for c in kinds if c in self.own)
-            if known or not any(kinds):
+            if kinds == ("-",):
+                found[name] = None
+            elif known or not any(kinds):
                 found[name] = Thing(self.own.get(kinds[0], name), known)
         return found
 
@@ -151,7 +153,7 @@ class Kinds:
         name,  # a name of the table or of a class
     ):  # or None for a part of which no class is known
         "The `Thing` that a name stands for."
-        if thing := self._listed(name, set()):
+        if (thing := self._listed(name, set())) or name in self.seen_as:
             return thing
         if found := self._class(name, frozenset()):
             return Thing(found, (found,))
