@@ -6,25 +6,32 @@
 __all__ = ['PICTURES', 'undecoded', 'check_pictures']
 
 # %% ../../nbs/02_photos/08_picture_columns.ipynb #02238642
+from dataclasses import replace
+
 from .images import PhotoError, check_photo, picture_of
 
 # %% ../../nbs/02_photos/08_picture_columns.ipynb #b52b14c4
 PICTURES = ("image", "images")  # columns
 
 
+def _raw(kind):
+    "A type of `datasets`, nothing in it decoded."
+    if isinstance(kind, dict):
+        return {name: _raw(inner) for name, inner in kind.items()}
+    if isinstance(kind, list):
+        return [_raw(inner) for inner in kind]
+    if hasattr(kind, "feature"):
+        return replace(kind, feature=_raw(kind.feature))
+    return replace(kind, decode=False) if getattr(kind, "decode", False) else kind
+
+
 def undecoded(
-    dataset,  # datasets.Dataset with `image` or `images`
+    dataset,  # datasets.Dataset
 ):  # datasets.Dataset
     "The dataset with its pictures as `{'bytes', 'path'}`, which `picture_of` takes from a row."
-    from datasets import Image, List
-
-    raw = Image(decode=False)
-    for name in PICTURES:
-        kind = dataset.features.get(name)
-        if isinstance(kind, Image):
+    for name, kind in dataset.features.items():
+        if (raw := _raw(kind)) != kind:
             dataset = dataset.cast_column(name, raw)
-        elif isinstance(kind, List) and isinstance(kind.feature, Image):
-            dataset = dataset.cast_column(name, List(raw))
     return dataset
 
 # %% ../../nbs/02_photos/08_picture_columns.ipynb #19ce9250
