@@ -90,13 +90,14 @@ def _given_photos(source, out):
     used are listed in `out`."""
     from datasets import Dataset, load_from_disk
     from globe.photos.collections import from_csv, from_folder
+    from globe.photos.picture_columns import with_pictures
 
     path, left_out = Path(source), Path(out) / "left_out.csv"
     left_out.unlink(missing_ok=True)
     if path.suffix == ".parquet":
-        return Dataset.from_parquet(str(path))
+        return with_pictures(Dataset.from_parquet(str(path)))
     if (path / "dataset_info.json").exists():
-        return load_from_disk(path)
+        return with_pictures(load_from_disk(path))
     left_out.parent.mkdir(parents=True, exist_ok=True)
     return (from_csv if path.is_file() else from_folder)(path, ledger=left_out)
 

@@ -622,8 +622,9 @@ def test_greys_and_transparency_are_the_same_from_every_source(tmp_path, im, for
 def test_no_row_of_a_table_opens_a_file_of_this_machine(tmp_path):
     secret = str(fill(tmp_path, secret__jpg=encoded()) / "secret.jpg")
     row = dict(image=dict(bytes=None, path=secret))
-    with pytest.raises(PhotoError, match="not opened"):
-        open_photo(picture_of(row))
+    for named in (row, dict(image=secret), dict(images=[secret])):
+        with pytest.raises(PhotoError, match="not opened"):
+            open_photo(picture_of(named))
     stolen = datasets.Dataset.from_dict(
         dict(id=["a", "b"], image=[row["image"], dict(bytes=encoded(), path=secret)])
     )
@@ -642,6 +643,15 @@ def test_no_row_of_a_table_opens_a_file_of_this_machine(tmp_path):
         to_official(stolen.select([0]), tmp_path / "out", "test")
 
 
+def test_a_dataset_without_pictures_is_refused_by_name(tmp_path, capsys):
+    from globe.cli import main
+
+    datasets.Dataset.from_dict(dict(id=["a"], photo=[b"x"])).to_parquet(str(tmp_path / "a.parquet"))
+    how = ["--endpoint", "http://127.0.0.1:9 m"]
+    assert main(["distill", str(tmp_path / "a.parquet"), "--out", str(tmp_path / "out"), *how]) == 1
+    assert "id, photo: call it image" in capsys.readouterr().err
+
+
 def test_distillation_sends_no_file_that_a_row_names(tmp_path):
     secret = str(fill(tmp_path, secret__jpg=encoded()) / "secret.jpg")
     seen = []
@@ -654,6 +664,12 @@ def test_distillation_sends_no_file_that_a_row_names(tmp_path):
                 seen.append(row["image"].mode)
                 yield judgement(row["id"], self.name, parsed=True)
 
+    named = datasets.Dataset.from_dict(dict(id=["a"], image=[secret]))
+    assert distill(named, [Teacher()], tmp_path / "named", watch=False).failed.tolist() == [1] and not seen
+    stray = [dict(bytes=None, path=secret), dict(bytes=encoded(format="PPM"), path=None)]
+    kinds = datasets.Features(thumb=datasets.Image(), more=datasets.List({"inner": datasets.Image()}))
+    strays = datasets.Dataset.from_list([dict(thumb=s, more=[dict(inner=s)]) for s in stray], features=kinds)
+    assert undecoded(strays).to_list() == [dict(thumb=s, more=[dict(inner=s)]) for s in stray]
     pictures = [dict(bytes=None, path=secret), dict(bytes=encoded(format="PPM"), path=None)]
     pictures.append(dict(bytes=encoded(Image.new("I;16", (8, 8), 9), "PNG"), path=secret))
     photos = datasets.Dataset.from_dict(dict(id=list("abc"), image=pictures))

@@ -114,7 +114,8 @@ with tempfile.TemporaryDirectory() as base:
             assert code == -signal.SIGKILL, (moment, code)
             begun = bench.kind.begun(out)
             bench.finish(out, counts)
-            print(bench.name, moment, len(begun), *(getattr(counts, name) for name in soak.COUNTED), counts.notes)
+            found = [getattr(counts, name) for name in soak.COUNTED]
+            print(bench.name, moment, len(begun), *found, counts.notes)
 """
 
 

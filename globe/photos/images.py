@@ -64,6 +64,8 @@ def picture_of(
         picture = row.get("images")
     if isinstance(picture, (list, tuple)):
         picture = picture[0] if picture else None
+    if isinstance(picture, str):
+        return dict(bytes=None, path=picture)
     return dict(bytes=picture, path=None) if isinstance(picture, bytes) else picture
 
 
