@@ -55,6 +55,14 @@ _PATTERNS = re.compile(
             r"think(?:ing)? outside (?:of )?the box|(?:is|it's) in the bag|(?:big|great|no) fan of",
             r"(?:the|in|of|soft|warm|golden|bright|harsh|lets? in) light",
             r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
+            r"(?:fit(?:s|ted|ting)?|match(?:es)?|works?|agrees?|goes|go|as|very|quite|known) well",
+            r"(?:hit|hits|hitting) (?:a|the) wall|(?:my|the) case (?:is|was) (?:clear|closed|settled|open)",
+            r"glass(?= (?:shelter|roof|front|fa[cç]ade|tower|building|house|wall|dome|panel|box|canopy))",
+            r"(?:the|as|so|how|too|very|thus|by) far",
+            r"floral(?= (?:print|pattern|motif|design|ornament|decoration|wallpaper|tile|fabric|dress)s?)",
+            r"(?:hotel|school|church|office|restaurant|hospital|shop)(?= (?:room|lobby|hall|yard|kitchen)s?)",
+            r"taxis (?:on|along|to|down|past) (?:the|a) (?:tarmac|runway|apron|terminal|gate)",
+            r"(?:sign|it|text|word|name|which)?,? meaning (?:the )?\w+(?: \w+)?",
         ]
     )
     + r")\b"
