@@ -53,6 +53,8 @@ def asked(given, *settings):
         "checks.sentence_model=null",
         "teachers.endpoints=[]",
     ]
+    others = {s.partition("=")[0] for s in settings}
+    base = [s for s in base if s.partition("=")[0] not in others]
     return ["--profile", "paper", *(x for s in [*base, *settings] for x in ("--set", s))]
 
 

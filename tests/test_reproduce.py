@@ -282,7 +282,7 @@ def test_importing_globe_is_light():
         "pipeline.publish",
         "pipeline.model_cards",
         "pipeline.doctor",
-        "commands",
+        "command_options",
         "cli",
     ],
 )

@@ -53,7 +53,7 @@ def _kinds(reasoning, shown, classes):
     said = reasoning.lower()
     seen = {class_of(tag, classes) or tag for tag in shown}
     others = {tag for tag in seen - {*classes} if tag in said and re.search(rf"\b{re.escape(tag)}s?\b", said)}
-    return {tag: (tag,) for tag in others} | _counted_as(said_of(reasoning, classes), seen), seen
+    return _counted_as(said_of(reasoning, classes), seen) | {tag: (tag,) for tag in others}, seen
 
 
 def _counted_as(said, seen):

@@ -6,9 +6,10 @@
 __all__ = ['SimulatedTeacher', 'CoordinateTeacher']
 
 # %% ../../nbs/11_world/08_simulated.ipynb #b034ff1d
-import hashlib, math
+import hashlib, io, math
 
 import numpy as np
+from PIL import Image
 
 from ..places.sphere import displaced
 from ..answers.prompts import answer_text
@@ -52,11 +53,16 @@ def _other_city(row, rng, same_country):
 _INVENTED = ["There is a {} in the picture.", "A {} can be seen.", "Behind it stands a {}."]
 
 
+def _things_in(mask):  # an image, or {"bytes", "path"} as a file holds it
+    "Numbers of the classes that it shows."
+    return np.unique(np.asarray(Image.open(io.BytesIO(mask["bytes"])) if isinstance(mask, dict) else mask))
+
+
 def _invented(row, rng):
     "A sentence about a thing that is not in the picture, or None."
     if row.get("mask") is None:
         return None
-    there = np.unique(np.asarray(row["mask"]))
+    there = _things_in(row["mask"])
     name = rng.choice([c for i, c in enumerate(CLASSES) if i and i not in there])
     return str(rng.choice(_INVENTED)).format(name)
 
