@@ -31,7 +31,7 @@ def _lines(
 
 def _name_lines(ax, labels, heights, headings):
     "Write the labels of the rows beside the axes, those of the families in bold."
-    wrapped = [textwrap.fill(label, 34) for label in labels]
+    wrapped = [textwrap.fill(label, 42) for label in labels]
     ax.set_yticks([*headings.values(), *heights], [*headings, *wrapped])
     for label in ax.get_yticklabels()[: len(headings)]:
         label.set_fontweight("bold")
@@ -117,6 +117,7 @@ _LOOKS = {
     "inconclusive": dict(fmt="o", color=".5", markerfacecolor="white"),
 }
 _LINE = 0.2  # inches
+_ONE_LINE = 75  # letters of a claim and its detail that fit beside each other
 
 
 def _name_claims(ax, table, heights, headings):
@@ -126,8 +127,10 @@ def _name_claims(ax, table, heights, headings):
         ax.text(0, at, family, weight="bold", va="center", fontsize=8)
     told = None
     for row, at in zip(table.itertuples(), heights):
-        if row.claim != told:
-            ax.text(0.02, at, row.claim, va="center", fontsize=7)
+        if row.claim != told:  # a long one goes on beside the next row
+            long = len(row.claim) + len(row.detail) > _ONE_LINE
+            claim = textwrap.fill(row.claim, 28) if long else row.claim
+            ax.text(0.02, at - 0.4 * long, claim, va="top" if long else "center", fontsize=7)
         ax.text(1, at, row.detail, va="center", ha="right", fontsize=7, color=".35")
         told = row.claim
 
