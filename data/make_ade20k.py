@@ -1,7 +1,8 @@
 """What names of things may be called by a segmenter of ADE20K: `python data/make_ade20k.py WORDNET`.
 
 WORDNET is the folder of WordNet 3.0, see make_things.py. Written is ade20k.csv: a name and the classes that a
-picture of it may be given, the best first; none for a thing that no class covers. The names are those of
+picture of it may be given, the best first; none for a thing that no class covers, and `-` for a part, a view or
+a vague word, which names nothing. The names are those of
 ade20k_by_hand.csv, and those of things.csv that WordNet has below `TOPS` and nothing else gives a class.
 """
 

@@ -14,7 +14,7 @@ from ..extras import install_line
 from ..answers.vocabulary import CLASSES
 from ..answers.mentions import highlighted
 from ..figures.web_maps import framed
-from .consensus import CITY_KM
+from ..places.sphere import CITY_KM
 from .map import openstreetmap, overview_map, locator_map
 
 # %% ../../nbs/10_app/02_card.ipynb #d448ecbe

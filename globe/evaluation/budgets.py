@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .compare import clusters
-from ..intervals import bootstrap, interval
+from ..intervals import mean_share
 from ..training.rewards import geo_accuracy
 
 # %% ../../nbs/08_evaluation/22_budgets.ipynb #08b1b2f7
@@ -100,8 +100,7 @@ def reward_results(
     out = []
     for name, drawn in runs.items():
         x = np.stack([_paid(d) for d in drawn])
-        low, high = np.clip(interval(bootstrap(x, clusters(drawn[0], "place"), draws)), 0, 1)
-        out.append((name, x.mean(), low, high, *x.shape))
+        out.append((name, *mean_share(x, clusters(drawn[0], "place"), draws), *x.shape))
     return pd.DataFrame(out, columns=["model", "value", "low", "high", "seeds", "n"])
 
 

@@ -16,21 +16,16 @@ import pandas as pd
 from .calibration import auroc, ece, risk_coverage
 from .report import share_cell
 from ..intervals import resampled
-from ..places.sphere import EARTH_KM, distance_km
+from ..places.sphere import CITY_KM, EARTH_KM, pairs_km
 
 # %% ../../nbs/08_evaluation/23_confidence.ipynb #415bc77b
-def _pairs_km(lat, lon):  # degrees [answers, n]
-    "Distances in km between the answers about each picture [answers, answers, n]."
-    return distance_km(lat[:, None], lon[:, None], lat[None], lon[None])
-
-
 def agreement(
     lat,  # of the places that answers name, degrees [answers, n]; NaN: none
     lon,  # degrees [answers, n]
-    km=25,  # places within this distance are one city
+    km=CITY_KM,  # places within this distance are one city
 ):
     "Share of the answers in the most frequent city [n]."
-    return (_pairs_km(lat, lon) <= km).mean(0).max(0)
+    return (pairs_km(lat, lon) <= km).mean(0).max(0)
 
 
 def spread_km(
@@ -39,7 +34,7 @@ def spread_km(
 ):
     "Mean distance of two answers in km [n]; an answer without a place is half way round the Earth."
     k, far = len(lat), math.pi * EARTH_KM
-    km = np.nan_to_num(_pairs_km(lat, lon), nan=far)
+    km = np.nan_to_num(pairs_km(lat, lon), nan=far)
     return km[~np.eye(k, dtype=bool)].mean(0)
 
 # %% ../../nbs/08_evaluation/23_confidence.ipynb #2807ae23

@@ -14,7 +14,7 @@ import pandas as pd
 from .compare import clusters
 from .metrics import measured, named
 from .report import share_cell
-from ..intervals import bootstrap, interval
+from ..intervals import bootstrap, interval, mean_share
 
 # %% ../../nbs/08_evaluation/21_pass_at_k.ipynb #92fb93e7
 def pass_at_k(
@@ -78,8 +78,7 @@ def pass_results(
         for measure in measures:
             for k in ks:
                 x = _passed(drawn, k, measure)
-                low, high = np.clip(interval(bootstrap(x, place, draws)), 0, 1)
-                out.append((name, named(measure), k, x.mean(), low, high, *x.shape))
+                out.append((name, named(measure), k, *mean_share(x, place, draws), *x.shape))
     return pd.DataFrame(out, columns=["model", "measure", "k", "value", "low", "high", "seeds", "n"])
 
 
@@ -124,8 +123,6 @@ def reach(
     "One row each for both, found, lost, neither: share of the pictures, its interval, over seeds and places."
     a, b = (np.stack([d.right(measure) > 0 for d in drawn]) for drawn in (before, after))
     parts = {"both": a & b, "found": ~a & b, "lost": a & ~b, "neither": ~a & ~b}
-    place, out = clusters(before[0], "place"), []
-    for what, x in parts.items():
-        low, high = np.clip(interval(bootstrap(x, place, draws)), 0, 1)
-        out.append((what, x.mean(), low, high))
+    place = clusters(before[0], "place")
+    out = [(what, *mean_share(x, place, draws)) for what, x in parts.items()]
     return pd.DataFrame(out, columns=["pictures", "share", "low", "high"])

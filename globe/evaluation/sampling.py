@@ -13,17 +13,10 @@ import pandas as pd
 
 from .metrics import score
 from .predictions import predictions
-from ..files import write_atomic
+from ..files import whole_lines
 from ..progress import tracked
 
 # %% ../../nbs/08_evaluation/19_sampling.ipynb #6ed8009e
-def _done(path):
-    "The texts of the parts in a file, after dropping a torn last line from it."
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    write_atomic(path, b"".join(line + b"\n" for line in lines))
-    return [json.loads(line) for line in lines]
-
-
 def sample_all(
     vlm,  # `VLM`; from then on its prompts are shared
     images,  # pictures (PIL), a list or a column
@@ -42,7 +35,7 @@ def sample_all(
     if temperature <= 0:
         raise ValueError(f"temperature must be above 0 for answers that differ, got {temperature}")
     path = Path(path)
-    starts, done = range(0, len(images), batch_size), _done(path)
+    starts, done = range(0, len(images), batch_size), [*map(json.loads, whole_lines(path))]
     share_prompt(vlm.model)
     for i in tracked(starts[len(done) :], len(starts) - len(done), watch):
         part = [image for image in images[i : i + batch_size] for _ in range(k)]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..answers.completions import reasoning_of
 from .compare import clusters
-from ..intervals import bootstrap, interval, resampled
+from ..intervals import mean_share, resampled
 from ..training.visual_grounding import named_in
 
 # %% ../../nbs/08_evaluation/20_statements.ipynb #d9a30f24
@@ -53,9 +53,8 @@ def statement_results(
         place, tables = clusters(seeds[0], "place"), [scored(e, true) for e in seeds]
         for column, measure in _MEASURES.items():
             x = np.stack([table[column] for table in tables])
-            low, high = np.clip(interval(bootstrap(x, place, draws)), 0, 1)
             sd = x.mean(1).std(ddof=1) if len(x) > 1 else np.nan
-            out.append((name, measure, x.mean(), low, high, sd, *x.shape))
+            out.append((name, measure, *mean_share(x, place, draws), sd, *x.shape))
     return pd.DataFrame(out, columns=["model", "measure", "value", "low", "high", "seed_sd", "seeds", "n"])
 
 # %% ../../nbs/08_evaluation/20_statements.ipynb #5ac1cbb5

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 from .charts import seeds_shown
+from .dots import sample_sizes
 from .style import WIDE, styled
 
 # %% ../../nbs/09_figures/08_budget_charts.ipynb #2828fa2c
@@ -31,9 +32,7 @@ def pass_curves(
         ax.set_xticks(ticks := sorted(set(tidy.k)), [f"{k}" for k in ticks])
         ax.minorticks_off()
     axes[0].set_ylabel("pictures with a right answer (%)")
-    seeds = int(tidy.seeds.max())
-    told = f"n = {tidy.n.max():,}, {seeds} training seed{'s' * (seeds > 1)}, 95 % intervals"
-    fig.supxlabel(f"answers to each picture (k); {told}", fontsize=8.5)
+    fig.supxlabel(f"answers to each picture (k){sample_sizes(tidy)}", fontsize=8.5)
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(models)))
     return fig
 

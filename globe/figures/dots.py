@@ -63,7 +63,9 @@ def _keys(tidy, columns):
     return [tuple(row) for row in tidy[columns].to_numpy()]
 
 
-def _samples(tidy):
+def sample_sizes(
+    tidy,  # rows with n and seeds
+):
     "Sizes and seeds for the label of an axis; '' where unknown."
     if not {"n", "seeds"} <= set(tidy):
         return ""
@@ -104,7 +106,7 @@ def dot_table(
     _name_lines(axes[0], lines[rows], heights, headings)
     axes[0].set_ylim(count - 0.4, -0.6)
     axes[0].locator_params(axis="x", nbins=max(3, 12 // len(measures)))
-    fig.supxlabel(f"{label}{_samples(tidy)}\n{note}".strip(), fontsize=8.5)
+    fig.supxlabel(f"{label}{sample_sizes(tidy)}\n{note}".strip(), fontsize=8.5)
     if hue:
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(hues))
     return axes

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import write_atomic
+from ..files import whole_lines
 from ..locks import alone
 from ..progress import tracked
 from ..answers.prompts import conversation
@@ -246,10 +246,7 @@ def answer_all(
 
 def _answered(path):
     "Id -> text of the answers in a file, after dropping a torn last line from it."
-    *lines, torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
-    if torn:
-        write_atomic(path, b"".join(line + b"\n" for line in lines))
-    return {r["id"]: r["text"] for r in map(json.loads, lines)}
+    return {r["id"]: r["text"] for r in map(json.loads, whole_lines(path))}
 
 # %% ../../nbs/04_models/00_vlm.ipynb #5370565a
 def look(

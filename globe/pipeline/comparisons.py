@@ -71,7 +71,8 @@ def uses_judge(
     return "localizability" in WEIGHTS.get(parts_of(name)[1].partition("-")[2], {})
 
 # %% ../../nbs/12_pipeline/03_comparisons.ipynb #7ae5e26c
-OF_TEACHERS = "02_dataset", "07_rewards_lab", "11_table5"  # notebooks about their answers, or the judge
+# notebooks about their answers, or the judge
+OF_TEACHERS = "02_dataset", "07_rewards_lab", "11_table5", "17_localizability"
 
 
 def best_of(

@@ -11,6 +11,7 @@ import shutil
 import numpy as np
 import pandas as pd
 
+from ..places.sphere import CITY_KM
 from ..evaluation.compare import clusters
 from ..evaluation.confidence import agreement, calibration_of, spread_km
 from .comparisons import called
@@ -62,7 +63,7 @@ class ConfidenceRun(SampledRun):
             said = answers.set_index("id").loc[[str(i) for i in photos["id"]]]
             found = _by_judge(judge, photos, said.text) | _by_samples(drawn, said.index)
             found |= _by_likelihood(source, photos, said.text, self.profile.answers.batch_size)
-            found |= _by_check(base, check, photos, said)
+            found |= _by_check(check, self._features(base, photos, split), said)
             pd.DataFrame(dict(id=said.index) | found).to_parquet(folder / "scores.parquet")
             return dict(photos=len(photos))
 
@@ -83,16 +84,17 @@ class ConfidenceRun(SampledRun):
 
         rows = self.evaluations(name, split)[seed].rows
         check = PlaceCheck.load(self.place_check_at())
-        return check.probability(self._features(split), rows.pred_lat, rows.pred_lon)
+        features = self._features(self.base(), self.photos(split), split)
+        return check.probability(features, rows.pred_lat, rows.pred_lon)
 
-    def _features(self, split):
+    def _features(self, base, photos, split):
         "Features of the photos of a split for the place check, computed once per run."
         from globe.models.geoclip import picture_features
         from globe.models.vlm import load
 
         known = self.__dict__.setdefault("_seen", {})
         if split not in known:
-            known[split] = picture_features(load(self.base()), self.photos(split))
+            known[split] = picture_features(load(base), photos)
         return known[split]
 
     def calibrated(
@@ -104,9 +106,9 @@ class ConfidenceRun(SampledRun):
         from globe.models.place_check import PlaceCheck
 
         e, check = self.evaluations(name)[seed], PlaceCheck.load(self.place_check_at())
-        scores, right = self.check_scores(name, "test", seed), e.km <= 25
+        scores, right = self.check_scores(name, "test", seed), e.km <= CITY_KM
         made = calibration_of(scores, right, clusters(e, "place"))
-        check.calibration = made[0] | dict(model=f"{name}-{seed}", km=25)
+        check.calibration = made[0] | dict(model=f"{name}-{seed}", km=CITY_KM)
         return check, *made[1:]
 
     def keep_confidence(
@@ -159,14 +161,12 @@ def _by_likelihood(source, photos, texts, batch_size):
     return dict(log_probability=np.array(said))
 
 
-def _by_check(base, folder, photos, said):
+def _by_check(folder, features, said):
     "How far the check's own place is away, and how probable it finds the answer's place."
-    from globe.models.geoclip import picture_features
     from globe.models.place_check import PlaceCheck
-    from globe.models.vlm import load
     from globe.places.sphere import EARTH_KM, distance_km
 
-    check, features = PlaceCheck.load(folder), picture_features(load(base), photos)
+    check = PlaceCheck.load(folder)
     lat, lon, _ = check.best(features)
     km = np.asarray(distance_km(lat, lon, said.lat.to_numpy(), said.lon.to_numpy()), float)
     sure = check.probability(features, said.lat, said.lon)
