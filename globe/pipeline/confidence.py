@@ -6,7 +6,7 @@
 __all__ = ['SCORES', 'ConfidenceRun', 'surer']
 
 # %% ../../nbs/12_pipeline/15_confidence.ipynb #25c27aad
-import shutil
+import functools, shutil
 
 import numpy as np
 import pandas as pd
@@ -57,13 +57,13 @@ class ConfidenceRun(SampledRun):
         "A row per picture: id, and a column for each of `SCORES`, in the units of their names."
         source, judge, check = self.trained(name, seed), self.judge_at(), self.place_check_at()
         answers, drawn = self.answers(name, split, seed), self.samples(name, split, seed)
-        base, photos = self.base(), self.photos(split)
+        base, photos, seen = self.base(), self.photos(split), self._seen
 
         def work(folder):
             said = answers.set_index("id").loc[[str(i) for i in photos["id"]]]
             found = _by_judge(judge, photos, said.text) | _by_samples(drawn, said.index)
             found |= _by_likelihood(source, photos, said.text, self.profile.answers.batch_size)
-            found |= _by_check(check, self._features(base, photos, split), said)
+            found |= _by_check(check, _features(seen, base, photos, split), said)
             pd.DataFrame(dict(id=said.index) | found).to_parquet(folder / "scores.parquet")
             return dict(photos=len(photos))
 
@@ -84,18 +84,13 @@ class ConfidenceRun(SampledRun):
 
         rows = self.evaluations(name, split)[seed].rows
         check = PlaceCheck.load(self.place_check_at())
-        features = self._features(self.base(), self.photos(split), split)
+        features = _features(self._seen, self.base(), self.photos(split), split)
         return check.probability(features, rows.pred_lat, rows.pred_lon)
 
-    def _features(self, base, photos, split):
-        "Features of the photos of a split for the place check, computed once per run."
-        from globe.models.geoclip import picture_features
-        from globe.models.vlm import load
-
-        known = self.__dict__.setdefault("_seen", {})
-        if split not in known:
-            known[split] = picture_features(load(base), photos)
-        return known[split]
+    @functools.cached_property
+    def _seen(self):
+        "Split -> features of its photos, once they were computed."
+        return {}
 
     def calibrated(
         self,
@@ -159,6 +154,16 @@ def _by_likelihood(source, photos, texts, batch_size):
 
     said = mean_log_probability(load(source), list(photos["image"]), list(texts), batch_size=batch_size)
     return dict(log_probability=np.array(said))
+
+
+def _features(seen, base, photos, split):
+    "Features of the photos of a split for the place check, computed once per run and kept in `seen`."
+    from globe.models.geoclip import picture_features
+    from globe.models.vlm import load
+
+    if split not in seen:
+        seen[split] = picture_features(load(base), photos)
+    return seen[split]
 
 
 def _by_check(folder, features, said):
