@@ -154,6 +154,7 @@ _BUILDINGS = frozenset(
 )
 
 # %% ../../nbs/03_answers/24_mentions.ipynb #0ad94449
+_TAG = re.compile(r"</?[a-z][^<>\n]{0,80}>")
 _QUOTED = re.compile(
     r"\b(?:read(?:s|ing)?|say(?:s|ing)?|written|spell(?:s|ed|ing)?|words?|texts?|inscription|lettering|"
     r"letters|label(?:l?ed|s)?|titled|named|called|marked|steht|dit|dice|diz)\b[^.!?\n'\"«“„‘]{0,20}['\"«“„‘]"
@@ -175,7 +176,7 @@ class _Reader:
         )
         self.skipped = set()
         starts = [start for start, _ in self.spans]
-        for m in itertools.chain(_PATTERNS.finditer(self.plain), _QUOTED.finditer(self.plain)):
+        for m in itertools.chain(*(skip.finditer(self.plain) for skip in (_PATTERNS, _QUOTED, _TAG))):
             self.skipped |= {
                 *range(bisect.bisect_left(starts, m.start()), bisect.bisect_left(starts, m.end()))
             }
