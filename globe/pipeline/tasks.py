@@ -21,7 +21,7 @@ from globe.pipeline.comparisons import (
     is_trained,
     models_of,
     parts_of,
-    uses_judge,
+    pays_for,
     variants_of,
 )
 from .data import DataStages, teacher_settings, world
@@ -164,9 +164,12 @@ class _TrainedStages(_BaseStages):
         if kind == "grpo" and (classes := self._classes(variant)):
             more["classes"] = classes
             settings |= dict(classes=classes if isinstance(classes, str) else list(classes))
-        if uses_judge(name):
+        if pays_for(name, "localizability"):
             more["judge"] = self.judge_at()
             inputs.append(more["judge"])
+        if pays_for(name, "true_statements"):
+            data = _with_sentences(data, self.photos("train"))
+            inputs.append(self.photos_at("train"))
 
         def work(folder):
             from globe.training.launch import train
@@ -177,6 +180,12 @@ class _TrainedStages(_BaseStages):
 
         title = f"training: {called(name)}, seed {seed}"
         return self.make(f"models/{name}-{seed}", work, settings, kind, inputs, title)
+
+
+def _with_sentences(rows, photos):
+    "Training rows and, beside them, all true statements of their postcards."
+    true = dict(zip(photos["id"], photos["sentences"]))
+    return rows.add_column("sentences", [true[i] for i in rows["id"]])
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #7f249904
 class Run(_TrainedStages):
@@ -190,9 +199,8 @@ class Run(_TrainedStages):
     ):
         super().__init__(name, seeds, **overrides)
         judged = self.profile.judged
-        self.models, self.variants, self.backbones = (
-            f(seeds, judged) for f in (models_of, variants_of, backbones_of)
-        )
+        self.models = models_of(seeds, judged, drawn=not self.profile.photos.source)
+        self.variants, self.backbones = variants_of(seeds, judged), backbones_of(seeds, judged)
         self.best = best_of(judged)
 
     def train(
@@ -209,7 +217,7 @@ class Run(_TrainedStages):
         for backbone, _, variant in {parts_of(name) for name, _ in runs}:
             self.base(backbone)
             self.rows_of(variant)
-        if any(uses_judge(name) for name, _ in runs):
+        if any(pays_for(name, "localizability") for name, _ in runs):
             self.judge_at()
         _train_side_by_side([(self.profile, *run) for run in runs])
 

@@ -10,7 +10,7 @@ import functools
 
 from ..answers.vocabulary import vocabulary
 from .visual_grounding import visual_grounding
-from .rewards import form, geo_accuracy, geo_distance
+from .rewards import form, geo_accuracy, geo_distance, true_statements
 from .settings_grpo import GROUNDING_MODES, WEIGHTS
 from .localizability import Localizability
 
@@ -41,6 +41,7 @@ def weighted(
         geo_distance=geo_distance,
         visual_grounding=grounding,
         form=form,
+        true_statements=true_statements,
         localizability=Localizability(judge, max_gain=max_gain, max_loss=max_loss),
     )
     return [functions[key] for key in WEIGHTS[name]], list(WEIGHTS[name].values())

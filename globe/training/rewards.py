@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['regions', 'one_name', 'in_country', 'elsewhere', 'single_answer', 'geo_accuracy', 'decay', 'pieces', 'geo_distance',
-           'form', 'visual_grounding']
+           'statements', 'true_statements', 'form', 'visual_grounding']
 
 # %% ../../nbs/07_training/05_rewards.ipynb #2d97bdb5
 import functools, math, re
@@ -17,7 +17,7 @@ from ..places.countries import country_code
 from ..places.match import locate, locate_why, same_city, same_country
 from ..answers.claims import countries_in
 from ..answers.strict import read_strict
-from ..answers.completions import completion_text
+from ..answers.completions import completion_text, reasoning_of
 from ..answers.labels import role_of
 from .visual_grounding import visual_grounding
 
@@ -257,6 +257,30 @@ def geo_distance(
         return float(shape(max(least, distance_km(place.lat, place.lon, y, x))))
 
     return [one(completion_text(text), y, x) for text, y, x in zip(completions, lat, lon, strict=True)]
+
+# %% ../../nbs/07_training/05_rewards.ipynb #9bde147d
+def statements(
+    text,  # a completion
+) -> list:
+    "The different sentences of its reasoning, in order."
+    sentences = (s.strip() for s in reasoning_of(text).split("."))
+    return list(dict.fromkeys(f"{s}." for s in sentences if s))
+
+
+def true_statements(
+    completions,  # answers: strings or conversations
+    sentences,  # per completion: all true statements of its picture, or None
+    **columns,  # whatever else TRL hands over
+):
+    "F1 of the statements of a reasoning against the true ones, 0..1; None where these are not known."
+
+    def one(text, true):
+        if not true:
+            return None
+        said = statements(text)
+        return 2 * len(set(said) & set(true)) / (len(said) + len(set(true)))
+
+    return [one(completion_text(x), true) for x, true in zip(completions, sentences, strict=True)]
 
 # %% ../../nbs/07_training/05_rewards.ipynb #1e097ab1
 # anything but the four tags, in linear time; Python before 3.11.5 reads nested possessive quantifiers wrongly

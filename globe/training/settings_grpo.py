@@ -30,6 +30,8 @@ WEIGHTS = {
     "all-released": dict(geo_accuracy=1.0, visual_grounding=0.5, localizability=0.2, form=1.0),
     # ours: the distance to the named place in kilometres instead of the two levels of R_geo
     "distance": dict(geo_distance=1.0, form=1.0),
+    # ours: true statements instead of things that are there; needs pictures of which all is known
+    "statements": dict(geo_accuracy=1.0, true_statements=0.5, form=1.0),
 }
 # modes of `globe.rewards.visual_grounding`; "paper", Equation 2, in all other configurations
 GROUNDING_MODES = {"all-recommended": "recommended", "all-released": "released"}

@@ -20,7 +20,7 @@ from ..models.vlm import check_folder, load, save_processor
 from ..models.checkpoints import checkpoints, finish, is_finished, last_checkpoint, sort_out, step_of
 
 # %% ../../nbs/07_training/10_trainer.ipynb #3729b772
-_REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities", "reasoning"]
+_REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities", "reasoning", "sentences"]
 
 
 def grpo_rows(
