@@ -383,11 +383,11 @@ TABLES = {
     "naturalearth/borders.geojson": "globe.places.reverse",
     "cities.csv": "globe.world.facts",
     "things.csv": "globe.answers.things",
-    "compounds.csv": "globe.answers.things",
-    "near_words.csv": "globe.answers.things",
+    "compounds.csv": "globe.answers.words",
+    "near_words.csv": "globe.answers.words",
     "ade20k.csv": "globe.answers.things",
-    "foreign.csv": "globe.answers.things",
-    "denials.csv": "globe.answers.denials",
+    "foreign.csv": "globe.answers.words",
+    "denials.csv": "globe.answers.phrases",
     "pleas.csv": "globe.answers.pleas",
     "oracle.csv": "",
     "naturalearth/coastline.geojson": "",  # maps show it; no stage draws
@@ -412,12 +412,12 @@ def hook(event, args):
     if event == "open" and str(args[0]).startswith(str(data_dir()) + "/"):
         opened.add(str(args[0])[len(str(data_dir())) + 1:])
 sys.addaudithook(hook)
-from globe.answers import pleas, things
+from globe.answers import pleas, words
 from globe.answers.mentions import entities
 from globe.places import locate, nearest, same_city
 from globe.world.postcards import postcards
 nearest(48.57, 7.81), nearest(0, -30), locate("Bavaria"), same_city("Köln", "Cologne")
-entities("A pagoda.", ("building",)), postcards(1, seed=1), things._near_words(), pleas.pleas()
+entities("A pagoda.", ("building",)), postcards(1, seed=1), words._near_words(), pleas.pleas()
 print(*sorted(opened))
 """
 

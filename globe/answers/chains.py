@@ -9,7 +9,7 @@ __all__ = ['THINGS', 'name_runs', 'NamedPlace', 'chain_parts', 'chain', 'known_p
 import re
 from typing import NamedTuple
 
-from .claims import exact_country
+from .country_names import exact_country
 from globe.answers.divisions import (
     AREA,
     SIDE,

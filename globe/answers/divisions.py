@@ -8,7 +8,7 @@ __all__ = ['AREA', 'SIDE', 'state_of', 'country_part', 'found_in', 'divisions_of
 # %% ../../nbs/03_answers/13_divisions.ipynb #fb6b8a68
 import functools, re
 
-from .claims import exact_country
+from .country_names import exact_country
 from ..places.countries import country_code
 from ..places.gazetteer import gazetteer
 from ..places.names import fold

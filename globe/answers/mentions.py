@@ -6,159 +6,28 @@
 __all__ = ['Mention', 'mentions_of', 'things', 'mentions', 'entities', 'highlighted', 'similar_words']
 
 # %% ../../nbs/03_answers/24_mentions.ipynb #3642d9b4
-import bisect, html, itertools, re
+import bisect, html, re
 from collections import Counter
-from functools import lru_cache
 from typing import NamedTuple
 
 from .vocabulary import CLASSES
-from .things import Thing, compounds, lexicon, plain
-from .denials import denied, tokens
+from .things import Thing, plain
+from .words import lexicon
+from .expressions import idle_spans, is_attribute, is_expression, is_foreign_here, is_verb
+from .phrases import tokens
+from .denials import denied
 
-# %% ../../nbs/03_answers/24_mentions.ipynb #a27a0edb
-_PATTERNS = re.compile(
-    r"\b(?:"
-    + "|".join(
-        [
-            r"signs? (?:of|that|which|for)|palms? of (?:the|his|her|a) hand|in (?:the )?light of",
-            r"(?:at|in) (?:this|that|an? (?:early|late|later|first|final)) stage",
-            r"stages? (?:of|in) (?:the|my|this|our) (?:reasoning|analysis|argument)",
-            r"in (?:this|that|any|either|each|which) case|cases? in point",
-            r"(?:first|second|third|next|last|final|this|each|every|reasoning) steps?",
-            r"on (?:the )?(?:one|other) hand|steps? (?:\d+|one|two|three|four)|(?:natural|sun|day)[ -]?light",
-            r"light(?=[ -](?:blue|grey|gray|green|brown|red|pink|yellow|colou?r))",
-            r"(?:sea|ocean|wave|web)s? of (?!the\b)\w+|the flower of",
-            r"(?:took|take|taking|drove|drive|rented|by) (?:(?:the|a|my|our|his|her) )?(?:car|bus|taxi)",
-            r"(?:sky|sea|rock|house|stone|mountain)[ -](?:high|proud|bound|solid|cold|deaf)",
-            r"(?:to|will|would|can|must|should) (?:flag|sign|plant|rock|house|book|wave|fence|bridge|table)",
-            r"tip of the iceberg|plates? of (?:data|facts)|boat ?loads? of|bridge too far|bridge between",
-            r"plants? (?:my|your|our|the idea|doubts?|this idea)",
-            r"table (?:that|this|the|a) (?:thought|idea|motion)",
-            r"\w+ of (?:(?:my|our|the|this) )?(?:arguments?|evidence|reasoning|thoughts?|logic)",
-            r"\w+ of (?:(?:my|our|the|this) )?(?:options|clues|doubts?|questions|possibilities|ideas|facts)",
-            r"paths? of (?:the )?least resistance|bridg(?:e|es|ed|ing) (?:the|this|that|an?) (?:gap|divide)",
-            r"(?:clues|data|results|evidence|facts|it|them|everything) (?:in|into) an? table",
-            r"fields? of (?:geography|study|research|science|expertise|work|view|vision)|in the field of",
-            r"fields? of (?:geolocation|geoguessing|archaeology|architecture|photography|computer vision)",
-            r"water under the bridge|(?:north|south|east|west|pacific|atlantic|gold|ivory)(?:ern)? coast",
-            r"(?:i|we|you|they|to|and|would|will|can|not|me) (?:base|counter|bar|box|case|book|step|screen)"
-            r"(?= (?:my|our|the|this|that|it|its|on|out|any|against|these|those)\b)",
-            r"(?:open|close|shut)(?:s|d|ed|ing)? (?:the|a) (?:door|window|gate|floodgate)s? (?:to|on|for)",
-            r"(?:glass|stone|brick|wood|sand|sky|sea|snow|grass|bottle|rose)-"
-            r"(?:topped|fronted|clad|built|faced|paved|panel+ed|walled|blue|green|red|colou?red)",
-            r"(?:this|that|it|which|evidence|clue|and) leaves",
-            r"leaves (?:little|no|only|me|us|open|room|the|few|just)|mirrors? (?:the|that|those|what)",
-            r"bears? (?:an?|the|some|no|resemblance|out|witness|all|in mind)",
-            r"post-(?!box)\w+|signs (?:all )?point|rose (?:to|from|above|up)|stages? of",
-            r"base[sd]? on|(?:set|raise|raises|lower|sets) the bar|bar (?:is|was) set|(?:a|the) red flag for",
-            r"(?:sit|sits|sitting|be|am|still|firmly) on the fence|(?:goes|go|went) out of the window",
-            r"think(?:ing)? outside (?:of )?the box|(?:is|it's) in the bag|(?:big|great|no) fan of",
-            r"(?:the|in|of|soft|warm|golden|bright|harsh|lets? in) light",
-            r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
-            r"(?:fit(?:s|ted|ting)?|match(?:es)?|works?|agrees?|goes|go|as|very|quite|known) well",
-            r"(?:hit|hits|hitting) (?:a|the) wall|(?:my|the) case (?:is|was) (?:clear|closed|settled|open)",
-            r"glass(?= (?:shelter|roof|front|fa[cç]ade|tower|building|house|wall|dome|panel|box|canopy))",
-            r"(?:the|as|so|how|too|very|thus|by) far",
-            r"floral(?= (?:print|pattern|motif|design|ornament|decoration|wallpaper|tile|fabric|dress)s?)",
-            r"(?:hotel|school|church|office|restaurant|hospital|shop)(?= (?:room|lobby|hall|yard|kitchen)s?)",
-            r"taxis (?:on|along|to|down|past) (?:the|a) (?:tarmac|runway|apron|terminal|gate)",
-            r"(?:sign|it|text|word|name|which)?,? meaning (?:the )?\w+(?: \w+)?",
-        ]
-    )
-    + r")\b"
-)
-_ATTRIBUTE_OF = frozenset(
-    """style styles trip trips time zone zones number numbers code codes market price prices law laws
-    rule game games season music band concert star stars language languages marking markings
-    league party tax taxes traffic safety network networks industry culture planning rights policy name
-    map test theory tectonics enemy rival budget ownership numbering rage insurance
-    rental brand brands discipline regulations manufacturer company bound free based
-    coloured colored sized climate region regions nation nations state states country countries weather
-    season seasons feel vibe vibes atmosphere culture life name names
-    sport sports club clubs festival company rental insurance registration
-    manager managers director directors inspired themed friendly wide centric
-    """.split()
-)
-_VERBS = frozenset(
-    "waves houses rocks plants signs fields lights stages steps books bridges fences flags".split()
-)
-_PRONOUNS = frozenset("it he she they we i you which that this who to".split())
+# %% ../../nbs/03_answers/24_mentions.ipynb #0ad94449
 _ARTICLES = frozenset(
     """un une la le les l el los las una unos unas lo il gli der das ein eine einen einem einer dem den des
     del della al au aux du da um uma os kein keine y o et und zum zur sin con sem avec sans mit hay
     en ett et een og och""".split()
 )
-_OTHERWISE = {  # English things -> languages where the word says something else
-    word: frozenset(languages.split())
-    for word, languages in dict(
-        men="sv da no",
-        car="fr",
-        fort="fr",
-        barn="sv da no",
-        door="nl",
-        hut="de",
-        rock="de",
-        boot="de nl",
-        pan="es pl",
-        man="de sv da no nl",
-        plate="fr",
-        hay="es",
-        mesa="es pt",
-        case="it",
-        chat="fr",
-        pain="fr",
-        bras="fr",
-        cave="fr",
-        mare="it ro",
-        wand="de",
-        rind="de",
-        hose="de",
-        tie="fi",
-        gate="no da",
-        sky="da no",
-        hat="de",
-        mast="de",
-        land="de sv da no nl",
-        base="es pt it fr",
-        pin="fr",
-        port="fr sv no",
-        tall="sv",
-        gran="sv",
-        pies="pl es",
-        burro="it",
-        camino="it",
-        lama="it",
-        sole="it",
-        bra="sv",
-        bureau="nl fr",
-        pole="pl",
-        most="pl cs",
-        pad="nl hu",
-        ton="fr nl",
-        bal="nl",
-        fa="hu",
-        lac="fr ro",
-        ball="de",
-        fan="zh",
-        pot="fr",
-        store="fr",
-        place="fr",
-        table="fr",
-    ).items()
-}
 _TOWNS = frozenset("city town county bay springs rapids heights falls".split())
 _OF = frozenset("de del della da do la las los le les di".split())
 _GENITIVES = frozenset("of de del della da do du di der des van av af 的 の ka की का के".split())
 _BUILDINGS = frozenset(
     "church mosque cathedral basilica building temple hall roof palace tower chapel house".split()
-)
-
-# %% ../../nbs/03_answers/24_mentions.ipynb #0ad94449
-_TAG = re.compile(r"</?[a-z][^<>\n]{0,80}>")
-_QUOTED = re.compile(
-    r"\b(?:read(?:s|ing)?|say(?:s|ing)?|written|spell(?:s|ed|ing)?|words?|texts?|inscription|lettering|"
-    r"letters|label(?:l?ed|s)?|titled|named|called|marked|steht|dit|dice|diz)\b[^.!?\n'\"«“„‘]{0,20}['\"«“„‘]"
-    r"[^'\"»”“’\n]{1,60}['\"»”“’]|\bthe (?:word|name|term) \*?\w+"
 )
 
 
@@ -176,10 +45,8 @@ class _Reader:
         )
         self.skipped = set()
         starts = [start for start, _ in self.spans]
-        for m in itertools.chain(*(skip.finditer(self.plain) for skip in (_PATTERNS, _QUOTED, _TAG))):
-            self.skipped |= {
-                *range(bisect.bisect_left(starts, m.start()), bisect.bisect_left(starts, m.end()))
-            }
+        for start, end in idle_spans(self.plain):
+            self.skipped |= {*range(bisect.bisect_left(starts, start), bisect.bisect_left(starts, end))}
 
     def names(self):
         "Yield (first token, one past the last, start, end, thing)."
@@ -213,7 +80,7 @@ class _Reader:
         for k in range(len(group), 1, -1):
             n = group[k - 1][0] - i + 1
             joined = "".join(said[:k])
-            if joined not in self.words.listed and _is_expression(" ".join(said[:k])):
+            if joined not in self.words.listed and is_expression(" ".join(said[:k])):
                 return n, None
             known, thing = self.words.together(said[:k], [joint for _, joint in group[1:k]])
             if known:
@@ -221,30 +88,23 @@ class _Reader:
             if joined in self.words.in_parts:
                 return n, self._foreign(i, joined)
         known, thing = self.words.word(said[0])
-        known = known and not _OTHERWISE.get(said[0], frozenset()) & self.languages.keys()
+        known = known and not is_foreign_here(said[0], self.languages)
         if not known:
             thing = self._foreign(i, said[0])
             if not thing and not self.languages:
                 thing = self.words.misspelt(said[0])
-        if not thing or self._is_idle(i, 1) or self._is_adjective(said):
+        if not thing or self._is_idle(i, 1) or is_attribute(said):
             return 1, None
         if said[0] == "domed" and len(said) > 1 and said[1] in _BUILDINGS:
             return group[1][0] - i + 1, thing  # the building is the dome's
         return 1, thing
-
-    def _is_adjective(self, said):
-        "Is the thing only an attribute of what follows?"
-        return len(said) > 1 and said[1] in _ATTRIBUTE_OF
 
     def _is_idle(self, i, n):
         "Does the name at token `i` stand in an expression that names nothing, or is it a verb?"
         if i in self.skipped or self._is_town(i, n):
             return True
         before = self.tokens[i - 1] if i else ""
-        if n == 1 and self.tokens[i] in _VERBS and before.isalpha():
-            known, thing = self.words.word(before)
-            return before in _PRONOUNS or bool(known and thing)
-        return False
+        return n == 1 and is_verb(self.tokens[i], before, self.words)
 
     def _is_upper(self, i):
         "Does a token begin with a capital letter?"
@@ -279,12 +139,6 @@ class _Reader:
                 return thing
         is_named = i and self.tokens[i - 1] in _ARTICLES and word in self.words.foreign and most < 3
         return next((thing for thing, _ in them.values() if thing), None) if is_named else None
-
-
-@lru_cache(4096)
-def _is_expression(said):
-    "Is this an expression that names nothing?"
-    return said in compounds() or said.rstrip("s") in compounds()
 
 # %% ../../nbs/03_answers/24_mentions.ipynb #e03bd532
 _VAGUE = frozenset("ground land earth plant building structure tree".split())

@@ -11,17 +11,17 @@ import re
 from .chain_lines import CLAIMED, SURE, Reading, read_last_lines
 from .chains import chain, name_runs, town_of
 from .divisions import divisions_of, found_in, in_division
-from globe.answers.claims import (
+from globe.answers.assertions import (
     CLAIM,
     HINT,
     LIKENESS,
     NEUTRAL,
     POSSIBLE,
     claimed_countries,
-    countries_in,
     levels_of,
     sentences,
 )
+from .country_names import countries_in
 from .cues import refusal
 from .foreign_towns import foreign_town, town_in_letters
 from .labels import is_coarse

@@ -8,7 +8,8 @@ __all__ = ['read_strict']
 # %% ../../nbs/03_answers/22_strict.ipynb #9e12799d
 import re
 
-from .claims import DENIED, claimed_countries, countries_in
+from .assertions import DENIED, claimed_countries
+from .country_names import countries_in
 from .labels import is_no_answer
 from .lines import line_parts, stripped
 from .prose import read_prose

@@ -11,7 +11,8 @@ import functools, re
 
 from .chains import THINGS, name_runs, town_in_name, town_of
 from .divisions import divisions_of, in_division
-from .claims import NEUTRAL, exact_country, levels_of, sentences
+from .assertions import NEUTRAL, levels_of, sentences
+from .country_names import exact_country
 from .foreign_towns import town_form
 from .labels import is_coarse
 from ..places.gazetteer import gazetteer

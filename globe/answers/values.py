@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .chains import chain, known_place, chain_parts, name_runs
 from .divisions import found_in
-from .claims import DENIED, HINT, NEUTRAL, claimed_countries
+from .assertions import DENIED, HINT, NEUTRAL, claimed_countries
 from .cues import refusal
 from .labels import is_coarse, names_no_place
 from .lines import stripped

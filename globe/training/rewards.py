@@ -15,7 +15,7 @@ from ..places.names import fold
 from ..places.gazetteer import gazetteer
 from ..places.countries import country_code
 from ..places.match import locate, locate_why, same_city, same_country
-from ..answers.claims import countries_in
+from ..answers.country_names import countries_in
 from ..answers.strict import read_strict
 from ..answers.completions import completion_text, reasoning_of
 from ..answers.labels import role_of
