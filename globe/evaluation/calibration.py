@@ -15,17 +15,17 @@ from ..intervals import share_intervals
 
 # %% ../../nbs/08_evaluation/06_calibration.ipynb #26752423
 def _binned(p, bins):
-    "Number of each probability's bin [n], divided as scikit-learn's `calibration_curve` does."
+    "Index of each probability's bin [n], with the bins of scikit-learn's `calibration_curve`."
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], p)
 
 
 def reliability(
-    probability,  # said [n], 0 to 1; NaN where nothing was said
-    outcome,  # came true [n], 0 or 1
+    probability,  # predicted [n], 0 to 1; NaN if there is none
+    outcome,  # 1 if the answer was right, else 0 [n]
     bins=10,  # of equal width
     cluster=None,  # label of each row [n], see `share_intervals`
 ):
-    "Per filled bin: probability (mean said), frequency, low, high, n. Rows without probability are left out."
+    "Per non-empty bin: mean probability, frequency, low, high, n. Rows without probability are left out."
     from sklearn.calibration import calibration_curve
 
     p, y = np.asarray(probability, float), np.asarray(outcome, float)
@@ -53,7 +53,7 @@ def risk_coverage(
     cluster=None,  # label of each answer [n], see `share_intervals`
     points=200,  # rows at most
 ):
-    """For shares of surest answers kept: coverage, risk (share wrong among them), low, high, kept.
+    """For growing shares of the surest answers: coverage, risk (share wrong among them), low, high, kept.
 
     Answers without confidence come last."""
     confidence = np.nan_to_num(np.asarray(confidence, float), nan=-np.inf)
@@ -70,7 +70,7 @@ def auroc(
     p,  # probabilities [n]
     label,  # 1 yes, 0 no [n]
 ):
-    "Area under the ROC curve; NaN where one of the labels is missing."
+    "Area under the ROC curve; NaN if one of the labels does not occur."
     from sklearn.metrics import roc_auc_score
 
     label = np.asarray(label) == 1
@@ -78,7 +78,7 @@ def auroc(
 
 # %% ../../nbs/08_evaluation/06_calibration.ipynb #c3cf773e
 class Majority:
-    "The judge that gives every pair the share of yes."
+    "A judge that gives every pair the share of yes in the training rows."
 
     def __init__(self, rows):  # Dataset with column label
         self.share = float(np.mean(rows["label"]))
@@ -88,7 +88,7 @@ class Majority:
 
 # %% ../../nbs/08_evaluation/06_calibration.ipynb #5a760a1e
 class TextOnly:
-    "The judge that sees the words only: logistic regression on which words occur."
+    "A judge that uses only the words: logistic regression on which words occur."
 
     def __init__(
         self,
