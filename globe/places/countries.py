@@ -133,13 +133,14 @@ def _country_of_parts(text: str) -> str:
 
 # %% ../../nbs/01_places/08_countries.ipynb #46c32846
 def _letters_of(names):
-    "Of each name its first letter, its letters as 64 bits, and its length."
-    text = "".join("\n" + name for name in names).encode("utf-32-le", "surrogatepass")
+    "Of each name the letters as 64 bits, its length, and its first letter."
+    text = "\n".join(["", *names]).encode("utf-32-le", "surrogatepass")
     letters = np.frombuffer(text, dtype=np.uint32)
     starts = np.flatnonzero(letters == ord("\n"))
     bits = np.left_shift(1, letters % 64, dtype=np.uint64)
     bits[starts] = 0
-    return letters[starts + 1], np.bitwise_or.reduceat(bits, starts), np.diff(starts, append=len(letters)) - 1
+    lengths = np.diff(starts, append=len(letters)) - 1
+    return np.bitwise_or.reduceat(bits, starts), lengths, letters[starts + 1]
 
 
 class _Spellings:
@@ -150,20 +151,23 @@ class _Spellings:
 
     @functools.cached_property
     def by_letter(self):
-        "`_letters_of` the names, ordered by their first letter, and the row of each."
-        columns = _letters_of(self.names)
-        order = np.argsort(columns[0], kind="stable")
-        return *(c[order] for c in columns), order
+        "First letter -> letters (64 bits), lengths and rows of its names."
+        bits, lengths, first = _letters_of(self.names)
+        rows = np.argsort(first, kind="stable")
+        letters, starts = np.unique(first[rows], return_index=True)
+        columns = (np.split(column, starts[1:]) for column in (bits[rows], lengths[rows], rows))
+        return dict(zip(map(chr, letters.tolist()), zip(*columns)))
 
     def within(self, name, edits):
         """Rows of the names of the same first letter that can be so near: an edit adds one letter at most,
         and takes one away."""
-        first, bits, lengths, rows = self.by_letter
-        letter, own_bits, length = (c[0] for c in _letters_of([name]))
-        same = slice(*np.searchsorted(first, [letter, letter + 1]))
-        differ = np.bitwise_count(bits[same] ^ own_bits)
-        near = (differ <= 2 * edits) & (abs(lengths[same] - length) <= edits)
-        return rows[same][near].tolist()
+        if name[:1] not in self.by_letter:
+            return []
+        bits, lengths, rows = self.by_letter[name[:1]]
+        own_bits = sum(1 << bit for bit in {ord(letter) % 64 for letter in name})
+        differ = np.bitwise_count(bits ^ np.uint64(own_bits))
+        near = (differ <= 2 * edits) & (abs(lengths - len(name)) <= edits)
+        return rows[near].tolist()
 
     def close(
         self,
