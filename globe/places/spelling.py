@@ -6,45 +6,48 @@
 __all__ = ['misspelt']
 
 # %% ../../nbs/01_places/10_spelling.ipynb #ee32a321
-import functools
+import bisect, functools
 
 import numpy as np
 
 from .names import fold
 from .index import _strings
 from .gazetteer import gazetteer
-from .countries import _Spellings, _close
+from .countries import _Spellings
 
 # %% ../../nbs/01_places/10_spelling.ipynb #019b2ecf
-@functools.lru_cache(maxsize=None)
+@functools.cache
+def _line_ends():
+    "Where the lines of the names of towns end."
+    text = gazetteer().spelling
+    return np.r_[-1, np.flatnonzero(text == ord("\n")), len(text)]
+
+
+@functools.cache
 def _spellings(code: str):
-    "First letter -> names and city rows in which to look for a typing error."
+    "Names in which to look for a typing error, and the rows of their cities."
     g = gazetteer()
     if not code:
         keep = np.flatnonzero(g.population[g.spelling_city] >= 100_000)
-    else:
-        keep = np.arange(*np.searchsorted(g.code[g.spelling_city], [g.code_row[code], g.code_row[code] + 1]))
-    if "_spelling" not in g.__dict__:
-        g._spelling = _strings(g.spelling)
-    found = {}
-    for i in keep:
-        found.setdefault(g._spelling[i][:1], []).append(i)
-    return {
-        first: (_Spellings([g._spelling[i] for i in rows]), g.spelling_city[rows])
-        for first, rows in found.items()
-    }
+        names = _strings(g.spelling)
+        return _Spellings([names[i] for i in keep]), g.spelling_city[keep]
+    row, country = g.code_row[code], lambda city: g.code[city]
+    start = bisect.bisect_left(g.spelling_city, row, key=country)
+    end = bisect.bisect_right(g.spelling_city, row, key=country)
+    text = g.spelling[_line_ends()[start] + 1 : _line_ends()[end]]
+    return _Spellings(_strings(text) if start < end else []), g.spelling_city[start:end]
 
 # %% ../../nbs/01_places/10_spelling.ipynb #1d99a82d
-@functools.lru_cache(maxsize=None)
-def _region_spellings(code: str):
-    "First letter -> names and rows of the regions of a country."
+@functools.cache
+def _region_spellings():
+    "For each country the names of its regions, and their rows."
     g, found = gazetteer(), {}
     for name, row in zip(_strings(g.region_spelling), g.region_spelling_row.tolist()):
-        if code in g.region_codes[row]:
-            names, rows = found.setdefault(name[:1], ([], []))
+        for code in g.region_codes[row]:
+            names, rows = found.setdefault(code, ([], []))
             names.append(name)
             rows.append(row)
-    return {first: (_Spellings(names), rows) for first, (names, rows) in found.items()}
+    return {code: (_Spellings(names), rows) for code, (names, rows) in found.items()}
 
 # %% ../../nbs/01_places/10_spelling.ipynb #48867790
 def _is_known(name: str) -> bool:
@@ -56,23 +59,20 @@ def _is_known(name: str) -> bool:
     return region >= 0 or fold(g.name[city]) == name or g.population[city] >= 100_000
 
 
-_NO_NAMES = _Spellings([]), np.array([], int)
-
-
 @functools.lru_cache(maxsize=100_000)
 def misspelt(
     name: str,  # folded
     code: str,  # of its country; '' where not known
 ):
     "The hit for the largest city, or else the region, with the nearest name; None if none is near."
-    g, (names, rows) = gazetteer(), _spellings(code).get(name[:1], _NO_NAMES)
     if _is_known(name):
         return None
-    if close := _close(name, names, shortest=6 if code else 7):
+    g, (names, rows) = gazetteer(), _spellings(code)
+    if close := names.close(name, shortest=6 if code else 7):
         rows = np.unique(rows[close])
         best = int(rows[np.argmax(g.population[rows])])
         return best, code, 1, f"misspelt {g.name[best]!r}, a guess"
-    names, rows = _region_spellings(code).get(name[:1], _NO_NAMES)
-    rows = {rows[i] for i in _close(name, names, shortest=6)}
+    names, rows = _region_spellings().get(code, (_Spellings([]), []))
+    rows = {rows[i] for i in names.close(name, shortest=6)}
     if len(rows) == 1:
         return ~(row := rows.pop()), code, 1, f"misspelt {g.region_name[row]!r}, a guess"
