@@ -8,8 +8,7 @@ __all__ = ['country_code', 'continent']
 # %% ../../nbs/01_places/08_countries.ipynb #a69bb66e
 import functools, re
 
-import numpy as np
-
+from .index import COUNTRIES
 from .names import _TERRITORIES, _bag, fold
 from .gazetteer import gazetteer
 
@@ -131,74 +130,12 @@ def _country_of_parts(text: str) -> str:
     }
     return codes.pop() if len(codes) == 1 else ""
 
-# %% ../../nbs/01_places/08_countries.ipynb #46c32846
-def _letters_of(names):
-    "Of each name the letters as 64 bits, its length, and its first letter."
-    text = "\n".join(["", *names]).encode("utf-32-le", "surrogatepass")
-    letters = np.frombuffer(text, dtype=np.uint32)
-    starts = np.flatnonzero(letters == ord("\n"))
-    bits = np.left_shift(1, letters % 64, dtype=np.uint64)
-    bits[starts] = 0
-    lengths = np.diff(starts, append=len(letters)) - 1
-    return np.bitwise_or.reduceat(bits, starts), lengths, letters[starts + 1]
-
-
-class _Spellings:
-    "Folded names among which the one meant by a misspelt name is looked for."
-
-    def __init__(self, names):
-        self.names = names
-
-    @functools.cached_property
-    def by_letter(self):
-        "First letter -> letters (64 bits), lengths and rows of its names."
-        bits, lengths, first = _letters_of(self.names)
-        rows = np.argsort(first, kind="stable")
-        letters, starts = np.unique(first[rows], return_index=True)
-        columns = (np.split(column, starts[1:]) for column in (bits[rows], lengths[rows], rows))
-        return dict(zip(map(chr, letters.tolist()), zip(*columns)))
-
-    def within(self, name, edits):
-        """Rows of the names of the same first letter that can be so near: an edit adds one letter at most,
-        and takes one away."""
-        if name[:1] not in self.by_letter:
-            return []
-        bits, lengths, rows = self.by_letter[name[:1]]
-        own_bits = sum(1 << bit for bit in {ord(letter) % 64 for letter in name})
-        differ = np.bitwise_count(bits ^ np.uint64(own_bits))
-        near = (differ <= 2 * edits) & (abs(lengths - len(name)) <= edits)
-        return rows[near].tolist()
-
-    def close(
-        self,
-        name,  # folded
-        shortest: int,  # names shorter than this must match exactly
-    ) -> list:
-        """Rows of the names nearest to `name`: within one edit (insert, drop, change, swap), or two from 11
-        letters on."""
-        edits = 1 + (len(name) >= 11)
-        rows = self.within(name, edits) if len(name) >= shortest else []
-        if not rows:
-            return []
-        from rapidfuzz.distance import OSA
-
-        near = [OSA.distance(name, self.names[row], score_cutoff=edits) for row in rows]
-        least = min(near)
-        return [row for row, n in zip(rows, near) if n == least] if least <= edits else []
-
 # %% ../../nbs/01_places/08_countries.ipynb #694a1904
-@functools.cache
-def _country_spellings():
-    "Names of countries."
-    return _Spellings(list(gazetteer().names))
-
-
 @functools.lru_cache(maxsize=100_000)
 def _misspelt_country(name: str) -> str:
     "Code of the one country with a name nearest to a folded name, '' if that is not one."
-    spellings = _country_spellings()
-    close = {gazetteer().names[spellings.names[i]] for i in spellings.close(name, shortest=7)}
-    return close.pop() if len(close) == 1 else ""
+    rows = gazetteer().similar(name, COUNTRIES, shortest=7)
+    return gazetteer().codes[rows.pop()] if len(rows) == 1 else ""
 
 # %% ../../nbs/01_places/08_countries.ipynb #f5e1be9e
 _HEDGE = re.compile(

@@ -6,48 +6,11 @@
 __all__ = ['misspelt']
 
 # %% ../../nbs/01_places/10_spelling.ipynb #ee32a321
-import bisect, functools
-
-import numpy as np
+import functools
 
 from .names import fold
-from .index import _strings
+from .index import LARGE_CITIES, LARGE_CITY, lists_of
 from .gazetteer import gazetteer
-from .countries import _Spellings
-
-# %% ../../nbs/01_places/10_spelling.ipynb #019b2ecf
-@functools.cache
-def _line_ends():
-    "Where the lines of the names of towns end."
-    text = gazetteer().spelling
-    return np.r_[-1, np.flatnonzero(text == ord("\n")), len(text)]
-
-
-@functools.cache
-def _spellings(code: str):
-    "Names in which to look for a typing error, and the rows of their cities."
-    g = gazetteer()
-    if not code:
-        keep = np.flatnonzero(g.population[g.spelling_city] >= 100_000)
-        names = _strings(g.spelling)
-        return _Spellings([names[i] for i in keep]), g.spelling_city[keep]
-    row, country = g.code_row[code], lambda city: g.code[city]
-    start = bisect.bisect_left(g.spelling_city, row, key=country)
-    end = bisect.bisect_right(g.spelling_city, row, key=country)
-    text = g.spelling[_line_ends()[start] + 1 : _line_ends()[end]]
-    return _Spellings(_strings(text) if start < end else []), g.spelling_city[start:end]
-
-# %% ../../nbs/01_places/10_spelling.ipynb #1d99a82d
-@functools.cache
-def _region_spellings():
-    "For each country the names of its regions, and their rows."
-    g, found = gazetteer(), {}
-    for name, row in zip(_strings(g.region_spelling), g.region_spelling_row.tolist()):
-        for code in g.region_codes[row]:
-            names, rows = found.setdefault(code, ([], []))
-            names.append(name)
-            rows.append(row)
-    return {code: (_Spellings(names), rows) for code, (names, rows) in found.items()}
 
 # %% ../../nbs/01_places/10_spelling.ipynb #48867790
 def _is_known(name: str) -> bool:
@@ -56,7 +19,7 @@ def _is_known(name: str) -> bool:
     if not (found := g.look(name)):
         return name in g.names
     city, _, region, *_ = found
-    return region >= 0 or fold(g.name[city]) == name or g.population[city] >= 100_000
+    return region >= 0 or fold(g.name[city]) == name or g.population[city] >= LARGE_CITY
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -67,12 +30,12 @@ def misspelt(
     "The hit for the largest city, or else the region, with the nearest name; None if none is near."
     if _is_known(name):
         return None
-    g, (names, rows) = gazetteer(), _spellings(code)
-    if close := names.close(name, shortest=6 if code else 7):
-        rows = np.unique(rows[close])
-        best = int(rows[np.argmax(g.population[rows])])
+    g = gazetteer()
+    towns, regions = lists_of(g.code_row[code]) if code else (LARGE_CITIES, None)
+    if rows := g.similar(name, towns, shortest=6 if code else 7):
+        best = min(rows, key=lambda row: (-g.population[row], row))
         return best, code, 1, f"misspelt {g.name[best]!r}, a guess"
-    names, rows = _region_spellings().get(code, (_Spellings([]), []))
-    rows = {rows[i] for i in names.close(name, shortest=6)}
+    rows = g.similar(name, regions, shortest=6) if code else ()
     if len(rows) == 1:
-        return ~(row := rows.pop()), code, 1, f"misspelt {g.region_name[row]!r}, a guess"
+        (row,) = rows
+        return row, code, 1, f"misspelt {g.region_name[~row]!r}, a guess"
