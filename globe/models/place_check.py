@@ -79,7 +79,7 @@ class PlaceCheck:
         if vlm is not None and about["eyes"] != _eyes(vlm):
             raise ValueError(
                 f"the place check in {folder} was trained on another vision tower than that of this model: "
-                "delete the folder, or make it again with the notebook paper/17_localizability"
+                "delete the folder, or train it again with the notebook paper/17_localizability"
             )
         return cls(head, places, **about)
 

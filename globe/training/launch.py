@@ -37,7 +37,7 @@ def _read_rows(
 
     path = Path(source)
     if not path.exists():
-        raise FileNotFoundError(f"there is no {source}")
+        raise FileNotFoundError(f"{source} does not exist: give a parquet file or the folder of a dataset")
     if (path / "dataset_info.json").exists():
         return checked_pictures(load_from_disk(path))
     given = dict(data_files=str(path)) if path.suffix == ".parquet" else dict(data_dir=str(path))
@@ -67,9 +67,11 @@ def check(
     there = len(gpus())
     processes, recipe = launch.started(kind, there)
     if there and processes > there:
-        raise ValueError(f"{processes} processes need as many GPUs, there are {there}: --processes {there}")
+        raise ValueError(
+            f"{processes} processes need {processes} GPUs, but there are {there}: use --processes {there}"
+        )
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-        raise ValueError("FSDP cannot be used with the shared prefix: take the recipe zero3")
+        raise ValueError("FSDP cannot be used with the shared prefix: use the recipe zero3")
     if recipe.startswith("zero"):
         from globe.extras import require
 

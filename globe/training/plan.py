@@ -177,9 +177,9 @@ def unfit(
         most = max(planned["parts"], key=planned["parts"].get)
         return (
             f"{planned['GiB']:.0f} GiB are needed on each GPU ({planned['parts'][most]:.0f} of them {most}), "
-            f"{there:.0f} are there: take launch.recipe=zero3 on several GPUs, lora=true, "
+            f"but it has {there:.0f}: use launch.recipe=zero3 on several GPUs, lora=true, "
             "or a smaller per_device_batch_size"
         )
     if free_gb is not None and planned["disk_GB"] > free_gb:
-        return f"{planned['disk_GB']:.0f} GB of disk are needed for checkpoints, {free_gb:.0f} are free"
+        return f"{planned['disk_GB']:.0f} GB of disk are needed for checkpoints, but {free_gb:.0f} are free"
     return ""

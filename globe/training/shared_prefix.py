@@ -80,7 +80,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         truncated = self.top_p < 1 or self.top_k
         if self.use_vllm and truncated and self.vllm_importance_sampling_mode.startswith("sequence"):
             warnings.warn(
-                "top_p and top_k make TRL's weight of a whole completion vanish with its length: "
+                "with top_p or top_k, TRL's weight of a whole completion vanishes for long completions: "
                 "use vllm_importance_sampling_mode='token_truncate'"
             )
 
