@@ -24,7 +24,7 @@ def sample_all(
     k=16,  # answers to each picture
     prompt="eval",  # key of `PROMPTS` or text
     temperature=1.0,
-    batch_size=16,  # pictures at once
+    batch_size=16,  # pictures per batch
     seed=0,  # of the sampling
     watch=None,  # see `globe.progress.tracked`
     **how,  # further arguments of `VLM.answer`

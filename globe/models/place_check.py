@@ -54,7 +54,7 @@ class PlaceCheck:
         self,
         folder,  # made if missing
     ) -> Path:
-        "Write weights and places (safetensors) and, last of all, confidence.json."
+        "Write weights and places (safetensors), and then confidence.json."
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = self.head.state_dict() | dict(places=torch.from_numpy(self.places))

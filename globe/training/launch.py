@@ -60,7 +60,7 @@ def check(
     model,  # folder or hub id
     rows,  # of the data
     out,  # folder of the run
-    settings,  # of this kind
+    settings,  # for this kind of training
     launch,  # `LaunchSettings`
 ):
     "Raise ValueError, or an error of `check_source`, if a training cannot run. Nothing is loaded."
@@ -107,8 +107,8 @@ def train(
     model,  # folder or hub id to start from
     data,  # dataset, or its parquet file or folder
     out,  # folder for weights, log and checkpoints
-    settings=None,  # of this kind
-    launch=None,  # `LaunchSettings`
+    settings=None,  # for this kind of training; None: the defaults
+    launch=None,  # `LaunchSettings`; None: the defaults
     title="",  # of the progress lines
     **more,  # for GRPO: `judge`, a folder; `classes`, the segmenter's class names
 ):

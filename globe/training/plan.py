@@ -64,7 +64,7 @@ _PROMPT_TEXT = 160  # tokens of the prompt besides the picture
 _TILE = (
     2**28
 )  # bytes of logits at once: TRL's output layer works on 4,096 tokens and a part of the vocabulary
-_SFT_ANSWER = 256  # tokens of a distilled answer: assumed
+_SFT_ANSWER = 256  # assumed tokens of a distilled answer
 _GIB = 2**30
 
 

@@ -16,7 +16,7 @@ from ..settings import Settings
 
 # %% ../../nbs/07_training/24_settings_launch.ipynb #8c7da268
 class LaunchSettings(Settings):
-    "Where trainings run."
+    "Settings of the processes and GPUs of a training."
 
     processes: int | None = Field(
         None,
