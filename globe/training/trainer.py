@@ -258,7 +258,7 @@ def check_start(
 def passes(
     rows,  # of an optimizer step, over all processes
     most=None,  # rows that a device computes at once; None: its whole share of the step
-    processes=None,  # None: those of this training
+    processes=None,  # None: those of this training run
 ):
     "How the rows of a step are divided, as trainer arguments. Raises ValueError for an uneven division."
     processes = processes or int(os.environ.get("WORLD_SIZE", 1))
