@@ -47,7 +47,7 @@ def advice(
     )
 
 # %% ../../nbs/05_distillation/03_summary.ipynb #ea010a7d
-_SHOWN = 5  # reasons of one teacher
+_SHOWN = 5  # most reasons shown for one teacher
 
 
 def _line(text, most=110):
@@ -79,7 +79,7 @@ def _rows(teacher, what, failures, fix=advice):
 def left_out_rows(
     out,  # folder of the answers
 ) -> list:  # (file, reason)
-    "The photos that were never asked about, as `left_out.csv` lists them."
+    "The photos that were left out, as listed in `left_out.csv`."
     path = Path(out) / "left_out.csv"
     if not path.exists():
         return []

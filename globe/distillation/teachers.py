@@ -49,7 +49,7 @@ def judgement(
     **fields,  # any of the fields; simulations add `injected`, the errors that they made on purpose
 ) -> dict:
     "A judgement record; fields that are not given are empty."
-    own = dict(alternatives=[])  # a list of its own, as JSON gives it back
+    own = dict(alternatives=[])  # a new list for each record, as JSON returns it
     return dict(id=id, teacher=teacher) | _FIELDS | own | fields
 
 # %% ../../nbs/05_distillation/00_teachers.ipynb #13d3cd1c
@@ -59,7 +59,7 @@ def from_text(
     text,  # what the model wrote
     **fields,  # further fields, such as `seconds`
 ) -> dict:
-    "The judgement that a language model's `text` holds."
+    "The judgement in a language model's `text`."
     text = text.encode(errors="replace").decode()  # replaces unpaired surrogates
     a = read_answer(text)
     score = a.localizability
@@ -101,7 +101,7 @@ class VLMTeacher:
         self,
         vlm,  # from `globe.models.vlm.load`
         name="vlm",  # also the name of its file
-        batch_size=32,  # photos at a time
+        batch_size=32,  # photos per batch
         max_new_tokens=512,  # length limit of an answer
     ):
         self.vlm, self.name, self.batch_size, self.max_new_tokens = vlm, name, batch_size, max_new_tokens
@@ -181,7 +181,7 @@ class GeoCLIPTeacher:
         self,
         model=None,  # `geoclip.GeoCLIP`; None: with its published weights
         name="geoclip",  # also the name of its file
-        batch_size=16,  # photos at a time
+        batch_size=16,  # photos per batch
         radius_km=200,  # the confidence sums the probabilities within this radius of the best place
     ):
         self.model, self.name, self.batch_size, self.radius_km = model, name, batch_size, radius_km

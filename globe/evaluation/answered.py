@@ -107,7 +107,7 @@ def _penalties(frequency, presence):
 def asking(
     vlm,  # `globe.models.vlm.VLM`
     asked,  # `Question`
-    batch_size=16,  # pictures at once
+    batch_size=16,  # pictures per batch
 ):
     "A function for `answer_part`. The id of a batch's first picture seeds the sampling."
     s = asked.sampling

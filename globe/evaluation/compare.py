@@ -51,7 +51,9 @@ def _difference(a, b, measure, label, draws, seed):
     "(mean of a, mean of b, difference, low, high)."
     x, y = aligned(a, measure), aligned(b, measure)
     if len({len(x), len(y)} - {1}) > 1:
-        raise ValueError(f"{len(x)} and {len(y)} seeds cannot be paired: give as many of both, or one")
+        raise ValueError(
+            f"{len(x)} and {len(y)} seeds cannot be paired: give the same number of both, or one of either"
+        )
     low, high = interval(bootstrap(y - x, label, draws, seed))
     return x.mean(), y.mean(), (y - x).mean(), low, high
 

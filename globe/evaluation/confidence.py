@@ -49,7 +49,7 @@ def shared_among_equals(
 
 
 def surest_wrong(
-    score,  # the higher the surer [n]
+    score,  # higher means surer [n]
     right,  # whether each answer was right [n]
     coverage=100,  # percent of the answers that are kept
 ):
@@ -60,7 +60,7 @@ def surest_wrong(
 
 
 def fair_risk_coverage(
-    score,  # the higher the surer [n]
+    score,  # higher means surer [n]
     right,  # whether each answer was right [n]
     place=None,  # label of each picture's place [n]
 ):
@@ -72,7 +72,7 @@ COVERAGES = (5, 20, 50, 100)  # percent of the answers, the surest first
 
 
 def best_score(
-    scores,  # name -> the higher the surer [n]
+    scores,  # name -> scores, higher means surer [n]
     right,  # whether each answer was right [n]
 ):
     "Name of the score with the highest AUROC, the first if tied; an undefined AUROC counts as 0.5."
@@ -81,7 +81,7 @@ def best_score(
 
 
 def error_prediction(
-    scores,  # name -> the higher the surer [n]
+    scores,  # name -> scores, higher means surer [n]
     right,  # whether each answer was right [n]
     place,  # label of each picture's place [n]
     best=None,  # name of the score to compare the others with; None: the best one
@@ -135,7 +135,7 @@ def half_of_places(
 
 
 def isotonic(
-    score,  # the higher the surer [n]
+    score,  # higher means surer [n]
     right,  # whether each answer was right [n]
 ):
     "(scores, shares right) at the corners of the curve, for `numpy.interp`."
@@ -148,7 +148,7 @@ def isotonic(
 
 
 def calibration_of(
-    score,  # 0 to 1, the higher the surer [n]
+    score,  # 0 to 1, higher means surer [n]
     right,  # whether each answer was right [n]
     place,  # label of each picture's place [n]
     seed=0,  # of the halves

@@ -90,7 +90,9 @@ def read_truth(
     below = np.arange(len(rows)) >= max(table.repeats, default=len(rows))
     summary = rows.id.str.fullmatch(_SUMMARY) & below
     if summary.any():
-        notes.append(f"{table.name}: {summary.sum()} rows below a second header are a summary and left out")
+        notes.append(
+            f"{table.name}: {summary.sum()} rows below a second header look like a summary and are left out"
+        )
         rows = rows[~summary]
     empty = rows.lat.isna()
     if empty.all() and named and len(rows):
@@ -179,7 +181,7 @@ def _without_failures(said):
     if not len(lost):
         return []
     why = lost.iloc[0][:80]
-    return [f"{said.table.name}: {len(lost)} requests failed ({why}) and count as unread: ask again"]
+    return [f"{said.table.name}: {len(lost)} requests failed ({why}) and count as unread: request them again"]
 
 
 def _waiting(rows, named, names, where):
@@ -257,13 +259,13 @@ def _from_columns(said, names, geocoder):
     changed = (near_country != country) | (near_city != city)
     bare = changed.sum()
     if bare:
-        notes.append(f"{name}: countries and cities of {bare} rows are those nearest to the coordinates")
+        notes.append(f"{name}: countries and cities of {bare} rows were taken from the nearest city")
     rows = where.assign(id=said.cells("id"), text="", city=near_city, country=near_country)
     rows = _flagged_columns(said, rows, named)
     warnings = []
     if len(rows) and not (rows.parsed | rows.refused).any():
         there = ", ".join(said.columns[what] for what in _PLACES if said.has(what))
-        warnings.append(f"{name}: no row holds a prediction, {there} are empty everywhere")
+        warnings.append(f"{name}: no row holds a prediction; {there} are empty everywhere")
     return rows[COLUMNS], notes, warnings
 
 # %% ../../nbs/08_evaluation/11_files.ipynb #9e3c75fb
@@ -308,7 +310,7 @@ def _with_predictions(parts):
     lost = [table.name for name, table in parts.items() if name not in found]
     if not found or not lost:
         return parts, []
-    return found, [f"{', '.join(lost[:3])} holds no predictions and was passed over"]
+    return found, [f"{', '.join(lost[:3])} holds no predictions and was skipped"]
 
 
 def _parts(files):

@@ -103,7 +103,9 @@ class Geocoder:
             try:
                 self.known[query] = _point(answer, city)
             except (KeyError, TypeError, ValueError, AttributeError, IndexError):
-                raise ValueError(f"{self.host} did not answer as Nominatim does, to {query!r}") from None
+                raise ValueError(
+                    f"{self.host} did not answer as Nominatim does to {query!r}: check the geocoder's URL"
+                ) from None
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open(
                 "ab"

@@ -38,7 +38,7 @@ def really_deserved(
 
 
 def _right(p, y):
-    "Share of pairs on the right side of 1/2."
+    "Share of pairs whose probability is on the correct side of 1/2."
     return float(((p > 0.5) == y).mean())
 
 

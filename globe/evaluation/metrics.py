@@ -249,7 +249,7 @@ def _checked_truth(truth):
     if len(bad):
         raise ValueError(
             f"truth: {len(bad)} pictures lack a valid coordinate, the first is {bad.iloc[0]!r}: "
-            "leave them out or mend lat (-90..90) and lon (-180..180)"
+            "leave them out, or correct lat (-90..90) and lon (-180..180)"
         )
     return truth
 

@@ -24,7 +24,7 @@ def pass_at_k(
 ):
     "Estimated probability that one of `k` answers is right [pictures]. Raises ValueError for k above n."
     if not 1 <= k <= n:
-        raise ValueError(f"pass@{k} needs at least {k} answers to each picture, and there are {n}: draw more")
+        raise ValueError(f"pass@{k} needs at least {k} answers to each picture, got {n}: sample more")
     table = np.array([1 - comb(n - c, k) / comb(n, k) for c in range(n + 1)])
     return table[np.asarray(right, int)]
 

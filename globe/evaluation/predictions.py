@@ -111,7 +111,7 @@ def predictions(
     Raises ValueError if the lengths differ or an id occurs twice."""
     texts, ids = [encodable(t or "") for t in texts], [encodable(str(i)) for i in ids]
     if len(texts) != len(ids):
-        raise ValueError(f"{len(texts)} texts for {len(ids)} ids: give one text per id, None for none")
+        raise ValueError(f"{len(texts)} texts for {len(ids)} ids: give one text per id, or None")
     if len(set(ids)) < len(ids):
         raise ValueError("an id occurs twice: give every picture one id (is it predictions(texts, ids)?)")
     answers = [read_answer(t) for t in texts]

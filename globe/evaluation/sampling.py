@@ -24,7 +24,7 @@ def sample_all(
     k=16,  # answers to each picture
     prompt="eval",  # key of `PROMPTS` or text
     temperature=1.0,
-    batch_size=16,  # pictures at once
+    batch_size=16,  # pictures per batch
     seed=0,  # of the sampling
     watch=None,  # see `globe.progress.tracked`
     **how,  # further arguments of `VLM.answer`
@@ -33,7 +33,7 @@ def sample_all(
     from globe.training.prefix_generation import share_prompt
 
     if temperature <= 0:
-        raise ValueError(f"temperature must be above 0 for answers that differ, got {temperature}")
+        raise ValueError(f"temperature must be above 0 to sample different answers, got {temperature}")
     path = Path(path)
     starts, done = range(0, len(images), batch_size), [*map(json.loads, whole_lines(path))]
     share_prompt(vlm.model)

@@ -99,7 +99,7 @@ def _matched_ids(
         if found and 2 * len(found) >= min(len(rest_true), len(rest)):
             same |= found
             how = " and ".join(_steps([*found, *found.values()], how))
-            notes.append(f"{len(found)} ids of the predictions meet the truth's {how}")
+            notes.append(f"{len(found)} ids of the predictions match the truth's {how}")
     return same, notes
 
 # %% ../../nbs/08_evaluation/16_score.ipynb #889890e4
@@ -148,7 +148,7 @@ def _by_chance(e, radius=25):
         return []
     wide = int((near & e.rows.placed_by.isin(["region", "country"])).sum())
     hits = f"of {near.sum():,} hits within {radius} km"
-    return [f"{wide:,} {hits} by the middle of a region, sight or country"] * (wide > 0)
+    return [f"{wide:,} {hits} come from the centre of a region, sight or country"] * (wide > 0)
 
 
 def _unverified(rows):  # predictions
@@ -165,7 +165,7 @@ def _without_summary(table, same):
     below = table.rows.index >= max(table.repeats, default=0)
     if not table.repeats or not below.any() or below.all() or table.rows.id[below].isin(same).any():
         return table
-    note = f"{table.name}: {below.sum()} rows below a second header are a summary and left out"
+    note = f"{table.name}: {below.sum()} rows below a second header look like a summary and are left out"
     return replace(table, rows=table.rows[~below], notes=[*table.notes, note])
 
 # %% ../../nbs/08_evaluation/16_score.ipynb #e4c4dd18

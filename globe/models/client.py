@@ -29,7 +29,7 @@ def question(
     side=1024,  # longest side sent, in pixels
     max_tokens=1024,  # length limit of the answer
 ):
-    "The body of one chat request: the picture and what is asked about it."
+    "The body of one chat request: the picture and the question about it."
     picture, out = image.convert("RGB"), io.BytesIO()
     picture.thumbnail((side, side))
     picture.save(out, "JPEG", quality=90, exif=b"")
@@ -178,10 +178,10 @@ class EndpointSettings(Settings):
     key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     concurrency: int = Field(16, ge=1, description="requests in flight, all endpoints together")
     timeout: float = Field(120.0, gt=0, description="seconds for one request, from connecting to its end")
-    tries: int = Field(4, ge=1, description="requests for one photo")
-    backoff: float = Field(1.0, ge=0, description="seconds, the limit of the first pause between them")
-    budget: int | None = Field(None, ge=0, description="requests that one run may send, tries included")
-    give_up: int = Field(20, ge=1, description="photos that may fail in a row")
+    tries: int = Field(4, ge=1, description="most requests for one photo")
+    backoff: float = Field(1.0, ge=0, description="limit in seconds of the pause before the second request")
+    budget: int | None = Field(None, ge=0, description="most requests of one run, including retries")
+    give_up: int = Field(20, ge=1, description="failed photos in a row after which the run ends")
     max_tokens: int = Field(1024, ge=1, description="length limit of an answer")
     params: dict = Field({}, description="further parameters of a request; null leaves one out")
 
@@ -228,7 +228,7 @@ class EndpointClient:
         return e
 
     def _give_back(self, e, error):
-        "Note how a request to endpoint `e` ended."
+        "Record how a request to endpoint `e` ended."
         with _ACCOUNT:
             now, down = time.monotonic(), isinstance(error, TransientError) and error.wait is None
             e.busy, e.failed = e.busy - 1, e.failed + 1 if down else 0

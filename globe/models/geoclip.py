@@ -131,7 +131,7 @@ def image_features(
 def picture_features(
     vlm,  # from `globe.models.vlm.load`
     photos,  # dataset with column `image`
-    batch=64,  # pictures at once
+    batch=64,  # pictures per batch
 ):
     "`image_features` of all photos [n, features]."
     parts = batches(range(len(photos)), batch)

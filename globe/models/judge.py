@@ -130,7 +130,7 @@ class Judge:
         self,
         images,  # pictures (PIL)
         reasonings,  # one text per picture
-        batch_size=64,  # pairs at once
+        batch_size=64,  # pairs per batch
     ) -> list:
         "One probability of yes per pair; None where the model's output is not a number."
         import torch

@@ -15,7 +15,7 @@ def mean_log_probability(
     images,  # pictures (PIL) [n]
     texts,  # an answer to each [n]
     prompt="eval",  # key of `PROMPTS` or text
-    batch_size=64,  # pictures at once
+    batch_size=64,  # pictures per batch
 ) -> list:  # [n]
     "Mean log-probability of the tokens of each answer, including the end-of-text token."
     import torch

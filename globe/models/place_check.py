@@ -54,7 +54,7 @@ class PlaceCheck:
         self,
         folder,  # made if missing
     ) -> Path:
-        "Write weights and places (safetensors) and, last of all, confidence.json."
+        "Write weights and places (safetensors), and then confidence.json."
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = self.head.state_dict() | dict(places=torch.from_numpy(self.places))
@@ -79,7 +79,7 @@ class PlaceCheck:
         if vlm is not None and about["eyes"] != _eyes(vlm):
             raise ValueError(
                 f"the place check in {folder} was trained on another vision tower than that of this model: "
-                "delete the folder, or make it again with the notebook paper/17_localizability"
+                "delete the folder, or train it again with the notebook paper/17_localizability"
             )
         return cls(head, places, **about)
 

@@ -158,7 +158,7 @@ def visible(
     images,  # PIL pictures
     segmenter,  # a `Segmenter`; None if `images` are already masks
     minimum=0.0,  # smallest share of the picture that counts
-    batch_size=64,  # pictures at once
+    batch_size=64,  # pictures per batch
     classes=CLASSES,  # names of the masks' values, used without a segmenter
 ) -> list:
     "One dict for each picture: class -> share of its pixels, largest first, without the background."

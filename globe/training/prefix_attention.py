@@ -317,7 +317,7 @@ def prefill(
     image_grid_thw=None,  # as the processor returns it
     mm_token_type_ids=None,  # as the processor returns them; longer rows are cut
 ):
-    "(cache that continues each row after its prompt, position offset of each row). Gradients flow."
+    "(cache that continues each row after its prompt, position offset of each row); differentiable."
     holder, pixels, grids = _rope_holder(model), None, None
     if pixel_values is not None:
         pixels, grids = split_pictures(pixel_values, counts, image_grid_thw)

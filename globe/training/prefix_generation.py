@@ -70,7 +70,7 @@ def _reusable(
 
 def expanded_cache(
     cache,  # from `prefill`
-    kept=None,  # static cache from the call before, filled again if it fits
+    kept=None,  # static cache of the previous call, reused if it fits
     tokens=None,  # of prompt and completion, for a static cache; None: the cache grows
 ):
     "A standard cache of transformers, with the prompt's keys and values for each row."
@@ -88,7 +88,7 @@ def expanded_cache(
 # %% ../../nbs/07_training/14_prefix_generation.ipynb #d4a8e8f4
 @contextmanager
 def temporarily(
-    thing,  # any object with attributes of its own
+    thing,  # any object with a `__dict__`
     **attributes,  # name and value
 ):
     "Context in which `thing` has these attributes."
@@ -102,11 +102,11 @@ def temporarily(
         vars(thing).update(before)
 
 # %% ../../nbs/07_training/14_prefix_generation.ipynb #fdeac14a
-_PROMPT = "attention_mask", "pixel_values", "image_grid_thw", "mm_token_type_ids"  # beside input_ids
+_PROMPT = "attention_mask", "pixel_values", "image_grid_thw", "mm_token_type_ids"  # besides input_ids
 
 
 class _Options:
-    "Options of a call of `generate`: those of the call first, then those of the generation configuration."
+    "Options of a `generate` call; its arguments take precedence over the generation configuration."
 
     def __init__(self, config, given):
         self.config, self.given = config, given

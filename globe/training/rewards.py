@@ -209,7 +209,7 @@ def geo_accuracy(
 
     None if the true country is unknown (empty, None, NaN). Raises ValueError for an alpha outside 0..1."""
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is a share, 0..1, not {alpha}")
+        raise ValueError(f"alpha must be a share from 0 to 1, got {alpha}")
 
     def one(text, c, t):
         c, t = (name if isinstance(name, str) else "" for name in (c, t))

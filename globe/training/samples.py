@@ -53,7 +53,7 @@ def sampler(
     out,  # folder of the run
     every,  # steps
 ):
-    "A callback that writes `samples/step-00050.html`."
+    "A callback that writes pages such as `samples/step-00050.html`."
     from transformers import TrainerCallback
 
     class Samples(TrainerCallback):

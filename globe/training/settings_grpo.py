@@ -43,9 +43,9 @@ class GRPOSettings(TrainerSettings):
     rewards: Literal[tuple(WEIGHTS)] = Field("recommended", description="which rewards, with which weights")
     steps: Count | None = Field(None, description="optimizer steps; null: one pass over the data")
     completions_per_step: int = Field(
-        96, ge=2, le=65_536, description="answers of a step: pictures times group size"
+        96, ge=2, le=65_536, description="answers per step: pictures times group size"
     )
-    num_generations: int = Field(16, ge=2, le=1024, description="answers to one picture: the group")
+    num_generations: int = Field(16, ge=2, le=1024, description="answers per picture: the size of a group")
     lr: LearningRate = Field(1e-6, description="peak learning rate")
     warmup: Share = Field(0.01, description="share of the steps in which the learning rate rises")
     lora: bool = Field(False, description="train a LoRA adapter instead of all weights")

@@ -16,7 +16,7 @@ from ..settings import Settings
 
 # %% ../../nbs/07_training/24_settings_launch.ipynb #8c7da268
 class LaunchSettings(Settings):
-    "Where trainings run."
+    "Settings of the processes and GPUs of a training run."
 
     processes: int | None = Field(
         None,
@@ -39,7 +39,7 @@ class LaunchSettings(Settings):
         kind,  # "sft", "grpo" or "judge"
         gpus,  # GPUs of this machine
     ) -> tuple:  # (processes, recipe)
-        "How to start a training. A judge trains only an adapter, which needs no ZeRO."
+        "How to start a training run. A judge trains only an adapter, which needs no ZeRO."
         processes = self.processes or max(1, gpus)
         return processes, self.recipe if processes > 1 and kind != "judge" else "multi_gpu"
 
@@ -48,7 +48,7 @@ class LaunchSettings(Settings):
         kind,  # "sft", "grpo" or "judge"
         bf16,  # whether it trains in bfloat16
     ) -> dict:  # DeepSpeed's part of the recipe; empty if the recipe does not change results
-        "The part of the recipe on which the results of a training depend."
+        "The part of the recipe on which the results of a training run depend."
         _, recipe = self.started(kind, gpus=8)
         if not bf16 or recipe == "multi_gpu":
             return {}

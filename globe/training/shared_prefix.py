@@ -29,9 +29,9 @@ def _processor_of(source):
 
 
 class SharedPrefixGRPOTrainer(GRPOTrainer):
-    """TRL's GRPO trainer, computing each distinct prompt of a batch once. Arguments as `trl.GRPOTrainer`.
+    """TRL's GRPO trainer that computes each distinct prompt of a batch once. Arguments as `trl.GRPOTrainer`.
 
-    Raises ValueError for options that do not go together, `SamplerMismatch` if vLLM sees other pictures."""
+    Raises ValueError for incompatible options, `SamplerMismatch` if vLLM sees other pictures."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             cache_processed(self.processing_class.image_processor)
 
     def _check_options(self):
-        "Raise ValueError, or warn, about options that do not go together."
+        "Raise ValueError, or warn, about incompatible options."
         across_groups = self.scale_rewards == "batch" or (
             self.multi_objective_aggregation != "sum_then_normalize"
         )
@@ -80,12 +80,12 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         truncated = self.top_p < 1 or self.top_k
         if self.use_vllm and truncated and self.vllm_importance_sampling_mode.startswith("sequence"):
             warnings.warn(
-                "top_p and top_k make TRL's weight of a whole completion vanish with its length: "
+                "with top_p or top_k, TRL's weight of a whole completion vanishes for long completions: "
                 "use vllm_importance_sampling_mode='token_truncate'"
             )
 
     def _allow_compiling(self):
-        "Let transformers compile decoding with a static cache, which TRL turns off."
+        "Let transformers compile decoding with a static cache, which TRL disables."
         if self.generation_config.cache_implementation == "static":
             self.generation_config.disable_compile = False
 

@@ -229,7 +229,7 @@ def _save(trainer, out, processor):  # trained; folder of the run
     trainer.accelerator.wait_for_everyone()
     if not list(out.glob("*.safetensors")):
         raise RuntimeError(
-            f"no weights were saved; the checkpoints in {out} are left. "
+            f"no weights were saved; the checkpoints in {out} are kept. "
             "ZeRO-3 needs zero3_save_16bit_model: true, as in the recipe zero3"
         )
     if trainer.is_world_process_zero():
@@ -258,7 +258,7 @@ def check_start(
 def passes(
     rows,  # of an optimizer step, over all processes
     most=None,  # rows that a device computes at once; None: its whole share of the step
-    processes=None,  # None: those of this training
+    processes=None,  # None: those of this training run
 ):
     "How the rows of a step are divided, as trainer arguments. Raises ValueError for an uneven division."
     processes = processes or int(os.environ.get("WORLD_SIZE", 1))
@@ -289,7 +289,7 @@ def trainer_arguments(
     import torch
 
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
-        raise ValueError("FSDP cannot be used with the shared prefix: take the recipe zero3")
+        raise ValueError("FSDP cannot be used with the shared prefix: use the recipe zero3")
     gpu = torch.cuda.is_available()
     return dict(
         **passes(rows, s.per_device_batch_size),

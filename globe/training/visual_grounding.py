@@ -31,7 +31,7 @@ def tags(
 ):
     "Names of the things that the picture shows, in lower case. Raises ValueError for text instead of a list."
     if isinstance(stored, str):
-        raise ValueError(f"entities are a list for each picture, not text: {stored:.50}")
+        raise ValueError(f"entities must be a list for each picture, got text: {stored:.50}")
     rows = [dict(text=tag) if isinstance(tag, str) else tag for tag in (stored if stored is not None else [])]
     return {
         name for tag in rows if (name := str(tag.get("text") or "").strip().lower()) and tag.get("share") != 0
@@ -161,8 +161,8 @@ def _checked(shown):  # sets of tags
     seen = set().union(*shown)
     if 2 * sum(not class_of(tag) for tag in seen) > len(seen):
         raise ValueError(
-            f"{', '.join(sorted(seen)):.80} are not what the segmenter of the postcards sees: give the names "
-            "of the classes of yours as `classes` or in the environment variable GLOBE_CLASSES"
+            f"most of {', '.join(sorted(seen)):.80} are not classes of the postcards' segmenter: pass the "
+            "class names of your segmenter as `classes` or in the environment variable GLOBE_CLASSES"
         )
 
 

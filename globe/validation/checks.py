@@ -41,7 +41,7 @@ class CheckSettings(Settings):
         description="check iii: largest distance in km of such a coordinate from the lead's place",
     )
     min_area_share: Share = Field(
-        0.002, description="check iv: share of the picture that makes a named thing visible"
+        0.002, description="check iv: share of the picture from which a named thing is visible"
     )
     min_mentions: int = Field(1, ge=0, le=100, description="check iv: things that the reasoning must name")
     word_similarity: Share | None = Field(

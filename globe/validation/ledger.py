@@ -55,7 +55,7 @@ def _speakers_first(speaks, teachers=None):  # name -> whether it gives reasons;
     if not any(speaks[t] for t in names):
         raise ValueError("no teacher gives reasons; validation needs at least one language model")
     if sum(map(speaks.get, names)) < 2:
-        warnings.warn("only one teacher gives reasons: `teachers_agree` compares it with nobody")
+        warnings.warn("only one teacher gives reasons, so `teachers_agree` has nothing to compare it with")
     return sorted(names, key=lambda t: not speaks[t])
 
 # %% ../../nbs/06_validation/02_ledger.ipynb #09520255
