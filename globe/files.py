@@ -46,7 +46,7 @@ def write_atomic(
 def whole_lines(
     path: Path,  # of a file to which lines are appended
 ) -> list:  # of bytes
-    "Its complete lines, none if it is missing. A partial last line, left by a kill, is also cut off in the file."
+    "Its complete lines, none if it is missing. A partial last line, left by a kill, is cut off in the file too."
     *lines, torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
     if torn:
         write_atomic(path, b"".join(line + b"\n" for line in lines))
@@ -111,7 +111,7 @@ def checkout() -> Path:  # root of the repository
     root = Path(importlib.util.find_spec("globe").origin).parent.parent
     if not (root / "nbs" / "profiles").is_dir():
         raise FileNotFoundError(
-            "this installation has no notebooks or profiles: clone the repository and run `make reproduce` in it"
+            "this installation has no notebooks: clone the repository and run `make reproduce` there"
         )
     return root
 

@@ -169,7 +169,7 @@ def test_words_and_dates_are_text_and_only_true_and_false_are_truth_values():
         (["grpo.lr=1e-4", "grpo.lr=1e-5"], "grpo.lr was given twice"),
         (["grpo.lr=1e-4", "grpo={lr: 1e-5}"], "grpo.lr was given twice"),
         (["grpo.lr=1e-4", "grpo=null"], "grpo was given twice"),
-        (["grpo=3", "grpo.lr=1e-4"], "given a value before"),
+        (["grpo=3", "grpo.lr=1e-4"], "already has a value"),
         (["name.x=1"], "the name of its file"),
         (["grpo..lr=1"], "is not a setting"),
         ([".lr=1"], "is not a setting"),
