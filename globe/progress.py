@@ -12,9 +12,9 @@ from itertools import islice
 # %% ../nbs/00_base/01_progress.ipynb #2bfa9084
 def report(
     line: str,  # one line
-    passing: bool = False,  # is it to be replaced by the next line?
+    passing: bool = False,  # will the next line replace it?
 ):
-    "Tell whoever watches: the file named by `GLOBE_PROGRESS`, else standard output."
+    "Write a line to the file named by `GLOBE_PROGRESS`, or else to standard output."
     if watched := os.environ.get("GLOBE_PROGRESS"):
         with open(watched, "a", encoding="utf-8") as f:
             f.write(("\t" if passing else "") + line + "\n")
@@ -28,7 +28,7 @@ _WORDS = {"frac_reward_zero_std": "groups without spread", "time/answers_per_sec
 def lines(
     title: str,  # of the work
 ):
-    "A watcher that reports a passing line: `  student: 120/400, loss 0.31`."
+    "A watcher that reports lines such as `  student: 120/400, loss 0.31`; each replaces the one before."
 
     def watch(done, total, numbers):
         shown = [f"{_WORDS.get(name, name)} {value:.3g}" for name, value in numbers.items()]
@@ -37,12 +37,12 @@ def lines(
     return watch
 
 # %% ../nbs/00_base/01_progress.ipynb #b7a8ee76
-_EVERY = 10.0  # seconds between two messages to a watcher, where a twentieth part takes longer
+_EVERY = 10.0  # seconds between calls of a watcher, where a twentieth of the items takes longer
 
 
 def tracked(
-    items,  # what is worked through
-    total: int,  # how many they are
+    items,  # any iterable
+    total: int,  # number of items
     watch=None,  # None: a progress bar; False: nothing; else a watcher
     numbers=dict,  # function without arguments: the numbers to show, such as dict(loss=0.3)
     title: str = "",  # of the bar
@@ -63,14 +63,14 @@ def tracked(
         watch(done, total, numbers())
 
 
-_OF_THE_BAR = ("rows_per_second", "seconds_left")  # a bar shows these itself
+_OF_THE_BAR = ("rows_per_second", "seconds_left")  # the bar shows these itself
 
 
 def _with_bar(items, total, numbers, title, unit):
     "The items under a progress bar."
     from tqdm.auto import tqdm
 
-    how = {} if total else dict(disable=True)  # not given otherwise: TQDM_DISABLE counts
+    how = {} if total else dict(disable=True)  # otherwise not passed, so that TQDM_DISABLE counts
     if "ipykernel" in sys.modules:
         how["file"] = sys.stdout  # a notebook shows standard error in red
     with tqdm(total=total, desc=title or None, unit=unit, **how) as bar:
@@ -84,7 +84,7 @@ def _with_bar(items, total, numbers, title, unit):
 def clock(
     seconds: float,
 ) -> str:
-    "A duration as people write it; ? where it is not known."
+    "A duration such as `2:05 min`; `?` for NaN."
     if seconds != seconds:
         return "?"
     minutes, s = divmod(int(seconds), 60)
@@ -97,7 +97,7 @@ def batches(
     items,  # any iterable
     n: int,  # items in a batch
 ):
-    "Lists of `n` items, the last one shorter."
+    "Lists of `n` items; the last one may be shorter."
     items = iter(items)
     while batch := list(islice(items, n)):
         yield batch

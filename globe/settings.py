@@ -25,7 +25,7 @@ class Settings(BaseModel):
         extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False
     )
 
-    def __init__(self, /, **values):  # `self` is no setting, but can be a name that somebody writes
+    def __init__(self, /, **values):  # positional only, so that a setting called `self` is refused properly
         try:
             super().__init__(**values)
         except ValidationError as e:
@@ -36,11 +36,11 @@ class Settings(BaseModel):
         /,
         **values,  # options to change
     ) -> "Settings":
-        "The same options but for some. Raises `SettingsError`."
+        "A copy with some options changed. Raises `SettingsError`."
         return type(self)(**{**self.given(), **values})
 
     def given(self) -> dict:
-        "Every option with its value; sections stay settings."
+        "Every option with its value; sections stay `Settings`."
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     def flat(
@@ -66,14 +66,14 @@ class Settings(BaseModel):
 Count = Annotated[int, Field(ge=1, le=10_000_000)]  # steps, passes, pictures
 Rows = Annotated[int, Field(ge=1, le=4096)]  # of a batch
 Tokens = Annotated[int, Field(ge=1, le=32_768)]  # of an answer
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy takes no larger one
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the largest that NumPy accepts
 Share = Annotated[float, Field(ge=0, le=1)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 
 
 def _weights(source):
-    "Refuses what can be no model: a folder is there, and a name could be one of the hub."
+    "Refuse a source that cannot be a model: neither an existing folder nor a valid hub id."
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
@@ -81,9 +81,7 @@ def _weights(source):
             validate_repo_id(source)
     except HFValidationError:
         example = "Qwen/Qwen2.5-VL-7B-Instruct"
-        raise ValueError(
-            f"{source!r} is neither a folder that is there nor a hub id like {example}"
-        ) from None
+        raise ValueError(f"{source!r} is neither an existing folder nor a hub id like {example}") from None
     return source
 
 

@@ -15,7 +15,7 @@ _MOST_COLUMNS = 16_384  # of a sheet of Excel
 
 
 def _part(archive, path):
-    "The XML element of a part of the archive, its tags without namespaces; None where there is none."
+    "The XML element of a part of the archive, its tags without namespaces; None if there is no such part."
     if path not in archive.namelist():
         return None
     if archive.getinfo(path).file_size > _MOST_BYTES:
@@ -30,7 +30,7 @@ def _part(archive, path):
 
 
 def _texts(archive):
-    "The shared texts; a text may consist of runs with formats of their own."
+    "The shared texts. A text may consist of several runs, each with its own format."
     root = _part(archive, "xl/sharedStrings.xml")
     return [] if root is None else [_joined(item) for item in root]
 
@@ -45,10 +45,10 @@ def _first_sheet(archive):
     "(path of the first sheet, names of all sheets)."
     workbook, relations = _part(archive, "xl/workbook.xml"), _part(archive, "xl/_rels/workbook.xml.rels")
     if workbook is None or relations is None:
-        raise ValueError("it is no Excel workbook (.xlsx): save the sheet as CSV")
+        raise ValueError("it is not an Excel workbook (.xlsx): save the sheet as CSV")
     sheets = list(workbook.iter("sheet"))
     if not sheets:
-        raise ValueError("it holds no sheet")
+        raise ValueError("it has no sheet")
     targets = {r.get("Id"): r.get("Target") for r in relations}
     (key,) = [value for name, value in sheets[0].attrib.items() if name.endswith("}id")]
     target = targets[key]
@@ -63,7 +63,7 @@ def _column(reference):
         number = 26 * number + ord(letter) - ord("A") + 1
     if number > _MOST_COLUMNS:
         raise ValueError(
-            f"a cell stands in column {reference[:20]}, which no workbook has: save the sheet as CSV"
+            f"a cell is in column {reference[:20]}, which no workbook has: save the sheet as CSV"
         )
     return number - 1
 
@@ -90,7 +90,7 @@ _DAMAGES += AttributeError, TypeError, NotImplementedError, RuntimeError  # the 
 def sheet_rows(
     content: bytes,  # of an .xlsx file
 ) -> tuple:  # (rows as lists of text, names of all sheets)
-    "The rows of the first sheet, without empty ones. ValueError for what is no workbook."
+    "The rows of the first sheet, without empty ones. Raises `ValueError` if it is not a workbook."
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
         path, sheets = _first_sheet(archive)
@@ -102,7 +102,7 @@ def sheet_rows(
 
 
 def _cells_of(row, texts):
-    "The cells of a row, empty text where there is none."
+    "The cells of a row; missing ones are empty texts."
     cells = []
     for cell in row.iter("c"):
         at = _column(cell.get("r", "")) if cell.get("r") else len(cells)

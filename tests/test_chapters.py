@@ -203,7 +203,7 @@ WORDS = [
     ("locks.py", "wait: float = 5.0", "wait: float = 6.0"),
     ("locks.py", "another run is at work on", "another run holds"),
     ("settings.py", "le=32_768", "le=65_536"),
-    ("settings.py", "is neither a folder that is there", "is no folder"),
+    ("settings.py", "is neither an existing folder", "is no folder"),
     ("photos/__init__.py", "open_photo PhotoError", "open_photo"),
     ("places/__init__.py", "country_code continent", "country_code"),
 ]
@@ -229,7 +229,7 @@ def test_a_default_makes_only_its_own_models_again(copy):
 ERRORS = [
     ("exchange.py", "it redirects in a circle", "it redirects for ever"),
     ("photos/images.py", "the file does not exist", "there is no such file"),
-    ("files.py", "clone it and run", "clone it, then run"),
+    ("files.py", "clone the repository and run", "clone it and run"),
 ]
 
 

@@ -25,7 +25,7 @@ class _Benchmark(NamedTuple):
     tables: tuple  # patterns of the table's name
     needed: str  # what a person has to fetch
     hub: str = ""  # dataset on the hub
-    beside: tuple = ("*.zip",)  # patterns of its files beside the tables
+    beside: tuple = ("*.zip",)  # patterns of its other files
 
 
 _TABLES_AT = "TIBHannover/GeoEstimation"
@@ -74,7 +74,7 @@ def on_hub(
 
 
 def _fetched(name, root):
-    "The folder of a benchmark: `root`, or where its files from the hub are. `ValueError` for no commit."
+    "The folder of a benchmark: `root`, or the cache of its files. Raises `ValueError` without a commit."
     if not (found := on_hub(root)):
         return Path(root)
     dataset, commit = found
@@ -89,10 +89,10 @@ def _fetched(name, root):
     how = dict(repo_type="dataset", revision=commit, allow_patterns=wanted, local_dir=folder)
     try:
         snapshot_download(dataset, **how)
-    except (OSError, RuntimeError) as e:  # those of the hub's client are among them
+    except (OSError, RuntimeError) as e:  # errors of the hub's client are subclasses
         raise ConnectionError(
-            f"{dataset} does not come from the hub ({type(e).__name__}): correct the name or "
-            f"the commit, or fetch it elsewhere, hf download {dataset} --repo-type dataset "
+            f"{dataset} cannot be downloaded ({type(e).__name__}): correct the name or the commit, "
+            f"or download it elsewhere by hf download {dataset} --repo-type dataset "
             f"--revision {commit}, and give its folder"
         ) from None
     for archive in sorted(folder.rglob("*.zip")):
@@ -101,7 +101,7 @@ def _fetched(name, root):
 
 
 def _unpack(archive):
-    "Unpack a ZIP file into the folder of its name, unless it is there."
+    "Unpack a ZIP file into a folder of the same name, unless that exists."
     whole, part = archive.with_suffix(""), archive.with_suffix(".part")
     if whole.exists():
         return
@@ -115,7 +115,7 @@ def benchmark_table(
     name,  # one of `BENCHMARKS`
     root,  # folder that holds the benchmark, or a folder of benchmarks, or `owner/dataset@commit`
 ) -> Path:
-    "The table of a benchmark. Raises `FileNotFoundError` that says what to fetch and where to put it."
+    "The table of a benchmark. Raises `FileNotFoundError`, which says what to fetch and where to put it."
     b, root = BENCHMARKS[name], _fetched(name, root)
     for at, pattern in product([root, root / name], b.tables):
         if found := sorted(at.glob(pattern)):
@@ -130,13 +130,13 @@ def benchmark_table(
 def check_unpacked(
     folder,  # of a benchmark
 ):
-    "`FileNotFoundError` where the pictures under `folder` are still in ZIP archives."
+    "Raises `FileNotFoundError` if the pictures under `folder` are still in ZIP archives."
     zips = sorted(Path(folder).rglob("*.zip"))
     if not zips or next(picture_files(folder), None) is not None:
         return
     names = ", ".join(z.name for z in zips[:3])
     raise FileNotFoundError(
-        f"{folder} holds no picture but {names}; "
+        f"{folder} holds no pictures, only {names}; "
         f"unpack each: unzip '{zips[0]}' -d '{zips[0].with_suffix('')}'"
     )
 
@@ -168,9 +168,9 @@ def load_benchmark(
     root,  # folder that holds the benchmark, or a folder of benchmarks, or `owner/dataset@commit`
     ledger=None,  # list to append rows (file, reason) to, or CSV file to write
 ):  # datasets.Dataset of photo records
-    """A benchmark as photo records; city and country as its table names them, where it does.
+    """A benchmark as photo records; city and country as its table names them, if it does.
 
-    Raises `FileNotFoundError` that says what to fetch or to unpack, `ValueError` for an unknown name."""
+    Raises `FileNotFoundError`, which says what to fetch or unpack, and `ValueError` for an unknown name."""
     if name not in BENCHMARKS:
         raise ValueError(f"no benchmark is called {name!r}; known: {', '.join(BENCHMARKS)}")
     table = benchmark_table(name, root)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 # %% ../../nbs/02_photos/00_images.ipynb #dfd095fc
 class PhotoError(ValueError):
-    "A picture that cannot be used; the message says why."
+    "Raised for a picture that cannot be used; the message says why."
 
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "AVIF")
@@ -22,11 +22,11 @@ MAX_BYTES = 64_000_000
 _MAX_PIXELS = 50_000_000  # of any format but JPEG; at most about 1.2 GB of memory
 _MAX_JPEG_PIXELS = 120_000_000  # beyond `_MAX_PIXELS` it is decoded at a smaller scale
 _MAX_SCANS = 40  # of a progressive JPEG; cameras and editors write about ten
-_MAX_SECONDS = 10.0  # of processor time for one picture
+_MAX_SECONDS = 10.0  # of CPU time for one picture
 
 # %% ../../nbs/02_photos/00_images.ipynb #b946a32a
 class _Watched(io.BytesIO):
-    "The bytes of a picture, which can be read for `_MAX_SECONDS`."
+    "The bytes of a picture; after `_MAX_SECONDS`, reading them fails."
 
     def __init__(self, content):
         super().__init__(content)
@@ -34,12 +34,12 @@ class _Watched(io.BytesIO):
 
     def read(self, size=-1):
         if time.thread_time() > self.until:
-            raise PhotoError(f"to decode it takes more than {_MAX_SECONDS:g} s")
+            raise PhotoError(f"decoding it takes more than {_MAX_SECONDS:g} s")
         return super().read(size)
 
 
 def _open(content: bytes):
-    "PIL image of the bytes of a file in one of `FORMATS`: Pillow's other readers see no strangers' files."
+    "PIL image of the bytes of a file in one of `FORMATS`; Pillow's other readers never see untrusted files."
     from PIL import Image
 
     Image.init()
@@ -48,7 +48,7 @@ def _open(content: bytes):
 
 # %% ../../nbs/02_photos/00_images.ipynb #e348b237
 def _stored_bytes(source) -> bytes:
-    "The bytes of a stored picture. Raises `PhotoError` where the row only names a file."
+    "The bytes of a stored picture. Raises `PhotoError` if the row only names a file."
     if source.get("bytes") is None:
         named = bool(source.get("path"))
         raise PhotoError("the row only names a file, which is not opened" if named else "there is none")
@@ -58,7 +58,7 @@ def _stored_bytes(source) -> bytes:
 def picture_of(
     row,  # of a table or dataset, its pictures not decoded
 ):  # `{"bytes": ..., "path": ...}` or a PIL image; None where the row has no picture
-    "The picture of a row, the first one in `images`."
+    "The picture in `image`, or else the first one in `images`."
     picture = row.get("image")
     if picture is None:
         picture = row.get("images")
@@ -70,7 +70,7 @@ def picture_of(
 
 
 def _read(source) -> bytes:
-    "The bytes of a file (or the bytes themselves), if there are some and not too many."
+    "The bytes of a source. Raises `PhotoError` if there are none or too many."
     if source is None:
         raise PhotoError("there is none")
     if isinstance(source, dict):
@@ -96,7 +96,7 @@ _KINDS = {
 
 
 def _refuse(content: bytes):
-    "Raise `PhotoError` that says why `content` is not a picture that can be read."
+    "Raise a `PhotoError` that says why `content` cannot be read as a picture."
     brand = content[8:12] if content[4:8] == b"ftyp" else b""
     if brand in (b"avif", b"avis"):
         raise PhotoError(
@@ -104,7 +104,7 @@ def _refuse(content: bytes):
         ) from None
     if brand in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
         raise PhotoError(
-            "HEIC is not read; convert it to JPEG (for example by Pillow with the package pillow-heif)"
+            "HEIC is not supported; convert it to JPEG (for example by Pillow with the package pillow-heif)"
         ) from None
     head = content[:64].lstrip().removeprefix(b"\xef\xbb\xbf")
     kind = next((name for start, name in _KINDS.items() if head.startswith(start)), None)
@@ -147,7 +147,7 @@ def _stripped(im):  # PIL image
 
 # %% ../../nbs/02_photos/00_images.ipynb #e7e4fbb3
 def _check_size(im, n_bytes=None):  # PIL image, length of its file
-    "`PhotoError` for a picture too large for memory or too narrow for a model."
+    "Raises `PhotoError` for a picture too large for memory or too narrow for a model."
     size, pixels = f"{im.size[0]} x {im.size[1]} pixels", math.prod(im.size)
     most = _MAX_JPEG_PIXELS if im.format in ("JPEG", "MPO") else _MAX_PIXELS
     if pixels > most:
@@ -158,12 +158,12 @@ def _check_size(im, n_bytes=None):  # PIL image, length of its file
         raise PhotoError(f"{size}: too narrow for a model")
 
 
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # within the pixels of a JPEG no such bytes stand
+_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # such bytes do not occur in the pixel data of a JPEG
 _SCAN, _END = 0xDA, 0xD9
 
 
 def _scans(content) -> int:
-    "Number of scans of a JPEG, its thumbnails and whatever follows its end left out."
+    "Number of scans of a JPEG, not counting its thumbnails or anything after its end."
     scans, at = 0, 2
     while scans <= _MAX_SCANS and (marker := _MARKER.search(content, at)):
         kind, at = content[marker.end() - 1], marker.end()
@@ -175,7 +175,7 @@ def _scans(content) -> int:
 
 
 def _check_contents(im, content):
-    "`PhotoError` for a JPEG of too many scans, and for a raw file."
+    "Raises `PhotoError` for a JPEG with too many scans, and for a raw file."
     is_jpeg = im.format in ("JPEG", "MPO")
     if is_jpeg and content.count(b"\xff\xda") > _MAX_SCANS and _scans(content) > _MAX_SCANS:
         raise PhotoError(f"a JPEG of more than {_MAX_SCANS} scans; save it again")
@@ -187,7 +187,7 @@ def _check_contents(im, content):
 # %% ../../nbs/02_photos/00_images.ipynb #51519cf1
 @contextmanager
 def _opened(source):
-    "PIL image of a source, its header checked. `PhotoError` for whatever goes wrong with it."
+    "PIL image of a source whose header is valid. Raises `PhotoError` for whatever is wrong with it."
     from PIL import Image, UnidentifiedImageError
 
     content = b""
@@ -219,7 +219,7 @@ def _opened(source):
 
 
 def _decoded(image):
-    "A PIL image that somebody else opened, checked as a file is."
+    "A copy of a PIL image that the caller opened, checked like a file."
     _check_size(image)
     try:
         return _stripped(image.copy())
@@ -230,7 +230,7 @@ def _decoded(image):
 def open_photo(
     source,  # path, bytes of a file, a stored `{"bytes": ..., "path": ...}`, or a PIL image
 ):  # PIL image
-    "The picture upright, as 8-bit RGB without metadata. `PhotoError` says why it cannot be used."
+    "The picture upright, as 8-bit RGB without metadata. Raises `PhotoError` if it cannot be used."
     if hasattr(source, "convert"):
         return _decoded(source)
     with _opened(source) as im:
@@ -240,7 +240,7 @@ def open_photo(
 def check_photo(
     source,  # as `open_photo` takes it
 ):
-    "Raises `PhotoError` for a picture whose header says that it cannot be used; its pixels are not decoded."
+    "Raises `PhotoError` if the header shows that the picture cannot be used; no pixels are decoded."
     if hasattr(source, "convert"):
         return _check_size(source)
     with _opened(source):
@@ -251,13 +251,13 @@ _SIDES = dict(N=1, NORTH=1, S=-1, SOUTH=-1, E=1, EAST=1, W=-1, WEST=-1)
 
 
 def _letter(ref) -> str:
-    "EXIF's reference as a word of capitals."
+    "EXIF's hemisphere in capital letters."
     text = ref.decode("ascii", "ignore") if isinstance(ref, bytes) else str(ref or "")
     return text.strip("\0 .").upper()
 
 
 def _parts(value):
-    "Degrees, minutes and seconds as numbers; None where they are none."
+    "Degrees, minutes and seconds as numbers; None if they are not numbers."
     try:
         parts = [float(p) for p in (value if isinstance(value, (tuple, list)) else [value])]
     except (TypeError, ValueError, ZeroDivisionError):
@@ -266,7 +266,7 @@ def _parts(value):
 
 
 def _angle(value, ref, what, sides) -> float:
-    "Decimal degrees of EXIF's fractions and reference. Raises `PhotoError` where they have no one meaning."
+    "Decimal degrees of EXIF's fractions and hemisphere. Raises `PhotoError` if they are not unambiguous."
     parts, letter = _parts(value), _letter(ref)
     if parts is None:
         raise PhotoError(f"EXIF {what} cannot be read: {str(value)[:40]}")
@@ -287,7 +287,7 @@ def _angle(value, ref, what, sides) -> float:
 
 
 def _gps(im):
-    "(latitude, longitude, why there is none) of an open picture; NaN, NaN and '' where nothing is written."
+    "(latitude, longitude, problem) of an open picture: NaN, NaN and '' if EXIF has no coordinate."
     try:
         gps = im.getexif().get_ifd(0x8825)
     except Exception as e:
@@ -304,14 +304,14 @@ def _gps(im):
 # %% ../../nbs/02_photos/00_images.ipynb #e0939ce4
 def photo_and_gps(
     source,  # as `open_photo` takes it
-):  # (PIL image, (latitude, longitude, why there is none))
-    "The picture, and the coordinate that the camera wrote: NaN, NaN and the reason where it wrote none."
+):  # (PIL image, (latitude, longitude, problem))
+    "The picture, and the coordinate that the camera wrote; NaN, NaN and what is wrong if it cannot be read."
     with _opened(source) as im:
         return _stripped(im), _gps(im)
 
 # %% ../../nbs/02_photos/00_images.ipynb #b82f062f
 def encode(im) -> bytes:
-    "A picture as it is stored: JPEG, at most `MAX_SIDE` pixels on the longer side."
+    "The JPEG in which a picture is stored, with at most `MAX_SIDE` pixels on the longer side."
     if max(im.size) > MAX_SIDE:
         im.thumbnail((MAX_SIDE, MAX_SIDE))
     im.save(f := io.BytesIO(), "JPEG", quality=92)
@@ -323,7 +323,7 @@ def fitted(
     min_pixels=3136,  # a smaller picture is enlarged
     max_pixels=1_003_520,  # a larger one is reduced
 ):
-    "The picture in a size that models take: sides of 28 pixels or more, none 100 times the other."
+    "The picture in a size that models accept: sides of at least 28 pixels, none over 100 times the other."
     width, height = im.size
     scale = math.sqrt(min(max(width * height, min_pixels), max_pixels) / (width * height))
     width, height = width * scale, height * scale
@@ -338,7 +338,7 @@ _METADATA = {"exif", "comment", "icc_profile", "photoshop", "xmp", "mp", "adobe"
 def stored(
     source,  # as `open_photo` takes it
 ) -> bytes:
-    "A picture of any source as it is stored, see `encode`."
+    "The bytes to store for a picture from any source, see `encode`."
     if hasattr(source, "convert"):
         return encode(open_photo(source))
     content = _read(source)

@@ -27,7 +27,7 @@ from .benchmarks import benchmark_table, check_unpacked
 def image_id(
     id,  # of a photo
 ) -> str:
-    "The id as the official files write it: no folders, no ending."
+    "The id as the official files write it: `_` between folders, no file ending."
     return file_name(re.sub(r"\.(jpe?g|png|webp)$", "", str(id), flags=re.I))
 
 # %% ../../nbs/02_photos/07_official.ipynb #236b7fda
@@ -36,7 +36,7 @@ def to_official(
     folder,  # made if missing
     part="train",  # "train": one parquet file; "test": a CSV and a folder of pictures
 ) -> Path:  # of the table
-    "Write rows in the format of the official files. Raises `ValueError` where two would share an IMG_ID."
+    "Write rows in the format of the official files. Raises `ValueError` if two would share an IMG_ID."
     from datasets import Image
 
     folder, raw = Path(folder), dataset.cast_column("image", Image(decode=False))
@@ -131,14 +131,14 @@ def _first_picture(value):  # cell `images`: a list, its text, or a path
 
 
 def _id_of(path):
-    "The IMG_ID of a path: its last part, or the last three where folders are parts of it."
+    "The IMG_ID of a path: its last part, or its last three if folders are part of the IMG_ID."
     parts = path.replace("\\", "/").split("/")
     whole = "_" in parts[-1] or len(parts) < 3
     return image_id(parts[-1] if whole else "_".join(parts[-3:]))
 
 
 def _mp16_picture(folder, id):
-    "The picture of an IMG_ID in a copy of MP-16, None where it has none."
+    "The picture of an IMG_ID in a copy of MP-16, or None."
     inner = [f for f in sorted(Path(folder).iterdir()) if f.is_dir() and len(f.name) > 2]
     names = {f"{id}.jpg", f"{id.replace('_', '/', 2)}.jpg"}
     return next((p for at in [Path(folder), *inner] for name in names if (p := at / name).is_file()), None)
@@ -157,17 +157,17 @@ def _mp16_coordinates(folder, wanted):  # IMG_IDs
 
 # %% ../../nbs/02_photos/07_official.ipynb #a062f753
 class _TrainTable:
-    "The published train table beside its pictures, and a copy of MP-16 for those that are not there."
+    "The published train table with its pictures, and a copy of MP-16 for missing ones."
 
     def __init__(self, path, pictures):  # table, folder or None
         self.path, self.pictures = path, pictures
         self.is_parquet = path.suffix == ".parquet"
         header = _parquet_names(path) if self.is_parquet else list(self._csv)
         if missing := {"response", "__#solution", "entities"} - set(header):
-            raise ValueError(f"{path} is no official train table: it lacks {', '.join(sorted(missing))}")
+            raise ValueError(f"{path} is not an official train table: it lacks {', '.join(sorted(missing))}")
         self.roles = columns_by_role([c for c in header if c not in ("image", "images")])
         if "file" not in self.roles and not {"image", "images"} & set(header):
-            raise ValueError(f"{path} is no official train table: it has neither IMG_ID nor images")
+            raise ValueError(f"{path} is not an official train table: it has neither IMG_ID nor images")
         self.find, self.placed, self.said = picture_finder(path.parent), None, {}
 
     @cached_property
@@ -201,7 +201,7 @@ class _TrainTable:
         return file, "" if file else problem
 
     def there(self):
-        "(rows, ids of those that have a picture)."
+        "(number of rows, ids of the rows that have a picture)."
         rows, seen = 0, {}
         for row in self.rows():
             rows, id = rows + 1, self._id(row)
@@ -221,7 +221,7 @@ class _TrainTable:
         return place or (math.nan, math.nan)
 
     def listings(self, chosen):  # set of ids, or None for all
-        "A listing of each row, see `globe.photos.records.photo_dataset`; the texts go to `said`."
+        "A listing of each row, see `globe.photos.records.photo_dataset`; the texts are kept in `said`."
         for row in self.rows():
             id = self._id(row)
             if chosen is not None and id not in chosen:
@@ -255,9 +255,9 @@ def is_published(
 
 def published_pictures(
     root,  # folder with the official train table and its pictures, or `owner/dataset@commit`
-    pictures=None,  # folder with a copy of MP-16, for pictures that are not there
-) -> tuple:  # (rows of the table, those that have a picture)
-    "How much of MP16-Reason is there. Raises FileNotFoundError without a table."
+    pictures=None,  # folder with a copy of MP-16, for missing pictures
+) -> tuple:  # (rows of the table, rows that have a picture)
+    "How much of MP16-Reason is there. Raises `FileNotFoundError` if its table is missing."
     rows, ids = _TrainTable(benchmark_table("mp16-reason-train", root), pictures).there()
     return rows, len(ids)
 
@@ -266,13 +266,13 @@ def from_official(
     root,  # folder with the official train table, CSV or parquet, and its pictures
     prompt,  # conversation about every picture, such as `globe.answers.prompts.conversation("train")`
     ledger=None,  # see `globe.photos.benchmarks.load_benchmark`
-    pictures=None,  # folder with a copy of MP-16, for pictures that are not there
-    min_share=0.0,  # of the rows that must have a picture
-    limit=None,  # only so many of them, spread evenly over the table
+    pictures=None,  # folder with a copy of MP-16, for missing pictures
+    min_share=0.0,  # share of the rows that must have a picture
+    limit=None,  # rows to read, spread evenly over the table; all if not given
 ):  # datasets.Dataset
     """MP16-Reason rows of the official train files.
 
-    Raises `ValueError` where a column or too many pictures are missing, or where `prompt` is no
+    Raises `ValueError` if a column or too many pictures are missing, or if `prompt` is not a
     conversation."""
     _check_prompt(prompt)
     path = benchmark_table("mp16-reason-train", root)
@@ -290,7 +290,7 @@ def from_official(
 
 
 def _check_share(rows, there, least):
-    "ValueError where too few rows have a picture."
+    "Raises `ValueError` if too few rows have a picture."
     if there < least * rows:
         raise ValueError(
             f"{there:,} of {rows:,} rows of MP16-Reason have a picture ({there / rows:.1%}), {least:.1%} are "
@@ -322,7 +322,7 @@ def _with_texts(photos, said, prompt):  # rows of (response, solution, entities)
 
 
 def _check_prompt(prompt):
-    "`ValueError` for anything but a list of messages: the official files hold no prompt, training needs one."
+    "Raises `ValueError` unless `prompt` is a list of messages: training needs one, the files have none."
     messages = prompt if isinstance(prompt, (list, tuple)) else ()
     if messages and all(isinstance(m, dict) and {"role", "content"} <= set(m) for m in messages):
         return
@@ -333,7 +333,7 @@ def _check_prompt(prompt):
 
 
 def _labelled(photos, solutions):
-    "The photos with the labels of their solutions, where these name a city or a country."
+    "The photos with the labels of their solutions, if these name a city or a country."
     from datasets import Value
 
     labels = [read_solution(s) for s in solutions]

@@ -28,7 +28,7 @@ _KINDS = dict(
     state="string",  # first-level division of that place, where it has one
     country="string",  # English name
     country_code="string",  # ISO code of two letters
-    label_source="string",  # of the names: given, nearest town or country only; "" for no label
+    label_source="string",  # where the names are from: given, nearest town or country only; "" for none
     km="float64",  # how far the nearest town is
     on_land="bool",  # False at sea
     source="string",  # collection
@@ -48,7 +48,7 @@ LABEL_KM = 100.0  # a town farther away gives no label
 
 
 def _fits(lat, lon, code) -> bool:
-    "Whether a point lies in a country or one of its territories, or near a town of it."
+    "Whether a point is in a country or one of its territories, or near one of its towns."
     here = nearest(lat, lon).country_code
     if here == code or here in _TERRITORIES.get(code, ()) or code in _TERRITORIES.get(here, ()):
         return True
@@ -57,7 +57,7 @@ def _fits(lat, lon, code) -> bool:
 
 
 def _contradiction(lat, lon, country) -> str:
-    "How a coordinate contradicts the country that the table gives, and what would fit; '' where it does not."
+    "How a coordinate contradicts the country that the table gives, and what would fit; '' if it does not."
     code = country_code(country) if country else ""
     if not code or _fits(lat, lon, code):
         return ""
@@ -97,7 +97,7 @@ def _nearest_town(item, lat, lon):
 
 
 def _labels(item, lat, lon) -> dict:
-    "Names of the place: those of the source, else those of the nearest town; and where they come from."
+    "Names of the place, from the source or else from the nearest town, and where they come from."
     place = _nearest_town(item, lat, lon)
     is_near = bool(place.city) and place.km <= LABEL_KM
     is_known = is_near or place.on_land
@@ -105,7 +105,7 @@ def _labels(item, lat, lon) -> dict:
     city = given["city"] or (place.city if is_near else "")
     country = given["country"] or (place.country if is_known else "")
     code = country_code(country) or (place.country_code if is_known else "")
-    if len(country) == 2:  # a code: its name
+    if len(country) == 2:  # a code, replaced by its name
         country = gazetteer().english[code]
     by_town = "nearest town" if is_near else "country only" if country else ""
     return dict(
@@ -120,7 +120,7 @@ def _labels(item, lat, lon) -> dict:
 
 
 def _record(item) -> dict:
-    "The photo record of a listing. Raises `PhotoError` with the reason why there is none."
+    "The photo record of a listing. Raises `PhotoError` if the photograph cannot be used."
     if item.get("file") is None:
         raise PhotoError(item.get("problem") or "no picture of this name")
     picture, (lat, lon, problem) = photo_and_gps(item["file"])
@@ -152,7 +152,7 @@ def _records(listings, ledger: list):
 
 # %% ../../nbs/02_photos/01_records.ipynb #d7f26cce
 def _dataset(listings, name: str, ledger: list):
-    "A `Dataset` of the listings on disk, in `cache_dir()`. Raises OSError where the disk is full."
+    "A `Dataset` of the listings on disk, in `cache_dir()`. Raises `OSError` if the disk is full."
     import pyarrow as pa
     from datasets import Dataset
 
@@ -175,7 +175,7 @@ def _dataset(listings, name: str, ledger: list):
 
 # %% ../../nbs/02_photos/01_records.ipynb #9e97e258
 def hand_over(rows, ledger, total):
-    "Give the ledger's rows to the caller."
+    "Append the rows to the list `ledger`, write them to the CSV file `ledger`, or warn if it is None."
     if isinstance(ledger, list):
         ledger.extend(rows)
     elif ledger is not None:
@@ -191,7 +191,7 @@ def photo_dataset(
     listings,  # iterable of listings
     name: str,  # of the collection; the same name writes to the same file
     ledger=None,  # list to append rows (file, reason) to, or CSV file to write; else a warning
-    skipped=(),  # rows for the ledger about files that are no pictures
+    skipped=(),  # rows for the ledger about files that are not pictures
 ):  # datasets.Dataset of photo records
     "The photo records of listings, with a ledger of those that cannot be used."
     rows = []

@@ -34,12 +34,12 @@ from .town_names import names_of
 # %% ../../nbs/01_places/06_index.ipynb #aaa7d9fb
 def _decide(
     keys,  # scoped hash of each name [n]
-    city,  # row of the city that bears it [n]
+    city,  # row of the city with this name [n]
     weight,  # population, times 20 for its own name [n]
-    lat,
-    lon,
-):  # degrees, of each city
-    "For each distinct key: the city of most weight, its doubt (1 ambiguous, 2 contested), and the weight."
+    lat,  # of each city, degrees
+    lon,  # of each city, degrees
+):
+    "For each distinct key: the city of largest weight, its doubt (1 ambiguous, 2 contested), and the weight."
     order = np.lexsort((city, -weight, keys))
     keys, city, weight = keys[order], city[order], weight[order]
     first = np.r_[True, keys[1:] != keys[:-1]]
@@ -132,7 +132,7 @@ def _spelling_lists(names, row, code, population, regions, country_names, codes)
 
 # %% ../../nbs/01_places/06_index.ipynb #595ed159
 def _city_columns(cities, countries):
-    "Arrays of what GeoNames says about each city; `region` is empty after the country where that is tiny."
+    "Arrays of what GeoNames says about each city; in a tiny country, `region` is the country alone."
     column = lambda key, kind: np.array([c[key] for c in cities], dtype=kind)
     tiny = {k for k, v in countries.items() if v["areakm2"] < 2000}
 
@@ -162,7 +162,7 @@ def _scoped(plain, weight, row, lat, lon, code, region):
     return _decide(keys, cities, weights, lat, lon)
 
 # %% ../../nbs/01_places/06_index.ipynb #294d42cd
-CITY_DIVISION_KM = 30  # larger divisions are no cities
+CITY_DIVISION_KM = 30  # a division with a larger radius is not a city
 
 
 def _cities_of(regions, cities, lat, lon, population):

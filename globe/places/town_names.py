@@ -21,7 +21,7 @@ _CITY_WORD = re.compile(
 
 
 def _bare(name):  # folded
-    "A name without the word for a city before or behind it; '' where it has none."
+    "A name without the word for a city before or after it; '' if it has no such word."
     bare = _CITY_WORD.sub("", name)
     return bare if bare != name else ""
 
@@ -82,7 +82,7 @@ def _more_names(cities, names, rows, known):  # GeoNames' cities, names and thei
 def names_of(
     cities: list,  # GeoNames' dicts
 ):
-    "Every folded name once per city: list of names, arrays of city rows and of whether it is the own one."
+    "Every folded name once per city: list of names, arrays of city rows and of whether it is the city's own."
     names, rows, own = _given_names(cities)
     more = _more_names(cities, names, rows, set(names))
     names += [name for name, _ in more]
