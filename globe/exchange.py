@@ -37,7 +37,7 @@ def _body(response):
     return bytes(body)
 
 
-def _redirected(url, location, is_kept):
+def _redirected(url, location, is_kept=True):
     "Where a redirect leads. Raises PermissionError for another host, and where the body is not sent again."
     new, old = urlsplit(urljoin(url, location)), urlsplit(url)
     secured = (old.scheme, new.scheme) == ("http", "https")
