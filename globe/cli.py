@@ -157,6 +157,8 @@ def main(
 def _one_line(error):
     "An exception in one line: our own errors explain themselves; for others the type is added."
     text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+    if isinstance(error, OSError) and error.errno:
+        text = text.removeprefix(f"[Errno {error.errno}] ")
     if isinstance(error, NotebookFailed):
         return f"{text}\n  {_RESUME}"
     if isinstance(
@@ -165,10 +167,8 @@ def _one_line(error):
             Busy,
             KeyError,
             ValueError,
-            FileNotFoundError,
             ModuleNotFoundError,
-            ConnectionError,
-            PermissionError,
+            OSError,
         ),
     ):
         return text

@@ -56,7 +56,9 @@ def model_option(p):
 
 # %% ../nbs/13_cli/00_command_options.ipynb #e44af520
 def is_endpoint(model):
-    return str(model).startswith(("http://", "https://"))
+    from globe.models.client import is_address
+
+    return is_address(model)
 
 
 def check_model(model):

@@ -87,16 +87,14 @@ def distill_options(p):
 def _given_photos(source, out):
     """Photo rows of a folder of pictures, a CSV, a parquet file or a saved dataset; pictures that cannot be
     used are listed in `out`."""
-    from datasets import Dataset, load_from_disk
     from globe.photos.collections import from_csv, from_folder
     from globe.photos.picture_columns import with_pictures
+    from globe.photos.stored import read_dataset
 
     path, left_out = Path(source), Path(out) / "left_out.csv"
     left_out.unlink(missing_ok=True)
-    if path.suffix == ".parquet":
-        return with_pictures(Dataset.from_parquet(str(path)))
-    if (path / "dataset_info.json").exists():
-        return with_pictures(load_from_disk(path))
+    if path.suffix == ".parquet" or (path / "dataset_info.json").exists():
+        return with_pictures(read_dataset(path))
     left_out.parent.mkdir(parents=True, exist_ok=True)
     return (from_csv if path.is_file() else from_folder)(path, ledger=left_out)
 
@@ -119,13 +117,28 @@ def _named_endpoint(text):
     return url, chosen
 
 
+def _check_options(a):
+    "Raise what is wrong with the options before a picture is read or a model is loaded."
+    from globe.models.client import endpoint_at
+
+    if Path(a.out).is_file():
+        raise Usage(f"--out {a.out} is a file: give a folder")
+    overrides_of(a.param)
+    for model in a.model:
+        check_model(model)
+    try:
+        for endpoint in a.endpoint:
+            for url in endpoint.strip().partition(" ")[0].split("|"):
+                endpoint_at(url)
+    except ValueError as e:
+        raise Usage(f"--endpoint: {e}") from None
+
+
 def _named_teachers(a):
-    "The teachers that a command names. Wrong names are found before a model is loaded."
+    "The teachers that a command names."
     from globe.distillation.teachers import EndpointTeacher, GeoCLIPTeacher, VLMTeacher
     from globe.models.client import EndpointSettings
 
-    for model in a.model:
-        check_model(model)
     asked = dict(concurrency=a.concurrency, budget=a.max_requests, max_tokens=a.max_tokens)
     settings = EndpointSettings(params=overrides_of(a.param), **asked)
     teachers = [EndpointTeacher(*_named_endpoint(e), settings=settings) for e in a.endpoint]
@@ -165,6 +178,7 @@ def distill_command(a):
         require("globe distill --geoclip", "geoclip")
     if not Path(a.photos).exists():
         raise Usage(f"there is no {a.photos}")
+    _check_options(a)
     photos = _given_photos(a.photos, a.out)
     if not len(photos):
         return _nothing_to_ask(a)

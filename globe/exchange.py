@@ -10,7 +10,7 @@ import functools, os, threading, zlib
 from concurrent.futures import Future
 from urllib.parse import unquote, urljoin, urlsplit
 
-from .redaction import redacted
+from .redaction import one_line, redacted
 
 # %% ../nbs/00_base/11_exchange.ipynb #113bccbc
 LARGEST = 1 << 22  # bytes of a response, unpacked
@@ -30,17 +30,22 @@ def _body(response):
         body += unpack.decompress(part, LARGEST + 1 - len(body)) if unpack else part
         if len(body) > LARGEST:
             raise ExchangeError(f"an answer of more than {LARGEST:,} bytes")
+        if unpack and unpack.eof:  # zlib would keep whatever follows
+            break
     if unpack and not unpack.eof:
         raise ExchangeError("the compressed answer is cut")
     return bytes(body)
 
 
-def _redirected(url, location):
-    "The address that a redirect leads to. Raises `PermissionError` if it is on another host."
+def _redirected(url, location, is_kept=True):
+    "The address that a redirect leads to. Raises `PermissionError` for another host or a body that would be lost."
     new, old = urlsplit(urljoin(url, location)), urlsplit(url)
     secured = (old.scheme, new.scheme) == ("http", "https")
     if new.hostname != old.hostname or not (secured or (new.scheme, new.port) == (old.scheme, old.port)):
         raise PermissionError(f"it redirects to another server ({new.hostname}): give that address yourself")
+    if not is_kept:
+        address = f"{new.scheme}://{new.netloc.rpartition('@')[2]}{new.path}"
+        raise PermissionError(f"it redirects to {address}: give that address yourself")
     return new.geturl()
 
 
@@ -54,12 +59,12 @@ def _tls():
 def _exchange(client, url, body, headers):
     "The (status, headers, body) of one request; a GET without a body. Follows redirects on the same host."
     how = dict(headers=headers) | (dict(json=body) if body else {})
-    moved = (307, 308) if body else (301, 302, 303, 307, 308)
+    moved, kept = (301, 302, 303, 307, 308), (307, 308)
     for _ in range(4):
         with client.stream("POST" if body else "GET", url, **how) as r:
             if r.status_code not in moved or "location" not in r.headers:
                 return r.status_code, r.headers, _body(r)
-            url = _redirected(url, r.headers["location"])
+            url = _redirected(url, r.headers["location"], not body or r.status_code in kept)
     raise PermissionError("it redirects in a circle")
 
 
@@ -120,6 +125,7 @@ def exchange(
     except TimeoutError:
         raise ExchangeError(f"timeout: no complete answer within {timeout:g} s") from None
     except PermissionError as e:
-        raise PermissionError(redacted(str(e), secrets)) from None
+        raise PermissionError(one_line(redacted(str(e), secrets))[:300]) from None
     except (httpx.RequestError, httpx.InvalidURL, zlib.error, OSError, ValueError) as e:
-        raise ExchangeError(redacted(f"{type(e).__name__}: {_cause(e)}", secrets)) from None
+        why = redacted(f"{type(e).__name__}: {_cause(e)}"[:10_000], secrets)
+        raise ExchangeError(one_line(why)[:300]) from None

@@ -38,6 +38,9 @@ def write_atomic(
             f.write(content)
         os.chmod(name, 0o644)
         os.replace(name, path)
+    except OSError as e:
+        e.filename = e.filename or str(path)  # a full disk does not say which file
+        raise
     finally:
         Path(name).unlink(missing_ok=True)
     return path

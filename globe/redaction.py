@@ -7,6 +7,7 @@ __all__ = ['secrets_of', 'redacted', 'one_line']
 
 # %% ../nbs/00_base/08_redaction.ipynb #5636c309
 import html, re
+from array import array
 from base64 import b64encode
 
 # %% ../nbs/00_base/08_redaction.ipynb #f112ddd7
@@ -26,9 +27,14 @@ def _character(m):
 
 
 def _read(text):
-    "The characters of a text, and the (start, end) of each."
-    found = [(c, m.span()) for m in _CHARACTER.finditer(text) if (c := _character(m))]
-    return [c for c, _ in found], [span for _, span in found]
+    "(characters, where each begins, where each ends) of a text."
+    characters, begins, ends = [], array("q"), array("q")  # a text may have millions of characters
+    for m in _CHARACTER.finditer(text):
+        if c := _character(m):
+            characters.append(c)
+            begins.append(m.start())
+            ends.append(m.end())
+    return characters, begins, ends
 
 # %% ../nbs/00_base/08_redaction.ipynb #55cb2f56
 def _coded(text):
@@ -64,12 +70,12 @@ def redacted(
     "The message with *** for every secret in it."
     if not secrets:
         return text
-    characters, spans = _read(text)
+    characters, begins, ends = _read(text)
     bare, known, cut = "".join(characters), _pieces(secrets), []
     for i in range(len(bare) - 5):
         pieces = known.get(bare[i : i + 6], ())
         if length := next((len(p) for p in pieces if bare.startswith(p, i)), 0):
-            cut.append((spans[i][0], spans[i + length - 1][1]))
+            cut.append((begins[i], ends[i + length - 1]))
     return _without(text, cut)
 
 

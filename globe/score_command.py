@@ -17,8 +17,8 @@ from .pipeline.notebooks import Usage
 def _radii(text):
     "Radii in km, such as 1,25,200."
     try:
-        radii = tuple(int(x) if float(x) == int(float(x)) else float(x) for x in map(float, text.split(",")))
-    except ValueError:
+        radii = tuple(int(x) if x == int(x) else x for x in map(float, text.split(",")))
+    except (ValueError, OverflowError):
         radii = ()
     if not radii or min(radii) <= 0:
         raise argparse.ArgumentTypeError(f"{text!r}: give radii in km, such as 1,25,200")

@@ -331,6 +331,34 @@ def test_a_damaged_store_is_named_and_its_lines_are_taken_over(tmp_path):
     assert not later.asked
 
 
+@pytest.mark.parametrize("change", ['\'{"id": "p1\'', "cast(x'ff00fe' as text)", "'[1]'"])
+def test_a_record_that_is_damaged_is_named_by_every_reader(tmp_path, change):
+    distill(photos(4), [SimulatedTeacher()], tmp_path, watch=False)
+    path = tmp_path / "simulated-a.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute(f"UPDATE answers SET record = {change} WHERE id = 'p1'")
+        db.commit()
+    for use in (
+        lambda: list(records(tmp_path)),
+        lambda: list(Answers(tmp_path)),
+        lambda: Answers(tmp_path)["p1"],
+    ):
+        with pytest.raises(ValueError, match="simulated-a.sqlite is damaged"):
+            use()
+    path.unlink()
+    assert len(list(records(tmp_path))) == 4
+
+
+def test_a_store_that_is_no_file_or_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "simulated-a.sqlite").mkdir()
+    for use in (
+        lambda: list(records(tmp_path)),
+        lambda: distill(photos(4), [Counting()], tmp_path, watch=False),
+    ):
+        with pytest.raises(OSError, match="simulated-a.sqlite cannot be opened"):
+            use()
+
+
 def test_lines_copied_from_another_machine_are_taken_over(tmp_path):
     distill(photos(4), [SimulatedTeacher()], tmp_path / "there", watch=False)
     distill(photos(2), [SimulatedTeacher()], tmp_path / "here", watch=False)
@@ -355,7 +383,7 @@ def test_answers_are_read_while_a_run_writes_them(tmp_path):
 
 
 def test_doubled_ids_and_names_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="ids are doubled"):
+    with pytest.raises(ValueError, match="'p1' is doubled"):
         distill(Dataset.from_list([photo(1), photo(1)], features=FEATURES), [SimulatedTeacher()], tmp_path)
     with pytest.raises(ValueError, match="share a name"):
         distill(photos(1), [SimulatedTeacher(), SimulatedTeacher()], tmp_path)
@@ -1183,10 +1211,23 @@ def test_the_command_asks_a_model_in_this_process(tmp_path):
         ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 1, "no picture"),
         ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m", "--shard", "3/2"], 2, "is no shard"),
         ([".", "--out", "out"], 2, "give --endpoint, --model or --geoclip"),
+        (
+            [".", "--out", "cut.parquet", "--endpoint", "http://127.0.0.1:9/v1 m"],
+            2,
+            "is a file: give a folder",
+        ),
+        (["cut.parquet", "--out", "out", "--endpoint", "ftp://x m"], 2, "'ftp://x' is no address"),
+        (
+            ["cut.parquet", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"],
+            1,
+            "cut.parquet cannot be read",
+        ),
     ],
 )
 def test_wrong_commands_are_one_line(tmp_path, monkeypatch, arguments, code, text):
     monkeypatch.chdir(tmp_path)
+    if "cut.parquet" in arguments:
+        (tmp_path / "cut.parquet").write_bytes(b"PAR1" + bytes(99))
     if arguments[0] == "p.parquet":
         photos(1).to_parquet("p.parquet")
     done = command(*arguments)

@@ -8,7 +8,7 @@ from PIL import Image
 from globe.distillation.teachers import EndpointTeacher
 from globe.evaluation.geocoder import Geocoder
 from globe.exchange import LARGEST
-from globe.models.client import chosen_model, served_models
+from globe.models.client import chosen_model, endpoint_at, is_address, served_models
 
 KEY = "sk-live/0123456789+abcdefghij"
 TEXT = "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\n</answer>"
@@ -168,6 +168,13 @@ def ask(server, n=1, **how):
     return list(EndpointTeacher(server.url, "m", **settings).judge(picture(i) for i in range(n)))
 
 
+def packed_without_end(sock, request):
+    sock.sendall(b"HTTP/1.0 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(chat()))
+    for _ in range(2000):
+        sock.sendall(bytes(65536))
+
+
+COUNTED = dict(completion_tokens=10**400, prompt_tokens=-1)
 REDIRECT = "307 Temporary Redirect"
 GOOD = {  # behaviour -> what the server does; the answer is read at the first request
     "plain": http(),
@@ -192,6 +199,8 @@ GOOD = {  # behaviour -> what the server does; the answer is read at the first r
     "half of a surrogate pair": http(chat(content=TEXT + " \ud83d")),
     "two responses at once": http() + http(chat(content="country: [Peru]")),
     "its number sent back": echo_number,
+    "usage beyond all numbers": http(json.dumps(json.loads(chat()) | dict(usage=COUNTED)).encode()),
+    "a packed answer that goes on without end": packed_without_end,
     "usage is nonsense": http(json.dumps(json.loads(chat()) | dict(usage="much")).encode()),
     "interim 100 Continue": b"HTTP/1.1 100 Continue\r\n\r\n" + http(),
 }
@@ -202,7 +211,7 @@ def test_answers_are_read(behaviour):
     with Server(GOOD[behaviour]) as s:
         (r,) = ask(s)
     assert (r["error"], r["city"], len(s.seen)) == ("", "Helsinki", 1)
-    assert r["reasoning"] == "A flag."
+    assert r["reasoning"] == "A flag." and r["tokens"] is r["prompt_tokens"] is None
 
 
 PASSING = {  # behaviour -> (what the server does, what the error says if it lasts)
@@ -218,6 +227,7 @@ PASSING = {  # behaviour -> (what the server does, what the error says if it las
     "a body cut by a closed connection": (closing(http(chat()[:30], length=900)), "RemoteProtocolError"),
     "closed without a byte": (closing(b""), "RemoteProtocolError"),
     "reset": (reset, "Error"),
+    "a first line of 60,000 characters": (closing(b"HTTPX" + b"a" * 60_000 + b"\r\n\r\n"), "RemoteProtocol"),
     "no HTTP": (closing(b"220 smtp ready\r\n"), "RemoteProtocolError"),
     "a page": (http(b"<html><h1>Log in</h1></html>"), "not a chat answer: Log in"),
     "no choices": (http(b'{"choices": []}'), "not a chat answer"),
@@ -263,7 +273,7 @@ def test_passing_trouble_is_asked_again_and_lasting_trouble_is_named(behaviour):
     start = time.monotonic()
     with Server(what) as s:
         (r,) = ask(s, tries=1)
-    assert why in r["error"] and r["error"] and not r["city"]
+    assert why in r["error"] and r["error"] and not r["city"] and len(r["error"]) < 400
     assert time.monotonic() - start < 1.5
 
 
@@ -285,7 +295,10 @@ LASTING = {  # behaviour -> (what the server does, what the error says, finish_r
     "HTTP 400": (failing("400 Bad Request", "invalid image"), "refused: HTTP 400: invalid image", ""),
     "HTTP 413": (http(b"<h1>413 Too Large</h1>", "413 Payload Too Large"), "HTTP 413: 413 Too Large", ""),
     "HTTP 422": (http(b'{"detail": "bad"}', "422 Unprocessable Entity"), "HTTP 422: bad", ""),
-    "HTTP 302": (http(b"", "302 Found", "Location: /login"), "HTTP 302", ""),
+    "finish_reason refusal": (http(chat("refusal", content="I")), "refused: the model refused", "refusal"),
+    "finish_reason recitation": (http(chat("RECITATION", content="x")), "content filter", "recitation"),
+    "model_length": (http(chat("model_length", content="<thi")), "cut at `max_tokens`", "model_length"),
+    "an answer of 500,000 characters": (http(chat(content="a" * 500_000)), "at most 400,000", "stop"),
 }
 
 
@@ -301,6 +314,13 @@ ENDING = {  # behaviour -> (what the server does, what the exception says): the 
     "HTTP 401": (failing("401 Unauthorized", f"wrong key {KEY}"), r"refused \(401\): wrong key \*\*\*"),
     "HTTP 403": (http(b"", "403 Forbidden"), r"refused \(403\)"),
     "HTTP 404": (failing("404 Not Found", "no model m"), r"refused \(404\): no model m"),
+    "HTTP 402": (failing("402 Payment Required", "no credit"), r"refused \(402\): no credit"),
+    "HTTP 405": (http(b"nginx", "405 Not Allowed"), r"refused \(405\): nginx"),
+    "HTTP 302": (http(b"", "302 Found", "Location: /login"), "redirects to http://127.0.0.1:.*/login: give"),
+    "301 to https": (
+        http(b"", "301 Moved Permanently", "Location: https://127.0.0.1/v1/chat/completions"),
+        "redirects to https://127.0.0.1/v1/chat/completions: give",
+    ),
     "307 to another server": (
         http(b"", REDIRECT, "Location: http://example.com/v1"),
         "another server .example.com",
@@ -519,6 +539,33 @@ def test_a_model_is_chosen_only_where_one_may_be_meant(names, chosen):
     else:
         with pytest.raises(ValueError, match=chosen):
             chosen_model(served)
+
+
+def test_what_only_embeds_or_draws_is_no_chat_model():
+    others = ["sentence-transformers/all-mpnet-base-v2", "stable-diffusion-xl", "colbertv2", "jina-clip-v2"]
+    assert chosen_model([*others, "qwen"]) == "qwen"
+
+
+@pytest.mark.parametrize(
+    "names", [b"[" * 100_000, b'{"data": [{"id": "\\u001b[2J"}, {"id": "%s"}]}' % (b"m" * 999)]
+)
+def test_a_list_of_models_may_be_rubbish(names):
+    with Server() as s:
+        s.gets = http(names)
+        assert served_models(s.url) == []
+
+
+@pytest.mark.parametrize("address", ["localhost:99999", "http://ho\nst/v1", "http://a b/v1", "ftp://x", ""])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ValueError, match="is no address"):
+        endpoint_at(address)
+
+
+def test_an_address_is_told_from_a_folder_and_from_the_id_of_a_model():
+    for text in ("http://gpu1", "localhost:8000", "gpu1:8000/v1 qwen", "HTTPS://x/v1", "[::1]:8000/v1"):
+        assert is_address(text)
+    for text in ("Qwen/Qwen2.5-VL-7B", "models/sft", "a/b@0123", "/models/gpu:1", "default"):
+        assert not is_address(text)
 
 
 def test_a_name_that_is_not_served_is_refused_and_a_server_without_a_list_believed():

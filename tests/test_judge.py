@@ -343,6 +343,7 @@ def test_an_endpoint_is_asked_for_one_token_and_its_alternatives(endpoint):
         (200, '{"choices": [{"logprobs": null}]}'),
         reply(("yes", 1.0)),
         reply(("a", 0.5), ("b", 0.5)),
+        reply((1, 0.5), ("b", 0.5)),
     ],
 )
 def test_an_endpoint_that_cannot_tell_gives_no_reward_then_stops(endpoint, said):

@@ -703,6 +703,8 @@ def gps(lat=(36, 51, 0), south="S", lon=(174, 45, 0), east="E"):
         (dict(lat=(36, 75, 0)), "75 minutes"),
         (dict(lon=(174, 45, 61)), "61 seconds"),
         (dict(lat=None), "latitude cannot be read"),
+        (dict(lat=(36.85, 51, 0)), "fraction before smaller parts: 36.85 51 0"),
+        (dict(lon=(174, 45.5, 30)), "fraction before smaller parts"),
         (dict(south="Q"), "'Q'"),
         (dict(lat=(136, 51, 0)), "out of range"),
     ],
@@ -900,6 +902,24 @@ def test_half_of_a_surrogate_pair_stops_no_reader(tmp_path):
     assert from_csv(tmp_path / "t.jsonl")["licence"][:] == ["?"]
     fill(tmp_path, b__json='[{"file": "a.jpg", "lat": 48.07, "lon": 11.6, "x\\ud83d": ["\\ude00"]}]')
     assert len(from_csv(tmp_path / "b.json")) == 1
+
+
+def test_surrogates_in_utf_8_spoil_no_other_name(tmp_path):
+    table = "file,lat,lon,licence\nZürich.jpg,47.37,8.54,\ud83d\n東京.jpg,35.68,139.69,\ud83d\ude00\n"
+    (tmp_path / "t.csv").write_bytes(table.encode("utf-8", "surrogatepass"))
+    found = read_table(tmp_path / "t.csv")
+    assert found.rows.file.tolist() == ["Zürich.jpg", "東京.jpg"]
+    assert found.rows.licence.tolist() == ["\ufffd", "\U0001f600"] and "replacement" in found.warnings[0]
+
+
+def test_a_file_that_meets_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(old, new):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left .*left_out.csv"):
+        write_csv(tmp_path / "left_out.csv", [dict(file="a")])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252", "utf-16-le"])

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from globe.cli import main
 from globe.evaluation.score import score_each, score_files
 
 PLACES = [("0001", "Lima", "Peru", -12.04, -77.03), ("0002", "Oslo", "Norway", 59.91, 10.75)]
@@ -54,6 +55,18 @@ def test_the_assistants_turn_is_the_answer(tmp_path, truth, origin):
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     assert scored(tmp_path, truth, "chats.jsonl", lines).row()["acc@25 km"] == 1
     assert scored(tmp_path, truth, "chats.json", json.dumps(rows)).row()["acc@25 km"] == 1
+
+
+@pytest.mark.parametrize("radii", ["inf", "1e400", "nan", "25,x"])
+def test_a_radius_that_is_no_distance_is_refused(radii, capsys):
+    with pytest.raises(SystemExit):
+        main(["score", "a.csv", "--truth", "b.csv", "--radii", radii])
+    assert "give radii in km" in capsys.readouterr().err
+
+
+def test_a_folder_without_predictions_is_a_failure(tmp_path, truth):
+    with pytest.raises(ValueError, match="folder without tables"):
+        score_each(tmp_path, truth)
 
 
 def test_chats_in_cells_of_csv_parquet_and_frames(tmp_path, truth):

@@ -54,7 +54,10 @@ class Reply:
 
     def json(self):
         "The body as JSON. Raises ValueError."
-        return json.loads(self.body)
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
     def clean(self, text):
         "A text of the server without secrets."
@@ -87,7 +90,7 @@ def accepted(reply):  # `Reply`
 
     Raises `TransientError`, `RefusedAnswer` for a refused photo, `PermissionError` for a refused run."""
     code, said = reply.status, reply.said()
-    if code in (401, 403, 404):
+    if code in (401, 402, 403, 404, 405, 407, 410) or 300 <= code < 400:
         raise PermissionError(f"the endpoint refused ({code}): {said}")
     if code in (408, 425, 429) or code >= 500:
         raise TransientError(f"HTTP {code}: {said}", reply.wait)
@@ -99,12 +102,17 @@ def accepted(reply):  # `Reply`
 _GOOD_ENDINGS = ("", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed")
 _CUT = "the answer was cut at `max_tokens`: raise it"
 _FILTERED = "the endpoint's content filter withheld the answer"
+_REFUSED = "the model refused"
 _TOOL = "the model called a tool and gave no answer: serve it without tools"
 _ENDINGS = dict(
     length=_CUT,
     max_tokens=_CUT,
+    model_length=_CUT,
     content_filter=_FILTERED,
     safety=_FILTERED,
+    recitation=_FILTERED,
+    prohibited_content=_FILTERED,
+    refusal=_REFUSED,
     tool_calls=_TOOL,
     function_call=_TOOL,
 )
@@ -138,7 +146,7 @@ def _message_text(message):
 def _check_ending(ending, refusal):
     "Raises `RefusedAnswer` or `TransientError` where an answer did not end well."
     if refusal:
-        raise RefusedAnswer(f"the model refused: {refusal}", ending)
+        raise RefusedAnswer(f"{_REFUSED}: {refusal}", ending)
     if ending in _ENDINGS:
         raise RefusedAnswer(_ENDINGS[ending], ending)
     if ending not in _GOOD_ENDINGS:
@@ -146,9 +154,13 @@ def _check_ending(ending, refusal):
 
 
 def _count(found, name):
-    "A number of tokens under `usage`, None where the server does not count."
+    "A number of tokens under `usage`, None where the server does not count, or miscounts."
     usage = found.get("usage")
-    return n if isinstance(usage, dict) and type(n := usage.get(name)) is int else None
+    is_count = isinstance(usage, dict) and type(n := usage.get(name)) is int and 0 <= n < 2**40
+    return n if is_count else None
+
+
+_LONGEST = 400_000  # characters of an answer with its reasoning
 
 
 def chat_answer(
@@ -166,10 +178,12 @@ def chat_answer(
         text, called, refusal = _message_text(message), message.get("tool_calls"), message.get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError):
         raise TransientError(f"not a chat answer: {said}") from None
-    ending = reply.clean(str(ending or "").lower())[:40]
+    ending = reply.line(str(ending or "").lower())[:40]
     is_cut = cut and ending in ("length", "max_tokens")
     _check_ending("" if is_cut else ending, reply.line(refusal) if isinstance(refusal, str) else "")
     if not text.strip():
         raise RefusedAnswer(_TOOL, ending) if called else TransientError("an empty answer")
+    if len(text) > _LONGEST:
+        raise RefusedAnswer(f"an answer of {len(text):,} characters: at most {_LONGEST:,} are read", ending)
     tokens = dict(tokens=_count(found, "completion_tokens"), prompt_tokens=_count(found, "prompt_tokens"))
     return dict(text=reply.clean(text), finish_reason=ending) | tokens

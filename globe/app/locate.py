@@ -18,7 +18,7 @@ from ..files import checkout
 from ..progress import batches
 from ..photos.images import MAX_SIDE, PhotoError, open_photo
 from ..photos.collections import pictures
-from ..models.client import chosen_model, served_models
+from ..models.client import chosen_model, is_address, served_models
 from ..models.sources import model_source
 from ..distillation.teachers import EndpointTeacher, GeoCLIPTeacher, from_text, judgement
 from .card import thumbnail
@@ -268,7 +268,7 @@ class Geolocator:
         if source == "geoclip":
             return cls(_GeoCLIPModel(**how), _judge(judge))
         source = DEFAULT if source == "default" else source
-        if str(source).startswith(("http://", "https://")):
+        if is_address(source):
             return cls.from_endpoint(*str(source).split(maxsplit=1), judge=judge, **how)
         source, commit = model_source(source)
         from globe.models.vlm import load

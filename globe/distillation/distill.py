@@ -168,17 +168,19 @@ def ask(
     )
 
 # %% ../../nbs/05_distillation/02_distill.ipynb #0c419684
-def _has_doubles(photos):
-    "Whether an id occurs twice."
+def _double(photos):
+    "The position of a photo whose id occurs twice, None if all differ."
     keys = photo_keys(photos)
-    keys.sort()
-    return bool((keys[1:] == keys[:-1]).any())
+    order = np.argsort(keys, kind="stable")
+    again = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    return int(order[again[0]]) if len(again) else None
 
 
 def _check(photos, names):
     "Raises ValueError if two photos share an id or two teachers a name."
-    if _has_doubles(photos):
-        raise ValueError("photo ids are doubled; give every photo an id of its own")
+    if (i := _double(photos)) is not None:
+        id = photos.select_columns("id")[i]["id"]
+        raise ValueError(f"the photo id {id!r} is doubled; give every photo an id of its own")
     if len(set(names)) < len(names):
         raise ValueError(f"teachers share a name: {names}; give each its own")
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from ..files import encodable
 from ..locks import Busy
+from ..redaction import one_line
 from ..answers.prompts import PROMPT_FILES
 
 # %% ../../nbs/05_distillation/01_store.ipynb #1c19b2ae
@@ -116,6 +117,7 @@ FINAL = "picture: ", "refused: "
 
 # %% ../../nbs/05_distillation/01_store.ipynb #8b33e924
 _FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+_UNWRITTEN = {f"SQLITE_IOERR_{what}" for what in ("WRITE", "FSYNC", "DIR_FSYNC", "TRUNCATE", "SHMSIZE")}
 
 
 @contextmanager
@@ -123,18 +125,21 @@ def _explained(path):
     "Turn errors about a full disk or a damaged file into an OSError or ValueError that says what to do."
     try:
         yield
-    except sqlite3.Error as e:
+    except (sqlite3.Error, UnicodeDecodeError, json.JSONDecodeError) as e:
         name = getattr(e, "sqlite_errorname", "")
-        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR")):
+        if name.startswith("SQLITE_FULL") or name in _UNWRITTEN:
             _no_space(path, e)
         if name.startswith("SQLITE_BUSY"):
             raise Busy(f"another program holds {path}: close it and run the same command again") from None
-        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            raise ValueError(
-                f"{path} is damaged ({e}): move it away and run the same command again; "
-                f"{path.with_suffix('.jsonl').name} holds the answers of earlier runs, which are taken over"
+        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR")):
+            raise OSError(
+                errno.EACCES,
+                f"{path} cannot be opened ({e}): copy its folder to where you may write, or give another one",
             ) from None
-        raise
+        raise ValueError(
+            f"{path} is damaged ({one_line(e)[:100]}): move it away and run the same command again; "
+            f"{path.with_suffix('.jsonl').name} holds the answers of earlier runs, which are taken over"
+        ) from None
     except OSError as e:
         if e.errno in _FULL:
             _no_space(path, e.strerror)
@@ -265,11 +270,25 @@ def answered(
         return np.fromiter((key(id) for (id,) in db.execute(query, (prompt,))), np.uint64)
 
 
+def _record(said):  # text in the table
+    "The judgement. Raises sqlite3.DatabaseError for a text that is none."
+    record = json.loads(said)
+    if not isinstance(record, dict) or "id" not in record:
+        raise sqlite3.DatabaseError("a record is no judgement")
+    return record
+
+
+def _all(paths, read):  # files of a teacher, function of id, error and text of a record
+    "What `read` gives for every photo, in the order in which they were asked about."
+    with closing(_opened(paths)) as db, _explained(paths[0]):
+        for row in db.execute(_BEST + " ORDER BY a.rowid"):
+            yield read(*row)
+
+
 def outcomes(out, teachers=None):  # folder that `distill` filled, names or None for all
     "(teacher, photo id, error or '') of every photo."
     for name, paths in named_files(out, teachers).items():
-        with closing(_opened(paths)) as db:
-            yield from ((name, id, error) for id, error, _ in db.execute(_BEST + " ORDER BY a.rowid"))
+        yield from _all(paths, lambda id, error, said: (name, id, error))
 
 
 def records(
@@ -278,8 +297,7 @@ def records(
 ):
     "Every judgement in `out`, teacher by teacher. Raises FileNotFoundError if there is none."
     for paths in named_files(out, teachers).values():
-        with closing(_opened(paths)) as db:
-            yield from (json.loads(said) for _, _, said in db.execute(_BEST + " ORDER BY a.rowid"))
+        yield from _all(paths, lambda id, error, said: _record(said))
 
 
 def judgements(out, teachers=None):
@@ -295,21 +313,25 @@ class Answers(Mapping):
         out,  # folder that `distill` filled
         teachers=None,  # names; None: all
     ):
-        self.stores = {name: _opened(paths) for name, paths in named_files(out, teachers).items()}
-        texts = lambda db: (json.loads(said).get("text") for _, _, said in db.execute(_BEST))
-        self.speaks = {name: any(texts(db)) for name, db in self.stores.items()}  # coordinate teachers do not
+        self.paths = named_files(out, teachers)
+        self.stores = {name: _opened(paths) for name, paths in self.paths.items()}
+        texts = lambda name: (record.get("text") for record in self._records(name))
+        self.speaks = {name: any(texts(name)) for name in self.stores}  # coordinate teachers do not
+
+    def _records(self, name, where="ORDER BY a.rowid", *given):
+        "Judgements of a teacher."
+        with _explained(self.paths[name][0]):
+            for _, _, said in self.stores[name].execute(f"{_BEST} {where}", given):
+                yield _record(said)
 
     def __getitem__(self, id):
-        rows = {
-            n: db.execute(f"{_BEST} AND a.id = ?", [_text(id)]).fetchone() for n, db in self.stores.items()
-        }
-        if not any(rows.values()):
+        found = {name: next(self._records(name, "AND a.id = ?", _text(id)), None) for name in self.stores}
+        if not any(found.values()):
             raise KeyError(id)
-        return {name: json.loads(row[2]) for name, row in rows.items() if row}
+        return {name: record for name, record in found.items() if record}
 
     def __iter__(self):
-        said = (row[2] for db in self.stores.values() for row in db.execute(_BEST + " ORDER BY a.rowid"))
-        return iter(dict.fromkeys(json.loads(text)["id"] for text in said))
+        return iter(dict.fromkeys(record["id"] for name in self.stores for record in self._records(name)))
 
     def __len__(self):
-        return len({id for db in self.stores.values() for (id,) in db.execute("SELECT id FROM answers")})
+        return sum(1 for _ in self)

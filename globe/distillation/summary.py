@@ -20,6 +20,7 @@ from .store import key, outcomes, photo_keys
 _AGAIN = "run the same command again to retry"
 _ADVICE = {
     r"out of memory|\boom\b": "lower --concurrency, or give the server more memory (vLLM: --max-num-seqs)",
+    r"\[SSL|CERTIFICATE": "write http:// before the address if the server has no TLS",
     r"^(ConnectError|ConnectTimeout)": "start the server, or correct its address",
     r"HTTP 413|too large|request entity": "raise the server's limit on the size of a request",
     r"HTTP 429|rate limit|quota": "lower --concurrency, or wait and " + _AGAIN,

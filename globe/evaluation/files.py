@@ -292,7 +292,9 @@ def tables_by_model(source) -> dict:  # name of a model -> Table
         return _by_teacher("", read_table(source, "predictions"))
     if table := answers_by_file(source):
         return {"": table}
-    parts, notes = _with_predictions({name: _parts(files) for name, files in table_files(source).items()})
+    if not (found := table_files(source)):
+        return {"": read_table(source)}  # says that it has none
+    parts, notes = _with_predictions({name: _parts(files) for name, files in found.items()})
     parts = {name: table for key, whole in parts.items() for name, table in _by_teacher(key, whole).items()}
     if len(parts) > 1 and not _overlap(parts.values()):
         whole = stacked(parts.values(), Path(source).name)

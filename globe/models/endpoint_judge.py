@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from ..answers.completions import judge_question
 from ..answers.replies import TransientError, accepted
-from .client import EndpointClient, EndpointSettings, chosen_model, question, served_models
+from .client import EndpointClient, EndpointSettings, chosen_model, is_address, question
+from .client import served_models
 from .judge import Judge
 
 # %% ../../nbs/04_models/06_endpoint_judge.ipynb #a5da788c
@@ -40,7 +41,9 @@ def _top_tokens(reply):  # `Reply`
     said = accepted(reply)
     try:
         top = reply.json()["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        return [dict(token=reply.clean(t["token"]), logprob=min(float(t["logprob"]), 0.0)) for t in top]
+        return [
+            dict(token=reply.line(str(t["token"])), logprob=min(float(t["logprob"]), 0.0)) for t in top[:100]
+        ]
     except (ValueError, LookupError, TypeError):
         raise ValueError(f"no logprobs in the answer of the endpoint: {said}") from None
 
@@ -93,7 +96,7 @@ def judge_named(
             "no judge: set GLOBE_JUDGE to a folder written by globe.training.judge.train_judge, "
             "or to `url model` of an endpoint"
         )
-    if not name.startswith(("http://", "https://")):
+    if not is_address(name):
         return Judge.load(name)
     url, _, model = name.partition(" ")
     return EndpointJudge(url, model.strip() or chosen_model(served_models(url)))

@@ -29,6 +29,15 @@ def _wide(content):
     return "utf-16-le" if high > low else "utf-16-be"
 
 
+def _with_surrogates(content):
+    "Text of UTF-8 with surrogates: pairs are put together, halves replaced. None for anything else."
+    try:
+        text = content.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _unicode(content):
     "Text of Unicode bytes, or None. A character that is cut off at the end of the file is left out."
     mark = next((m for m in _MARKS if content.startswith(m)), b"")
@@ -38,6 +47,8 @@ def _unicode(content):
     except UnicodeDecodeError as e:
         if mark or "16" in encoding:
             return content.decode(encoding, "ignore")
+        if (text := _with_surrogates(content)) is not None:
+            return text
         whole = content[: e.start].decode(encoding)
         cut = e.reason == "unexpected end of data" and not whole.isascii()
         return whole if cut else None
@@ -155,7 +166,7 @@ def decoded(
         try:
             text, page = _in_code_page(content)
         except UnicodeError as e:
-            raise ValueError(f"{name} is not UTF-8, and {e}: save it as UTF-8") from None
+            raise ValueError(f"{name} is not UTF-8, and {e}: give a table, saved as UTF-8") from None
         warnings.append(
             f"{name} is not UTF-8; it was read as {_NAMED.get(page, page)}, for example {_example(text)!r}. "
             "If that is wrong, save the file as UTF-8"

@@ -273,6 +273,10 @@ def _angle(value, ref, what, sides) -> float:
     degrees, minutes, seconds = parts
     if not (0 <= minutes <= 60 and 0 <= seconds <= 60):
         raise PhotoError(f"EXIF {what} has {minutes:g} minutes and {seconds:g} seconds")
+    if (degrees % 1 and (minutes or seconds)) or (minutes % 1 and seconds):
+        raise PhotoError(
+            f"EXIF {what} has a fraction before smaller parts: {degrees:g} {minutes:g} {seconds:g}"
+        )
     sign = _SIDES.get(letter, 0) if letter[:1] in sides else 0
     if letter and not sign:
         raise PhotoError(f"EXIF {what} has the reference {letter[:20]!r} instead of {' or '.join(sides)}")

@@ -32,16 +32,11 @@ def _read_rows(
     source,  # parquet file, or folder of `datasets`
 ):
     "Training rows from disk."
-    from datasets import load_dataset, load_from_disk
-    from globe.photos.stored import checked_pictures
+    from globe.photos.stored import checked_pictures, read_dataset
 
-    path = Path(source)
-    if not path.exists():
-        raise FileNotFoundError(f"{source} does not exist: give a parquet file or the folder of a dataset")
-    if (path / "dataset_info.json").exists():
-        return checked_pictures(load_from_disk(path))
-    given = dict(data_files=str(path)) if path.suffix == ".parquet" else dict(data_dir=str(path))
-    return checked_pictures(load_dataset("parquet", **given, split="train"))
+    if not Path(source).exists():
+        raise FileNotFoundError(f"there is no {source}")
+    return checked_pictures(read_dataset(source))
 
 
 def _train_here(kind, model, rows, out, settings, watch, **more):
