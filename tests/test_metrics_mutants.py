@@ -6,7 +6,6 @@ import warnings
 import pandas as pd
 import pytest
 
-from globe.evaluation.compare import paired_bootstrap
 from globe.evaluation.metrics import RADII, Evaluation, accuracy, frame, measured, oracle, predictions, score
 
 HELSINKI, PARIS, LYON = (60.17, 24.94), (48.857, 2.352), (45.75, 4.85)
@@ -33,11 +32,6 @@ def test_a_radius_counts_what_lies_on_it(radius):
     km = [radius, math.nextafter(radius, math.inf)]
     assert accuracy(km[:1], radius) == 1 and accuracy(km, radius) == 0.5
     assert measured(pd.DataFrame(dict(km=[float(k) for k in km])), radius).tolist() == [1, 0]
-
-
-def test_a_comparison_counts_what_lies_on_the_radius_for_both_models():
-    assert paired_bootstrap([26.0, 26.0], [25.0, 25.0], radius=25)[0] == 1
-    assert paired_bootstrap([25.0, 25.0], [26.0, 26.0], radius=25)[0] == -1
 
 
 def test_no_answers_have_no_accuracy():

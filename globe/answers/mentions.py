@@ -34,7 +34,11 @@ _BUILDINGS = frozenset(
 class _Reader:
     "Looks through the tokens of one text for names."
 
-    def __init__(self, text, words):
+    def __init__(
+        self,
+        text,  # as written
+        words,  # `Lexicon` of the segmenter's classes
+    ):
         self.text, self.plain, self.words = text, plain(text), words
         self.tokens, self.spans = tokens(text)
         self.languages = Counter(
@@ -113,9 +117,11 @@ class _Reader:
     def _is_town(self, i, n):
         "Are these words part of a name such as *Stone Town*?"
         last = i + n - 1
-        before = last >= 1 and self.tokens[last] in _TOWNS and self._is_upper(last - 1) and last > i - 1
-        behind = last + 1 < len(self.tokens) and self.tokens[last + 1] in _TOWNS and self._is_upper(last + 1)
-        return self._is_upper(i) and (behind or before and n == 1 and self._is_upper(last))
+        if not self._is_upper(i):
+            return False
+        if last + 1 < len(self.tokens) and self.tokens[last + 1] in _TOWNS and self._is_upper(last + 1):
+            return True
+        return n == 1 and self.tokens[i] in _TOWNS and self._is_upper(i - 1)
 
     def _is_name(self, i):
         "Does a foreign word stand in a name of several words, as in *Monte Carlo* or *Mar del Plata*?"
@@ -144,14 +150,20 @@ class _Reader:
 _VAGUE = frozenset("ground land earth plant building structure tree".split())
 
 
-def _attributes(names, words, lexicon):
+def _attributes(
+    names,  # as `_Reader.names` yields them
+    words,  # tokens of the text
+    lexicon,  # of the segmenter's classes
+):
     "Indices of the names that only say of what kind the next one is: *stone stairway*, *shop window*."
     adjacent = [end == start for (_, end, *_), (start, *_) in zip(names, names[1:])]
     found = set()
     for k, is_adjacent in enumerate(adjacent):
         word, head = words[names[k][1] - 1], names[k + 1][-1]
         is_list = sum(adjacent[max(0, k - 2) : k + 3]) > 2
-        if is_adjacent and head.classes and not is_list and lexicon.word(word)[0] and not _stands_alone(word):
+        if not is_adjacent or is_list or not head.classes:
+            continue
+        if lexicon.word(word)[0] and not _stands_alone(word):
             found.add(k)
     return found
 
@@ -161,7 +173,11 @@ def _stands_alone(word):
     return word.endswith(("s", "y", "ed", "ous")) or word in ("people", "men", "women", "children")
 
 
-def _heads(names, words, lexicon):
+def _heads(
+    names,  # as `_Reader.names` yields them
+    words,  # tokens of the text
+    lexicon,  # of the segmenter's classes
+):
     """The names without those that only say what another is, or is part of.
 
     "A cathedral dome" and "the dome of a church" name a dome, "rocky ground" names rock."""

@@ -177,7 +177,7 @@ def _expanded(of_prompt, own, groups):  # keys or values
 
 
 def _bias(query, prompt_length, groups):
-    "What is added to the scores of prompt and completion for every row."
+    "Values to add to the scores of prompt and completion for every row."
     rows, _, length, _ = query.shape
     hidden = torch.finfo(query.dtype).min
     later = query.new_full((length, length), hidden).triu(1)
