@@ -61,14 +61,16 @@ class _Clauses:
 
     def forward(self, start, end):
         "Things that a negation before them denies."
-        at, has_article = None, False
+        at, has_article, begun = None, False, 0
         for k in self._after(end):
             first, last = self.things[k]
             if at is None:
+                begun = k
                 has_article = bool(_ARTICLES & {*self.words[end - 1 : first]})
                 reaches = self._reaches_first(end, first, last)
             else:
-                reaches = self._reaches_next(start, at, first, last, has_article)
+                is_new = self.words[at:first] == [",", "and"] and k == begun + 1
+                reaches = not is_new and self._reaches_next(start, at, first, last, has_article)
             if not reaches:
                 return
             yield k

@@ -58,7 +58,7 @@ _PATTERNS = re.compile(
             r"floral(?= (?:print|pattern|motif|design|ornament|decoration|wallpaper|tile|fabric|dress)s?)",
             r"(?:hotel|school|church|office|restaurant|hospital|shop)(?= (?:room|lobby|hall|yard|kitchen)s?)",
             r"taxis (?:on|along|to|down|past) (?:the|a) (?:tarmac|runway|apron|terminal|gate)",
-            r"(?:sign|it|text|word|name|which)?,? meaning (?:the )?\w+(?: \w+)?",
+            r"meaning (?:the )?\w+(?: \w+)?",
             r"(?:ground|upper|lower|first|second|third|top|middle|\w+th) floors?|the size of (?:an? )?\w+",
             r"(?:may|might|could|can|is|are|be|appears?|seems?|looks?|how|rather|equally|just) well",
             r"well[ -](?:\w+ed|kept|known|lit|worn|built|made|suited|beyond|before|into|as|within|enough)",
@@ -94,7 +94,7 @@ def is_expression(
     "Is this an expression that names nothing?"
     return said in compounds() or said.rstrip("s") in compounds()
 
-# %% ../../nbs/03_answers/24_expressions.ipynb #8f55816f
+# %% ../../nbs/03_answers/24_expressions.ipynb #a6430fb8
 _IMAGES = (
     "statue|sculpture|bust|monument|memorial|painting|mural|portrait|poster|mosaic|relief|carving|fresco"
     "|drawing|logo|sticker|emblem|figurine|icon|billboard|advertisement|advert|plaque|signboard|sign|banner"

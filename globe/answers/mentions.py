@@ -151,6 +151,10 @@ class _Reader:
         return next((thing for thing, _ in them.values() if thing), None) if is_named else None
 
 # %% ../../nbs/03_answers/24_mentions.ipynb #e03bd532
+_ADJECTIVES = frozenset(  # and plurals
+    """rocky sandy grassy hilly snowy muddy leafy woody stony icy flowery bushy watery earthy shrubby palmy
+    skyey people men women children""".split()
+)
 _VAGUE = frozenset("ground land earth plant building structure tree".split())
 
 
@@ -168,7 +172,7 @@ def _attributes(names, words, lexicon):
 
 def _stands_alone(word):
     "Is it a plural, or an adjective such as *rocky* and *wooded*?"
-    return word.endswith(("s", "y", "ed", "ous")) or word in ("people", "men", "women", "children")
+    return word.endswith(("s", "ed", "ous")) or word in _ADJECTIVES
 
 
 def _heads(names, words, lexicon):
