@@ -94,7 +94,7 @@ def is_expression(
     "Is this an expression that names nothing?"
     return said in compounds() or said.rstrip("s") in compounds()
 
-# %% ../../nbs/03_answers/24_expressions.ipynb #a6430fb8
+# %% ../../nbs/03_answers/24_expressions.ipynb #d8612d22
 _IMAGES = (
     "statue|sculpture|bust|monument|memorial|painting|mural|portrait|poster|mosaic|relief|carving|fresco"
     "|drawing|logo|sticker|emblem|figurine|icon|billboard|advertisement|advert|plaque|signboard|sign|banner"
@@ -111,46 +111,36 @@ _MADE = re.compile(
     rf"|\b(?:steel|concrete|iron|copper|bronze|marble|metal|brick),? (?:and |or )?(?P<metal>{_MATERIAL})\b"
     r"|\b(?:car|vehicle|it|its|wing|side)(?:'?s)? (?P<part>mirrors?)\b"
 )
+_SIGN = re.compile(
+    r"\b(?:signs?|signage|posters?|billboards?|banners?|shops?|stores?|boards?|plates?|letter(?:ing|s)|texts?"
+    r"|names?|called|labels?|inscriptions?|words?|points?|announces?|reads?|says?|stickers?)\b[^.!?\n]{0,120}",
+    re.I,
+)
 _LETTERING = re.compile(
-    r"(?<=[\w,(] )['\"«“„‘](?P<idle>[A-ZÀ-Þ0-9][^'\"»”“’\n]{0,60})['\"»”“’](?!\w)"
-    r"|(?<=[\w,(] )\"(?P<long>[A-ZÀ-Þ0-9][^\"\n]{0,60})\""
+    r"(?<=[\w,(] )(?:'[A-ZÀ-Þ0-9][^'\n]{0,60}'|[\"«“„‘][A-ZÀ-Þ0-9][^\"»”“’\n]{0,60}[\"»”“’])(?!\w)"
 )
-_CAPITAL = r"[A-ZÀ-Þ][a-zß-ÿ]+(?:['’]s)?"
-_NAME = re.compile(
-    rf"\b(?P<before>[a-zß-ÿ]+) (?P<idle>{_CAPITAL}(?: {_CAPITAL})*)"
-    rf"|(?:^|[.!?] )(?:The )?(?P<first>{_CAPITAL}(?: {_CAPITAL})+)(?= [a-z])",
-    re.M,
-)
-_NAMED = frozenset(  # what a name in capital letters may stand for
-    """bridge tower church cathedral basilica mosque temple castle palace fort fortress lake mountain mount mt
-    mountains volcano museum hotel statue monument fountain pier lighthouse river hall
-    house building""".split()
-)
-_KEPT = frozenset(  # names that are those of a thing
-    """toyota volkswagen mercedes lada trabant renault peugeot citroen fiat opel vauxhall skoda hyundai nissan
-    mazda suzuki mitsubishi bmw audi dacia chevrolet bentley subaru jeep vespa scania kamaz rover cruiser
-    bedouin queenslander brownstone""".split()
+_CAPITAL = r"[A-ZÀ-Þ][a-zß-ÿ]+"
+_NAME = re.compile(rf"\b{_CAPITAL}(?: {_CAPITAL})+")
+_PLACES = frozenset(  # what of a name in capital letters is no view
+    """island islands sea ocean gulf bay strait desert hills rock rocks forest mountains springs falls fields
+    beach coast port view heights""".split()
 )
 
 
 def name_spans(
     text,  # as it was written
     letters,  # the same, plain
-    has_capitals=False,  # is it in a language that writes every noun with a capital letter?
 ):
     "Yield (first character, one past the last) of what is only shown, of materials, lettering and names."
-    patterns = [(_IMAGE, letters), (_MADE, letters)]
-    if '["' not in text:
-        patterns.append((_LETTERING, text))
-    for pattern, said in patterns:
-        for match in pattern.finditer(said):
+    for pattern in (_IMAGE, _MADE):
+        for match in pattern.finditer(letters):
             yield match.span(match.lastgroup)
-    for match in () if has_capitals else _NAME.finditer(text):
-        span = match.span("idle" if match["idle"] else "first")
-        words = letters[slice(*span)].replace("'s", "").split()
-        is_title = match["before"] in ("and", "or") and len(words) == 1
-        if not is_title and not _KEPT & {*words} and not _NAMED & {words[0], words[-1]}:
-            yield span
+    for cue in _SIGN.finditer(text):
+        for match in _LETTERING.finditer(text, *cue.span()):
+            yield match.span()
+    for match in _NAME.finditer(text):
+        if _PLACES & {*letters[slice(*match.span())].split()}:
+            yield match.span()
 
 # %% ../../nbs/03_answers/24_expressions.ipynb #2e260bd9
 _ATTRIBUTE_OF = frozenset(

@@ -48,7 +48,7 @@ class _Reader:
         starts = [start for start, _ in self.spans]
         spans = [*idle_spans(self.plain)]
         if words.listed:
-            spans += name_spans(text, self.plain, "de" in self.languages)
+            spans += name_spans(text, self.plain)
         for start, end in spans:
             self.skipped |= {*range(bisect.bisect_left(starts, start), bisect.bisect_left(starts, end))}
 
