@@ -94,7 +94,7 @@ def is_expression(
     "Is this an expression that names nothing?"
     return said in compounds() or said.rstrip("s") in compounds()
 
-# %% ../../nbs/03_answers/24_expressions.ipynb #d8612d22
+# %% ../../nbs/03_answers/24_expressions.ipynb #bc7006fd
 _IMAGES = (
     "statue|sculpture|bust|monument|memorial|painting|mural|portrait|poster|mosaic|relief|carving|fresco"
     "|drawing|logo|sticker|emblem|figurine|icon|billboard|advertisement|advert|plaque|signboard|sign|banner"
@@ -113,7 +113,8 @@ _MADE = re.compile(
 )
 _SIGN = re.compile(
     r"\b(?:signs?|signage|posters?|billboards?|banners?|shops?|stores?|boards?|plates?|letter(?:ing|s)|texts?"
-    r"|names?|called|labels?|inscriptions?|words?|points?|announces?|reads?|says?|stickers?)\b[^.!?\n]{0,120}",
+    r"|names?|called|labels?|inscriptions?|words?|points?|announces?|reads?|says?|stickers?)\b"
+    r"[^.!?\n]{0,120}",
     re.I,
 )
 _LETTERING = re.compile(
