@@ -341,7 +341,10 @@ if __name__ == "__main__":
     names = {plain(word) for (_, word, _), flag in zip(rows, shared) if not flag}
     by_ade20k = csv.DictReader((HERE / "ade20k_by_hand.csv").open(encoding="utf-8"))
     listed = {name.strip() for row in by_ade20k for name in row["names"].split(",")}
-    near = {*near_words(net, {*kinds, *classes(), *listed}, stop["en"]), *inflected({*english, *towns()}, names)}
+    near = {
+        *near_words(net, {*kinds, *classes(), *listed}, stop["en"]),
+        *inflected({*english, *towns()}, names),
+    }
     write("near_words.csv", ["word"], [[w] for w in sorted(near)])
     write(
         "foreign.csv",
