@@ -234,15 +234,15 @@ def neighbours(word):
     return {word} | {word[:i] + word[i + 1 :] for i in range(len(word))}
 
 
-def near_words(net, things):
-    "English words that differ by a letter from a thing's name of six letters or more."
+def near_words(net, things, small):
+    "English words, `small` ones among them, that differ by a letter from a thing's name of six letters or more."
     letters = defaultdict(set)
     for thing in things:
         if len(thing) >= 6 and thing.isalpha():
             for part in neighbours(thing):
                 letters[part].add(thing)
     known = set(things) | {t + "s" for t in things}
-    words = {w for w in net.words() if len(w) >= 6 and w not in known}
+    words = {w for w in {*net.words(), *small} if len(w) >= 6 and w.isalpha() and w not in known}
     return sorted(w for w in words if any(part in letters for part in neighbours(w)))
 
 
@@ -341,7 +341,10 @@ if __name__ == "__main__":
     names = {plain(word) for (_, word, _), flag in zip(rows, shared) if not flag}
     by_ade20k = csv.DictReader((HERE / "ade20k_by_hand.csv").open(encoding="utf-8"))
     listed = {name.strip() for row in by_ade20k for name in row["names"].split(",")}
-    near = {*near_words(net, {*kinds, *classes(), *listed}), *inflected({*english, *towns()}, names)}
+    near = {
+        *near_words(net, {*kinds, *classes(), *listed}, stop["en"]),
+        *inflected({*english, *towns()}, names),
+    }
     write("near_words.csv", ["word"], [[w] for w in sorted(near)])
     write(
         "foreign.csv",

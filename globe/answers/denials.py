@@ -35,6 +35,7 @@ _AFFIRMATIONS = (
 _DETERMINERS = frozenset("the a an this that these those its their his her my our".split())
 _ALTERNATIVES = frozenset("or nor oder noch ou o ni nem né lub ani või atau eller of или ни 或".split())
 _EXAMPLES = (["such", "as"], ["like"], ["including"], ["for", "example"])
+_CORRECTIONS = frozenset("actually really in only just merely a an the nothing out".split())
 _OPENERS = frozenset("without instead rather unlike".split())
 
 
@@ -60,14 +61,16 @@ class _Clauses:
 
     def forward(self, start, end):
         "Things that a negation before them denies."
-        at, has_article = None, False
+        at, has_article, begun = None, False, 0
         for k in self._after(end):
             first, last = self.things[k]
             if at is None:
+                begun = k
                 has_article = bool(_ARTICLES & {*self.words[end - 1 : first]})
                 reaches = self._reaches_first(end, first, last)
             else:
-                reaches = self._reaches_next(start, at, first, last, has_article)
+                is_new = self.words[at:first] == [",", "and"] and k == begun + 1
+                reaches = not is_new and self._reaches_next(start, at, first, last, has_article)
             if not reaches:
                 return
             yield k
@@ -178,6 +181,12 @@ class _Clauses:
             return before != ":" and not (after in ("-", "*", "•", "–") or after.isdigit())
         return word in (";", ":") or word == "." and not before.isdigit()
 
+    def is_corrected(self, start, end):
+        "Does the sentence say what it is that seems to be something else?"
+        rest = self.words[end : min(end + 4 * WINDOW, self.sentence_ends[start])]
+        pairs = zip(rest, rest[1:])
+        return any(a in ("is", "are", "turns", "turned") and b in _CORRECTIONS for a, b in pairs)
+
     def asked(self, start, end):
         "Things that a question asks for, unless the answer is yes."
         mark = self.sentence_ends[start]
@@ -222,7 +231,7 @@ def denied(
             is_absent = end
         elif kind == "after_end" and -1 < is_absent and text.sentence_ends[is_absent] >= start:
             continue  # "they are missing; it is not"
-        if kind == "before":
+        if kind == "before" or kind == "seeming" and text.is_corrected(start, end):
             found |= {*text.forward(start, end)}
         elif kind == "supposed":
             found |= {*text.whole(start, end)}

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from .vocabulary import CLASSES
 from .things import Thing, plain
 from .words import lexicon
-from .expressions import idle_spans, is_attribute, is_expression, is_foreign_here, is_verb
+from .expressions import idle_spans, is_attribute, is_expression, is_foreign_here, is_predicate
+from .expressions import is_verb, name_spans
 from .phrases import tokens
 from .denials import denied
 
@@ -49,7 +50,10 @@ class _Reader:
         )
         self.skipped = set()
         starts = [start for start, _ in self.spans]
-        for start, end in idle_spans(self.plain):
+        spans = [*idle_spans(self.plain)]
+        if words.listed:
+            spans += name_spans(text, self.plain)
+        for start, end in spans:
             self.skipped |= {*range(bisect.bisect_left(starts, start), bisect.bisect_left(starts, end))}
 
     def names(self):
@@ -87,7 +91,7 @@ class _Reader:
             if joined not in self.words.listed and is_expression(" ".join(said[:k])):
                 return n, None
             known, thing = self.words.together(said[:k], [joint for _, joint in group[1:k]])
-            if known:
+            if known and not self._is_predicate(i + n - 1):
                 return n, None if self._is_idle(i, n) else thing
             if joined in self.words.in_parts:
                 return n, self._foreign(i, joined)
@@ -107,8 +111,14 @@ class _Reader:
         "Does the name at token `i` stand in an expression that names nothing, or is it a verb?"
         if i in self.skipped or self._is_town(i, n):
             return True
+        if n == 1 and self._is_predicate(i):
+            return True
         before = self.tokens[i - 1] if i else ""
         return n == 1 and is_verb(self.tokens[i], before, self.words)
+
+    def _is_predicate(self, i):
+        "Is the word a verb, in a text about a real picture?"
+        return bool(self.words.listed) and is_predicate(self.tokens, i)
 
     def _is_upper(self, i):
         "Does a token begin with a capital letter?"
@@ -147,6 +157,10 @@ class _Reader:
         return next((thing for thing, _ in them.values() if thing), None) if is_named else None
 
 # %% ../../nbs/03_answers/24_mentions.ipynb #e03bd532
+_ADJECTIVES = frozenset(  # and plurals
+    """rocky sandy grassy hilly snowy muddy leafy woody stony icy flowery bushy watery earthy shrubby palmy
+    skyey people men women children""".split()
+)
 _VAGUE = frozenset("ground land earth plant building structure tree".split())
 
 
@@ -170,7 +184,7 @@ def _attributes(
 
 def _stands_alone(word):
     "Is it a plural, or an adjective such as *rocky* and *wooded*?"
-    return word.endswith(("s", "y", "ed", "ous")) or word in ("people", "men", "women", "children")
+    return word.endswith(("s", "ed", "ous")) or word in _ADJECTIVES
 
 
 def _heads(

@@ -175,7 +175,7 @@ def sentence_ends(
 
 
 DENYING = frozenset(
-    "before after after_end either both supposed heading question".split()
+    "before seeming after after_end either both supposed heading question".split()
 )  # kinds of phrases
 
 

@@ -196,10 +196,11 @@ def visual_grounding(
     texts = [completion_text(x) for x in completions]
     if mode == "released":
         return [recall(text, seen) for text, seen in zip(texts, shown, strict=True)]
+    texts = [_tagged(text) if len(text) <= longest else text for text in texts]
     if can_be_named == CLASSES:
         _checked(shown)
     asked = prompts or [""] * len(texts)
-    reasonings = [own_reasoning(_tagged(t), p, longest) for t, p in zip(texts, asked, strict=True)]
+    reasonings = [own_reasoning(t, p, longest) for t, p in zip(texts, asked, strict=True)]
     found = [
         Grounding(reasoning, said_elsewhere(text) if reasoning else "", seen, can_be_named)
         for reasoning, text, seen in zip(reasonings, texts, shown, strict=True)
