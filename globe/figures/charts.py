@@ -119,7 +119,8 @@ def reliability_curve(
         **how,
     )
     area = 8 + 120 * curve.n / curve.n.max()
-    ax.scatter(curve.probability, curve.frequency, s=area, color=line.get_color(), zorder=3)
+    dots = dict(s=area, color=line.get_color(), zorder=3, clip_on=False)
+    ax.scatter(curve.probability, curve.frequency, **dots)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.set(xlabel="stated probability", ylabel="share of right answers")
     ax.legend(loc="upper left")

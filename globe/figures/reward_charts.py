@@ -57,6 +57,7 @@ def _draw_surface(ax, title, values, has_bar):
 
 # %% ../../nbs/09_figures/06_reward_charts.ipynb #5a7776e2
 _LEVELS = {"wrong": 0.0, "country": 0.2, "city": 1.0}  # of R_geo
+_REWARDS = {"R_vis": "grounding reward R_vis", "R_loc": "localizability reward R_loc"}
 
 
 def pay_distributions(
@@ -69,13 +70,13 @@ def pay_distributions(
     for i, model in enumerate(models):
         paid = answers[answers.model == model].R_geo
         _draw_levels(one, paid.to_numpy(), places, i, model)
-    one.set_xlabel("R_geo")
+    one.set_xlabel("place reward R_geo")
     one.set(ylabel=f"share of {len(places):,} pictures", ylim=(0, 1))
     ticks = [f"{value:g}\n{name}" for name, value in _LEVELS.items()]
     one.set_xticks(range(3), ticks)
-    for ax, reward in zip(others, ["R_vis", "R_loc"]):
+    for ax, (reward, label) in zip(others, _REWARDS.items()):
         sns.ecdfplot(answers, x=reward, hue="model", hue_order=models, ax=ax, legend=False, linewidth=1.3)
-        ax.set(xlim=(-0.02, 1.02), ylabel="cumulative share\nof pictures")
+        ax.set(xlim=(-0.02, 1.02), xlabel=label, ylabel="cumulative share\nof pictures")
     _legend_below(fig, one)
     return fig
 
