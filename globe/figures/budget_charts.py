@@ -16,7 +16,7 @@ from .style import WIDE, styled
 # %% ../../nbs/09_figures/08_budget_charts.ipynb #2828fa2c
 @styled()
 def pass_curves(
-    tidy,  # rows as `globe.evaluation.pass_at_k.pass_results` gives them
+    tidy,  # rows as `globe.evaluation.pass_at_k.pass_results` returns them
 ):
     "Draw pass@k by k, one panel per measure; returns the figure."
     measures, models = (list(dict.fromkeys(tidy[c])) for c in ("measure", "model"))

@@ -102,7 +102,7 @@ def funnel(
 # %% ../../nbs/09_figures/04_charts.ipynb #9261b738
 @styled()
 def reliability_curve(
-    curve,  # rows as `globe.evaluation.calibration.reliability` gives them
+    curve,  # rows as `globe.evaluation.calibration.reliability` returns them
     label="said",  # of the line
     ax=None,  # axes
 ):
@@ -129,7 +129,7 @@ def reliability_curve(
 
 @styled()
 def risk_curve(
-    models,  # name -> rows as `globe.evaluation.calibration.risk_coverage` gives them
+    models,  # name -> rows as `globe.evaluation.calibration.risk_coverage` returns them
     ax=None,  # axes
 ):
     "Share of wrong answers among the most confident ones, with intervals."
@@ -146,7 +146,7 @@ def risk_curve(
 # %% ../../nbs/09_figures/04_charts.ipynb #4ea1e255
 @styled()
 def near_ratio_curve(
-    near,  # rows as `globe.evaluation.leakage.near_ratio` gives them
+    near,  # rows as `globe.evaluation.leakage.near_ratio` returns them
     ax=None,  # axes
 ):
     "Share of test pictures with a training picture within each radius, with intervals."

@@ -20,8 +20,8 @@ _TITLES = {"paper": "Eq. 2 (precision)", "released": "released (recall)", "recom
 
 
 def reward_surfaces(
-    by_km,  # as `pay_by_distance` gives it
-    surfaces,  # as `grounding_surfaces` gives them
+    by_km,  # as `pay_by_distance` returns it
+    surfaces,  # as `grounding_surfaces` returns them
 ):
     "Place rewards by distance, and grounding rewards by the visible and invented things named."
     fig, grid = plt.subplots(2, 2, figsize=(WIDE, 5.8), layout="constrained")
@@ -104,7 +104,7 @@ def _legend_below(fig, ax):
 
 
 def correlation_chart(
-    correlations,  # as `distance_correlations` gives them
+    correlations,  # as `distance_correlations` returns them
 ):
     "Rank correlation of every reward with the error, one colour for each model."
     fig, ax = plt.subplots(figsize=(WIDE, 3.8), layout="constrained")
@@ -145,7 +145,7 @@ def attack_chart(
 
 
 def plea_chart(
-    changes,  # as `plea_changes` gives them
+    changes,  # as `plea_changes` returns them
 ):
     "How much each family of pleas changes the bounded R_loc, with intervals."
     fig, ax = plt.subplots(figsize=(WIDE, 3.2), layout="constrained")

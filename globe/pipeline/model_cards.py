@@ -106,7 +106,7 @@ def _warning(made, base) -> str:
 # %% ../../nbs/12_pipeline/11_model_cards.ipynb #66081adf
 def _model_card(
     folder: Path,  # of a model, made by a stage
-    scores=None,  # rows as `globe.evaluation.compare.results` gives them, and a column `pictures`
+    scores=None,  # rows as `globe.evaluation.compare.results` returns them, and a column `pictures`
 ) -> str:  # Markdown
     "The README.md of a model, from its manifest and those of its inputs."
     made = _history(folder)
