@@ -1,15 +1,15 @@
-# The commands of this project. Each sets up .venv first, once; after that no network is needed (but for three packages that bench compares with).
-#   make reproduce [PROFILE=mini] [SEEDS=1] [PHOTOS=folder]   every table and figure
-#   make test                                                 everything that is checked before a change is accepted: under ten minutes
-#   make test-quick                                           the part of it that needs no training and no data from outside: under two minutes
-#   make bench                                                speed beside what people use today; about two and a half hours, never part of a test
-#   make soak                                                 kills, full disks, odd servers, hostile inputs: tests/soak.md; about an hour, never part of a test
-#   make lab                                                  JupyterLab with the notebooks
-#   make docs                                                 the documentation as a site, in _docs/site, with its links checked; no network
-#   make export                                               after an edit of a notebook: the package, layout and README from it
-#   make publish                                              for maintainers: outputs of the last mini run into nbs/, README.md
-#   make readme                                               README.md from nbs/index.ipynb
-#   make pins                                                 constraints.txt and environment.yml from .venv
+# The commands of this project. The first one sets up .venv; after that none needs the network (except bench, for three packages that it compares with).
+#   make reproduce [PROFILE=mini] [SEEDS=1] [PHOTOS=folder]   make every table and figure
+#   make test                                                 run all tests that a change must pass; under ten minutes
+#   make test-quick                                           run the tests that need no training and no external data; under two minutes
+#   make bench                                                measure the speed beside other implementations; about two and a half hours, not part of the tests
+#   make soak                                                 try kills, full disks, odd servers and hostile inputs (tests/soak.md); about an hour, not part of the tests
+#   make lab                                                  open the notebooks in JupyterLab
+#   make docs                                                 build the documentation site in _docs/site and check its links; no network
+#   make export                                               after editing a notebook: update package, layout and README
+#   make publish                                              for maintainers: copy outputs of the last mini run to nbs/ and README.md
+#   make readme                                               make README.md from nbs/index.ipynb
+#   make pins                                                 make constraints.txt and environment.yml from .venv
 
 PROFILE ?= mini
 SEEDS ?= 1

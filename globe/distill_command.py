@@ -100,7 +100,7 @@ def _given_photos(source, out):
 
 # %% ../nbs/13_cli/01_distill_command.ipynb #1e092f78
 def _named_endpoint(text):
-    "(address, model) of 'URL MODEL', or of 'URL' where one model is served there."
+    "(address, model) of 'URL MODEL', or of 'URL' if only one model is served there."
     from globe.models.client import chosen_model, served_models
 
     url, _, model = text.strip().partition(" ")

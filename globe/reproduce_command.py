@@ -55,7 +55,7 @@ def reproduce_options(p):
 
 # %% ../nbs/13_cli/03_reproduce_command.ipynb #1f02acc7
 _DRAWN_GB = 0.3  # that profile mini writes for each training seed
-_TO_DO = "answering", "validation", "training"  # rows of what is still to be made, not to be had
+_TO_DO = "answering", "validation", "training"  # rows of work, not of things that must exist
 
 
 def _dry_run(a):

@@ -392,7 +392,7 @@ def cell(size, side, group, length, pictures, static, repeats, folder):
 
 
 def draw(table, path):
-    "Speed-up of a whole step against group size, and what the number of tokens alone would give."
+    "Speed-up and memory of a whole step by group size; dotted, the speed-up expected from token counts."
     import matplotlib.pyplot as plt, seaborn as sns
     from globe.figures import style
 
@@ -415,25 +415,25 @@ def draw(table, path):
         speed.set(title=f"answers of {length} tokens")
         memory.set(xlabel="answers per picture (group size)", xticks=sorted(table.group.unique()))
     speed, memory = axes[:, -1]
-    speed.plot([], [], ":", color=".3", label="by tokens alone")
+    speed.plot([], [], ":", color=".3", label="expected from token counts")
     speed.legend(frameon=False, fontsize=7)
     memory.plot([], [], "s--", color=".3", label="stock TRL")
     memory.plot([], [], "o-", color=".3", label="shared prefix")
     memory.legend(frameon=False, fontsize=7)
-    axes[0, 0].set_ylabel("speed-up of a step (times)")
+    axes[0, 0].set_ylabel("speed-up of a step (factor)")
     axes[1, 0].set_ylabel("peak memory of a step (GiB)")
     for ax in axes.flat:
         ax.set_ylim(0, None)
         sns.despine(ax=ax)
     r = table.iloc[0]
     fig.suptitle(
-        f"One GRPO step, Qwen2.5-VL of {r.model.upper()}, one picture, threads: {r.threads}, {r.device}; "
-        f"medians of {r.repeats} steps",
+        f"One GRPO step, Qwen2.5-VL with {r.model.upper()} parameters, one picture, {r.device.upper()}, "
+        f"threads: {r.threads}; medians of {r.repeats} steps",
         fontsize=8,
     )
     fig.tight_layout()
     return style.save(
-        fig, path, "Speed-up and peak memory of a GRPO step with a shared prefix, by group size."
+        fig, path, "Speed-up over TRL and peak memory of a GRPO step with a shared prefix, by group size."
     )
 
 
@@ -452,10 +452,10 @@ if __name__ == "__main__":
         action="store_true",
         help="ours decodes with a cache of fixed size, which CUDA compiles; TRL forbids that",
     )
-    p.add_argument("--append", action="store_true", help="add these shapes to the table that is there")
+    p.add_argument("--append", action="store_true", help="add these shapes to the existing table")
     p.add_argument(
         "--out",
-        help="table; the figure lies beside it (default: figures/bench_grpo.csv or bench_grpo_MODEL.csv)",
+        help="table; the figure gets the same name (default: figures/bench_grpo.csv or bench_grpo_MODEL.csv)",
     )
     a, begin = p.parse_args(), time.time()
     a.out = a.out or f"figures/bench_grpo{'' if a.model == '19m' else '_' + a.model}.csv"

@@ -159,7 +159,7 @@ def test_a_run_with_changed_settings_leaves_the_committed_figures_and_report_alo
     reproduce(root=project, overrides=dict(sft=dict(lr=0.5)))
     assert {p: p.read_bytes() for p in (project / "figures").iterdir()} == kept
     assert (project / "data" / "mini" / "figures" / "run_report.md").exists()
-    assert "the report: data/mini/figures/run_report.md" in capsys.readouterr().out
+    assert "report: data/mini/figures/run_report.md" in capsys.readouterr().out
 
 
 def test_fresh_forgets_what_was_made(project):

@@ -19,15 +19,15 @@ from ..answers.placed import COORDINATE
 
 # %% ../../nbs/10_app/00_consensus.ipynb #2c196236
 def pairwise_km(
-    places,  # `Place`, or None where an answer names none [n]
+    places,  # `Place`, or None if an answer names none [n]
 ):
-    "Great-circle distances in km between all answers [n, n], NaN where one has no place."
+    "Great-circle distances in km between all answers [n, n], NaN if one has no place."
     points = [(p.lat, p.lon) if p else (math.nan, math.nan) for p in places]
     return pairs_km(*np.array(points, float).reshape(-1, 2).T)
 
 
 def medoid(
-    places,  # `Place`, or None where an answer names none [n]
+    places,  # `Place`, or None if an answer names none [n]
 ):
     "Index of the answer closest to the others on average (the first, if equal); None if none has a place."
     placed = [i for i, p in enumerate(places) if p]
@@ -46,7 +46,7 @@ def _size(place):
 
 
 def agreeing(
-    places,  # `Place`, or None where an answer names none [n]
+    places,  # `Place`, or None if an answer names none [n]
     best,  # index of the consensus
 ):
     "Which answers name the consensus, or a place of at most 25 km radius within 25 km of it [n]."
@@ -61,7 +61,7 @@ def _agreement(places):
 
 
 def consensus(
-    places,  # `Place`, or None where an answer names none [n]
+    places,  # `Place`, or None if an answer names none [n]
 ):
     "Index of the medoid; if that is a town, of an agreeing answer with a stated coordinate, if any."
     best = medoid(places)
@@ -98,7 +98,7 @@ def smallest_radius(
 
 def radius_km(
     place,  # the consensus
-    km,  # distance of every answer from it [n], NaN where an answer has no place
+    km,  # distance of every answer from it [n], NaN if an answer has no place
 ):
     "Radius of the prediction and what it comes from; None if too few answers have a place."
     article = "an" if place.kind[0] in "aeiou" else "a"
@@ -116,7 +116,7 @@ def radius_km(
 
 # %% ../../nbs/10_app/00_consensus.ipynb #dd7397fb
 def candidates(
-    places,  # `Place`, or None where an answer names none [n]
+    places,  # `Place`, or None if an answer names none [n]
 ):
     "(index of an answer, indices of the answers that agree with it): the consensus first, then by number."
     best = consensus(places)

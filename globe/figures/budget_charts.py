@@ -23,7 +23,7 @@ def _pass_curve(ax, part, colour, name):
 
 @styled()
 def pass_curves(
-    tidy,  # rows as `globe.evaluation.pass_at_k.pass_results` gives them
+    tidy,  # rows as `globe.evaluation.pass_at_k.pass_results` returns them
 ):
     "Draw pass@k by k, one panel per measure; returns the figure."
     measures, models, ticks = tidy.measure.unique(), tidy.model.unique(), sorted(set(tidy.k))

@@ -102,7 +102,7 @@ def funnel(
 # %% ../../nbs/09_figures/04_charts.ipynb #9261b738
 @styled()
 def reliability_curve(
-    curve,  # rows as `globe.evaluation.calibration.reliability` gives them
+    curve,  # rows as `globe.evaluation.calibration.reliability` returns them
     label="said",  # of the line
     ax=None,  # axes
 ):
@@ -119,7 +119,8 @@ def reliability_curve(
         **how,
     )
     area = 8 + 120 * curve.n / curve.n.max()
-    ax.scatter(curve.probability, curve.frequency, s=area, color=line.get_color(), zorder=3)
+    dots = dict(s=area, color=line.get_color(), zorder=3, clip_on=False)
+    ax.scatter(curve.probability, curve.frequency, **dots)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.set(xlabel="stated probability", ylabel="share of right answers")
     ax.legend(loc="upper left")
@@ -128,7 +129,7 @@ def reliability_curve(
 
 @styled()
 def risk_curve(
-    models,  # name -> rows as `globe.evaluation.calibration.risk_coverage` gives them
+    models,  # name -> rows as `globe.evaluation.calibration.risk_coverage` returns them
     ax=None,  # axes
 ):
     "Share of wrong answers among the most confident ones, with intervals."
@@ -145,7 +146,7 @@ def risk_curve(
 # %% ../../nbs/09_figures/04_charts.ipynb #4ea1e255
 @styled()
 def near_ratio_curve(
-    near,  # rows as `globe.evaluation.leakage.near_ratio` gives them
+    near,  # rows as `globe.evaluation.leakage.near_ratio` returns them
     ax=None,  # axes
 ):
     "Share of test pictures with a training picture within each radius, with intervals."

@@ -76,7 +76,7 @@ def sample_sizes(
 # %% ../../nbs/09_figures/05_dots.ipynb #e4071a70
 @styled()
 def dot_table(
-    tidy,  # rows with value, low, high (shares 0 to 1), as `results` or `Evaluation.by` give them
+    tidy,  # rows with value, low, high (shares 0 to 1), as `results` or `Evaluation.by` return them
     rows="model",  # column of the lines
     panels="measure",  # column of the panels
     hue=None,  # column that distinguishes the dots of a line
@@ -138,7 +138,7 @@ def _name_claims(ax, table, heights, headings):
 
 # %% ../../nbs/09_figures/05_dots.ipynb #25c9136d
 def claim_details(
-    table,  # rows with claim, measure, pictures and compared, as `Evidence` gives them
+    table,  # rows with claim, measure, pictures and compared, as `Evidence` returns them
     usual="training style",  # pictures that are not mentioned
 ) -> list:
     "The measure of each row, and what distinguishes it from the other rows of its claim."

@@ -90,7 +90,7 @@ def _crop(ax, lat):
 def _map_legend(ax):
     "Draw the legend in one or two lines between map and credit, and return how many lines."
     labels = ax.get_legend_handles_labels()[1]
-    lines = 1 if sum(map(len, labels)) < 80 else 2
+    lines = 1 if sum(map(len, labels)) < 86 else 2
     ax.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, 0.01),
@@ -135,7 +135,7 @@ def robinson_pieces(
     return [piece for piece in np.split(xy, jumps) if len(piece) > 1]
 
 # %% ../../nbs/09_figures/02_maps.ipynb #ff49a28d
-_BANDS = ["≤ 1 km", "≤ 25 km", "≤ 200 km", "≤ 750 km", "≤ 2500 km", "> 2500 km"]
+_BANDS = ["error ≤ 1 km", "≤ 25 km", "≤ 200 km", "≤ 750 km", "≤ 2500 km", "> 2500 km"]
 
 
 def _band(km):

@@ -20,8 +20,8 @@ _TITLES = {"paper": "Eq. 2 (precision)", "released": "released (recall)", "recom
 
 
 def reward_surfaces(
-    by_km,  # as `pay_by_distance` gives it
-    surfaces,  # as `grounding_surfaces` gives them
+    by_km,  # as `pay_by_distance` returns it
+    surfaces,  # as `grounding_surfaces` returns them
 ):
     "Place rewards by distance, and grounding rewards by the visible and invented things named."
     fig, grid = plt.subplots(2, 2, figsize=(WIDE, 5.8), layout="constrained")
@@ -57,6 +57,7 @@ def _draw_surface(ax, title, values, has_bar):
 
 # %% ../../nbs/09_figures/06_reward_charts.ipynb #5a7776e2
 _LEVELS = {"wrong": 0.0, "country": 0.2, "city": 1.0}  # of R_geo
+_REWARDS = {"R_vis": "grounding reward R_vis", "R_loc": "localizability reward R_loc"}
 
 
 def pay_distributions(
@@ -69,13 +70,13 @@ def pay_distributions(
     for i, model in enumerate(models):
         paid = answers[answers.model == model].R_geo
         _draw_levels(one, paid.to_numpy(), places, i, model)
-    one.set_xlabel("R_geo")
+    one.set_xlabel("place reward R_geo")
     one.set(ylabel=f"share of {len(places):,} pictures", ylim=(0, 1))
     ticks = [f"{value:g}\n{name}" for name, value in _LEVELS.items()]
     one.set_xticks(range(3), ticks)
-    for ax, reward in zip(others, ["R_vis", "R_loc"]):
+    for ax, (reward, label) in zip(others, _REWARDS.items()):
         sns.ecdfplot(answers, x=reward, hue="model", hue_order=models, ax=ax, legend=False, linewidth=1.3)
-        ax.set(xlim=(-0.02, 1.02), ylabel="cumulative share\nof pictures")
+        ax.set(xlim=(-0.02, 1.02), xlabel=label, ylabel="cumulative share\nof pictures")
     _legend_below(fig, one)
     return fig
 
@@ -103,7 +104,7 @@ def _legend_below(fig, ax):
 
 
 def correlation_chart(
-    correlations,  # as `distance_correlations` gives them
+    correlations,  # as `distance_correlations` returns them
 ):
     "Rank correlation of every reward with the error, one colour for each model."
     fig, ax = plt.subplots(figsize=(WIDE, 3.8), layout="constrained")
@@ -144,7 +145,7 @@ def attack_chart(
 
 
 def plea_chart(
-    changes,  # as `plea_changes` gives them
+    changes,  # as `plea_changes` returns them
 ):
     "How much each family of pleas changes the bounded R_loc, with intervals."
     fig, ax = plt.subplots(figsize=(WIDE, 3.2), layout="constrained")

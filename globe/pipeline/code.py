@@ -101,7 +101,7 @@ def bare(
     source: str,  # Python
     messages: bool = True,  # do the texts of errors count?
     module: str = "-",  # that holds it: relative imports start there
-    known: dict = {},  # name -> what it stands for, where the source is part of a module
+    known: dict = {},  # name -> its full path, if the source is part of a module
 ) -> str:  # dump of its syntax tree
     "The code without comments, layout, docstrings, descriptions of settings and progress messages."
     tree = ast.parse(source)

@@ -14,7 +14,7 @@ from ..files import checkout
 
 # %% ../../nbs/12_pipeline/12_doctor.ipynb #f6ca3b6a
 def _unfit(
-    *extras: str,  # names; the core is always looked at
+    *extras: str,  # names; the core is always included
 ) -> list:  # (requirement, installed version or empty)
     "Requirements that no installed version meets."
     wanted = {str(r): r for extra in ("", *extras) for r in requirements(extra)}
@@ -25,8 +25,8 @@ def _unfit(
 
 def _extras() -> (
     dict
-):  # name -> what is missing of it, and the command that gets it; nothing if it is installed
-    "The extras, and what each still lacks."
+):  # name -> missing packages and the command that installs them; empty if all are installed
+    "The extras, and what each lacks."
     gone = {e: [r.name for r in requirements(e) if not version_of(r.name)] for e in EXTRAS}
     return {e: dict(missing=names, get=install_line(e)) if names else {} for e, names in gone.items()}
 
@@ -34,7 +34,7 @@ def _extras() -> (
 def _other_versions(
     root: Path,  # checkout
 ) -> list:  # such as "torch 2.12.0 (2.13.0)"
-    "Installed packages that have another version than in constraints.txt."
+    "Installed packages whose version differs from constraints.txt."
     file = root / "constraints.txt"
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     pins = [line.split("==") for line in lines if "==" in line]
@@ -43,7 +43,7 @@ def _other_versions(
 
 # %% ../../nbs/12_pipeline/12_doctor.ipynb #0077468d
 def _device():
-    "What torch would compute on."
+    "The device that torch would use."
     try:
         import torch
     except ImportError:
@@ -56,7 +56,7 @@ def _device():
 
 # %% ../../nbs/12_pipeline/12_doctor.ipynb #23608dc4
 def doctor() -> dict:  # what `globe doctor --json` prints
-    "Versions, device, and what is missing with the command that gets it."
+    "Versions, device, and what is missing, with the command that installs it."
     from globe.files import cache_dir, data_dir
     from globe.pipeline.stages import versions
 
@@ -110,7 +110,7 @@ RUNS_ON = "notebooks", "figures", "train", "dev"  # extras that a reproduction n
 def obstacles(
     profile,  # `Profile`
 ) -> list:  # one line each; empty if it can run
-    "What is not installed that a profile needs."
+    "What a profile needs and is not installed."
     found = []
     if gone := lacking(*RUNS_ON):
         found.append(f"the extras {', '.join(gone)} are not installed: {install_line(*gone)}")
@@ -142,7 +142,7 @@ def needs(
     seeds=1,  # training seeds per configuration
     **overrides,  # settings to change, by section
 ):
-    "What a run begins with, as rows: what, name, where, GB of disk here, there (is it?)."
+    "What a run needs, as rows: what, name, where, GB of local disk, there (does it exist?)."
     from globe.pipeline.tasks import Run
 
     run = Run(name, seeds, **overrides)
@@ -162,7 +162,7 @@ def needs(
 
 
 def _teachers(t):  # `TeacherSettings`
-    "Rows about who answers."
+    "Rows about the teachers."
     rows = []
     if t.coordinates == "geoclip":
         name, there = "openai/clip-vit-large-patch14", bool(importlib.util.find_spec("geoclip"))
@@ -187,7 +187,7 @@ def _planned(p):  # `Profile`
 
 
 def _work(run):
-    "Rows about what a run computes."
+    "Rows about the work of a run."
     from globe.pipeline.comparisons import is_trained, parts_of
 
     p, seeds, planned, unknown = run.profile, len(run.seeds), _planned(run.profile), "GPU hours not known"
@@ -218,7 +218,7 @@ def trainings(
     p,  # `Profile`
     free_gb=None,  # of disk
 ):
-    "(table of each kind of training: its processes, GiB, tokens, hours, disk; why some cannot run)."
+    "(table of the trainings: processes, GiB, tokens, hours, disk; reasons why some cannot run)."
     import pandas as pd
     from globe.training.plan import unfit
 
@@ -248,7 +248,7 @@ def _answers_at(urls, path="models"):  # of endpoints
 
 
 def _benchmarks(source):  # of the photographs, as in a profile
-    "Rows about the benchmarks; nothing is fetched."
+    "Rows about the benchmarks; downloads nothing."
     from globe.pipeline.comparisons import OFFICIAL
     from globe.pipeline.data import collection
     from globe.photos.benchmarks import BENCHMARKS, benchmark_table, on_hub

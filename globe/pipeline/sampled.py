@@ -16,17 +16,17 @@ from ..progress import lines
 
 # %% ../../nbs/12_pipeline/14_sampled.ipynb #d801afef
 class SampledRun(Run):
-    "A `Run` with several drawn answers to each picture."
+    "A `Run` with several sampled answers per picture."
 
     def samples(
         self,
         name,  # key of a model
         split="test",  # or "shifted"
         seed=0,  # training seed, for trained models
-        k=16,  # answers to each picture, at temperature 1
-        pictures=480,  # only the first ones of the split
+        k=16,  # answers per picture, at temperature 1
+        pictures=480,  # at most; the first ones of the split
     ):
-        "Prediction rows of the drawn answers, numbered from 0 in the column `sample`."
+        "Prediction rows of the sampled answers, numbered from 0 in the column `sample`."
         source, a = self._model_at(name, seed), self.profile.answers
         how = dict(
             k=k, temperature=1.0, max_new_tokens=a.max_new_tokens, batch_size=max(1, a.batch_size // 4)
@@ -53,7 +53,7 @@ class SampledRun(Run):
         split="test",  # or "shifted"
         **how,  # `k` and `pictures` of `samples`
     ):
-        "For each training seed one `Evaluation` per drawn answer (a single seed where nothing was trained)."
+        "For each training seed (one if nothing was trained), an `Evaluation` per sampled answer."
         truth = frame(self.photos(split))
         seeds = self.seeds if is_trained(name) else [0]
         return [sampled_evaluations(self.samples(name, split, s, **how), truth, called(name)) for s in seeds]
