@@ -102,7 +102,7 @@ def _search(city: str, code: str, state: str):
         )
         return part or (None, g.names[name], 0, "country only")
     if not state and (hit := _hit(g.look(name, code), code, "found")):
-        return _in_division(city, code) or hit
+        return "," in city and _in_division(city, code) or hit
     for territory in () if state else _TERRITORIES.get(code, ()):
         if hit := _hit(g.look(name, territory), code, "found"):
             return hit
@@ -116,7 +116,7 @@ def _search(city: str, code: str, state: str):
 
 def _in_division(city: str, code: str):
     "The hit for a town and its division: *Pueblo, Colorado* is no Pueblo Colorado; None for another name."
-    head, *tail = folded_parts(city) if "," in city else ("",)
+    head, *tail = folded_parts(city)
     for scope in (s for part in tail for s in division_scopes(part, code)):
         if hit := _hit(gazetteer().look(head, scope), code, f"read as {head!r}"):
             return hit
