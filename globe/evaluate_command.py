@@ -212,9 +212,9 @@ def _jobs(a, asked, folder, endpoint, photos, processes):
 
 
 def _tell(a, photos, answers, folder, name, left_out):
-    "Print the result, or of a shard how far all shards are."
+    "Print the result; of a shard, or where nothing is answered, how far the answers are."
     missing = sum(i not in answers for i in photos["id"])
-    if a.shard and missing:
+    if missing and (a.shard or missing == len(photos)):  # nothing to measure
         print(f"{len(photos) - missing} of {len(photos)} pictures are answered: {folder}")
         return
     found = _measured(photos, answers, folder, name)
