@@ -118,7 +118,8 @@ def test_shards_of_several_machines_are_measured_together(given, capsys):
 def test_a_server_that_answers_nothing_gets_no_table(given, capsys, monkeypatch):
     monkeypatch.setattr("globe.models.client.pause", lambda *a: 0)
     with Server(fail=[500] * 12) as server:
-        assert main(command(given, "--endpoint", f"{server.url} nobody")) == 1
+        asked = command(given, "--endpoint", f"{server.url} GLOBE", "--max-new-tokens", "7")
+        assert main(asked) == 1
     told = capsys.readouterr()
     assert "0 of 3 pictures are answered" in told.out and "acc@" not in told.out
     assert "requests failed" in told.err
