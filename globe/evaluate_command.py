@@ -214,10 +214,10 @@ def _jobs(a, asked, folder, endpoint, photos, processes):
 
 
 def _tell(a, photos, answers, folder, name, left_out):
-    "Print the result; for a shard, print how many pictures all shards have answered."
+    "Print the result; for a shard, or without any answer, print how many pictures are answered."
     missing = sum(i not in answers for i in photos["id"])
-    if a.shard and missing:
-        print(f"{len(photos) - missing} of {len(photos)} pictures are answered in {folder}")
+    if missing and (a.shard or missing == len(photos)):  # nothing to measure
+        print(f"{len(photos) - missing} of {len(photos)} pictures are answered: {folder}")
         return
     found = _measured(photos, answers, folder, name)
     if left_out:

@@ -6,6 +6,8 @@
 __all__ = ['train_options', 'train_command']
 
 # %% ../nbs/13_cli/06_train_command.ipynb #ba4a0620
+import os
+
 from .command_options import positive
 from .extras import require
 from .settings_text import overrides_of
@@ -51,7 +53,8 @@ def train_options(p):
 def train_command(a):
     require(f"globe train {a.how}", "train")
     from globe.pipeline.profiles import Profile, profile
-    from globe.training.launch import train
+    from globe.training.launch import check, train
+    from globe.training.settings_grpo import WEIGHTS
 
     pairs = [pair if "." in pair.partition("=")[0] else f"{a.how}.{pair}" for pair in a.set]
     if a.processes:
@@ -61,10 +64,14 @@ def train_command(a):
     settings, more = getattr(p, a.how), {}
     if a.how == "grpo":
         more = dict(judge=a.judge, classes=a.classes.split(",") if a.classes else None)
-    model, data, out = a.model or p.student.source, _training_rows(a.data, p), a.out
+    model, out = a.model or p.student.source, a.out
     if not (a.data and model and out):
         return _train_stage(a, p)
-    print(train(a.how, model, data, out, settings, p.launch, **more))
+    if a.how == "grpo" and not a.judge and "localizability" in WEIGHTS[settings.rewards]:
+        raise Usage(f"grpo.rewards={settings.rewards} pays for localizability: give --judge FOLDER")
+    if "WORLD_SIZE" not in os.environ:  # before pictures are read; the number of rows decides none of it
+        check(a.how, model, 1, out, settings, p.launch)
+    print(train(a.how, model, _training_rows(a.data, p), out, settings, p.launch, **more))
 
 
 def _training_rows(source, p):  # of --data, profile

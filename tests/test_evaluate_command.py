@@ -115,6 +115,16 @@ def test_shards_of_several_machines_are_measured_together(given, capsys):
         assert one.asked and two.asked
 
 
+def test_a_server_that_answers_nothing_gets_no_table(given, capsys, monkeypatch):
+    monkeypatch.setattr("globe.models.client.pause", lambda *a: 0)
+    with Server(fail=[500] * 12) as server:
+        asked = command(given, "--endpoint", f"{server.url} GLOBE", "--max-new-tokens", "7")
+        assert main(asked) == 1
+    told = capsys.readouterr()
+    assert "0 of 3 pictures are answered" in told.out and "acc@" not in told.out
+    assert "requests failed" in told.err
+
+
 def test_a_failed_request_is_asked_again_by_the_same_command(given, capsys, monkeypatch):
     monkeypatch.setattr("globe.models.client.pause", lambda *a: 0)
     with Server(fail=[500] * 4) as server:

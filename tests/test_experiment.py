@@ -96,6 +96,36 @@ def test_photographs_of_one_name_in_two_folders_are_not_mixed_up(run, tmp_path):
     assert {p.suffix for p in out.iterdir()} == {".json", ".jsonl"}
 
 
+def test_the_teachers_of_a_profile_answer_about_own_photographs(run, tmp_path):
+    "No simulation reads the label beside them; other pictures of the same name are asked about again."
+    asked = {}
+    with Server() as s:
+        teachers = dict(endpoints=[dict(urls=[s.url], model="m")])
+        for colour in ("red", "blue"):
+            folder = tmp_path / colour
+            folder.mkdir()
+            Image.new("RGB", (112, 112), colour).save(folder / "IMG_1.jpg")
+            (folder / "table.csv").write_text("file,lat,lon\nIMG_1.jpg,48.86,2.35\n")
+            r = run(tmp_path / "run", teachers=teachers)
+            names, out = r.own_judgements(collections.from_folder(folder))
+            asked[colour] = len(s.seen), names, [a["id"] for a in records(out)]
+    assert asked == {c: (n, ["m"], ["IMG_1.jpg"]) for n, c in enumerate(asked, 1)}
+
+
+def test_how_a_training_is_watched_trains_nothing_anew(run, tmp_path, monkeypatch):
+    made = []
+
+    def train(kind, base, data, folder, *more, **judge):
+        made.append(kind)
+        (folder / "model.safetensors").touch()
+
+    monkeypatch.setattr("globe.training.launch.train", train)
+    small = dict(photos=dict(train=60, test=8), segmenter=dict(photos=30, steps=20))
+    for watched in ({}, dict(sample_steps=5), dict(steps=2)):
+        run(tmp_path, grpo=watched, **small).trained("grpo-accuracy")
+    assert made == ["grpo", "grpo"], "steps count, pages of samples do not"
+
+
 def test_another_hub_id_is_another_stage(run, tmp_path):
     made = []
     for model in ("someone/model-a", "someone/model-b", "someone/model-b"):

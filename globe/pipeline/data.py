@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['STAGE_CODE', 'WRITES_ERRORS', 'Stages', 'world', 'collection', 'PhotoStages', 'DataStages', 'published_rows',
-           'teacher_settings']
+           'teacher_settings', 'check_complete']
 
 # %% ../../nbs/12_pipeline/04_data.ipynb #f8b1255d
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -236,15 +235,10 @@ class DataStages(PhotoStages):
         paid = self.folder / "paid-answers" if self.profile.teachers.endpoints else None
 
         def work(folder):
-            from globe.distillation.distill import distill, distill_lines
+            from globe.distillation.distill import distill_lines
 
-            if not paid:
-                counts = distill_lines(photos, teachers, folder, folder / WORK)
-                return dict(photos=len(photos), teachers=len(counts))
-            counts = distill(photos, teachers, paid, watch=False)
-            _check_complete(paid)
-            for lines in sorted(paid.glob("*.jsonl")):
-                shutil.copy(lines, folder)
+            counts = distill_lines(photos, teachers, folder, paid or folder / WORK)
+            check_complete(folder)
             return dict(photos=len(photos), teachers=len(counts))
 
         settings = teacher_settings(teachers)
@@ -351,7 +345,7 @@ def teacher_settings(teachers) -> dict:
     return dict(teachers=[t.name for t in teachers], **(dict(seeds=seeds) if seeds else {}))
 
 
-def _check_complete(folder):
+def check_complete(folder):
     "Raises ConnectionError if answers are missing that another request may get."
     from globe.distillation.store import FINAL, records
 
