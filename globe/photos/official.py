@@ -6,7 +6,7 @@
 __all__ = ['image_id', 'to_official', 'read_solution', 'read_entities', 'is_published', 'published_pictures', 'from_official']
 
 # %% ../../nbs/02_photos/07_official.ipynb #6ff52db6
-import ast, csv, json, math, re
+import ast, csv, json, math, os, re
 from functools import cached_property
 from pathlib import Path
 
@@ -137,11 +137,19 @@ def _id_of(path):
     return image_id(parts[-1] if whole else "_".join(parts[-3:]))
 
 
-def _mp16_picture(folder, id):
-    "The picture of an IMG_ID in a copy of MP-16, or None."
-    inner = [f for f in sorted(Path(folder).iterdir()) if f.is_dir() and len(f.name) > 2]
-    names = {f"{id}.jpg", f"{id.replace('_', '/', 2)}.jpg"}
-    return next((p for at in [Path(folder), *inner] for name in names if (p := at / name).is_file()), None)
+def _mp16_folders(pictures):  # folder or None
+    "A copy of MP-16 and the folders of its parts; folders with short names belong to IMG_IDs."
+    if not pictures:
+        return []
+    with os.scandir(pictures) as found:
+        inner = sorted(entry.path for entry in found if len(entry.name) > 2 and entry.is_dir())
+    return [Path(pictures), *map(Path, inner)]
+
+
+def _mp16_picture(folders, id):
+    "The picture of an IMG_ID in the first of these folders that has it, or None."
+    names = f"{id}.jpg", f"{id.replace('_', '/', 2)}.jpg"
+    return next((p for at in folders for name in names if (p := at / name).is_file()), None)
 
 
 def _mp16_coordinates(folder, wanted):  # IMG_IDs
@@ -160,7 +168,7 @@ class _TrainTable:
     "The published train table with its pictures, and a copy of MP-16 for missing ones."
 
     def __init__(self, path, pictures):  # table, folder or None
-        self.path, self.pictures = path, pictures
+        self.path, self.pictures, self.folders = path, pictures, _mp16_folders(pictures)
         self.is_parquet = path.suffix == ".parquet"
         header = _parquet_names(path) if self.is_parquet else list(self._csv)
         if missing := {"response", "__#solution", "entities"} - set(header):
@@ -196,8 +204,8 @@ class _TrainTable:
         if isinstance(inside, dict) and inside.get("bytes"):
             return inside, ""
         file, problem = self.find(id)
-        if file is None and self.pictures:
-            file = _mp16_picture(self.pictures, image_id(id))
+        if file is None:
+            file = _mp16_picture(self.folders, image_id(id))
         return file, "" if file else problem
 
     def there(self):

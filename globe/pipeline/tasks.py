@@ -24,8 +24,8 @@ from globe.pipeline.comparisons import (
     pays_for,
     variants_of,
 )
-from .data import DataStages, teacher_settings, world
-from .stages import WORK, Missing, dry_run
+from .data import DataStages, check_complete, teacher_settings, world
+from .stages import WORK, Missing, dry_run, fingerprint
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #76087800
 class _BaseStages(DataStages):
@@ -134,7 +134,7 @@ class _TrainedStages(_BaseStages):
             return dict(rows=len(rows))
 
         inputs = [base, self.folder / "mp16-reason", self.photos_at("train")]
-        return self.make("models/judge", work, s.flat(), "judge", inputs, "judge")
+        return self.make("models/judge", work, _decisive(s), "judge", inputs, "judge")
 
     def judge(self):
         "The judge itself."
@@ -160,7 +160,7 @@ class _TrainedStages(_BaseStages):
         s = self.profile.sft if kind == "sft" else self.profile.grpo.changed(rewards=rewards)
         s = s.changed(seed=s.seed + seed)
         inputs, more = [base, rows_at], {}
-        settings = s.flat() | self.profile.launch.precision(kind, s.bf16)
+        settings = _decisive(s) | self.profile.launch.precision(kind, s.bf16)
         if kind == "grpo" and (classes := self._classes(variant)):
             more["classes"] = classes
             settings |= dict(classes=classes if isinstance(classes, str) else list(classes))
@@ -186,6 +186,12 @@ def _with_sentences(rows, photos):
     "Training rows and, beside them, all true statements of their postcards."
     true = dict(zip(photos["id"], photos["sentences"]))
     return rows.add_column("sentences", [true[i] for i in rows["id"]])
+
+
+def _decisive(s):  # settings of a training
+    "The settings that its weights depend on; how a run is watched is not among them."
+    watched = dict(report_to="none", sample_steps=None)
+    return {name: watched.get(name, value) for name, value in s.flat().items()}
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #7f249904
 class Run(_TrainedStages):
@@ -225,7 +231,11 @@ class Run(_TrainedStages):
         self,
         pictures,  # from `globe.photos.collections.from_folder`
     ):
-        "(names of the teachers, folder with their answers) for a user's own photographs."
+        """(names of the teachers, folder with their answers) for a user's own photographs.
+
+        The teachers are those of the profile, or the student and two simulations if it has none."""
+        if self.profile.teachers.endpoints:
+            return self._asked_about(pictures)
         from globe.world.simulated import CoordinateTeacher, SimulatedTeacher
 
         base = self.base()
@@ -244,6 +254,22 @@ class Run(_TrainedStages):
         inputs = [pictures.cache_files[0]["filename"], base]
         settings, title = teacher_settings(others) | dict(teachers=names), "own photographs: answers"
         return names, self.make("own-photos", work, settings, "own photographs", inputs, title)
+
+    def _asked_about(self, pictures):
+        "The same, by the teachers of the profile; other pictures of the same names are asked about anew."
+        teachers, given = self.teachers(), pictures.cache_files[0]["filename"]
+        paid = self.folder / "paid-own-answers" / fingerprint(given)
+
+        def work(folder):
+            from globe.distillation.distill import distill_lines
+
+            distill_lines(pictures, teachers, folder, paid)
+            check_complete(folder)
+            return dict(photos=len(pictures))
+
+        settings, title = teacher_settings(teachers), "own photographs: answers of endpoints"
+        at = self.make("own-photos", work, settings, "answers of endpoints", [given], title)
+        return settings["teachers"], at
 
     def _model_at(self, name, seed):
         "Folder or hub id of any model."
