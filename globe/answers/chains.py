@@ -60,11 +60,11 @@ THINGS = re.compile(rf"\b(?:{_STREETS}|{'|'.join(_SIGHTS.split())}|old town)\b",
 
 # %% ../../nbs/03_answers/14_chains.ipynb #f51c6af0
 class NamedPlace(NamedTuple):
-    "What a chain names, as written; the country by its English name where none is written."
+    "What a chain names, as written; the country by its English name if none is written."
 
     country: str
-    city: str = ""  # with its state where the name alone means another town
-    region: str = ""  # a state, a province, or a sight where no town is named
+    city: str = ""  # with its state if the name alone means another town
+    region: str = ""  # a state, a province, or a sight if no town is named
 
 # %% ../../nbs/03_answers/14_chains.ipynb #690b679e
 def chain_parts(text):  # a chain
@@ -80,7 +80,7 @@ def chain_parts(text):  # a chain
 
 # %% ../../nbs/03_answers/14_chains.ipynb #1a44c3b0
 def chain(parts):  # of a chain, in the order of the text
-    "The `NamedPlace` that a chain of names means; None where it names no place, or two countries."
+    "The `NamedPlace` that a chain of names means; None if it names no place, or two countries."
     parts = _without_postcodes([p for p in parts if not is_coarse(p)][:7])
     codes = [country_part(p) for p in parts]
     at = len(parts) - 1 if codes and codes[-1] else next((i for i, c in enumerate(codes) if c), -1)
@@ -93,7 +93,7 @@ def chain(parts):  # of a chain, in the order of the text
 
 
 def _without_postcodes(parts):  # of a chain
-    "The parts without postal codes; what stands before a town with one is its address and goes as well."
+    "The parts without postal codes; parts before a town with such a code are its address and dropped too."
     found = []
     for part in parts:
         words = part.split()
@@ -118,7 +118,7 @@ def _without_postcodes(parts):  # of a chain
 
 
 def _is_division(name, code, rest):  # of a country, its code, other parts
-    "Whether the others lie in a division that is called like a country: *Atlanta, Georgia*."
+    "Whether the others are in a division with the name of a country: *Atlanta, Georgia*."
     abroad = [scope for scope in divisions_of(name) if scope[:2] != code]
     if not abroad or any(found_in(part, code) is not None for part in rest):
         return False
@@ -126,7 +126,7 @@ def _is_division(name, code, rest):  # of a country, its code, other parts
 
 
 def _is_town(parts, code):  # of a chain, code of the country that the first one is
-    "Whether the first part of two is a town that is called like a country: *Lebanon, Pennsylvania*."
+    "Whether the first part of two is a town with the name of a country: *Lebanon, Pennsylvania*."
     scopes = divisions_of(parts[1]) if len(parts) == 2 and found_in(parts[1], code) is None else ()
     if any(scope[:2] == code for scope in scopes):
         return False
@@ -183,7 +183,7 @@ def _without_country(parts):
 
 
 def known_place(name):
-    "The place that the gazetteer has under a name; None for none, or only one that is spelt nearly so."
+    "The place that the gazetteer has under a name; None if it has none, or only a similar spelling."
     place, why = locate_why(name) if len(name) <= 60 else (None, "")
     if place is None or "misspelt" in why:
         return None
@@ -191,7 +191,7 @@ def known_place(name):
 
 # %% ../../nbs/03_answers/14_chains.ipynb #7e6f545e
 def town_of(parts, code, scope="", division=""):  # names, code of the country, of the division, its name
-    "(town, region): the name that is neither street nor sight nor part of the next one, and what is larger."
+    "(town, region): the name that is neither street nor sight nor part of the next one, and a larger area."
     if not scope:
         scope, division = in_division(parts, code) or (code, "")
     parts = [town_in_name(p, scope) for p in parts]
@@ -222,7 +222,7 @@ _IN_TOWN = re.compile(
 
 
 def town_in_name(name, scope=""):  # as written, code of a country or of a division
-    "The town in a name such as *Old Town of Dubrovnik*; the name where it is a town or names none."
+    "The town in a name such as *Old Town of Dubrovnik*; the name itself if it is a town or contains none."
     inside = _IN_TOWN.fullmatch(name) if found_in(name, scope) is None else None
     town = inside and next(filter(None, inside.groups()))
     return town if town and not THINGS.search(town) and found_in(town, scope) is not None else name
@@ -241,7 +241,7 @@ def _smallest(parts, rows, known, division):  # names, their rows, which have on
 
 
 def _is_part(small, large):  # rows of towns
-    "Whether a town is a part of another: of its disc, or close to the middle of a city of a million."
+    "Whether a town is a part of another: inside its disc, or near the centre of a city of a million."
     g = gazetteer()
     if g.parent[small] == large:
         return True
@@ -251,7 +251,7 @@ def _is_part(small, large):  # rows of towns
 
 # %% ../../nbs/03_answers/14_chains.ipynb #f38c48a0
 def town_in_state(town, region, country):  # names, as written
-    "The town with its division where the name alone means another town of the country."
+    "The town, with its division if the name alone means another town of the country."
     code = country_code(country)
     pair = in_division([town, region], code) if code else None
     return town_of([town], code, *pair)[0] if pair and pair[1] == region else town
