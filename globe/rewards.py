@@ -23,7 +23,7 @@ def compute_score(
     extra_info=None,  # row's extras; `entities`, if there, adds the grounding reward
     **options,  # of verl's `reward_kwargs` and reward models; not used
 ):
-    "Reward of one completion as verl asks for it: R_geo, plus 0.5 R_vis where the entities are known."
+    "Reward of one completion in verl's form: R_geo, plus 0.5 R_vis if the entities are known."
     truth = _label(ground_truth)
     score = geo_accuracy([solution_str], country=[truth.get("country")], city=[truth.get("city")])[0] or 0.0
     entities = (extra_info or {}).get("entities")
@@ -46,26 +46,26 @@ def _label(truth):  # mapping, or JSON text
 
 # %% ../nbs/14_public/03_rewards.ipynb #4148499c
 def geo_rubric(
-    prompt,  # what was asked; not used
+    prompt,  # not used
     completion,  # text, or the messages of the model
     answer,  # {"country", "city"} as JSON
     state=None,  # of the rollout; not used
-    **kwargs,  # whatever else the rubric hands over
+    **kwargs,  # other arguments that the rubric passes
 ) -> float:
-    "R_geo of one completion as a rubric of `verifiers` asks for it."
+    "R_geo of one completion, for a rubric of `verifiers`."
     truth = _label(answer)
     paid = geo_accuracy([completion], country=[truth.get("country")], city=[truth.get("city")])[0]
     return float(paid or 0.0)
 
 
 def form_rubric(
-    prompt,  # what was asked; not used
+    prompt,  # not used
     completion,  # text, or the messages of the model
     answer,  # not used
     state=None,  # of the rollout; not used
-    **kwargs,  # whatever else the rubric hands over
+    **kwargs,  # other arguments that the rubric passes
 ) -> float:
-    "The form reward of one completion as a rubric of `verifiers` asks for it."
+    "The form reward of one completion, for a rubric of `verifiers`."
     return float(form([completion])[0])
 
 # %% ../nbs/14_public/03_rewards.ipynb #33df1491

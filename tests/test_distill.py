@@ -1180,7 +1180,7 @@ def test_the_command_asks_a_model_in_this_process(tmp_path):
         (["nowhere", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 2, "there is no nowhere"),
         (["p.parquet", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"], 1, "Connection refused"),
         (["p.parquet", "--out", "out", "--model", "no-such-model"], 1, "no such folder"),
-        ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 1, "it holds no picture"),
+        ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 1, "no picture"),
         ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m", "--shard", "3/2"], 2, "is no shard"),
         ([".", "--out", "out"], 2, "give --endpoint, --model or --geoclip"),
     ],

@@ -757,7 +757,7 @@ def test_ids_that_are_meant_to_be_the_same(scored, kind):
     rows = lambda ids: "id,lat,lon\n" + "".join(f"{i},{10 + k},{20 + k}\n" for k, i in enumerate(ids))
     e = scored(rows(given), rows(true))
     assert shares(e, "acc@1 km") == [1] and set(e.rows.id) == set(true)
-    assert kind == "formulas" or any("meet the truth's" in n for n in e.notes)
+    assert kind == "formulas" or any("match the truth's" in n for n in e.notes)
 
 
 def test_an_id_that_fits_two_pictures_fits_none(scored):

@@ -176,6 +176,7 @@ def test_a_model_that_is_asked_for_twice_is_trained_once(run, tmp_path, monkeypa
         ("grpo-all-recommended", 0),
         ("grpo-all-released", 0),
         ("grpo-distance", 0),
+        ("grpo-statements", 0),
         ("sft", 0),
         ("sft@random", 0),
         ("sft@single", 0),

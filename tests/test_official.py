@@ -103,7 +103,7 @@ def test_a_hub_that_does_not_answer_is_a_line(monkeypatch, capsys, tmp_path):
 
 def test_a_run_on_the_published_rows_asks_no_teachers(given, tmp_path):
     "They are its training photographs too; what pays for localizability, and Table 5, are left out."
-    from globe.pipeline.comparisons import uses_judge
+    from globe.pipeline.comparisons import pays_for
     from globe.pipeline.doctor import needs, trainings
 
     _, table, mp16, photos = given
@@ -111,7 +111,8 @@ def test_a_run_on_the_published_rows_asks_no_teachers(given, tmp_path):
     run.folder = tmp_path
     assert run.photos("train")["city"][:] == photos["city"][:]
     assert run.photos_at("train") == run.rows_of("multi")[1]
-    assert run.variants == ["sft"] and not any(map(uses_judge, [*run.models, *run.backbones]))
+    trained = [*run.models, *run.backbones]
+    assert run.variants == ["sft"] and not any(pays_for(m, "localizability") for m in trained)
     with pytest.raises(ValueError, match="teachers.endpoints"):
         run.trained("grpo-all-readme")
     asked = {row["what"] for row in needs("one-gpu")}

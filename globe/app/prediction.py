@@ -25,24 +25,24 @@ class Prediction:
     "Where a picture was taken, as far as a model can say."
 
     photo: str  # file name, or "picture 3"
-    city: str = ""  # "" where only the country was named
+    city: str = ""  # "" if only the country was named
     country: str = ""  # English name
     country_code: str = ""  # ISO code of two letters
     lat: float | None = None  # degrees; None if it abstains
     lon: float | None = None  # degrees; None if it abstains
     radius_km: float | None = None  # uncertainty, see `radius_from`
     radius_from: str = ""  # what the radius comes from
-    localizability: float | None = None  # 0..1; None where nobody said
-    threshold: float = 0.5  # of confidence, where there is one, else of localizability: abstains below it
-    confidence: float | None = None  # probability of being within 25 km; None where none was calibrated
-    agreement: float | None = None  # share of all answers within 25 km; None where there is only one
+    localizability: float | None = None  # 0..1; None if unknown
+    threshold: float = 0.5  # of confidence, if there is one, else of localizability: abstains below it
+    confidence: float | None = None  # probability of being within 25 km; None if none was calibrated
+    agreement: float | None = None  # share of all answers within 25 km; None if there is only one
     country_agreement: float | None = None  # share of all answers that name this country
-    placed_by: str = ""  # "stated coordinate", "city", "region" or "country": what the coordinate rests on
+    placed_by: str = ""  # "stated coordinate", "city", "region" or "country": what the coordinate comes from
     candidates: list = field(default_factory=list, repr=False)  # places with their probability, see `top_k`
     reasoning: str = ""  # of the answer that was chosen
     answers: list = field(default_factory=list, repr=False)  # place, text, error ... of each, see `_listed`
-    model: str = ""  # that was asked
-    note: str = ""  # what has to be known about this model
+    model: str = ""  # that answered
+    note: str = ""  # caveat about this model
     error: str = ""  # why there is no answer
     thumbnail: bytes = field(default=b"", repr=False)  # JPEG
 
@@ -53,7 +53,7 @@ class Prediction:
 
     @property
     def why(self):
-        "Why there is no place, '' where there is one."
+        "Why there is no place; '' if there is one."
         if self.error:
             return f"error: {self.error}"
         if not self.abstains:
@@ -76,19 +76,19 @@ class Prediction:
 
     @property
     def counts(self):
-        "(what is answered, how often), the most frequent first."
+        "(answer, how often), the most frequent first."
         return Counter(map(answered, self.answers)).most_common()
 
     @property
     def rests_on(self):
-        "What the coordinate rests on: what was stated or named, and by how many answers."
+        "What the coordinate comes from, and how many answers agree with it."
         n = len(self.answers)
         samples = f", {round(self.agreement * n)} of {n} answers" if self.agreement is not None else ""
         return self.placed_by and self.placed_by + samples
 
     @property
     def contradiction(self):
-        "What is named and lies far from the coordinate that is stated; '' where nothing does."
+        "The named place and its distance, if it is far from the stated coordinate; otherwise ''."
         if self.lat is None or self.placed_by != PLACED_BY[COORDINATE]:
             return ""
         return contradiction(self.city, self.country, self.lat, self.lon)
@@ -121,7 +121,7 @@ class Prediction:
         return f"{'≥' if self.agreement is None else '±'} {self.radius_km:.0f} km"
 
     def to_dict(self):
-        "All fields but the thumbnail, ready for JSON."
+        "All fields except the thumbnail, ready for JSON."
         fields = {k: v for k, v in asdict(self).items() if k != "thumbnail"}
         return fields | dict(abstains=self.abstains, contradiction=self.contradiction)
 
@@ -129,20 +129,20 @@ class Prediction:
         self,
         k=5,  # places at most
     ):
-        "The likeliest places; `probability` is a share of the answers, None where there is only one."
+        "The most probable places; `probability` is the share of the answers, None if there is only one."
         return self.candidates[:k]
 
     def density(self):
-        "The `Density` of the place over the sphere. Raises ValueError where too few answers name a place."
+        "The `Density` of the place on the sphere. Raises ValueError if too few answers name a place."
         placed = [a for a in self.answers if a["lat"] is not None]
         return Density(*([a[k] for a in placed] for k in ("lat", "lon", "radius_km")))
 
     def map(self):
-        "A map of folium that moves without a network; its `save` writes it to a file."
+        "An interactive folium map that works offline; its `save` writes it to a file."
         return locator_map(self)
 
     def to_frame(self):
-        "DataFrame with one row per candidate, the likeliest first."
+        "DataFrame with one row per candidate, the most probable first."
         import pandas as pd
 
         return pd.DataFrame(self.candidates)
@@ -172,7 +172,7 @@ class Predictions(list):
         return pd.DataFrame([{k: v for k, v in row.items() if k not in _LONG} for row in rows])
 
     def map(self):
-        "A map of folium with a pin for each picture."
+        "A folium map with a pin for each picture."
         return overview_map(self)
 
     def _repr_html_(self):
@@ -192,7 +192,7 @@ def _listed(answers, places):
 
 
 def _placed_by(place):
-    "What a place rests on; '' for None."
+    "What the coordinate of a place comes from; '' for None."
     return PLACED_BY.get(place.kind, "region") if place else ""
 
 
@@ -214,7 +214,7 @@ def _failure(answers):
 
 
 def _mean_localizability(answers):
-    "What the answers say themselves, on average; None where none says it."
+    "Mean localizability that the answers state; None if none does."
     told = [a["localizability"] for a in answers if a["localizability"] is not None]
     return float(np.mean(told)) if told else None
 
@@ -235,12 +235,12 @@ def _place(prediction, places, best):
 def concluded(
     photo,  # name of the picture
     answers,  # judgements [n]
-    localizability=None,  # 0..1 by a judge; None: what the answers say themselves, on average
-    threshold=0.5,  # of confidence, where there is one, else of localizability: abstains below it
+    localizability=None,  # 0..1 by a judge; None: the mean of what the answers state
+    threshold=0.5,  # of confidence, if there is one, else of localizability: abstains below it
     confidence=None,  # function of a `Place`: probability that it is right
     **fields,  # further fields of `Prediction`
 ):
-    "The `Prediction` that `answers` amount to."
+    "The `Prediction` from all answers to one picture."
     places = [answer_place(a) for a in answers]
     found = candidates(places)
     if localizability is None:

@@ -20,7 +20,7 @@ def aligned(
     runs,  # Evaluation, or one per training seed
     measure,  # a radius in km, "country", "city" or "geoscore"
 ):
-    "Measure per seed and picture [seeds, n]; ValueError if the seeds saw different pictures."
+    "`measure` per seed and picture [seeds, n]. Raises ValueError if the seeds saw different pictures."
     runs = [runs] if isinstance(runs, Evaluation) else list(runs)
     ids = runs[0].rows.id
     if any(list(r.rows.id) != list(ids) for r in runs):
@@ -30,7 +30,7 @@ def aligned(
 # %% ../../nbs/08_evaluation/03_compare.ipynb #29ea67c2
 def clusters(
     e,  # Evaluation
-    column,  # of its rows, "place" for pictures within about 1 km (coordinate to 0.01°), None for no clusters
+    column,  # of its rows; "place": coordinates rounded to 0.01°, about 1 km; None: no clusters
 ):
     "Cluster label of each picture, or None."
     if column == "place":
@@ -51,7 +51,9 @@ def _difference(a, b, measure, label, draws, seed):
     "(mean of a, mean of b, difference, low, high)."
     x, y = aligned(a, measure), aligned(b, measure)
     if len({len(x), len(y)} - {1}) > 1:
-        raise ValueError(f"{len(x)} and {len(y)} seeds cannot be paired: give as many of both, or one")
+        raise ValueError(
+            f"{len(x)} and {len(y)} seeds cannot be paired: give the same number of both, or one of either"
+        )
     low, high = interval(bootstrap(y - x, label, draws, seed))
     return x.mean(), y.mean(), (y - x).mean(), low, high
 
@@ -59,14 +61,14 @@ def _difference(a, b, measure, label, draws, seed):
 def compare(
     a,  # Evaluation, or one per training seed
     b,  # the same for the other model, on the same pictures
-    cluster=None,  # column whose equal values are drawn together, or "place"
+    cluster=None,  # "place" or a column; pictures with equal values are resampled together
     draws=2000,  # resamples
     seed=0,  # of the bootstrap
 ):
     """Paired differences `b - a` with 95 % intervals: measure, a, b, difference, low, high.
 
-    Training seeds are paired in order when both have as many; a single run is compared with each.
-    Raises ValueError if the pictures differ."""
+    If both models have the same number of training seeds, these are paired in order; a single run is
+    compared with each. Raises ValueError if the pictures differ."""
     one, other = _first(a), _first(b)
     if list(one.rows.id) != list(other.rows.id):
         raise ValueError("a and b hold different pictures: score both on the same truth")
@@ -81,7 +83,7 @@ def comparisons(
     scores,  # name of a model → Evaluation, or one per training seed
     pairs,  # (before, after), names
 ):
-    """Every pair by `compare`, with intervals over places.
+    """`compare` for every pair, with intervals over places.
 
     Columns: comparison, measure, before, after, difference, low, high."""
     found = [compare(scores[a], scores[b], "place").assign(comparison=f"{a} → {b}") for a, b in pairs]
@@ -90,14 +92,14 @@ def comparisons(
 
 # %% ../../nbs/08_evaluation/03_compare.ipynb #17eb6057
 def paired_bootstrap(
-    a_km,  # errors of one model in km [n], NaN for unread
+    a_km,  # errors of one model in km [n], NaN if unread
     b_km,  # errors of the other on the same pictures [n]
     radius=25,  # threshold in km
     cluster=None,  # label of each picture [n]
     draws=2000,  # resamples
     seed=0,  # of the bootstrap
 ):
-    "`(difference, low, high)` of acc@`radius`, b minus a. ValueError if the lengths differ."
+    "`(difference, low, high)` of acc@`radius`, b minus a. Raises ValueError if the lengths differ."
     a_km, b_km = np.asarray(a_km, float), np.asarray(b_km, float)
     if a_km.shape != b_km.shape:
         raise ValueError(f"{len(a_km)} and {len(b_km)} errors: give both models' errors on the same pictures")
@@ -118,7 +120,7 @@ def _mean_interval(x, measure, label, draws):
 def results(
     models,  # name → Evaluation, or name → list of them, one per training seed
     measures=None,  # radii in km and names; None: all that the truth allows
-    cluster=None,  # as in `compare`; widens the intervals where pictures share a place
+    cluster=None,  # as in `compare`; widens the intervals if pictures share a place
     draws=2000,  # resamples
 ):
     "Tidy table: model, measure, value, low, high, seed_sd, seeds, n. Shares are 0 to 1."
@@ -157,7 +159,7 @@ def unpaired_difference(
     measure=25,  # as for `results`
     cluster=None,  # as for `results`
 ):
-    "`(mean of a, mean of b, difference, low, high)`, the interval from a bootstrap of both."
+    "`(mean of a, mean of b, difference, low, high)`; the interval comes from a bootstrap of both."
     x, y = aligned(a, measure), aligned(b, measure)
     drawn = [
         bootstrap(values, clusters(_first(runs), cluster), seed=seed)

@@ -40,12 +40,12 @@ def gallery(
 @styled()
 def marked_text(
     ax,  # axes without frame; the text starts at their upper left
-    text,  # of one paragraph
+    text,  # one paragraph
     marks=(),  # (start, end, colour) in characters of `text`
     width=36,  # characters in a line
     size=5.5,  # points
 ):
-    "Write `text` in lines, its marked words on their colour, and return the number of lines."
+    "Write `text` in lines with the marked words highlighted, and return the number of lines."
     at, lines = 0, textwrap.wrap(text, width, break_long_words=True)
     letter, step = size * 0.602, size * 1.6  # width of a letter and height of a line in points
     for i, line in enumerate(lines):
@@ -73,7 +73,7 @@ def naming_sentences(
     text,  # a reasoning
     mentions,  # (start, end, class), in order
 ) -> dict:  # class -> sentence
-    "The sentence that names each thing first; the last thing of the text comes first."
+    "The sentence that first names each thing; the thing mentioned last comes first."
     ends = [i for i, c in enumerate(text) if c == "."] + [len(text)]
     found = {}
     for start, end, thing in reversed(mentions):
@@ -111,7 +111,7 @@ def _picture_and_text():
 
 
 def _badge(ax, x, y, number, tone):
-    "A number on its colour, where a box begins or beside its sentence."
+    "A number on a coloured ground, at the corner of a box or beside a sentence."
     box = dict(boxstyle="round,pad=0.2", facecolor=tone, linewidth=0)
     ax.text(x, y, str(number), ha="center", va="center", fontsize=8, weight="bold", bbox=box)
 

@@ -29,7 +29,7 @@ def question(
     side=1024,  # longest side sent, in pixels
     max_tokens=1024,  # length limit of the answer
 ):
-    "The body of one chat request: the picture and what is asked about it."
+    "The body of one chat request: the picture and the question about it."
     picture, out = image.convert("RGB"), io.BytesIO()
     picture.thumbnail((side, side))
     picture.save(out, "JPEG", quality=90, exif=b"")
@@ -42,8 +42,8 @@ def question(
 # %% ../../nbs/04_models/03_client.ipynb #3d11d576
 def pause(
     n,  # failures of this photo so far, from 1
-    backoff=1.0,  # limit in seconds after the first
-    most=60.0,  # and at last
+    backoff=1.0,  # limit of the pause after the first failure, in seconds
+    most=60.0,  # largest limit, in seconds
 ):
     "Seconds to wait before the next try, at random."
     return random.uniform(0, min(most, backoff * 2 ** min(n - 1, 30)))
@@ -51,25 +51,25 @@ def pause(
 # %% ../../nbs/04_models/03_client.ipynb #ced88707
 @dataclass
 class Endpoint:
-    "One address of a model with the requests sent to it; times are those of `time.monotonic`."
+    "One address of a model and the state of its requests; times are those of `time.monotonic`."
 
     url: str  # base address, without name and password
     login: str = field(default="", repr=False)  # name:password
     query: str = field(default="", repr=False)
-    busy: int = 0  # requests under way
+    busy: int = 0  # requests in flight
     failed: int = 0  # failures in a row
-    used: float = 0.0  # when it was asked last
-    wait: float = 0.0  # before this it wants no request
-    aside: float = 0.0  # before this others are preferred
+    used: float = 0.0  # time of the last request
+    wait: float = 0.0  # the server asked for no requests before this time
+    aside: float = 0.0  # other endpoints are preferred before this time
 
 
-_NUMBERS = re.compile(r"[\d.]+|\[.*")  # an address of IP
+_NUMBERS = re.compile(r"[\d.]+|\[.*")  # an IP address
 
 
 def endpoint_at(
     address,  # such as http://localhost:8000/v1
 ) -> Endpoint:
-    "The endpoint at a base address. Raises ValueError for what is no address."
+    "The endpoint at a base address. Raises ValueError if it is not an address."
     text = address.strip()
     if "://" not in text:
         host = re.split(r"[:/]", text.rpartition("@")[2])[0]
@@ -86,16 +86,16 @@ def endpoint_at(
 
 STRIKES = 3  # failures in a row after which an address is set aside
 ASIDE = 30.0  # seconds
-LONGEST = 600.0  # seconds that a server may ask to wait
+LONGEST = 600.0  # longest pause in seconds that a server may ask for
 
 
 def next_endpoint(endpoints, now):  # list of `Endpoint`, time
-    "The next to ask: not set aside, not waiting, then the least busy, then the longest unused."
+    "The endpoint to ask next: not set aside, not waiting, then the least busy, then the longest unused."
     return min(endpoints, key=lambda e: (e.aside > now, max(0.0, e.wait - now), e.busy, e.used))
 
 # %% ../../nbs/04_models/03_client.ipynb #05a97c54
 def _key(name):
-    "The key in an environment variable. Raises PermissionError for one that no header can carry."
+    "The key in an environment variable. Raises PermissionError if it cannot be sent in a header."
     key = os.environ.get(name, "").strip()
     if not (key.isascii() and key.isprintable()):
         raise PermissionError(f"{name} holds a line break or another character that no key has: set it anew")
@@ -105,11 +105,11 @@ def _key(name):
 def send(
     endpoint,  # `Endpoint`
     path,  # such as /chat/completions
-    body,  # of the request; None: a GET
+    body,  # of the request; None sends a GET
     key_env,  # environment variable that holds the key
-    timeout,  # seconds for all of it
+    timeout,  # seconds for the whole exchange
 ) -> Reply:
-    "One exchange. Raises `TransientError` where no whole response came, PermissionError for a wrong address."
+    "Send one request. Raises `TransientError` without a complete response, PermissionError for a bad key."
     number, raw = f"globe-{uuid.uuid4().hex}", os.environ.get(key_env, "").strip()
     login, address = endpoint.login, endpoint.url + path + endpoint.query
     secrets = secrets_of(raw, login, login.partition(":")[2], *query_values(address))
@@ -136,7 +136,7 @@ def served_models(
     key_env="OPENAI_API_KEY",  # environment variable that holds the key, if one is needed
     timeout=20.0,  # seconds
 ) -> list:
-    "Names of the models at an endpoint, none where it does not list them. Raises ConnectionError."
+    "Names of the models at an endpoint; empty if it lists none. Raises ConnectionError if it is down."
     endpoint = endpoint_at(url)
     try:
         reply = send(endpoint, "/models", None, key_env, timeout)
@@ -155,9 +155,9 @@ def served_models(
 
 def chosen_model(
     names,  # of the models at an endpoint
-    wanted="",  # name that was asked for
+    wanted="",  # requested name; '' takes the only one
 ) -> str:
-    "The model to ask. Raises ValueError where there is none or several, or for a name that is not served."
+    "The model to ask. Raises ValueError if `wanted` is not served, or without it if not exactly one fits."
     fits = [n for n in names if n == wanted or n.startswith(f"{wanted}:") or n.endswith(f"/{wanted}")]
     if wanted and (fits or not names):
         return wanted
@@ -173,34 +173,34 @@ def chosen_model(
 
 # %% ../../nbs/04_models/03_client.ipynb #39873ccd
 class EndpointSettings(Settings):
-    "How a model behind endpoints is asked."
+    "Settings of the requests to a model behind endpoints."
 
     key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the key")
     concurrency: int = Field(16, ge=1, description="requests in flight, all endpoints together")
     timeout: float = Field(120.0, gt=0, description="seconds for one request, from connecting to its end")
-    tries: int = Field(4, ge=1, description="requests for one photo")
-    backoff: float = Field(1.0, ge=0, description="seconds, the limit of the first pause between them")
-    budget: int | None = Field(None, ge=0, description="requests that one run may send, tries included")
-    give_up: int = Field(20, ge=1, description="photos that may fail in a row")
+    tries: int = Field(4, ge=1, description="most requests for one photo")
+    backoff: float = Field(1.0, ge=0, description="limit in seconds of the pause before the second request")
+    budget: int | None = Field(None, ge=0, description="most requests of one run, including retries")
+    give_up: int = Field(20, ge=1, description="failed photos in a row after which the run ends")
     max_tokens: int = Field(1024, ge=1, description="length limit of an answer")
     params: dict = Field({}, description="further parameters of a request; null leaves one out")
 
 
-_ACCOUNT = threading.Lock()  # not of the object, which may be sent to other processes
+_ACCOUNT = threading.Lock()  # not an attribute: clients must be picklable
 
 
 class EndpointClient:
-    """A model behind one or more OpenAI-compatible endpoints; `_read` takes out of a `Reply` what is wanted.
+    """A model behind one or more OpenAI-compatible endpoints; subclasses read a `Reply` in `_read`.
 
-    Raises ValueError for an address or a setting that is not possible."""
+    Raises ValueError for an invalid address or setting."""
 
-    stop = threading.Event()  # ends all waiting; nobody sets this one, `ask` gives its own
+    stop = threading.Event()  # ends all waiting; this one is never set, `ask` replaces it by its own
 
     def __init__(
         self,
         url,  # base address, such as http://localhost:8000/v1; several as a list, or joined by |
         model,  # name of the model at the endpoints
-        name=None,  # also the name of a teacher's file; from `model` if not given
+        name=None,  # also the name of a teacher's file; None derives it from `model`
         settings=None,  # `EndpointSettings`
         **changes,  # settings to change, by name
     ):
@@ -228,7 +228,7 @@ class EndpointClient:
         return e
 
     def _give_back(self, e, error):
-        "Note how a request to endpoint `e` ended."
+        "Record how a request to endpoint `e` ended."
         with _ACCOUNT:
             now, down = time.monotonic(), isinstance(error, TransientError) and error.wait is None
             e.busy, e.failed = e.busy - 1, e.failed + 1 if down else 0
@@ -237,7 +237,7 @@ class EndpointClient:
                 e.wait = now + min(LONGEST, error.wait)
 
     def _tried(self, body):
-        "What `_post` gives. Raises the last `TransientError` after `tries` requests, other failures at once."
+        "`_post` with retries. Raises the last `TransientError` after `tries` requests, other errors at once."
         tries, backoff = self.settings.tries, self.settings.backoff
         for n in range(1, tries + 1):
             try:
@@ -247,7 +247,7 @@ class EndpointClient:
                     raise
 
     def _post(self, body):
-        "What `_read` finds in the reply to one request, or to a second one in other parameters."
+        "What `_read` finds in the reply; asks again if the server wants other parameters."
         endpoint, error, fitted = self._take(), None, self._fitted(body)
         try:
             if self.stop.wait(max(0.0, endpoint.wait - time.monotonic())):
@@ -269,12 +269,12 @@ class EndpointClient:
         return self._post(body)
 
     def _fitted(self, body):
-        "A request in the parameters that the server takes."
+        "The request with the parameter names that the server accepts."
         named = {self.renamed.get(name, name): value for name, value in body.items()}
         return {name: v for name, v in (named | self.settings.params).items() if name and v is not None}
 
     def _learns(self, reply, sent):
-        "Does a refusal tell which parameter to send otherwise? It is noted."
+        "Whether an error says which parameter to change; remembers the change."
         if reply.status not in (400, 422):
             return False
         said = reply.said().lower()
@@ -290,11 +290,11 @@ class EndpointClient:
 def in_flight(
     work,  # function of one item
     items,  # any iterable
-    n,  # calls under way at once
+    n,  # calls at a time
 ):
-    """Results of `work` as they are ready.
+    """Results of `work` in the order in which they finish.
 
-    After an exception nothing new begins; results under way are still given, then it is raised."""
+    After an exception no new call starts; results of running calls are still yielded, then it is raised."""
     it, waiting, error = iter(items), set(), None
     with ThreadPoolExecutor(n) as pool:
         while True:

@@ -18,7 +18,7 @@ from .judge import Judge
 def yes_share(
     top,  # most probable first tokens: [{"token", "logprob"}]
 ) -> float:
-    "P(yes) / (P(yes) + P(no)) over all spellings among them. Raises ValueError without alternatives."
+    "P(yes) / (P(yes) + P(no)), summed over the spellings in `top`. Raises ValueError without alternatives."
     if len(top) < 2:
         raise ValueError(
             "the endpoint gives no alternatives to the first token: "
@@ -36,7 +36,7 @@ def yes_share(
 def _top_tokens(reply):  # `Reply`
     """The first token's alternatives in a chat response.
 
-    Raises what `globe.answers.replies.accepted` raises, ValueError where they are missing."""
+    Raises what `globe.answers.replies.accepted` raises, and ValueError if the alternatives are missing."""
     said = accepted(reply)
     try:
         top = reply.json()["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
@@ -50,9 +50,9 @@ class EndpointJudge(EndpointClient):
 
     def __init__(
         self,
-        url,  # as for `globe.models.client.EndpointClient`, like all others
+        url,  # base address or addresses, as for `globe.models.client.EndpointClient`
         model,  # name of the model at the endpoints
-        settings=None,  # `EndpointSettings`; a minute and three requests for a pair if not given
+        settings=None,  # `EndpointSettings`; None: a timeout of 60 seconds and three requests per pair
         **changes,  # settings to change, by name
     ):
         super().__init__(url, model, None, settings or EndpointSettings(timeout=60.0, tries=3), **changes)
@@ -65,9 +65,9 @@ class EndpointJudge(EndpointClient):
         images,  # pictures (PIL)
         reasonings,  # one text per picture
     ) -> list:
-        """One probability of yes per pair, None for one that got none.
+        """One probability of yes per pair; None for a pair whose request failed.
 
-        Raises PermissionError, and `TransientError` or ValueError where no pair got one."""
+        Raises PermissionError for a wrong key, and `TransientError` or ValueError if all pairs failed."""
         errors = []
 
         def one(image, text):
@@ -87,7 +87,7 @@ class EndpointJudge(EndpointClient):
 def judge_named(
     name,  # folder of a judge, or "url model"
 ):
-    "The judge that `name` means. Raises ValueError without a name, FileNotFoundError where no judge is."
+    "The judge with this name. Raises ValueError for an empty name, FileNotFoundError if there is no judge."
     if not name:
         raise ValueError(
             "no judge: set GLOBE_JUDGE to a folder written by globe.training.judge.train_judge, "

@@ -41,7 +41,7 @@ def load_processor(
     source,  # folder or hub id of a model
     revision=None,  # commit of a hub model
 ):
-    "The model's own processor, without video where it would need torchvision."
+    "The model's own processor; without its video part if that would need torchvision."
     import transformers
 
     how = dict(revision=revision, trust_remote_code=False)
@@ -62,7 +62,7 @@ def save_processor(
     processor,  # of a vision-language model
     folder,  # receives its files
 ):
-    "Write the processor, complete for programs that want the video part too."
+    "Write the processor, with a video configuration for programs that expect one."
     processor.save_pretrained(folder)
     file, kind = Path(folder) / "video_preprocessor_config.json", _VIDEO.get(type(processor).__name__)
     if kind and not file.exists():
@@ -85,7 +85,7 @@ def inputs(
     prompt,  # key of `PROMPTS` or text: one for all, or a list with one per picture
     answers=None,  # texts to append as the assistant's turn, for training
 ):
-    "Tensors for one batch. With `answers`, also how many tokens each answer has."
+    "Tensors for one batch; with `answers`, a pair of them and the number of tokens of each answer."
     processor, end = vlm.processor, vlm.processor.tokenizer.eos_token
     prompts = [prompt] * len(images) if isinstance(prompt, str) else prompt
     how = dict(add_generation_prompt=True, tokenize=False)
@@ -133,11 +133,11 @@ class VLM:
         prompt="eval",  # key of `PROMPTS` or text: one for all, or a list
         max_new_tokens=160,  # length limit of an answer
         temperature=0.0,  # 0: the most probable answer
-        batch_size=64,  # pictures at once
+        batch_size=64,  # pictures per batch
         seed=0,  # of the sampling
         **more,  # further arguments of `generate`
     ) -> list:
-        "What the model writes about each picture: raw texts in the order of the pictures."
+        "The model's raw answer to each picture, in the order of the pictures."
         import torch
 
         how = dict(do_sample=False)
@@ -162,7 +162,7 @@ class VLM:
                 suppress_tokens=picture_tokens(self.processor),
                 pad_token_id=tokenizer.pad_token_id,
                 eos_token_id=tokenizer.eos_token_id,
-                repetition_penalty=1.0,  # checkpoints may bring one of their own, which no table states
+                repetition_penalty=1.0,  # off: a checkpoint may set one, which no published table mentions
                 **how,
             )
         return tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -171,7 +171,7 @@ class VLM:
 def refuse_adapter(
     source,  # folder or hub id
 ):
-    "Raises ValueError."
+    "Raise a ValueError that says how to merge an adapter into its base model."
     raise ValueError(
         f"{source} holds an adapter, not a model. Merge it into its base first: "
         f"AutoPeftModelForImageTextToText.from_pretrained({str(source)!r}).merge_and_unload()"
@@ -179,9 +179,9 @@ def refuse_adapter(
 
 
 def check_folder(
-    source,  # folder or hub id; only folders are looked at
+    source,  # folder or hub id; only folders are checked
 ):
-    "Raises ValueError for the folder of an adapter, `FileNotFoundError` for one without a whole model."
+    "Raises ValueError if a folder holds an adapter, `FileNotFoundError` if it holds no complete model."
     folder = Path(source)
     if not folder.is_dir():
         return
@@ -199,13 +199,13 @@ def check_folder(
 
 def load(
     source,  # folder, or hub id (needs the network)
-    device=None,  # torch device; cuda where there is one if not given, else cpu
+    device=None,  # torch device; None: cuda if there is one, else cpu
     dtype="auto",  # as stored, or a type such as torch.bfloat16
     revision=None,  # commit of a hub model; pin it in published work
 ) -> VLM:
-    """Load any image-text-to-text model. Raises `FileNotFoundError` for a folder that holds none.
+    """Load any image-text-to-text model. Raises `FileNotFoundError` for a folder without one.
 
-    Weights that DeepSpeed ZeRO-3 spreads over processes stay where it put them."""
+    Under DeepSpeed ZeRO-3 the weights stay where DeepSpeed placed them; `device` is ignored."""
     import torch
     from transformers import AutoModelForImageTextToText
     from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
@@ -222,13 +222,13 @@ def load(
 def answer_all(
     vlm,  # `VLM`
     photos,  # dataset with `id` and `image`
-    path,  # JSON lines: id, text; resumed where it ends
+    path,  # JSON lines of id and text; an existing file is continued
     prompt="eval",  # key of `PROMPTS` or text
-    batch_size=64,  # pictures at once
+    batch_size=64,  # pictures per batch
     watch=None,  # see `globe.progress.tracked`
     **how,  # further arguments of `VLM.answer`
 ) -> list:
-    "The texts for all photos, in their order. Raises `Busy` where another run writes the same file."
+    "The answers to all photos, in their order. Raises `Busy` if another run is writing the same file."
     path = Path(path)
     with alone(path):
         done = _answered(path)
@@ -245,7 +245,7 @@ def answer_all(
 
 
 def _answered(path):
-    "Id -> text of the answers in a file, after dropping a torn last line from it."
+    "Id -> text of the answers in a file, after removing an incomplete last line from it."
     return {r["id"]: r["text"] for r in map(json.loads, whole_lines(path))}
 
 # %% ../../nbs/04_models/00_vlm.ipynb #5370565a
@@ -253,16 +253,16 @@ def look(
     vlm,  # `VLM`
     images,  # pictures (PIL)
 ) -> list:
-    "Of each picture its visual tokens [tokens, width]."
+    "The visual tokens of each picture [tokens, width]."
     pixels = vlm.processor.image_processor(images=list(images), return_tensors="pt").to(vlm.device)
     given = {k: pixels[k] for k in ("pixel_values", "image_grid_thw") if k in pixels}
     return [*vlm.model.model.get_image_features(**given).pooler_output]
 
 
 def vision(
-    model,  # of transformers; one that is no vision-language model has no such parts
+    model,  # of transformers
 ) -> dict:
-    "Its modules between the pixels and the language model, by name."
+    "The modules between the pixels and the language model, by name; empty for a text-only model."
     body = getattr(model, "model", None)
     names = ("visual", "vision_tower", "multi_modal_projector")
     return {name: getattr(body, name) for name in names if hasattr(body, name)}
@@ -271,14 +271,14 @@ def vision(
 def freeze_vision(
     model,  # vision-language model
 ):  # `model`
-    "No gradient for the vision tower with its merger or projector, the default of the released scripts."
+    "Freeze the vision tower with its merger or projector, as the released scripts do by default."
     for part in vision(model).values():
         part.requires_grad_(False)
     return model
 
 # %% ../../nbs/04_models/00_vlm.ipynb #b9154db0
 class _PictureMemory:
-    "The features of pictures, or of tiles for InternVL, by a hash of their pixels."
+    "A cache of the features of pictures (for InternVL: of tiles), keyed by a hash of their pixels."
 
     def __init__(
         self,
@@ -288,7 +288,7 @@ class _PictureMemory:
         self.compute, self.most, self.known, self.usable = compute, most, {}, True
 
     def features(self, pixel_values, image_grid_thw=None, **kw):
-        "What `compute` gives; computed once per picture."
+        "The output of `compute`, which is called once per picture."
         import torch
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -317,7 +317,7 @@ class _PictureMemory:
         return pictures, [(*g, hash(n.tobytes())) for g, n in zip(grids, numbers)]
 
     def _learn(self, new, pictures, grids, kw):  # key -> index of a picture
-        "Compute the new pictures; the memory is not usable where the tower gives more than two outputs."
+        "Compute the new pictures. If the tower has outputs beyond the usual two, stop caching."
         import torch
 
         rows = list(new.values())
@@ -334,9 +334,9 @@ class _PictureMemory:
 
 def remember_pictures(
     model,  # its vision tower must be frozen
-    most=2**30,  # bytes of features kept, the oldest are dropped
+    most=2**30,  # bytes of features kept; the oldest are dropped first
 ):  # `model`
-    "Let the model look up the features of a picture that it has seen before."
+    "Cache the features of pictures, so that each is computed only once."
     memory = _PictureMemory(model.model.get_image_features, most)
 
     def get_image_features(pixel_values, image_grid_thw=None, **kw):

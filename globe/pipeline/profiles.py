@@ -38,17 +38,17 @@ class PhotoSettings(Settings):
         1_003_520, ge=3136, le=50_000_000, description="larger ones are reduced, for every model"
     )
     pictures: Text | None = Field(
-        None, description="folder with a copy of MP-16, for pictures that the published archive lacks"
+        None, description="folder with a copy of MP-16, for pictures missing in the published archive"
     )
     min_share: Share = Field(
-        0.9, description="of the published rows that must have a picture to be trained on"
+        0.9, description="share of the published rows that must have a picture; fewer are refused"
     )
-    limit: Count | None = Field(None, description="train on so many of the published rows; null: on all")
+    limit: Count | None = Field(None, description="most published rows to train on; null: all")
     train: Count = Field(2400, description="postcards to distil from")
     test: Count = Field(480, description="postcards of the test split")
-    shifted: Count = Field(320, description="postcards in the style that no training picture has")
+    shifted: Count = Field(320, description="postcards in a style that no training picture has")
     localizable: float = Field(
-        0.8, gt=0, le=1, description="share of training postcards that tell their place"
+        0.8, gt=0, le=1, description="share of training postcards that show their place"
     )
     seed: Seed = Field(1, description="of places and pictures")
 
@@ -71,7 +71,7 @@ class PhotoSettings(Settings):
 
 
 class StudentSettings(Settings):
-    "The base model that all others of its backbone begin from."
+    "The base model, from which all others of its backbone are trained."
 
     source: Weights | None = Field(None, description="folder or hub id; null: a tiny model is trained")
     internvl: Weights | None = Field(None, description="the same for the second backbone of Table 4")
@@ -100,7 +100,7 @@ class UpperBoundSettings(Settings):
 
 
 class SegmenterSettings(Settings):
-    "The segmenter that says what a picture shows."
+    "The segmenter that finds what a picture shows."
 
     source: Weights | None = Field(None, description="folder or hub id; null: a tiny one is trained")
     photos: Count = Field(1200, description="postcards that it is trained on")
@@ -109,7 +109,7 @@ class SegmenterSettings(Settings):
 
 
 class TeacherEndpoint(Settings):
-    "A model behind an endpoint, or behind several that share the work."
+    "A model at one endpoint, or at several that share the work."
 
     urls: list[str] = Field(min_length=1, description="their addresses, such as http://localhost:8000/v1")
     model: Text = Field(description="its name there")
@@ -123,25 +123,25 @@ class TeacherEndpoint(Settings):
 
 
 class TeacherSettings(Settings):
-    "Who answers about the training photographs; without endpoints, simulations named so."
+    "Who answers about the training photographs; without endpoints, simulated teachers."
 
-    endpoints: list[TeacherEndpoint] = Field([], description="models behind endpoints; the first leads")
-    coordinates: Literal["geoclip"] | None = Field(None, description="a coordinate model beside endpoints")
+    endpoints: list[TeacherEndpoint] = Field([], description="models at endpoints; the first is the lead")
+    coordinates: Literal["geoclip"] | None = Field(None, description="a coordinate model as another teacher")
 
 
 class AnswerSettings(Settings):
-    "How models are asked about the test photographs."
+    "How models answer about the test photographs."
 
     max_new_tokens: Tokens = Field(64, description="length limit of an answer, in tokens")
     batch_size: Rows = Field(64, description="pictures at once")
 
 # %% ../../nbs/12_pipeline/00_profiles.ipynb #6f656e65
 class Profile(Settings):
-    "Everything that a run can be told."
+    "All settings of a run."
 
     name: str = Field("mini", description="of the profile")
     data: Literal["validated", "official"] = Field(
-        "validated", description="training rows: what teachers and checks made, or MP16-Reason as published"
+        "validated", description="training rows: made by teachers and checks, or MP16-Reason as published"
     )
     photos: PhotoSettings = Field(PhotoSettings(), description="the photographs")
     student: StudentSettings = Field(StudentSettings(), description="the base model")
@@ -157,7 +157,7 @@ class Profile(Settings):
 
     @property
     def judged(self) -> bool:
-        "Do teachers answer? A judge learns from their answers; the published rows need neither."
+        "Whether teachers answer, so that a judge can be trained; the published rows need neither."
         return self.data == "validated" or bool(self.teachers.endpoints)
 
 # %% ../../nbs/12_pipeline/00_profiles.ipynb #b6b25190
@@ -172,7 +172,7 @@ def _merged(a: dict, b: dict) -> dict:
 
 
 def _sections(file) -> dict:
-    "What the file of a profile states."
+    "The settings in the file of a profile."
     content = file.read_bytes()
     try:
         stated = read_yaml(content.decode()) or {}
@@ -189,7 +189,7 @@ def _sections(file) -> dict:
 
 
 def _stated(name, folder, below=()) -> dict:
-    "What a profile states, and the profile that it extends. `below`: profiles that lead here."
+    "The settings of a profile and of the profile that it extends. `below`: profiles that extend this one."
     file = Path(folder) / f"{name}.yaml"
     if not file.is_file() or Path(name).name != name:
         there = ", ".join(sorted(p.stem for p in Path(folder).glob("*.yaml") if p.is_file()))
@@ -210,7 +210,7 @@ def read_profile(
     folder: Path,  # of profiles
     overrides: dict = None,  # settings to change, by section; each is reported
 ) -> Profile:
-    "A profile. Raises `SettingsError` for what cannot be, and for a name that no file has."
+    "A profile. Raises `SettingsError` for invalid settings, and for a name without a file."
     if "name" in (overrides or {}):
         raise SettingsError("name: a profile has the name of its file, which cannot be set")
     stated = _stated(name, folder)
@@ -226,9 +226,9 @@ def read_profile(
 
 
 def profile(
-    name: str,  # "smoke", "mini" or "paper"
+    name: str,  # "smoke", "mini", "one-gpu" or "paper"
     **overrides,  # settings to change, by section
 ) -> Profile:
-    "Settings of a profile of this project. `globe reproduce --set` reaches it by the variable `GLOBE_SET`."
+    "A profile of this project, changed by the variable `GLOBE_SET`, which `globe reproduce --set` sets."
     asked = json.loads(os.environ.get("GLOBE_SET") or "{}")
     return read_profile(name, checkout() / "nbs" / "profiles", _merged(asked, overrides))

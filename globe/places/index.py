@@ -78,6 +78,58 @@ def _strings(array):
     "The strings that `_text` packed."
     return array.tobytes().decode("utf-8", "surrogatepass").split("\n")
 
+# %% ../../nbs/01_places/06_index.ipynb #e4d779ed
+LARGE_CITY = 100_000  # people of a city that is looked for in the whole world
+
+
+def _letters_of(names):
+    "Of each name its letters as 64 bits, and its length."
+    text = "\n".join(["", *names]).encode("utf-32-le", "surrogatepass")
+    letters = np.frombuffer(text, dtype=np.uint32)
+    starts = np.flatnonzero(letters == ord("\n"))
+    bits = np.left_shift(1, letters % 64, dtype=np.uint64)
+    bits[starts] = 0
+    return np.bitwise_or.reduceat(bits, starts), np.diff(starts, append=len(letters)) - 1
+
+
+LARGE_CITIES, COUNTRIES = 0, 1  # numbers of lists
+
+
+def lists_of(country):  # its row
+    "Numbers of the lists of a country's towns and regions."
+    return 2 * country + 2, 2 * country + 3
+
+
+def list_key(number, name):
+    "What the names of a list with the first letter of `name` are ordered by."
+    return number << 32 | ord(name[0])
+
+
+def _spelling_lists(names, row, code, population, regions, country_names, codes):
+    "The lists of names as columns; a row is that of a town, of a country, or `~` that of a region."
+    lists = {c: lists_of(i) for i, c in enumerate(codes)}
+    town_codes, large = code[row].tolist(), (population >= LARGE_CITY)[row].tolist()
+    towns = list(zip(names, row.tolist()))
+    listed = [(lists[c][0], name, town) for (name, town), c in zip(towns, town_codes)]
+    listed += [(LARGE_CITIES, name, town) for (name, town), is_large in zip(towns, large) if is_large]
+    listed += [
+        (lists[c][1], name, ~i)
+        for i, region in enumerate(regions)
+        for c in region.codes
+        for name in region.names
+    ]
+    listed += [(COUNTRIES, name, codes.index(c)) for name, c in country_names.items()]
+    listed.sort(key=lambda entry: list_key(*entry[:2]))
+    numbers, names, rows = zip(*listed)
+    letters, lengths = _letters_of(names)
+    return dict(
+        spelling=_text(names),
+        spelling_row=np.array(rows, dtype=np.int32),
+        spelling_key=np.array(list(map(list_key, numbers, names))),
+        spelling_letters=letters,
+        spelling_length=lengths.astype(np.uint16),
+    )
+
 # %% ../../nbs/01_places/06_index.ipynb #595ed159
 def _city_columns(cities, countries):
     "Arrays of what GeoNames says about each city; in a tiny country, `region` is the country alone."
@@ -133,7 +185,7 @@ def _cities_of(regions, cities, lat, lon, population):
     return np.array([city_of(r) if is_small(r) else -1 for r in regions], dtype=np.int32)
 
 # %% ../../nbs/01_places/06_index.ipynb #02ec7d01
-def _facts(countries, states, regions):
+def _facts(countries, country_names, states, regions):
     "What the index knows about countries and first-level divisions, as JSON."
     of = lambda key: {code: c[key] for code, c in sorted(countries.items())}
     divisions, state_names = {}, {}
@@ -145,7 +197,7 @@ def _facts(countries, states, regions):
                 divisions.setdefault(name, []).append(scope)
     return json.dumps(
         {
-            "names": _country_names(countries),
+            "names": country_names,
             "english": {k: v.strip() for k, v in of("name").items()},
             "people": of("population"),
             "area": of("areakm2"),
@@ -184,9 +236,7 @@ def _build():
     divisions, division = np.unique(region, return_inverse=True)
     of_towns = _town_district_keys(plain, weight, row, own, population, code, parent)
     codes = sorted(countries)
-    order = np.argsort(code[row], kind="stable")
-    names_of_regions = [len(r.names) for r in regions]
-    spelling_row = np.repeat(np.arange(len(regions)), names_of_regions)
+    country_names = _country_names(countries)
     return dict(
         **merged,
         lat=lat,
@@ -197,7 +247,7 @@ def _build():
         code=np.searchsorted(codes, code).astype(np.int16),
         codes=_text(codes),
         points=_country_points(lat, lon, population, code, parent, codes),
-        facts=_text([_facts(countries, source.get_us_states(), regions)]),
+        facts=_text([_facts(countries, country_names, source.get_us_states(), regions)]),
         division=division.astype(np.int16),
         division_codes=_text(divisions),
         region_city=region_city,
@@ -207,8 +257,5 @@ def _build():
         region_name=_text(r.name for r in regions),
         region_kind=_text(r.kind for r in regions),
         region_codes=_text("|".join(r.codes) for r in regions),
-        region_spelling=_text(n for r in regions for n in r.names),
-        region_spelling_row=spelling_row.astype(np.int32),
-        spelling=_text([names[i] for i in order]),
-        spelling_city=row[order].astype(np.int32),
+        **_spelling_lists(names, row, code, population, regions, country_names, codes),
     )

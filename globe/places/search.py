@@ -225,9 +225,9 @@ SMALL_COUNTRY_KM2 = 2000
 
 
 def _town_km(lat, lon, code):
-    "Distance of a point from the nearest town of the country `code`; NaN where the point is NaN."
+    "Distance of a point from the nearest town of a country; NaN where the point is NaN, or it has no town."
     g = gazetteer()
-    if not np.isfinite(lat):
+    if not (np.isfinite(lat) and g.tree_of(code)):
         return np.nan
     town = _in_country([lat], [lon], code)[0]
     return haversine_km(lat, lon, g.lat[town], g.lon[town])
@@ -236,8 +236,6 @@ def _town_km(lat, lon, code):
 def _beside(name: str, code: str):
     "The hit for a large city, or a small country, just outside of the country `code`; None if there is none."
     g = gazetteer()
-    if not g.tree_of(code):
-        return None
     reason = f"not in {g.english[code]}, but near its border"
     other = g.names.get(name)
     if (
@@ -249,7 +247,7 @@ def _beside(name: str, code: str):
     found = g.find(name)
     if not found or g.population[row := found[0]] < 100_000:
         return None
-    if _town_km(g.lat[row], g.lon[row], code) > BORDER_KM:
+    if not _town_km(g.lat[row], g.lon[row], code) <= BORDER_KM:
         return None
     return row, code, 1, f"{reason}, in {g.english[g.codes[g.code[row]]]}"
 

@@ -8,43 +8,9 @@ __all__ = ['misspelt']
 # %% ../../nbs/01_places/10_spelling.ipynb #ee32a321
 import functools
 
-import numpy as np
-
 from .names import fold
-from .index import _strings
+from .index import LARGE_CITIES, LARGE_CITY, lists_of
 from .gazetteer import gazetteer
-from .countries import _Spellings, _close
-
-# %% ../../nbs/01_places/10_spelling.ipynb #019b2ecf
-@functools.lru_cache(maxsize=None)
-def _spellings(code: str):
-    "First letter -> names and rows of the cities that a misspelt name is compared with."
-    g = gazetteer()
-    if not code:
-        keep = np.flatnonzero(g.population[g.spelling_city] >= 100_000)
-    else:
-        keep = np.arange(*np.searchsorted(g.code[g.spelling_city], [g.code_row[code], g.code_row[code] + 1]))
-    if "_spelling" not in g.__dict__:
-        g._spelling = _strings(g.spelling)
-    found = {}
-    for i in keep:
-        found.setdefault(g._spelling[i][:1], []).append(i)
-    return {
-        first: (_Spellings([g._spelling[i] for i in rows]), g.spelling_city[rows])
-        for first, rows in found.items()
-    }
-
-# %% ../../nbs/01_places/10_spelling.ipynb #1d99a82d
-@functools.lru_cache(maxsize=None)
-def _region_spellings(code: str):
-    "First letter -> names and rows of the regions of a country."
-    g, found = gazetteer(), {}
-    for name, row in zip(_strings(g.region_spelling), g.region_spelling_row.tolist()):
-        if code in g.region_codes[row]:
-            names, rows = found.setdefault(name[:1], ([], []))
-            names.append(name)
-            rows.append(row)
-    return {first: (_Spellings(names), rows) for first, (names, rows) in found.items()}
 
 # %% ../../nbs/01_places/10_spelling.ipynb #48867790
 def _is_known(name: str) -> bool:
@@ -53,10 +19,7 @@ def _is_known(name: str) -> bool:
     if not (found := g.look(name)):
         return name in g.names
     city, _, region, *_ = found
-    return region >= 0 or fold(g.name[city]) == name or g.population[city] >= 100_000
-
-
-_NO_NAMES = _Spellings([]), np.array([], int)
+    return region >= 0 or fold(g.name[city]) == name or g.population[city] >= LARGE_CITY
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -65,14 +28,14 @@ def misspelt(
     code: str,  # of its country; '' where not known
 ):
     "The hit for the largest city, or else the region, with the nearest name; None if none is near."
-    g, (names, rows) = gazetteer(), _spellings(code).get(name[:1], _NO_NAMES)
     if _is_known(name):
         return None
-    if close := _close(name, names, shortest=6 if code else 7):
-        rows = np.unique(rows[close])
-        best = int(rows[np.argmax(g.population[rows])])
+    g = gazetteer()
+    towns, regions = lists_of(g.code_row[code]) if code else (LARGE_CITIES, None)
+    if rows := g.similar(name, towns, shortest=6 if code else 7):
+        best = min(rows, key=lambda row: (-g.population[row], row))
         return best, code, 1, f"misspelt {g.name[best]!r}, a guess"
-    names, rows = _region_spellings(code).get(name[:1], _NO_NAMES)
-    rows = {rows[i] for i in _close(name, names, shortest=6)}
+    rows = g.similar(name, regions, shortest=6) if code else ()
     if len(rows) == 1:
-        return ~(row := rows.pop()), code, 1, f"misspelt {g.region_name[row]!r}, a guess"
+        (row,) = rows
+        return row, code, 1, f"misspelt {g.region_name[~row]!r}, a guess"

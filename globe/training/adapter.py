@@ -10,7 +10,7 @@ def lora_config(
     rank=16,  # of the LoRA matrices
     alpha=64,  # their scale
 ):
-    "PEFT adapter on all linear layers of the language model, none in the vision tower (released settings)."
+    "PEFT configuration for all linear layers of the language model, not the vision tower (as released)."
     from peft import LoraConfig
 
     return LoraConfig(

@@ -10,7 +10,7 @@ import functools
 
 from ..answers.vocabulary import vocabulary
 from .visual_grounding import visual_grounding
-from .rewards import form, geo_accuracy, geo_distance
+from .rewards import form, geo_accuracy, geo_distance, true_statements
 from .settings_grpo import GROUNDING_MODES, WEIGHTS
 from .localizability import Localizability
 
@@ -18,12 +18,12 @@ from .localizability import Localizability
 def weighted(
     name,  # one of WEIGHTS
     judge=None,  # for the configurations with R_loc
-    classes=None,  # names of the segmenter that saw the entities, or "ade20k", for R_vis
-    max_gain=0.01,  # most that a text adds to R_loc of its picture, see `Localizability`
-    max_loss=0.04,  # most that it takes from it
+    classes=None,  # class names of the segmenter that found the entities, or "ade20k", for R_vis
+    max_gain=0.01,  # most that a text can add to R_loc of its picture, see `Localizability`
+    max_loss=0.04,  # most that it can take away
     shares=None,  # class -> share of the pictures, for the recommended grounding
 ):
-    "(reward functions, weights) of a configuration, as TRL takes `reward_funcs` and `reward_weights`."
+    "(reward functions, weights) of a configuration, for TRL's `reward_funcs` and `reward_weights`."
     if name not in WEIGHTS:
         raise ValueError(f"unknown configuration {name!r}: choose one of {', '.join(WEIGHTS)}")
     if judge is None and "localizability" in WEIGHTS[name]:
@@ -41,6 +41,7 @@ def weighted(
         geo_distance=geo_distance,
         visual_grounding=grounding,
         form=form,
+        true_statements=true_statements,
         localizability=Localizability(judge, max_gain=max_gain, max_loss=max_loss),
     )
     return [functions[key] for key in WEIGHTS[name]], list(WEIGHTS[name].values())

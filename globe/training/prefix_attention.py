@@ -20,7 +20,7 @@ from .picture_cache import split_pictures
 def unique_prompts(
     input_ids,  # tokens of the prompts [rows, length]
     pixels=None,  # pixels of each row, a list of tensors; None without pictures
-    grids=None,  # patches of each row's pictures, tensors [pictures, 3]; plain pictures differ only here
+    grids=None,  # patches of each row's pictures, tensors [pictures, 3]; flat pictures may differ only here
 ):
     "(first row of each distinct prompt, for each row the index of its prompt among them)."
     first, index, known = [], [], {}
@@ -48,9 +48,9 @@ class _PromptGroups:
         counts = index.bincount(minlength=len(mask))
         rows = torch.arange(len(index), device=index.device)
         order = index.argsort(stable=True)
-        rank = rows - (counts.cumsum(0) - counts)[index[order]]  # place of a row within its group
+        rank = rows - (counts.cumsum(0) - counts)[index[order]]  # position of a row within its group
         self.index, self.prompts, self.size = index, len(mask), int(counts.max())
-        # slot of each row in a table [prompts, size]; row in each slot, in a free one the number of rows
+        # slot: position of each row in a table [prompts, size]; row: the row in each slot, len(index) if free
         self.slot = torch.empty_like(index)
         self.slot[order] = index[order] * self.size + rank
         self.row = torch.full([len(mask) * self.size], len(index), device=index.device)
@@ -72,7 +72,7 @@ class _PromptGroups:
     def unfold(
         self,
         x,  # result of `fold`
-        like,  # what `fold` was given
+        like,  # the input of `fold`
     ):
         "The inverse of `fold`."
         x = x.unflatten(2, (self.size, -1)).transpose(1, 2)
@@ -80,16 +80,16 @@ class _PromptGroups:
         return x if self.in_order else x[self.slot]
 
     def attention_mask(self, dtype):
-        "What is added to the scores of each prompt's keys; None if no prompt is padded."
+        "Values to add to the scores of each prompt's keys; None if no prompt is padded."
         return None if self.hidden is None else (self.hidden * torch.finfo(dtype).min).to(dtype)
 
 # %% ../../nbs/07_training/13_prefix_attention.ipynb #77b5791c
 class _CPUKernel:
-    "Fused attention of CPUs."
+    "PyTorch's fused attention for CPUs."
 
     @staticmethod
     def forward(q, k, v, mask, causal, scale):
-        "(out, its log-sum-exp [rows, heads, queries], what the backward pass needs besides)."
+        "(out, its log-sum-exp [rows, heads, queries], other values for the backward pass)."
         attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         return *attend(q, k, v, is_causal=causal, attn_mask=mask, scale=scale), ()
 
@@ -102,11 +102,11 @@ class _CPUKernel:
 
 
 class _CUDAKernel:
-    "PyTorch's memory-efficient attention of GPUs."
+    "PyTorch's memory-efficient attention for GPUs."
 
     @staticmethod
     def _bias(mask, q, k):
-        "The mask for every head and query; its rows begin where the kernel can load them."
+        "The mask for every head and query, with rows aligned as the kernel needs them."
         if mask is None:
             return None
         length = k.shape[2]
@@ -115,7 +115,7 @@ class _CUDAKernel:
 
     @classmethod
     def forward(cls, q, k, v, mask, causal, scale):
-        "As that of `_CPUKernel`."
+        "Same interface as `_CPUKernel.forward`."
         attend = torch.ops.aten._scaled_dot_product_efficient_attention
         bias = cls._bias(mask, q, k)
         out, weight, *besides = attend(q, k, v, bias, True, 0.0, causal, scale=scale)
@@ -123,7 +123,7 @@ class _CUDAKernel:
 
     @classmethod
     def backward(cls, grad, given, made, how, besides):
-        "As that of `_CPUKernel`. The kernel wants the log-sum-exp of whole blocks of 32 queries."
+        "Same interface as `_CPUKernel.backward`. The kernel needs log-sum-exps in blocks of 32 queries."
         (q, k, v), (out, weight), (mask, causal, scale) = given, made, how
         blocks = torch.nn.functional.pad(weight, (0, -q.shape[2] % 32), value=torch.inf)
         back = torch.ops.aten._scaled_dot_product_efficient_attention_backward
@@ -171,12 +171,12 @@ class _SharedPrefixAttention(torch.autograd.Function):
         return groups.unfold(dq, q) + own_dq, *d_prompt, dk, dv, None, None
 
 # %% ../../nbs/07_training/13_prefix_attention.ipynb #f039f650
-FUSED_DEVICES = {"cpu"}  # kinds of device on which the prompt's keys are never expanded
-_TESTED_DEVICES = {"cuda"}  # on which they are not expanded for log-probabilities, after a test
+FUSED_DEVICES = {"cpu"}  # device types on which the prompt's keys are never expanded
+_TESTED_DEVICES = {"cuda"}  # on which they are not expanded for log-probabilities if a test passes
 
 
 def _expanded(query, prompt_k, prompt_v, key, value, groups):  # as `_SharedPrefixAttention`
-    "Keys and values of prompt and completion for every row, and what is added to the scores."
+    "Keys and values of prompt and completion for every row, and the values to add to the scores."
     keys = torch.cat([prompt_k[groups.index], key], 2)
     values = torch.cat([prompt_v[groups.index], value], 2)
     own = torch.full(key.shape[2:3] * 2, torch.finfo(query.dtype).min, device=key.device).triu(1)
@@ -188,7 +188,7 @@ def _expanded(query, prompt_k, prompt_v, key, value, groups):  # as `_SharedPref
 
 @functools.cache
 def _passes_test(device, dtype, heads, key_heads, width):
-    "Does the shared attention work here, on three rows of two prompts, one of them padded?"
+    "Whether the shared attention works here, on three rows of two prompts, one of them padded."
     random = torch.Generator(device).manual_seed(0)
 
     def tensor(*shape):
@@ -213,7 +213,7 @@ def _passes_test(device, dtype, heads, key_heads, width):
 
 
 def _over_expanded(q, prompt_k, prompt_v, k, v, groups, scale):
-    "What `_SharedPrefixAttention` computes, by PyTorch's own attention."
+    "The result of `_SharedPrefixAttention`, computed by PyTorch's own attention."
     keys, values, bias = _expanded(q, prompt_k, prompt_v, k, v, groups)
     repeats = q.shape[1] // k.shape[1]
     keys, values = (x.repeat_interleave(repeats, 1) for x in (keys, values))
@@ -221,7 +221,7 @@ def _over_expanded(q, prompt_k, prompt_v, k, v, groups, scale):
 
 
 def _is_shared(query, key, value):
-    "Is the prompt's part computed once for a group?"
+    "Whether the prompt's part is computed once for a group."
     if query.shape[2] not in (1, key.shape[2]):
         return False
     kind = query.device.type
@@ -233,7 +233,7 @@ def _is_shared(query, key, value):
 
 
 def _attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None, **options):
-    "Attention function for transformers: `sdpa`, except for keys that carry a prompt."
+    "Attention function for transformers: `sdpa`, except for keys that refer to a prompt."
     layer, options = getattr(key, "prefix_layer", None), dict(options, dropout=dropout, scaling=scaling)
     if layer is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
@@ -250,7 +250,7 @@ def _attend(module, query, key, value, attention_mask, dropout=0.0, scaling=None
 def use_shared_attention(
     model,  # vision-language model of transformers; changed in place
 ):
-    "Let the language model use the attention of this module, which is `sdpa` where no prompt is shared."
+    "Make the language model use this module's attention, which is `sdpa` if no prompt is shared."
     AttentionInterface.register("shared_prefix", _attend)
     AttentionMaskInterface.register("shared_prefix", sdpa_mask)
     model.config.get_text_config()._attn_implementation = "shared_prefix"
@@ -276,8 +276,8 @@ class _CompletionLayer(DynamicLayer):
     def update(self, keys, values, *args, **kwargs):
         if not torch.is_grad_enabled():
             keys, values = super().update(keys, values)
-        # a view, because a tensor that refers to the layer that stores it is a cycle, which only the garbage
-        # collector would free
+        # a view, since a tensor that refers to the layer that stores it would be a reference cycle, which
+        # only the garbage collector frees
         keys = keys.view_as(keys)
         keys.prefix_layer = self
         return keys, values
@@ -317,7 +317,7 @@ def prefill(
     image_grid_thw=None,  # as the processor returns it
     mm_token_type_ids=None,  # as the processor returns them; longer rows are cut
 ):
-    "(cache that continues each row after its prompt, position offset of each row). Gradients flow."
+    "(cache that continues each row after its prompt, position offset of each row); differentiable."
     holder, pixels, grids = _rope_holder(model), None, None
     if pixel_values is not None:
         pixels, grids = split_pictures(pixel_values, counts, image_grid_thw)

@@ -18,7 +18,7 @@ from .prefix_attention import FUSED_DEVICES, prefill, use_shared_attention
 
 # %% ../../nbs/07_training/14_prefix_generation.ipynb #3c384e39
 def unshareable(model):  # vision-language model of transformers, wrapped or not
-    "Reason why the prompts of `model` cannot be shared, or None."
+    "Why the prompts of `model` cannot be shared, or None."
     text, inner = model.config.get_text_config(), getattr(model, "get_base_model", lambda: model)()
     if text._attn_implementation not in ("sdpa", "shared_prefix"):
         return f"its attention is {text._attn_implementation}, not sdpa"
@@ -44,7 +44,7 @@ def warn_once(
 
 # %% ../../nbs/07_training/14_prefix_generation.ipynb #d300894b
 class _StaticKVLayer(StaticLayer):
-    "Keys and values in memory of a fixed size. Autocast changes the precision of keys; all get the values'."
+    "Keys and values in memory of a fixed size. Keys, whose precision autocast may change, get the values'."
 
     def update(self, keys, values, *args, **kwargs):
         return super().update(keys.to(values.dtype), values, *args, **kwargs)
@@ -52,7 +52,7 @@ class _StaticKVLayer(StaticLayer):
 
 def _reusable(
     kept,  # a static cache
-    source,  # a layer of the cache that is to be expanded
+    source,  # a layer of the cache to expand
     length,  # in tokens
 ):
     "Whether `kept` has the shape, precision and device that are needed now."
@@ -70,10 +70,10 @@ def _reusable(
 
 def expanded_cache(
     cache,  # from `prefill`
-    kept=None,  # static cache from the call before, filled again if it fits
+    kept=None,  # static cache of the previous call, reused if it fits
     tokens=None,  # of prompt and completion, for a static cache; None: the cache grows
 ):
-    "A cache of transformers' own kind, with the prompt's keys and values for each row."
+    "A standard cache of transformers, with the prompt's keys and values for each row."
     source, length = cache.layers[0], None
     if tokens:
         length = max(-(-tokens // 64) * 64, kept.layers[0].max_cache_len if kept else 0)
@@ -88,10 +88,10 @@ def expanded_cache(
 # %% ../../nbs/07_training/14_prefix_generation.ipynb #d4a8e8f4
 @contextmanager
 def temporarily(
-    thing,  # any object with attributes of its own
+    thing,  # any object with a `__dict__`
     **attributes,  # name and value
 ):
-    "Within the block, `thing` has these attributes."
+    "Context in which `thing` has these attributes."
     before = {k: vars(thing)[k] for k in attributes if k in vars(thing)}
     vars(thing).update(attributes)
     try:
@@ -102,11 +102,11 @@ def temporarily(
         vars(thing).update(before)
 
 # %% ../../nbs/07_training/14_prefix_generation.ipynb #fdeac14a
-_PROMPT = "attention_mask", "pixel_values", "image_grid_thw", "mm_token_type_ids"  # beside input_ids
+_PROMPT = "attention_mask", "pixel_values", "image_grid_thw", "mm_token_type_ids"  # besides input_ids
 
 
 class _Options:
-    "Options of a call of `generate`: those of the call first, then those of the generation configuration."
+    "Options of a `generate` call; its arguments take precedence over the generation configuration."
 
     def __init__(self, config, given):
         self.config, self.given = config, given
@@ -163,7 +163,7 @@ class _SharedGeneration:
         with torch.no_grad():
             cache = self.cache(model, input_ids, mask, prompt, options)
         given.pop("cache_implementation", None)
-        # transformers refuses a cache beside a kind of cache
+        # transformers refuses a cache together with `cache_implementation`
         with (
             temporarily(config, cache_implementation=None),
             temporarily(model.generation_config, cache_implementation=None),

@@ -25,13 +25,15 @@ WEIGHTS = {
     "all-readme": dict(geo_accuracy=1.0, visual_grounding=0.5, localizability=0.2, form=1.0),
     # train_all_rewards.sh
     "all-script": dict(geo_accuracy=1.0, visual_grounding=0.2, localizability=0.5, form=1.0),
-    # our deviation, and the released code's recall, in the place of Equation 2: `GROUNDING_MODES`
+    # our deviation, and the released code's recall, instead of Equation 2: `GROUNDING_MODES`
     "all-recommended": dict(geo_accuracy=1.0, visual_grounding=0.5, localizability=0.2, form=1.0),
     "all-released": dict(geo_accuracy=1.0, visual_grounding=0.5, localizability=0.2, form=1.0),
-    # ours: the distance to the named place in kilometres instead of the two levels of R_geo
+    # ours: a reward by the distance in kilometres to the named place instead of the two levels of R_geo
     "distance": dict(geo_distance=1.0, form=1.0),
+    # ours: true statements instead of things that are there; needs pictures of which all is known
+    "statements": dict(geo_accuracy=1.0, true_statements=0.5, form=1.0),
 }
-# modes of `globe.rewards.visual_grounding`; "paper", Equation 2, in all other configurations
+# modes of `globe.rewards.visual_grounding`; all other configurations use "paper", Equation 2
 GROUNDING_MODES = {"all-recommended": "recommended", "all-released": "released"}
 
 # %% ../../nbs/07_training/01_settings_grpo.ipynb #a70dfc33
@@ -41,33 +43,33 @@ class GRPOSettings(TrainerSettings):
     rewards: Literal[tuple(WEIGHTS)] = Field("recommended", description="which rewards, with which weights")
     steps: Count | None = Field(None, description="optimizer steps; null: one pass over the data")
     completions_per_step: int = Field(
-        96, ge=2, le=65_536, description="answers of a step: pictures times group size"
+        96, ge=2, le=65_536, description="answers per step: pictures times group size"
     )
-    num_generations: int = Field(16, ge=2, le=1024, description="answers to one picture: the group")
+    num_generations: int = Field(16, ge=2, le=1024, description="answers per picture: the size of a group")
     lr: LearningRate = Field(1e-6, description="peak learning rate")
     warmup: Share = Field(0.01, description="share of the steps in which the learning rate rises")
     lora: bool = Field(False, description="train a LoRA adapter instead of all weights")
-    top_p: float = Field(0.9, gt=0, le=1, description="sample from the likeliest tokens that hold this share")
+    top_p: float = Field(0.9, gt=0, le=1, description="sample from the likeliest tokens that sum to this")
     top_k: int | None = Field(
-        50, ge=1, le=1_000_000, description="sample from so many likeliest tokens; null: all"
+        50, ge=1, le=1_000_000, description="sample from this many of the likeliest tokens; null: all"
     )
     beta: float = Field(0.001, ge=0, le=10, description="weight of the KL term, Eq. 6")
     max_new_tokens: Tokens = Field(1024, description="length limit of an answer, in tokens")
     localizability_max_gain: Share | None = Field(
         0.01,
-        description="most that a text adds to R_loc of its picture; null: no bound, as Eq. 1",
+        description="most that a text can add to R_loc of its picture; null: no bound, as in Eq. 1",
     )
     localizability_max_loss: Share = Field(
-        0.04, description="most that a text takes from R_loc of its picture"
+        0.04, description="most that a text can take from R_loc of its picture"
     )
     skip_zero_variance_groups: bool = Field(
-        False, description="groups whose answers all earn the same add nothing to the loss, not even KL"
+        False, description="leave groups with equal rewards out of the loss, including the KL term"
     )
     dynamic_sampling: int = Field(
-        0, ge=0, le=100, description="how often, at most, such groups are sampled again"
+        0, ge=0, le=100, description="how often, at most, groups with equal rewards are sampled again"
     )
     static_cache: bool = Field(
-        False, description="decode with a cache of fixed size, which CUDA compiles; not yet measured there"
+        False, description="decode with a cache of fixed size, compiled on CUDA; its speed is not measured"
     )
     vllm: str | None = Field(
         None, description='sample with vLLM: "colocate" or a server\'s address; null: transformers'
@@ -75,7 +77,7 @@ class GRPOSettings(TrainerSettings):
     save_steps: Count = Field(50, description="steps between checkpoints")
     sample_steps: Count | None = Field(
         None,
-        description="steps between pages of pictures, answers and rewards in `samples`; null: none",
+        description="steps between pages of pictures, answers and rewards in `samples`; null: no pages",
     )
 
     @model_validator(mode="after")

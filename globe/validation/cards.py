@@ -28,9 +28,9 @@ from .parts import read_ledger
 def composition(
     parts,  # from `globe.validation.splits.split`
 ) -> pd.DataFrame:
-    """One row for each part: rows, countries, countries that train lacks (`unseen`), cities.
+    """One row for each part: number of rows, countries, countries not in train (`unseen`) and cities.
 
-    And the mean of the words of a reasoning and of the localizability."""
+    Also the mean number of words of a reasoning and the mean localizability."""
     known, rows = set(shared_values(parts["train"], "country_code")[0]), []
     for name, d in parts.items():
         codes, cities = shared_values(d, "country_code", "city")
@@ -52,7 +52,7 @@ def composition(
 
 # %% ../../nbs/06_validation/06_cards.ipynb #7f3eed19
 def _licences(parts):
-    "Rows by source, licence and teacher."
+    "Number of rows by source, licence and teacher."
     origin = ("source", "licence", "teacher")
     counts = Counter(row for d in parts.values() for row in zip(*shared_values(d, *origin)))
     rows = [(*(x or "" for x in row), n) for row, n in counts.items()]
@@ -60,7 +60,7 @@ def _licences(parts):
 
 # %% ../../nbs/06_validation/06_cards.ipynb #7e144893
 def _card_data(parts, title, kind):
-    "What the hub reads."
+    "The card's YAML block."
     from huggingface_hub import DatasetCardData
 
     files = [dict(split=name, path=f"data/{name}-*.parquet") for name, d in parts.items() if len(d)]
@@ -76,7 +76,7 @@ def _card_data(parts, title, kind):
 
 # %% ../../nbs/06_validation/06_cards.ipynb #68c71a4f
 def _rebuild(teachers, s):
-    "Commands that make such a dataset again."
+    "Commands that build such a dataset."
     default = CheckSettings()
     changed = {k: v for k, v in s.given().items() if v != getattr(default, k)}
     settings = f"CheckSettings({', '.join(f'{k}={v!r}' for k, v in changed.items())})"
@@ -112,7 +112,7 @@ _COLUMNS = dict(
 
 
 def _warning(simulated):  # names of simulated teachers
-    "What has to be known about simulations."
+    "A warning that names the simulated teachers."
     if not simulated:
         return ""
     what = "simulations that know the labels and err at known rates; nobody looked at the pictures"
@@ -125,7 +125,7 @@ def dataset_card(
     teachers,  # names, the lead first
     settings=None,  # `CheckSettings` that made the ledger
     title="MP16-Reason, rebuilt",
-    rebuild=None,  # commands; those for photographs of one's own if not given
+    rebuild=None,  # commands that rebuild it; None: those for your own photographs
 ) -> str:
     "The README.md of the dataset."
     s, simulated = settings or CheckSettings(), [t for t in teachers if "simulated" in t]
@@ -154,12 +154,12 @@ def dataset_card(
 # %% ../../nbs/06_validation/06_cards.ipynb #4c1b8686
 def export(
     dataset,  # MP16-Reason, or its parts from `globe.validation.splits.split`
-    ledger,  # from `validate`, or the folder that `validate_in_parts` filled
+    ledger,  # from `validate`, or the folder filled by `validate_in_parts`
     folder,  # made if missing; parquet files of an earlier export are replaced
     teachers,  # names, the lead first
     settings=None,  # `CheckSettings` that made the ledger
-    rows=5_000,  # in one parquet file
-    push_to=None,  # repository of the hub, such as "me/mp16-reason": uploads the folder, privately
+    rows=5_000,  # most rows in one parquet file
+    push_to=None,  # repository on the hub, such as "me/mp16-reason": uploads the folder, privately
     **card,  # `title` and `rebuild` of `dataset_card`
 ):  # datasets.DatasetDict
     "Write parquet files, the ledger and the card. Returns the parts with the column `teacher`."
@@ -195,7 +195,7 @@ def _with_teachers(parts, ledger):
 
 
 def _leads(d, ledger):
-    "Who wrote the reasoning of each row. Raises ValueError where a row is not in the ledger."
+    "The teacher that wrote each row's reasoning. Raises ValueError if a row is not in the ledger."
     keys, wanted = np.fromiter(map(key, ledger.id), np.uint64, len(ledger)), photo_keys(d)
     number, names = pd.factorize(ledger.lead)
     order = np.argsort(keys)
@@ -206,7 +206,7 @@ def _leads(d, ledger):
 
 
 def _joined(source, path):
-    "Write the ledger of all parts to one file, a part in memory at a time; returns the columns of the card."
+    "Write the ledger of all parts to one file, one part at a time; returns the columns that the card needs."
     import pyarrow.parquet as pq
 
     with pq.ParquetWriter(path, ledger_schema()) as out:
@@ -215,7 +215,7 @@ def _joined(source, path):
     return read_ledger(source, ["id", "kept", "rejected_by", "lead", "shows_place", "injected"])
 
 
-def _upload(folder, repository):  # from `export`; name at the hub
+def _upload(folder, repository):  # folder written by `export`; name on the hub
     "Upload an exported dataset to a private repository of the hub."
     from huggingface_hub import HfApi
 

@@ -29,9 +29,9 @@ from .dataset import mp16_reason
 # %% ../../nbs/06_validation/02_ledger.ipynb #5dd7c856
 def by_photo(
     judgements,  # folder, `Answers`, table, or iterable of judgement records
-    teachers=None,  # names in order; all if not given
+    teachers=None,  # names in order; None: all
 ) -> tuple:  # (photo id -> {teacher -> judgement}, names of the teachers)
-    "Judgements grouped by photo, and the teachers with those that only give coordinates last."
+    "Judgements grouped by photo, and the teachers' names, coordinate teachers last."
     if isinstance(judgements, (str, os.PathLike)):
         judgements = Answers(judgements, teachers)
     if isinstance(judgements, Answers):
@@ -41,26 +41,26 @@ def by_photo(
     answers, speaks = {}, {}
     for r in judgements:
         name, given = r["teacher"], answers.setdefault(r["id"], {})
-        if not (r["error"] and name in given):  # a failure hides no answer
+        if not (r["error"] and name in given):  # an error does not replace an answer
             given[name] = r
         speaks[name] = speaks.get(name, False) or bool(r["text"])
     return answers, _speakers_first(speaks, teachers)
 
 
-def _speakers_first(speaks, teachers=None):  # name -> does it give reasons?; names in the wanted order
-    "Names of the teachers, language models first. Raises ValueError without one, or without its answers."
+def _speakers_first(speaks, teachers=None):  # name -> whether it gives reasons; names in the wanted order
+    "Names of the teachers, language models first. Raises ValueError if a name is unknown or none speaks."
     names = list(teachers or speaks)
     if unknown := [t for t in names if t not in speaks]:
         raise ValueError(f"no answers of {', '.join(unknown)}; there are those of {', '.join(speaks)}")
     if not any(speaks[t] for t in names):
         raise ValueError("no teacher gives reasons; validation needs at least one language model")
     if sum(map(speaks.get, names)) < 2:
-        warnings.warn("only one teacher gives reasons: `teachers_agree` compares it with nobody")
+        warnings.warn("only one teacher gives reasons, so `teachers_agree` has nothing to compare it with")
     return sorted(names, key=lambda t: not speaks[t])
 
 # %% ../../nbs/06_validation/02_ledger.ipynb #09520255
 def _unanswered(given, teachers):  # {teacher -> judgement} of one photo, names
-    "Whose answer is missing, '' if nobody's; with the reason where another request is of no use."
+    "Teachers whose answer is missing, '' if none; with the reason if another request would not help."
     missing = [t for t in teachers if t not in given or given[t]["error"]]
     errors = {given[t]["error"] for t in missing if t in given}
     final = sorted(e for e in errors if e.startswith(FINAL))
@@ -90,7 +90,7 @@ def ledger_schema():
 
 
 def _known_errors(photo, given, lead):  # photo row, {teacher -> judgement}, name of the lead
-    "What is known of the errors: `shows_place` and `injected`, None where nobody knows."
+    "The known errors: `shows_place` and `injected`, None if they are not known."
     injected = None
     if any("injected" in g for g in given.values()):
         injected = [f"{t}: {e}" for t, g in given.items() for e in g.get("injected", [])]
@@ -98,15 +98,15 @@ def _known_errors(photo, given, lead):  # photo row, {teacher -> judgement}, nam
 
 # %% ../../nbs/06_validation/02_ledger.ipynb #dc97f158
 class Validator:
-    "Judges photos by the answers of teachers, a segmenter and a sentence encoder."
+    "Judges photos with the answers of teachers, a segmenter and a sentence encoder."
 
     def __init__(
         self,
         judgements,  # folder of answers, `Answers`, table, or list of judgements
         segmenter,  # a `Segmenter`
         settings=None,  # `CheckSettings`
-        encoder=None,  # a `SentenceEncoder`; the one of the settings if not given
-        teachers=None,  # names in order: the first language model leads
+        encoder=None,  # a `SentenceEncoder`; None: the one of the settings
+        teachers=None,  # names in order: the first language model is the lead
     ):
         self.settings, self.segmenter = settings or CheckSettings(), segmenter
         self.answers, self.teachers = by_photo(judgements, teachers)
@@ -117,14 +117,14 @@ class Validator:
         self,
         id,  # of a photo
     ) -> str:
-        "Whose answer about a photo is missing, '' if nobody's."
+        "Teachers whose answer about a photo is missing, '' if none."
         return _unanswered(self.answers.get(id, {}), self.teachers)
 
     def look(
         self,
         photos,  # list of photo rows
     ) -> list:
-        "The ledger rows of some photos, before any verdict."
+        "The ledger rows of some photos, without verdicts."
         pictures = [p["image"] for p in photos if not p.get(UNANSWERED)]
         seen, classes = iter(visible(pictures, self.segmenter)), tuple(self.segmenter.classes)
         given = [self.answers.get(p["id"], {}) for p in photos]
@@ -189,12 +189,12 @@ class Validator:
         return mp16_reason(photos, ledger, self.settings), ledger
 
     def _opened(self, row, shown, i):  # photo without picture, dataset of pictures, its index
-        "The photo with its picture, or with the reason as `unanswered` where it cannot be judged."
+        "The photo with its picture; if it cannot be judged, with the reason in `unanswered`."
         if why := self.unanswered(row["id"]):
             return row | {UNANSWERED: why}
         try:
             image = shown[i]["image"]
-        except Exception as e:  # Pillow raises whatever its readers meet
+        except Exception as e:  # Pillow's readers raise many types
             return row | {UNANSWERED: f"picture: {e}"}
         return row | (dict(image=image) if image else {UNANSWERED: "picture: there is none"})
 
@@ -204,8 +204,8 @@ def validate(
     judgements,  # folder of answers, `Answers`, table, or list of judgements
     segmenter,  # a `Segmenter`
     settings=None,  # `CheckSettings`
-    encoder=None,  # a `SentenceEncoder`; the one of the settings if not given
-    teachers=None,  # names in order: the first language model leads
+    encoder=None,  # a `SentenceEncoder`; None: the one of the settings
+    teachers=None,  # names in order: the first language model is the lead
     batch_size=64,  # photos in memory at once
     watch=None,  # see `globe.progress.tracked`
 ) -> tuple:
@@ -217,7 +217,7 @@ def judge_again(
     ledger,  # from `validate`
     settings=None,  # `CheckSettings`
 ) -> pd.DataFrame:
-    "The same ledger under other thresholds; nothing is looked at again."
+    "The same ledger under other thresholds; no model runs again."
     s = settings or CheckSettings()
     why = [verdict(r, s) for r in ledger.to_dict("records")]
     rest = ledger.drop(columns=["kept", "rejected_by"], errors="ignore")

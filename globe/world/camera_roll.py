@@ -33,7 +33,7 @@ def _gps(lat, lon):
 
 
 def camera_roll(
-    folder,  # made if missing
+    folder,  # created if missing
     n=12,  # pictures
     seed=5,  # of the postcards
 ):
