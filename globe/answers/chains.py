@@ -67,29 +67,38 @@ class NamedPlace(NamedTuple):
     region: str = ""  # a state, a province, or a sight if no town is named
 
 # %% ../../nbs/03_answers/14_chains.ipynb #690b679e
-def chain_parts(text):  # a chain
+def chain_parts(
+    text,  # a chain
+):
     "The parts of a chain."
     parts = (stripped(part.replace(")", " ")) for part in _LINK.split(text))
     parts = [part for part in parts if re.search(r"[^\W\d_]", part)]
-    words = parts[0].split() if len(parts) == 1 and script_of(parts[0]) in ("ending", "beginning") else []
-    if 1 < len(words) < 4 and (country_part(words[0]) or country_part(words[-1])):  # "일본 오사카"
-        return (
-            [words[0], " ".join(words[1:])] if country_part(words[0]) else [" ".join(words[:-1]), words[-1]]
-        )
+    if len(parts) != 1 or script_of(parts[0]) not in ("ending", "beginning"):
+        return parts
+    words = parts[0].split()
+    if 1 < len(words) < 4:  # "일본 오사카"
+        if country_part(words[0]):
+            return [words[0], " ".join(words[1:])]
+        if country_part(words[-1]):
+            return [" ".join(words[:-1]), words[-1]]
     return parts
 
 # %% ../../nbs/03_answers/14_chains.ipynb #1a44c3b0
-def chain(parts):  # of a chain, in the order of the text
+def chain(
+    parts,  # of a chain, in the order of the text
+):
     "The `NamedPlace` that a chain of names means; None if it names no place, or two countries."
     parts = _without_postcodes([p for p in parts if not is_coarse(p)][:7])
     codes = [country_part(p) for p in parts]
-    at = len(parts) - 1 if codes and codes[-1] else next((i for i, c in enumerate(codes) if c), -1)
-    if at < 0:
+    known = [i for i, code in enumerate(codes) if code]
+    if not known:
         return _without_country(parts)
-    rest = parts[:at] + parts[at + 1 :]
-    if rest and _is_division(parts[at], codes[at], rest) or at == 0 and _is_town(parts, codes[0]):
+    at = known[-1] if codes[-1] else known[0]
+    name, code, rest = parts[at], codes[at], parts[:at] + parts[at + 1 :]
+    is_division = rest and _is_division(name, code, rest)
+    if is_division or at == 0 and _is_town(parts, code):
         return _without_country(parts)
-    return _in_country(parts[at], codes[at], rest, at == 0)
+    return _in_country(name, code, rest, at == 0)
 
 
 def _without_postcodes(parts):  # of a chain
@@ -97,27 +106,45 @@ def _without_postcodes(parts):  # of a chain
     found = []
     for part in parts:
         words = part.split()
-        digits = [w for w in words if any(map(str.isdigit, w))]
-        is_coded = digits or len(words[-1]) < 4 and words[-1].isupper()
+        has_digits = any(map(_has_digit, words))
+        is_coded = has_digits or _is_short(words[-1], 3)
         if len(words) < 2 or not is_coded or found_in(part, "") is not None:
             found.append(part)
             continue
-        before = []
-        while len(words) > 1 and (words[0] in digits or before and len(words[0]) < 3 and words[0].isupper()):
-            before.append(words.pop(0))
-        behind = []
-        while len(words) > 1 and (words[-1] in digits or len(words[-1]) < 4 and words[-1].isupper()):
-            behind.insert(0, words.pop())
-        name, states = " ".join(words), [w for w in behind if divisions_of(w)]
-        is_town = not (len(name) < 4 and name.isupper() or THINGS.search(name))
+        name, behind = _without_codes(words)
+        states = [w for w in behind if divisions_of(w)]
+        is_town = not _is_short(name, 3) and not THINGS.search(name)
         known = is_town and found_in(name, "") is not None
-        if known and digits:
+        if known and has_digits:
             found = []
         found += [name, *states] if known or divisions_of(name) else [part]
     return found
 
 
-def _is_division(name, code, rest):  # of a country, its code, other parts
+def _has_digit(word):
+    return any(map(str.isdigit, word))
+
+
+def _is_short(word, most):
+    "Whether a word has only capital letters, and at most `most` of them."
+    return len(word) <= most and word.isupper()
+
+
+def _without_codes(words):
+    "(the words without codes before and after them, the codes after them)"
+    start, end = 0, len(words)
+    while end - start > 1 and (_has_digit(words[start]) or start and _is_short(words[start], 2)):
+        start += 1
+    while end - start > 1 and (_has_digit(words[end - 1]) or _is_short(words[end - 1], 3)):
+        end -= 1
+    return " ".join(words[start:end]), words[end:]
+
+
+def _is_division(
+    name,  # of a country
+    code,  # of the country
+    rest,  # other parts
+):
     "Whether the others are in a division with the name of a country: *Atlanta, Georgia*."
     abroad = [scope for scope in divisions_of(name) if scope[:2] != code]
     if not abroad or any(found_in(part, code) is not None for part in rest):
@@ -125,17 +152,25 @@ def _is_division(name, code, rest):  # of a country, its code, other parts
     return any(found_in(part, scope) is not None for part in rest for scope in abroad)
 
 
-def _is_town(parts, code):  # of a chain, code of the country that the first one is
+def _is_town(
+    parts,  # of a chain
+    code,  # of the country that the first one is
+):
     "Whether the first part of two is a town with the name of a country: *Lebanon, Pennsylvania*."
-    scopes = divisions_of(parts[1]) if len(parts) == 2 and found_in(parts[1], code) is None else ()
+    if len(parts) != 2 or found_in(parts[1], code) is not None:
+        return False
+    scopes = divisions_of(parts[1])
     if any(scope[:2] == code for scope in scopes):
         return False
     return any(found_in(parts[0], scope) is not None for scope in scopes)
 
 
 def _in_country(
-    name, code, rest, at_front
-):  # country as written, its code, other parts, whether it comes first
+    name,  # of the country, as written
+    code,  # of the country
+    rest,  # other parts
+    at_front,  # does the country come first?
+):
     "The `NamedPlace` of a chain whose country is known."
     name = name if exact_country(fold(name)) else SIDE.sub("", name)
     for part in rest:
@@ -147,12 +182,13 @@ def _in_country(
             name, code = part, both
         elif found_in(part, code) is None:
             return None
-    state = next((p for p in rest[::-1] if state_of(p) and (len(rest) > 1 or not _is_large(p))), "")
-    state = state if code == "US" else ""
+    states = [p for p in rest if state_of(p)] if code == "US" else []
+    if len(rest) == 1 and states and _is_large(states[0]):
+        states = []
+    state = states[-1] if states else ""
     small = [p for p in rest if p not in (name, state)] or rest * (not state)
-    small = (
-        small[::-1] if at_front and len(small) > 1 else small
-    )  # "Mexico, Guanajuato, San Miguel de Allende"
+    if at_front:  # "Mexico, Guanajuato, San Miguel de Allende"
+        small = small[::-1]
     return NamedPlace(name, *town_of(small, code, state and f"US.{state_of(state)}", state))
 
 # %% ../../nbs/03_answers/14_chains.ipynb #815e9b42
@@ -163,26 +199,35 @@ def _is_large(name):  # of a town of the USA
 
 def _without_country(parts):
     "The `NamedPlace` of a chain that names no country."
-    parts = [p if re.search("['’]s\\s", p) else town_in_name(p) for p in parts]  # not of St. Mark's Basilica
+    parts = [p if _OWNED.search(p) else town_in_name(p) for p in parts]
+    english = gazetteer().english
     if pair := in_division(parts):
-        rest = [p for p in parts if p != pair[1]]
-        return NamedPlace(gazetteer().english[pair[0][:2]], *town_of(rest, pair[0][:2], *pair))
-    state = next((s for p in reversed(parts) if (s := state_of(p))), "") if len(parts) > 1 else ""
-    if state:
+        scope, division = pair
+        code, rest = scope[:2], [p for p in parts if p != division]
+        return NamedPlace(english[code], *town_of(rest, code, scope, division))
+    states = [p for p in parts if state_of(p)] if len(parts) > 1 else []
+    if states:
+        name = states[-1]
+        state = state_of(name)
         rest = [p for p in parts if state_of(p) != state] or parts[:1]
-        name = next(p for p in reversed(parts) if state_of(p))
-        return NamedPlace(gazetteer().english["US"], *town_of(rest, "US", f"US.{state}", name))
-    for part in reversed(parts):
-        place = known_place(part)
-        if place:
-            if place.kind == "city":
-                return NamedPlace(place.country, *town_of(parts, place.country_code))
-            small = town_of([p for p in parts if p != part], place.country_code)
-            return NamedPlace(place.country, small[0], small[1] or part * (fold(part) != fold(place.country)))
-    return None
+        return NamedPlace(english["US"], *town_of(rest, "US", f"US.{state}", name))
+    part, place = next(((p, place) for p in reversed(parts) if (place := known_place(p))), ("", None))
+    if not place:
+        return None
+    if place.kind == "city":
+        return NamedPlace(place.country, *town_of(parts, place.country_code))
+    rest = [p for p in parts if p != part]
+    town, region = town_of(rest, place.country_code)
+    is_country = fold(part) == fold(place.country)
+    return NamedPlace(place.country, town, region or ("" if is_country else part))
 
 
-def known_place(name):
+_OWNED = re.compile(r"['’]s\s")  # St. Mark's Basilica is not a town
+
+
+def known_place(
+    name,  # as written
+):
     "The place that the gazetteer has under a name; None if it has none, or only a similar spelling."
     place, why = locate_why(name) if len(name) <= 60 else (None, "")
     if place is None or "misspelt" in why:
@@ -190,7 +235,12 @@ def known_place(name):
     return None if place.kind == "city" and found_in(name, "") is None else place
 
 # %% ../../nbs/03_answers/14_chains.ipynb #7e6f545e
-def town_of(parts, code, scope="", division=""):  # names, code of the country, of the division, its name
+def town_of(
+    parts,  # names
+    code,  # of the country
+    scope="",  # code of the division
+    division="",  # its name
+):
     "(town, region): the name that is neither street nor sight nor part of the next one, and a larger area."
     if not scope:
         scope, division = in_division(parts, code) or (code, "")
@@ -201,7 +251,8 @@ def town_of(parts, code, scope="", division=""):  # names, code of the country, 
     if not known:
         inside = [p for p in parts if any(s[:2] == code for s in divisions_of(p))]
         named = [p for p in parts if not THINGS.search(p) and not AREA.search(p) and p not in inside]
-        region = region or next(iter(inside), "") or ("" if named or not parts else parts[0])
+        larger = inside or ([] if named else parts)
+        region = region or (larger[0] if larger else "")
         return (named[0] if named else ""), region
     best = _smallest(parts, rows, known, division)
     town = parts[best]
@@ -221,14 +272,22 @@ _IN_TOWN = re.compile(
 )
 
 
-def town_in_name(name, scope=""):  # as written, code of a country or of a division
+def town_in_name(
+    name,  # as written
+    scope="",  # code of a country or of a division
+):
     "The town in a name such as *Old Town of Dubrovnik*; the name itself if it is a town or contains none."
     inside = _IN_TOWN.fullmatch(name) if found_in(name, scope) is None else None
     town = inside and next(filter(None, inside.groups()))
     return town if town and not THINGS.search(town) and found_in(town, scope) is not None else name
 
 
-def _smallest(parts, rows, known, division):  # names, their rows, which have one, the division's name
+def _smallest(
+    parts,  # names
+    rows,  # of the names
+    known,  # which names have a row
+    division,  # its name
+):
     "Which part is the town: the first that is neither street nor sight, or the city that it is a part of."
     g = gazetteer()
     plain = [i for i in known if g.population[rows[i]] >= 20_000 or not THINGS.search(parts[i])]
@@ -250,8 +309,14 @@ def _is_part(small, large):  # rows of towns
     return distance_km(g.lat[small], g.lon[small], g.lat[large], g.lon[large]) < 12
 
 # %% ../../nbs/03_answers/14_chains.ipynb #f38c48a0
-def town_in_state(town, region, country):  # names, as written
+def town_in_state(
+    town,  # names, as written
+    region,
+    country,
+):
     "The town, with its division if the name alone means another town of the country."
     code = country_code(country)
     pair = in_division([town, region], code) if code else None
-    return town_of([town], code, *pair)[0] if pair and pair[1] == region else town
+    if not pair or pair[1] != region:
+        return town
+    return town_of([town], code, *pair)[0]

@@ -18,42 +18,69 @@ _LONG_NAMES = re.compile("[\u0e00-\u109f\u1780-\u17ff]")
 _REACH, _SHORTEST, _LONGEST = 32, 4, 20  # letters
 
 
-def _near_letters(sentence, start, end, code):  # text, position of a country in it, its code
+def _is_town(name, code):
+    "Whether these letters, and nothing else, are the name of a town."
+    return bool(_LETTERS.fullmatch(name)) and gazetteer().find(fold(name), code) is not None
+
+
+def _near_letters(
+    sentence,  # text
+    start,  # position of a country in it
+    end,
+    code,  # of the country
+):
     "The town whose letters are next to a country; those after it are tried first."
-    g = gazetteer()
-    behind, before = range(end, min(len(sentence), end + 14)), range(start - 2, max(-1, start - 12), -1)
+    behind = range(end, min(len(sentence), end + 14))
+    before = range(start - 2, max(-1, start - 12), -1)
     for at in (*behind, *before):
         last = len(sentence) if at >= end else start
         for n in range(min(10, last - at), 1, -1):
             name = sentence[at : at + n]
-            if _LETTERS.fullmatch(name) and g.find(fold(name), code):
+            if _is_town(name, code):
                 return name
     return ""
 
 
-def _longest_name(text, code):  # a few words, code of a country or '' for the world
+def _longest_name(
+    text,  # a few words
+    code,  # of a country, '' for the world
+):
     "The town with the longest name in a text, '' for none."
-    g = gazetteer()
     for n in range(min(_LONGEST, len(text)), _SHORTEST - 1, -1):
         for at in range(len(text) - n + 1):
             name = text[at : at + n]
-            if _LETTERS.fullmatch(name) and g.find(fold(name), code):
+            if _is_town(name, code):
                 return name
     return ""
 
 # %% ../../nbs/03_answers/16_foreign_towns.ipynb #1d69d9fe
-def town_form(word, code):  # folded, code of the country or '' for the world
+_CITY = fold("시")  # Korean, written after the name
+
+
+def town_form(
+    word,  # folded
+    code,  # of the country, '' for the world
+):
     "The form of a word that is a town: without its case ending, or with the word for a city after it."
     find = gazetteer().find
-    forms = (form for form in word_forms(word) for form in (form, form + fold("시")))
-    known = word_forms(word) if word.isascii() or word[:1] < "\u1100" else forms
-    return next((form for form in known if find(form, code)), "")
+    with_city = not word.isascii() and word[:1] >= "\u1100"
+    for form in word_forms(word):
+        if find(form, code):
+            return form
+        if with_city and find(form + _CITY, code):
+            return form + _CITY
+    return ""
 
 # %% ../../nbs/03_answers/16_foreign_towns.ipynb #6d4c3823
 _PAIR = re.compile(rf"{WORD.pattern}[ -]{WORD.pattern}")
 
 
-def foreign_town(sentence, start, end, code):  # text, position of a country in it, its code
+def foreign_town(
+    sentence,  # text
+    start,  # position of a country in it
+    end,
+    code,  # of the country
+):
     "The town nearest to a country in a script other than Latin."
     if _LONG_NAMES.match(sentence[start]):
         before = _longest_name(sentence[max(0, start - _REACH) : start], code)
@@ -63,15 +90,27 @@ def foreign_town(sentence, start, end, code):  # text, position of a country in 
     words = [m for m in WORD.finditer(sentence) if not start <= m.start() < end and len(m[0]) > 1]
     words.sort(key=lambda m: min(abs(m.start() - end), abs(m.end() - start)))
     for m in words[:10]:
-        pair = _PAIR.match(sentence, m.start())  # "תל אביב"
-        whole = fold(pair[0]) if pair and script_of(pair[0]) == "beginning" else ""
-        if form := next((w for w in (whole, whole[1:]) if w and gazetteer().find(w, code)), ""):
+        if form := _pair_at(sentence, m.start(), code):
             return form
-        cased = m[0].lower() != m[0].upper()
-        form = "" if cased and m[0].islower() else town_form(fold(m[0]), code)
+        word = m[0]
+        cased = word.lower() != word.upper()
+        form = "" if cased and word.islower() else town_form(fold(word), code)
         if form:
             return form.title() if cased else form
     return ""
+
+
+def _pair_at(
+    sentence,  # text
+    at,  # where a word begins
+    code,  # of the country
+):
+    "The town of two words such as *תל אביב*, also behind a letter that means *in*; '' for none."
+    pair = _PAIR.match(sentence, at)
+    if not pair or script_of(pair[0]) != "beginning":
+        return ""
+    whole = fold(pair[0])
+    return next((w for w in (whole, whole[1:]) if w and gazetteer().find(w, code)), "")
 
 # %% ../../nbs/03_answers/16_foreign_towns.ipynb #06c7bcbe
 _CLAIMED_BEFORE = re.compile(
@@ -83,21 +122,28 @@ _CLAIMED_BEHIND = re.compile(
 _LARGE, _LARGE_OF_LONG = 500_000, 100_000  # people
 
 
-def town_in_letters(text):  # running text
+def _is_large(name, least=_LARGE):
+    "Whether a town of this name has so many people."
+    found = gazetteer().find(fold(name))
+    return bool(found) and gazetteer().population[found[0]] >= least
+
+
+def town_in_letters(
+    text,  # running text
+):
     "(name, start, end) of the town that a text without blanks claims, None for none."
-
-    def large(name, least=_LARGE):
-        found = gazetteer().find(fold(name))
-        return bool(found) and gazetteer().population[found[0]] >= least
-
-    for cue in _CLAIMED_BEFORE.finditer(text[:5_000]):
-        at, is_long = cue.end(), bool(_LONG_NAMES.match(cue[0]))
+    beginning = text[:5_000]
+    for cue in _CLAIMED_BEFORE.finditer(beginning):
+        at = cue.end()
+        is_long = _LONG_NAMES.match(cue[0])
         shortest, least = (_SHORTEST, _LARGE_OF_LONG) if is_long else (2, _LARGE)
         for n in range(min(12, len(text) - at), shortest - 1, -1):
-            if _LETTERS.fullmatch(name := text[at : at + n]) and large(name, least):
+            name = text[at : at + n]
+            if _LETTERS.fullmatch(name) and _is_large(name, least):
                 return name, at, at + n
-    for cue in _CLAIMED_BEHIND.finditer(text[:5_000]):
-        names = (cue[1][n:] for n in range(len(cue[1]) - 1))
-        if name := next(filter(large, names), ""):
-            return name, cue.end(1) - len(name), cue.end(1)
+    for cue in _CLAIMED_BEHIND.finditer(beginning):
+        letters, end = cue[1], cue.end(1)
+        for n in range(len(letters) - 1):
+            if _is_large(letters[n:]):
+                return letters[n:], end - len(letters) + n, end
     return None

@@ -14,38 +14,66 @@ from .dots import sample_sizes
 from .style import WIDE, styled
 
 # %% ../../nbs/09_figures/08_budget_charts.ipynb #2828fa2c
+def _pass_curve(ax, part, colour, name):
+    "pass@k of one model, with its interval."
+    values, low, high = (100 * part[column] for column in ("value", "low", "high"))
+    ax.plot(part.k, values, "o-", markersize=3, color=colour, label=name)
+    ax.fill_between(part.k, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
 @styled()
 def pass_curves(
     tidy,  # rows as `globe.evaluation.pass_at_k.pass_results` gives them
 ):
     "Draw pass@k by k, one panel per measure; returns the figure."
-    measures, models = (list(dict.fromkeys(tidy[c])) for c in ("measure", "model"))
-    fig, (axes,) = plt.subplots(
-        1, len(measures), figsize=(WIDE, 2.7), layout="constrained", sharey=True, squeeze=False
-    )
+    measures, models, ticks = tidy.measure.unique(), tidy.model.unique(), sorted(set(tidy.k))
+    how = dict(figsize=(WIDE, 2.7), layout="constrained", sharey=True, squeeze=False)
+    fig, (axes,) = plt.subplots(1, len(measures), **how)
     for ax, measure in zip(axes, measures):
+        of_measure = tidy[tidy.measure == measure]
         for name, colour in zip(models, sns.color_palette()):
-            part = tidy[(tidy.measure == measure) & (tidy.model == name)]
-            ax.plot(part.k, 100 * part.value, "o-", markersize=3, color=colour, label=name)
-            ax.fill_between(part.k, 100 * part.low, 100 * part.high, color=colour, alpha=0.15, linewidth=0)
+            _pass_curve(ax, of_measure[of_measure.model == name], colour, name)
         ax.set(xscale="log", title=measure, ylim=(0, 100))
-        ax.set_xticks(ticks := sorted(set(tidy.k)), [f"{k}" for k in ticks])
+        ax.set_xticks(ticks, [str(k) for k in ticks])
         ax.minorticks_off()
     axes[0].set_ylabel("pictures with a right answer (%)")
     fig.supxlabel(f"answers per picture (k){sample_sizes(tidy)}", fontsize=8.5)
-    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(models)))
+    handles = axes[0].get_legend_handles_labels()
+    fig.legend(*handles, loc="outside upper center", ncols=min(4, len(models)))
     return fig
 
 # %% ../../nbs/09_figures/08_budget_charts.ipynb #60458302
 _SPENT = dict(answers="answers trained on", tflop="estimated compute (10¹² operations)")
 
 
-def _training_line(ax, log, metric, budget, smooth, **look):
+def _training_line(
+    ax,
+    log,  # rows of one model
+    metric,  # column of the log
+    budget,  # column of the log
+    smooth,  # steps in the running mean
+    **look,
+):
     "The running mean over the seeds, and their range."
-    means = log.pivot_table(index="step", columns="seed", values=metric)
-    means, x = means.rolling(smooth, min_periods=1).mean(), log.groupby("step")[budget].mean()
-    ax.plot(x, means.mean(axis=1), **look)
-    ax.fill_between(x, means.min(axis=1), means.max(axis=1), color=look["color"], alpha=0.2, linewidth=0)
+    values = log.pivot_table(index="step", columns="seed", values=metric)
+    means = values.rolling(smooth, min_periods=1).mean()
+    spent = log.groupby("step")[budget].mean()
+    low, high = means.min(axis=1), means.max(axis=1)
+    ax.plot(spent, means.mean(axis=1), **look)
+    ax.fill_between(spent, low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def _test_dot(
+    ax,
+    row,  # of `on_test`
+    budget,  # column of `on_test`
+    colour,
+):
+    "The value on test pictures, with its interval."
+    error = [[row.value - row.low], [row.high - row.value]]
+    look = dict(fmt="o", color=colour, capsize=2, markeredgecolor=".2", zorder=3)
+    label = f"{row.model}: test pictures"
+    ax.errorbar(getattr(row, budget), row.value, yerr=error, label=label, **look)
 
 
 @styled()
@@ -57,19 +85,20 @@ def budget_curves(
 ):
     "Draw the metric by answers trained on and by estimated compute; returns the figure."
     names = list(dict.fromkeys([*on_test.model, *logs]))
-    tones = dict(zip(names, sns.color_palette(n_colors=max(10, len(names)))))
+    colours = sns.color_palette(n_colors=max(10, len(names)))
+    colour_of = dict(zip(names, colours))
     fig, axes = plt.subplots(1, 2, figsize=(WIDE, 3.8), layout="constrained", sharey=True)
     for ax, (budget, label) in zip(axes, _SPENT.items()):
         for name, log in logs.items():
-            _training_line(ax, log, metric, budget, smooth, color=tones[name], label=f"{name}: in training")
-        for r in on_test.itertuples():
-            error = [[r.value - r.low], [r.high - r.value]]
-            look = dict(fmt="o", color=tones[r.model], capsize=2, markeredgecolor=".2", zorder=3)
-            ax.errorbar(getattr(r, budget), r.value, yerr=error, label=f"{r.model}: test pictures", **look)
+            look = dict(color=colour_of[name], label=f"{name}: in training")
+            _training_line(ax, log, metric, budget, smooth, **look)
+        for row in on_test.itertuples():
+            _test_dot(ax, row, budget, colour_of[row.model])
         ax.set(xlabel=label)
         ax.locator_params(axis="x", nbins=5)
     axes[0].set_ylabel("accuracy reward of sampled answers")
     told = seeds_shown(next(iter(logs.values())))
     handles = axes[0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside lower center", ncols=2, title=f"lines: {told}; dots: 95 % intervals")
+    title = f"lines: {told}; dots: 95 % intervals"
+    fig.legend(*handles, loc="outside lower center", ncols=2, title=title)
     return fig

@@ -66,12 +66,19 @@ def _search_region(name: str, code: str):
 def _is_country(name: str, code="") -> bool:
     "Whether a folded name, alone or in the country `code`, means a country rather than a city of that name."
     g = gazetteer()
-    if not (known := g.names.get(name)) or code not in ("", known) or (len(name) < 4 and not code):
+    known = g.names.get(name)
+    if not known or code not in ("", known) or (len(name) < 4 and not code):
         return False
-    own, any = g.find(name, known), g.find(name)
-    if own and (code or fold(g.name[own[0]]) == name) and g.population[own[0]] >= 0.001 * g.people[known]:
-        return False
-    return bool(code) or not any or fold(g.name[any[0]]) != name or g.population[any[0]] < g.people[known]
+    people = g.people[known]
+    if own := g.find(name, known):
+        city = own[0]
+        is_called_so = code or fold(g.name[city]) == name
+        if is_called_so and g.population[city] >= 0.001 * people:
+            return False
+    if code or not (found := g.find(name)):
+        return True
+    city = found[0]
+    return fold(g.name[city]) != name or g.population[city] < people
 
 # %% ../../nbs/01_places/12_search.ipynb #adc50c86
 _COUNTRY_PARTS = {
@@ -92,22 +99,27 @@ def _search(city: str, code: str, state: str):
     name = _SHORT_NAMES.get(code, {}).get(name, name)
     if not name:
         whole = _region_hit(g.look(state, code), code, "region only") if state else None
-        return whole or (None, code, 0, "country only" if code else "nothing that could be located was given")
+        reason = "country only" if code else "nothing that could be located was given"
+        return whole or (None, code, 0, reason)
     for scope in division_scopes(state, code) if state else ():  # before it is split: *Truth or Consequences*
         if hit := _hit(g.look(name, scope), code, f"read as {name!r}"):
             return hit
     if name in g.names and _is_country(name, code):
-        part = name in _COUNTRY_PARTS and _region_hit(
-            g.look(name, code), code, f"{city!r} is a part of its country"
-        )
-        return part or (None, g.names[name], 0, "country only")
-    if not state and (hit := _hit(g.look(name, code), code, "found")):
-        return _in_division(city, code) or hit
-    for territory in () if state else _TERRITORIES.get(code, ()):
-        if hit := _hit(g.look(name, territory), code, "found"):
-            return hit
-    if not state and (known := _known(name)) in _TERRITORIES.get(code, ()):  # French Guiana in France
-        return None, known, 0, f"country only, a territory of {g.english[code]}"
+        if name in _COUNTRY_PARTS:
+            reason = f"{city!r} is a part of its country"
+            if hit := _region_hit(g.look(name, code), code, reason):
+                return hit
+        return None, g.names[name], 0, "country only"
+    if not state:
+        if hit := _hit(g.look(name, code), code, "found"):
+            return _in_division(city, code) or hit
+        territories = _TERRITORIES.get(code, ())
+        for territory in territories:
+            if hit := _hit(g.look(name, territory), code, "found"):
+                return hit
+        known = _known(name)
+        if known in territories:  # French Guiana in France
+            return None, known, 0, f"country only, a territory of {g.english[code]}"
     front, behind = ("", "") if code else country_behind(city)
     if behind:
         return _search_in(front, behind, folded_parts(city)[-1])
@@ -117,18 +129,22 @@ def _search(city: str, code: str, state: str):
 def _in_division(city: str, code: str):
     "The hit for `town, division`, since *Pueblo, Colorado* is not Pueblo Colorado; None for any other form."
     head, *tail = folded_parts(city) if "," in city else ("",)
-    for scope in (s for part in tail for s in division_scopes(part, code)):
-        if hit := _hit(gazetteer().look(head, scope), code, f"read as {head!r}"):
-            return hit
+    for part in tail:
+        for scope in division_scopes(part, code):
+            if hit := _hit(gazetteer().look(head, scope), code, f"read as {head!r}"):
+                return hit
 
 
 def _search_in(city: str, code: str, state: str):
     "`_search`, or the city in the state of the USA whose namesake country (Georgia) has no such city."
-    g, found = gazetteer(), _search(city, code, state if division_scopes(state, code) else "")
-    if found[0] is None and code not in ("", "US") and len(state) > 2 and state in g.states and _given(city):
-        if there := g.find(_given(city), f"US.{g.states[state]}"):
-            return there[0], "US", 1, f"found in the state of {state!r}"
-    return found
+    hit = _search(city, code, state if division_scopes(state, code) else "")
+    if hit[0] is not None or code in ("", "US"):
+        return hit
+    states, name = gazetteer().states, _given(city)
+    if name and len(state) > 2 and state in states:
+        if found := gazetteer().find(name, f"US.{states[state]}"):
+            return found[0], "US", 1, f"found in the state of {state!r}"
+    return hit
 
 # %% ../../nbs/01_places/12_search.ipynb #5376073d
 def _search_parts(city: str, name: str, code: str):
@@ -142,8 +158,9 @@ def _search_parts(city: str, name: str, code: str):
             if hit and part != name and hit[2] and COUNTY.search(name):
                 continue  # *King County* is not a town called King
             hit = _wider(part, scope, hit)
-            reworded = "." not in scope and not county
-            if hit := hit or (reworded and _search_region(part, scope)):
+            if not hit and not county and "." not in scope:
+                hit = _search_region(part, scope)
+            if hit:
                 return _doubtful(city, hit, scope)
         for territory in _TERRITORIES.get(scope, ()):
             if hit := _hit(g.look(part, territory), code, f"read as {part!r}"):
@@ -167,35 +184,40 @@ def _before_its_city(name: str, code: str):
     g, words = gazetteer(), name.split()
     for n in range(1, min(len(words), 6)):
         around = g.find(" ".join(words[n:]), code)
-        if not around or g.population[city := around[0]] < _LARGE:
+        part = " ".join(words[:n])
+        if not around or len(part) < 3 or g.population[around[0]] < _LARGE:
             continue
-        home, part = g.codes[g.code[city]], " ".join(words[:n])
-        hit = (
-            _hit(g.look(part, home), home, f"read as {part!r} near {g.name[city]!r}")
-            if len(part) > 2
-            else None
-        )
+        city = around[0]
+        home, reason = g.codes[g.code[city]], f"read as {part!r} near {g.name[city]!r}"
+        hit = _hit(g.look(part, home), home, reason)
         if hit and hit[0] != city and _km_between(hit[0], city) < _CITY_KM:
             return hit
     return None
 
 
-def _km_between(row: int, city: int) -> float:  # of a hit
+def _km_between(row: int, city: int) -> float:
+    "Distance of the place of a hit, a city or a region, from a city."
     g = gazetteer()
-    point = (g.lat[row], g.lon[row]) if row >= 0 else (g.region_lat[~row], g.region_lon[~row])
-    return haversine_km(*point, g.lat[city], g.lon[city])
+    if row >= 0:
+        lat, lon = g.lat[row], g.lon[row]
+    else:
+        lat, lon = g.region_lat[~row], g.region_lon[~row]
+    return haversine_km(lat, lon, g.lat[city], g.lon[city])
 
 
 def _wider(part: str, scope: str, hit):
     "The hit; if it is a town under another name than its own, the valley or coast called `part` around it."
-    if not hit or "." not in scope or hit[0] < 0 or fold(gazetteer().name[hit[0]]) == part:
+    if not hit or "." not in scope:
         return hit
-    g = gazetteer()
+    g, (city, code, _, reason) = gazetteer(), hit
+    if city < 0 or fold(g.name[city]) == part:
+        return hit
     found = g.look(part, scope[:2])
-    if not found or (region := found[2]) < 0 or g.region_kind[region] == "region":
+    region = found[2] if found else -1
+    if region < 0 or g.region_kind[region] == "region":
         return hit
-    km = haversine_km(g.lat[hit[0]], g.lon[hit[0]], g.region_lat[region], g.region_lon[region])
-    return (~region, hit[1], 0, hit[3]) if km < 2 * g.region_radius[region] else hit
+    is_around = _km_between(~region, city) < 2 * g.region_radius[region]
+    return (~region, code, 0, reason) if is_around else hit
 
 
 def _state_of_county(city: str, code: str):
@@ -211,17 +233,17 @@ def _doubtful(city: str, hit: tuple, scope: str):
     "The hit, marked ambiguous if the parts of `city` cast doubt on what was found in `scope`."
     g, (row, code, doubt, reason) = gazetteer(), hit
     parts = folded_parts(city)
-    found = [] if scope else [f and f[0] for f in map(g.find, parts)]
     elsewhere = "." not in scope and any(division_scopes(p, code) for p in parts[1:])
-    if row >= 0:
-        elsewhere = elsewhere or any(r is None or g.parent[r] != g.parent[row] for r in found)
-    elif code:
-        elsewhere = False
-    return (row, code, doubt or 1, f"{reason}, the rest means another place or none") if elsewhere else hit
+    if row >= 0 and not scope and not elsewhere:
+        found = [g.find(part) for part in parts]
+        elsewhere = any(f is None or g.parent[f[0]] != g.parent[row] for f in found)
+    if not elsewhere or row < 0 and code:
+        return hit
+    return row, code, doubt or 1, f"{reason}, the rest means another place or none"
 
 # %% ../../nbs/01_places/12_search.ipynb #802982a9
-BORDER_KM = 50
-SMALL_COUNTRY_KM2 = 2000
+_BORDER_KM = 50
+_SMALL_COUNTRY_KM2 = 2000
 
 
 def _town_km(lat, lon, code):
@@ -238,16 +260,14 @@ def _beside(name: str, code: str):
     g = gazetteer()
     reason = f"not in {g.english[code]}, but near its border"
     other = g.names.get(name)
-    if (
-        other
-        and g.area[other] < SMALL_COUNTRY_KM2
-        and _town_km(*g.points[g.code_row[other]], code) < BORDER_KM
-    ):
-        return None, other, 1, reason
+    if other and g.area[other] < _SMALL_COUNTRY_KM2:
+        point = g.points[g.code_row[other]]
+        if _town_km(*point, code) < _BORDER_KM:
+            return None, other, 1, reason
     found = g.find(name)
     if not found or g.population[row := found[0]] < 100_000:
         return None
-    if not _town_km(g.lat[row], g.lon[row], code) <= BORDER_KM:
+    if not _town_km(g.lat[row], g.lon[row], code) <= _BORDER_KM:
         return None
     return row, code, 1, f"{reason}, in {g.english[g.codes[g.code[row]]]}"
 
@@ -270,7 +290,8 @@ def _in_region(city: str, region: str):
     for scope in division_scopes(region, ""):
         if hit := _hit(g.look(name, scope), scope[:2], f"found in {region!r}"):
             return hit
-    if (found := g.look(region)) and found[2] >= 0:
+    found = g.look(region)
+    if found and found[2] >= 0:
         code = g.region_codes[found[2]][0]
         return _hit(g.look(name, code), code, f"found in the country of {region!r}")
 
@@ -302,6 +323,6 @@ def _resolved(city: str, country: str, state: str):
         return _search_in(city, code or "US", us_state)
     if "," in country and not state:
         state = next((p for p in _parts(country) if division_scopes(p, code)), "")
-    if state and division_scopes(state := fold(state), code):
-        return _search(city, code, state)
-    return _search(city, code, "")
+    state = fold(state) if state else ""
+    is_known = state and division_scopes(state, code)
+    return _search(city, code, state if is_known else "")

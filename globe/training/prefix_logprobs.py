@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import GRPOTrainer
 
-from .picture_cache import split_pictures
-from .prefix_attention import prefill, token_positions, unique_prompts
+from .picture_cache import split_pictures, unique_prompts
+from .prefix_attention import prefill, token_positions
 
 # %% ../../nbs/07_training/16_prefix_logprobs.ipynb #5c284310
 _PICTURES = {"pixel_values", "image_grid_thw", "num_images", "num_tiles", "mm_token_type_ids"}
