@@ -105,7 +105,7 @@ def _pair_at(
     at,  # where a word begins
     code,  # of the country
 ):
-    "The town of two words such as *תל אביב*, also behind a letter that means *in*; '' for none."
+    "The town of two words such as *תל אביב*, also after a letter that means *in*; '' for none."
     pair = _PAIR.match(sentence, at)
     if not pair or script_of(pair[0]) != "beginning":
         return ""

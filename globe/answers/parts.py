@@ -36,7 +36,7 @@ _THOUGHT = re.compile(r"<think(?:ing)?>|◁think▷|<\|begin_of_thought\|>")
 _CHAT = re.compile(r"<\|[^<>|]{1,40}\|>")
 
 
-def _letters(flag):  # match of a flag that stands alone under a label
+def _letters(flag):  # match of a flag that is the whole value of a label
     return flag[1] + "".join(chr(ord(c) - 0x1F1E6 + ord("A")) for c in flag[2])
 
 

@@ -25,7 +25,7 @@ def _rows():
                 phrase = " ".join("".join(chosen).split())
                 both = {found.setdefault(phrase, row["kind"]), row["kind"]}
                 if len(both) == 2 and both <= {"before", "after", "either", "supposed"}:
-                    found[phrase] = "either"  # one side in some sentences, the other in others
+                    found[phrase] = "either"  # before it in some sentences, after it in others
     return found
 
 

@@ -147,7 +147,7 @@ def _stated(record):
     return None, None
 
 # %% ../../nbs/03_answers/21_reader.ipynb #e768e3cd
-def _of_records(records, text):  # in order; the text that they stand in
+def _of_records(records, text):  # in order; the text that they are in
     "The `Answer` of several records."
     main = [r for r in records if r.mark != "other"][:20] or records[:20]
     told = [(record, _of_record(record)) for record in main]
@@ -161,7 +161,7 @@ def _of_records(records, text):  # in order; the text that they stand in
     return replace(best, alternatives=offered, localizability=score)
 
 
-def _best(told, text):  # (record, answer) of each, the text that they stand in
+def _best(told, text):  # (record, answer) of each, the text that they are in
     "The answer that counts, and the others."
     says = [(r, a) for r, a in told if a.parsed or a.alternatives] or told[-1:]
     answers = [a for _, a in says]

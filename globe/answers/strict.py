@@ -77,7 +77,7 @@ def _one_city(value, country):  # as written under the label, name of the countr
     "The city as it was written, without words around it."
     written = stripped(value)
     whole = without_lead(written)
-    if fold(whole) == fold(country):  # *Ciudad de México* is no country
+    if fold(whole) == fold(country):  # *Ciudad de México* is not a country
         whole = written
     found = one_city(value, country)
     if found.silent:

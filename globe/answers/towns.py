@@ -99,7 +99,7 @@ def left_chain(sentence, at):  # text, start of the country
 
 
 def beside(sentence, start, end, code):  # text, position of a country in it, its code
-    "(town, region) in the chain that a country ends or begins; '' for what is not named."
+    "(town, region) in the chain that a country ends or begins; each '' if it is not named."
     names, plain = left_chain(sentence, start)
     names = [town_in_name(name, code) for name in names]
     if any(_row_of(name, code) is not None for name in names):

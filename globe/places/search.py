@@ -94,7 +94,7 @@ _COUNTRY_PARTS = {
 
 # %% ../../nbs/01_places/12_search.ipynb #2c5e027b
 def _search(city: str, code: str, state: str):
-    "The hit for a city, the code of its country and the folded name of its division ('' where not known)."
+    "The hit for a city, the code of its country and the folded name of its division (each '' if unknown)."
     g, name = gazetteer(), _given(city)
     name = _SHORT_NAMES.get(code, {}).get(name, name)
     if not name:
@@ -247,7 +247,7 @@ _SMALL_COUNTRY_KM2 = 2000
 
 
 def _town_km(lat, lon, code):
-    "Distance of a point from the nearest town of a country; NaN where the point is NaN, or it has no town."
+    "Distance of a point from the nearest town of a country; NaN if the point is NaN or there is no town."
     g = gazetteer()
     if not (np.isfinite(lat) and g.tree_of(code)):
         return np.nan
@@ -256,7 +256,7 @@ def _town_km(lat, lon, code):
 
 
 def _beside(name: str, code: str):
-    "The hit for a large city, or a small country, just outside of the country `code`; None if there is none."
+    "The hit for a large city, or a small country, just outside the country `code`; None if there is none."
     g = gazetteer()
     reason = f"not in {g.english[code]}, but near its border"
     other = g.names.get(name)
