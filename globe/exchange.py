@@ -17,7 +17,7 @@ LARGEST = 1 << 22  # bytes of a response, unpacked
 
 
 class ExchangeError(Exception):
-    "Raised where no complete response arrived."
+    "Raised when no complete response arrived."
 
 
 def _body(response):

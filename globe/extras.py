@@ -46,7 +46,7 @@ APART = {"geoclip": "pip install --no-deps geoclip==1.3.0 geopy geographiclib"}
 
 
 class MissingExtra(ModuleNotFoundError):
-    "Raised where packages that only an extra installs are missing."
+    "Raised when packages that only an extra installs are missing."
 
 
 def lacking(

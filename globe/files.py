@@ -49,7 +49,7 @@ def write_atomic(
 def whole_lines(
     path: Path,  # of a file to which lines are appended
 ) -> list:  # of bytes
-    "Its complete lines, none if it is missing. A partial last line, left by a kill, is cut off in the file too."
+    "Its complete lines; none if it is missing. Also cuts a partial last line, left by a kill, off the file."
     *lines, torn = path.read_bytes().split(b"\n") if path.exists() else [b""]
     if torn:
         write_atomic(path, b"".join(line + b"\n" for line in lines))

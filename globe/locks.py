@@ -11,7 +11,7 @@ from pathlib import Path
 
 # %% ../nbs/00_base/10_locks.ipynb #a82efbdf
 class Busy(RuntimeError):
-    "Raised where another run has locked the folder."
+    "Raised when another run has locked the folder."
 
 
 def _lock_of(folder):

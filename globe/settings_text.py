@@ -181,7 +181,7 @@ def _put(settings, names, value, path):
 def overrides_of(
     pairs,  # texts such as "grpo.lr=1e-4"
 ) -> dict:  # nested
-    "Settings by section. Raises `SettingsError` for text that is no pair and for two values of one setting."
+    "Settings by section. Raises `SettingsError` if a text is not a pair, or for two values of a setting."
     nested = {}
     for pair in pairs:
         path, equals, text = (part.strip() for part in pair.partition("="))

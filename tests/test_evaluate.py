@@ -235,7 +235,7 @@ def test_damaged_workbooks_and_parquet_files_are_one_line(scored, tmp_path):
     far = workbook(rows).replace(b"<c><v>60.17", b'<c r="ZZZZZZ2"><v>60.17')
     with pytest.raises(ValueError, match="p.xlsx cannot be read"):
         scored(far, name="p.xlsx")
-    with pytest.raises(ValueError, match="no parquet file"):
+    with pytest.raises(ValueError, match="as a parquet file"):
         scored(b"PAR1" + bytes(99) + b"PAR1", name="p.parquet")
 
 
@@ -720,7 +720,7 @@ def test_headers_that_stand_again_keep_the_rows_below(scored):
     e = scored(
         "id,lat,lon\nID,LAT,LON\na,60.17,24.94\n\nid,lat,lon\nb,35.01,135.77\nid,lat,lon\nc,-22.56,17.07\n"
     )
-    assert shares(e, "acc@25 km") == [1] and any("header stands again" in n for n in e.notes)
+    assert shares(e, "acc@25 km") == [1] and any("header is repeated" in n for n in e.notes)
 
 
 def test_columns_by_option_and_under_more_names(scored):

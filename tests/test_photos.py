@@ -550,8 +550,8 @@ def blocks(n):
     [
         (scans(2000), "scans"),
         (webp(16383, 16383), "bomb|million"),
-        (webp(7000, 7000), "no photograph"),
-        (encoded(Image.new("RGB", (2500, 2500)), "AVIF"), "no photograph"),
+        (webp(7000, 7000), "cannot be a photograph"),
+        (encoded(Image.new("RGB", (2500, 2500)), "AVIF"), "cannot be a photograph"),
         (encoded(format="PPM"), "not a picture in a format"),
         (encoded(SCENE.resize((64, 64)), "ICNS"), "not a picture in a format"),
         (encoded(format="EPS"), "not a picture in a format"),

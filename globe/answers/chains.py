@@ -60,11 +60,11 @@ THINGS = re.compile(rf"\b(?:{_STREETS}|{'|'.join(_SIGHTS.split())}|old town)\b",
 
 # %% ../../nbs/03_answers/14_chains.ipynb #f51c6af0
 class NamedPlace(NamedTuple):
-    "What a chain names, as written; the country by its English name where none is written."
+    "What a chain names, as written; the country by its English name if none is written."
 
     country: str
-    city: str = ""  # with its state where the name alone means another town
-    region: str = ""  # a state, a province, or a sight where no town is named
+    city: str = ""  # with its state if the name alone means another town
+    region: str = ""  # a state, a province, or a sight if no town is named
 
 # %% ../../nbs/03_answers/14_chains.ipynb #690b679e
 def chain_parts(
@@ -87,7 +87,7 @@ def chain_parts(
 def chain(
     parts,  # of a chain, in the order of the text
 ):
-    "The `NamedPlace` that a chain of names means; None where it names no place, or two countries."
+    "The `NamedPlace` that a chain of names means; None if it names no place, or two countries."
     parts = _without_postcodes([p for p in parts if not is_coarse(p)][:7])
     codes = [country_part(p) for p in parts]
     known = [i for i, code in enumerate(codes) if code]
@@ -102,7 +102,7 @@ def chain(
 
 
 def _without_postcodes(parts):  # of a chain
-    "The parts without postal codes; what stands before a town with one is its address and goes as well."
+    "The parts without postal codes; parts before a town with such a code are its address and dropped too."
     found = []
     for part in parts:
         words = part.split()
@@ -126,12 +126,12 @@ def _has_digit(word):
 
 
 def _is_short(word, most):
-    "Whether a word is of capital letters, at most so many."
+    "Whether a word has only capital letters, and at most `most` of them."
     return len(word) <= most and word.isupper()
 
 
 def _without_codes(words):
-    "(the words without codes before and behind them, those behind)"
+    "(the words without codes before and after them, the codes after them)"
     start, end = 0, len(words)
     while end - start > 1 and (_has_digit(words[start]) or start and _is_short(words[start], 2)):
         start += 1
@@ -145,7 +145,7 @@ def _is_division(
     code,  # of the country
     rest,  # other parts
 ):
-    "Whether the others lie in a division that is called like a country: *Atlanta, Georgia*."
+    "Whether the others are in a division with the name of a country: *Atlanta, Georgia*."
     abroad = [scope for scope in divisions_of(name) if scope[:2] != code]
     if not abroad or any(found_in(part, code) is not None for part in rest):
         return False
@@ -156,7 +156,7 @@ def _is_town(
     parts,  # of a chain
     code,  # of the country that the first one is
 ):
-    "Whether the first part of two is a town that is called like a country: *Lebanon, Pennsylvania*."
+    "Whether the first part of two is a town with the name of a country: *Lebanon, Pennsylvania*."
     if len(parts) != 2 or found_in(parts[1], code) is not None:
         return False
     scopes = divisions_of(parts[1])
@@ -222,13 +222,13 @@ def _without_country(parts):
     return NamedPlace(place.country, town, region or ("" if is_country else part))
 
 
-_OWNED = re.compile(r"['’]s\s")  # St. Mark's Basilica is no town
+_OWNED = re.compile(r"['’]s\s")  # St. Mark's Basilica is not a town
 
 
 def known_place(
     name,  # as written
 ):
-    "The place that the gazetteer has under a name; None for none, or only one that is spelt nearly so."
+    "The place that the gazetteer has under a name; None if it has none, or only a similar spelling."
     place, why = locate_why(name) if len(name) <= 60 else (None, "")
     if place is None or "misspelt" in why:
         return None
@@ -241,7 +241,7 @@ def town_of(
     scope="",  # code of the division
     division="",  # its name
 ):
-    "(town, region): the name that is neither street nor sight nor part of the next one, and what is larger."
+    "(town, region): the name that is neither street nor sight nor part of the next one, and a larger area."
     if not scope:
         scope, division = in_division(parts, code) or (code, "")
     parts = [town_in_name(p, scope) for p in parts]
@@ -276,7 +276,7 @@ def town_in_name(
     name,  # as written
     scope="",  # code of a country or of a division
 ):
-    "The town in a name such as *Old Town of Dubrovnik*; the name where it is a town or names none."
+    "The town in a name such as *Old Town of Dubrovnik*; the name itself if it is a town or contains none."
     inside = _IN_TOWN.fullmatch(name) if found_in(name, scope) is None else None
     town = inside and next(filter(None, inside.groups()))
     return town if town and not THINGS.search(town) and found_in(town, scope) is not None else name
@@ -300,7 +300,7 @@ def _smallest(
 
 
 def _is_part(small, large):  # rows of towns
-    "Whether a town is a part of another: of its disc, or close to the middle of a city of a million."
+    "Whether a town is a part of another: inside its disc, or near the centre of a city of a million."
     g = gazetteer()
     if g.parent[small] == large:
         return True
@@ -314,7 +314,7 @@ def town_in_state(
     region,
     country,
 ):
-    "The town with its division where the name alone means another town of the country."
+    "The town, with its division if the name alone means another town of the country."
     code = country_code(country)
     pair = in_division([town, region], code) if code else None
     if not pair or pair[1] != region:

@@ -11,8 +11,8 @@ import functools, re
 from .scripts import lowered
 
 # %% ../../nbs/03_answers/11_cues.ipynb #c11428c7
-def _alternatives(pattern):  # phrases, parted by `|`
-    "The phrases of a pattern; a phrase that begins with a group is taken apart."
+def _alternatives(pattern):  # phrases, separated by `|`
+    "The phrases of a pattern; a phrase that begins with a group is expanded."
     found, depth, start = [], 0, 0
     for i, c in enumerate(pattern):
         depth += (c in "([") - (c in ")]")
@@ -44,7 +44,7 @@ class _Phrases:
         self.any = re.compile("|".join([*parts, *map(self._ended, scripts)]))
 
     def _ended(self, item):  # (kind, pattern)
-        "The pattern with an empty group behind it, whose number tells the kind: a group in front is slower."
+        "The pattern with an empty group after it, whose number tells the kind; a group in front is slower."
         self.kinds.append(item[0])
         return f"{item[1]}()"
 
@@ -54,7 +54,7 @@ class _Phrases:
             yield m.start(), m.end(), self.kinds[m.lastindex]
 
 # %% ../../nbs/03_answers/11_cues.ipynb #cb303673
-_CUES = {  # level -> words with blanks around them, and words of scripts without blanks
+_CUES = {  # kind -> words with blanks around them, and words of scripts without blanks
     "strong": (
         r"""most likely|most probably|final (?:answer|guess|location)|best (?:guess|estimate)|(?:my
         |the) (?:guess|answer|estimate|conclusion)|conclu\w+|therefore|thus|hence|overall|(?:likely

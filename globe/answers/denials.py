@@ -40,13 +40,13 @@ _OPENERS = frozenset("without instead rather unlike".split())
 
 
 class _Clauses:
-    "A text with its phrases and things, while it is looked through."
+    "A text with its phrases and things, and the positions where scopes end."
 
     def __init__(self, words, things):
         self.words, self.things = words, things
-        self.stops = [w in BOUNDARY for w in words]  # places that end every reach
-        self.edges = list(self.stops)  # those that end the reach of a noun's denial
-        self.turns = list(self.stops)  # and those that end what a denial behind a noun reaches
+        self.stops = [w in BOUNDARY for w in words]  # positions that end every scope
+        self.edges = list(self.stops)  # those that end the scope of a noun's denial
+        self.turns = list(self.stops)  # and those that end the scope of a denial after a noun
         self.found = phrases(words)
         self.sentence_ends = sentence_ends(words)
         for start, end, kind in self.found:
@@ -109,14 +109,14 @@ class _Clauses:
         return self._goes_on_with(gap, first, has_article) and _is_enumeration(gap)
 
     def _goes_on_with(self, gap, first, has_article):
-        "Do the articles allow that an enumeration goes on?"
+        "Do the articles allow the enumeration to continue?"
         has_one = bool(_ARTICLES & {*gap[1:]}) or self.words[first].startswith(("ال", "وال"))
         if _ALTERNATIVES & {*gap}:
             return "the" not in gap or has_article
         return not has_one or has_article and gap[0] != ","
 
     def _goes_on(self, position):
-        "Does an enumeration go on here?"
+        "Does an enumeration continue here?"
         return self._ends(position) or self.words[position] in _JOINING
 
     def _ends(self, position):
@@ -152,7 +152,7 @@ class _Clauses:
             yield k
 
     def _before_aside(self, start):
-        "Where the clause breaks off that goes on here, behind an aside such as *, which one would expect,*."
+        "Where the clause breaks off that continues here after an aside such as *, which one would expect,*."
         if self.words[start - 1] == ",":
             for i in range(start - 2, max(0, start - 14), -1):
                 if self.words[i] == ",":
@@ -160,13 +160,13 @@ class _Clauses:
         return start
 
     def _joined(self, k):
-        "Does a thing stand in one enumeration with the one before it?"
+        "Is a thing in one enumeration with the one before it?"
         start, end = self.things[k - 1][1], self.things[k][0]
         gap = self.words[start:end]
         return bool(gap) and gap[0] in _JOINING and len(gap) <= 3 and not any(self.turns[start:end])
 
     def listed(self, end):
-        "Things under a heading: up to a full stop, another heading, or a line that is no item."
+        "Things under a heading: up to a full stop, another heading, or a line that is not an item."
         position = end
         for k in self._after(end):
             first, last = self.things[k]
@@ -195,12 +195,12 @@ class _Clauses:
 
 # %% ../../nbs/03_answers/23_denials.ipynb #d4a37fd4
 def _after_of(gap):
-    "Articles that stand behind *of*, *with* and *or*: *any of the*."
+    "Articles after *of*, *with* and *or*: *any of the*."
     return {b for a, b in zip(gap, gap[1:]) if a in ("of", "with", *_ALTERNATIVES)}
 
 
 def _begins_clause(gap):
-    "Does an article stand behind a comma or *and*?"
+    "Does an article follow a comma or *and*?"
     return any(
         word in _JOINING - _ALTERNATIVES and not _ARTICLES.isdisjoint(gap[i + 1 :])
         for i, word in enumerate(gap)
@@ -214,7 +214,7 @@ def _is_enumeration(gap):
 
 
 def _first_from(things, position):
-    "Index of the first thing at or behind a position."
+    "Index of the first thing at or after a position."
     return bisect.bisect_left(things, (position, 0))
 
 
@@ -251,5 +251,5 @@ def denied(
 
 
 def _is_negation(word):
-    "Is it a negation that may stand before what it denies as well?"
+    "Is it a negation that may also come before what it denies?"
     return word in ("not", "cannot", "exclude") or word.endswith("nt")

@@ -46,7 +46,7 @@ SIDE = re.compile(rf"^(?:(?:{'|'.join(_SIDES)})(?:ern)?\s+)+", re.I)
 
 
 def found_in(part, scope):  # name, and code of a country or of a state (US.ME), or '' for the world
-    "Row of the town of that name, None where the gazetteer has none; names of airports are none."
+    "Row of the town of that name, None if the gazetteer has none; codes of airports do not count."
     g, plain = gazetteer(), fold(part)
     found = g.find(plain, scope)
     if not found or len(plain) < 4 and plain.isascii() and fold(g.name[found[0]]) != plain:
@@ -92,9 +92,9 @@ def divisions_of(part):  # of a chain
 
 
 def in_division(parts, code=""):  # of a chain, code of the country or '' for any
-    """(scope, division as written) of the town and the division that lie in one another; None for none.
+    """(scope, division as written) of a town and the division that it is in; None for no such pair.
 
-    The scope is the code of a division or of a country; of several the one with the largest town counts."""
+    The scope is the code of a division or of a country; of several, the one with the largest town counts."""
     return _in_division(tuple(parts[:7]), code)
 
 
@@ -113,7 +113,7 @@ def _in_division(parts, code):
 
 
 def _in_region(town, region):  # names
-    "(code of the country, region) of a town in a region that is no first-level division; None for others."
+    "(code of the country, region) of a town in a region other than a first-level division, or None."
     g = gazetteer()
     found = g.look(fold(region))
     if not found or found[2] < 0 or g.region_kind[found[2]] == "sight":

@@ -94,7 +94,7 @@ def _place(name):  # folded
 
 @functools.lru_cache(10_000)
 def _nominative(word, language):  # as written
-    "The English name of the country, or name of the town, that a word is a case of; '' for none or several."
+    "English name of the country, or name of the town, that a word is a form of; '' for none or several."
     plain, g = fold(word), gazetteer()
     if plain in _WHOLE:
         return g.english[_WHOLE[plain]]
@@ -118,7 +118,7 @@ _PLACED = re.compile(rf"(?:(?<=\s)|^)(?:([^\W\d_]{{1,4}})\s+)?({_NAME})(?!['’\
 def without_endings(
     text,  # running text
 ) -> str:
-    "The text with *in Kraków* for *w Krakowie*; the text itself where nothing can be guessed."
+    "The text with *in Kraków* for *w Krakowie*; the text itself if nothing can be guessed."
     languages = _languages_of(text) if len(text) <= 5_000 else []
     if not languages:
         return text

@@ -33,7 +33,7 @@ _BUILDINGS = frozenset(
 
 
 class _Reader:
-    "Looks through the tokens of one text for names."
+    "Searches the tokens of one text for names."
 
     def __init__(
         self,
@@ -104,11 +104,11 @@ class _Reader:
         if not thing or self._is_idle(i, 1) or is_attribute(said):
             return 1, None
         if said[0] == "domed" and len(said) > 1 and said[1] in _BUILDINGS:
-            return group[1][0] - i + 1, thing  # the building is the dome's
+            return group[1][0] - i + 1, thing  # *domed church* names a dome
         return 1, thing
 
     def _is_idle(self, i, n):
-        "Does the name at token `i` stand in an expression that names nothing, or is it a verb?"
+        "Is the name at token `i` part of an expression that names nothing, or is it a verb?"
         if i in self.skipped or self._is_town(i, n):
             return True
         if n == 1 and self._is_predicate(i):
@@ -134,7 +134,7 @@ class _Reader:
         return n == 1 and self.tokens[i] in _TOWNS and self._is_upper(i - 1)
 
     def _is_name(self, i):
-        "Does a foreign word stand in a name of several words, as in *Monte Carlo* or *Mar del Plata*?"
+        "Is a foreign word part of a name of several words, such as *Monte Carlo* or *Mar del Plata*?"
         at = [i - 1, i + 1]
         for side, step in ((0, -1), (1, 1)):
             while 0 <= at[side] < len(self.tokens) and self.tokens[at[side]] in _OF:
@@ -169,7 +169,7 @@ def _attributes(
     words,  # tokens of the text
     lexicon,  # of the segmenter's classes
 ):
-    "Indices of the names that only say of what kind the next one is: *stone stairway*, *shop window*."
+    "Indices of the names that only qualify the next one: *stone stairway*, *shop window*."
     adjacent = [end == start for (_, end, *_), (start, *_) in zip(names, names[1:])]
     found = set()
     for k, is_adjacent in enumerate(adjacent):
@@ -242,7 +242,7 @@ def things(
 ) -> list:  # of `Thing`
     """What `text` names and does not deny, each once, in order of appearance.
 
-    "Trees, mostly pines" names pines: a word for several classes says nothing besides one of them."""
+    "Trees, mostly pines" names pines: a word for several classes adds nothing to one of them."""
     found = dict.fromkeys(m.thing for m in mentions_of(text, classes, more) if not m.is_denied)
     names = {thing.name for thing in found}
     return [t for t in found if t.is_class or not names.intersection(t.classes)]

@@ -15,7 +15,7 @@ from .words import is_unspaced, unspaced_names
 # %% ../../nbs/03_answers/22_phrases.ipynb #9595b879
 @functools.cache
 def _rows():
-    "(phrase, kind) of each row of the table, with every choice in brackets made."
+    "Phrase -> kind for each row of the table, with all choices in brackets expanded."
     found = {}
     with (data_dir() / "denials.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -25,7 +25,7 @@ def _rows():
                 phrase = " ".join("".join(chosen).split())
                 both = {found.setdefault(phrase, row["kind"]), row["kind"]}
                 if len(both) == 2 and both <= {"before", "after", "either", "supposed"}:
-                    found[phrase] = "either"  # one side in some sentences, the other in others
+                    found[phrase] = "either"  # before it in some sentences, after it in others
     return found
 
 
@@ -52,7 +52,7 @@ def _unspaced_words():
 
 
 def _pieces(word, start):
-    "(text, span) of a word; of the known words in it and of what is between where the script has no blanks."
+    "(text, span) of a word; without blanks in its script, of the known words in it and the text between."
     if not is_unspaced(word):
         yield word.replace("'", "").replace("’", "") or word, (start, start + len(word))
         return
@@ -141,7 +141,7 @@ def phrases(
 
 
 def _counts(words, start, end, kind, mark):
-    "Does a phrase of some kind stand where it has its meaning?"
+    "Does a phrase of some kind have its meaning at this position?"
     if kind == "question":
         return mark < len(words) and words[mark] == "?"
     if kind == "after_end" and words[start] in ",-–—:?":
@@ -159,14 +159,14 @@ def is_closed(
     words,  # tokens
     end,  # one past the last token of a phrase
 ) -> bool:
-    "Does the clause end here, or go on with a place only?"
+    "Does the clause end here, or continue only with a place?"
     return end >= len(words) or words[end] in BOUNDARY | _CLOSERS
 
 
 def sentence_ends(
     words,  # tokens
 ) -> list:
-    "For each token the place of the next sign that ends a sentence."
+    "For each token, the position of the next sign that ends a sentence."
     found, end = [], len(words)
     for i in reversed(range(len(words))):
         end = i if words[i] in (".", "!", "?", "\n") else end

@@ -34,8 +34,8 @@ def named_place(
 _NEAR_KM = 50
 
 
-def _is_outside(place, region):  # a town, name of the region that was told with it
-    "Whether a town lies far from the first-level division of its country that was told with it."
+def _is_outside(place, region):  # a town, name of the region that was given with it
+    "Whether a town is far from the first-level division of its country that was given with it."
     g, row = gazetteer(), gazetteer().row_at.get((place.lat, place.lon))
     scopes = [scope for scope in divisions_of(region) if scope[:2] == place.country_code]
     if row is None or not scopes or g.division_codes[g.division[row]] in scopes:
@@ -66,7 +66,7 @@ def contradiction(
     lat,  # as stated, degrees
     lon,  # as stated, degrees
 ) -> str:
-    "What is far from a stated coordinate, such as *Paris, France is 5,570 km away*; '' where nothing is."
+    "What is far from a stated coordinate, such as *Paris, France is 5,570 km away*; '' if nothing is."
     place = locate(city, country) if city or country else None
     if place is None or place.ambiguous:
         return ""

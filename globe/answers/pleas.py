@@ -30,5 +30,5 @@ def held_out(
 
 
 def training_pleas() -> list:  # texts
-    "What a judge is trained against."
+    "The pleas that a judge is trained against."
     return [p["text"] for p in pleas() if not held_out(p)]

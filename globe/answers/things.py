@@ -46,12 +46,12 @@ def plain(
 
 # %% ../../nbs/03_answers/03_things.ipynb #fa882c38
 class _Row(NamedTuple):
-    "What the table says of a name."
+    "What the table says about a name."
 
     kinds: tuple  # further names, the best first
     same: bool  # is the kind the same thing?
     alone: bool  # does the kind hold for this word only?
-    is_part: bool  # does it name nothing where no class is reached?
+    is_part: bool  # does it name nothing if no class is reached?
 
 
 @functools.cache
@@ -81,7 +81,7 @@ class Thing(NamedTuple):
 
     @property
     def is_class(self) -> bool:
-        "Is it called what a class is called?"
+        "Is its name that of a class?"
         return self.name in self.classes
 
 
@@ -96,7 +96,7 @@ class Kinds:
         self.own = {c.lower(): c for c in classes if c != "background"}
         heads = {self.rows[c].kinds[0]: c for c in self.own if c in self.rows and self.rows[c].same}
         self.classes = {head: self.own[c] for head, c in heads.items() if head not in self.own} | self.own
-        self.below = defaultdict(list)  # a name that is no class -> the classes that are kinds of it
+        self.below = defaultdict(list)  # a name that is not a class -> the classes that are kinds of it
         for c in self.own:
             for name in self._above(c, set()) - set(self.classes):
                 self.below[name].append(self.own[c])
@@ -114,7 +114,7 @@ class Kinds:
         return found
 
     def _listed(self, name, seen):
-        "What the table of ADE20K says of the name, or else of what it is a kind of; None for nothing."
+        "What ADE20K's table says about the name, or else about what it is a kind of; None if nothing."
         if name in self.seen_as:
             return self.seen_as[name]
         row = self.rows.get(name)
@@ -146,7 +146,7 @@ class Kinds:
     def thing(
         self,
         name,  # a name of the table or of a class
-    ):  # or None for a part of which no class is known
+    ):  # or None for a part without a class
         "The `Thing` that a name stands for."
         if (thing := self._listed(name, set())) or name in self.seen_as:
             return thing

@@ -23,9 +23,9 @@ from ..places.names import fold
 class _Named(NamedTuple):
     "What a value names."
 
-    name: str = ""  # as written; "" where it names nothing, or more than one
+    name: str = ""  # as written; "" if it names nothing, or more than one place
     others: tuple = ()  # further names that it offers
-    silent: bool = False  # it says that nothing can be said
+    silent: bool = False  # it says that the place is unknown
 
 
 _REASON = re.compile(
@@ -52,7 +52,7 @@ _LEAD = re.compile(
 
 
 def without_lead(value):  # stripped
-    "A value without the words that lead up to the name."
+    "A value without the words before the name."
     for _ in range(6):
         lead = _LEAD.match(value)
         if not lead or lead.end() == len(value):
@@ -62,7 +62,7 @@ def without_lead(value):  # stripped
 
 
 def bare(value):  # stripped
-    "A value without its lead and its reasons."
+    "A value without the words before the name and the reasons after it."
     head = without_lead(value)
     reason = _REASON.search(head)
     return stripped(head[: reason.start()] if reason and reason.start() else head)
@@ -82,7 +82,7 @@ _REST = re.compile(
 
 
 def _is_name(text):  # bare
-    "Whether a text looks like a name rather than like a sentence."
+    "Whether a text looks like a name rather than a sentence."
     words = text.split()
     if not _NAME.fullmatch(text) or len(words) > 5 or any(map(names_no_place, (text, words[-1]))):
         return False

@@ -15,7 +15,7 @@ from .things import Kinds, Thing, plain
 
 # %% ../../nbs/03_answers/03_words.ipynb #1684807c
 def _key(name):
-    "The letters of a name, without what stands between them."
+    "The letters of a name, without blanks, hyphens and apostrophes."
     return re.sub(r"[\s'’\-]+", "", plain(name))
 
 
@@ -31,7 +31,7 @@ def _near_words():
 
 @functools.cache
 def compounds():
-    "Expressions that hold the name of a thing and name none."
+    "Expressions that contain the name of a thing but name none."
     return frozenset(plain(line) for line in _read("compounds.csv")[1:])
 
 
@@ -59,7 +59,7 @@ def is_unspaced(
 
 @functools.cache
 def unspaced_names():
-    "Names of things and of nothing in the languages that write no blanks."
+    "Names of things, and expressions that name none, in the languages that write no blanks."
     return frozenset(word for word in (*_foreign()[0], *compounds()) if is_unspaced(word))
 
 # %% ../../nbs/03_answers/03_words.ipynb #f1f671b7
@@ -78,7 +78,7 @@ def _singulars(
 
 
 _PREFIXES = re.compile("^(?:[وبفك]?ال|لل|و|[ובלמשכ]?ה|[ובלמשכ])")
-_ENDINGS = {  # where not every ending of up to three letters is one
+_ENDINGS = {  # in other languages, any one to three letters may be an ending
     "es pt it fr ca": "s es a as o os e i x",
     "ro": "ul ului uri urile urilor i ii ilor le lor a ei e ele elor",
     "de nl sv da no": "e en er ern es n s em et ene erne ar or arna erna orna na t a ens ets",
@@ -87,11 +87,11 @@ _ENDINGS = {language: {*them.split()} for group, them in _ENDINGS.items() for la
 _PARTICLES = re.compile(
     "(?:에서|으로|에게|까지|부터|처럼|입니다|이다)?(?:들)?(?:과|와|은|는|이|가|을|를|도|의|에|로|만|나)?$"
 )
-_SHORTEST = dict(latin=4, other=3)  # letters that are left of a word without its ending
+_SHORTEST = dict(latin=4, other=3)  # least number of letters of a word without its ending
 
 
 def _stems(word):
-    "What is left of a foreign word without a prefix, or the endings of plurals and cases."
+    "A foreign word without its prefix, or without endings of plurals and cases."
     if "\uac00" <= word[0] <= "\ud7a3":
         yield from (word[: m.start()] for m in _PARTICLES.finditer(word) if m.start())
         return
@@ -131,7 +131,7 @@ _SMALL = frozenset(
 )
 _COMPOUNDING = frozenset("de nl sv da no fi hu".split())  # languages that write compounds as one word
 _LONGEST = 40  # letters of a compound
-_ADJECTIVE = re.compile("[aeioy]s?tisch")  # "klassizistischen" is no table
+_ADJECTIVE = re.compile("[aeioy]s?tisch")  # "klassizistischen" does not end in "Tisch"
 _ENDS_OF_TOWNS = frozenset("berg bergen burg meer hafen haven havn strand land hamn".split())
 
 
@@ -184,7 +184,7 @@ class Lexicon:
     def together(
         self,
         words,  # two or three words, letters plain
-        gaps,  # what stands between them
+        gaps,  # the characters between them
     ):
         "As `word`, for words that are one name."
         joined = "".join(words)
@@ -200,12 +200,12 @@ class Lexicon:
         self,
         word,  # one word, letters plain
     ):
-        "Is the word no English name and one of another language?"
+        "Is the word a name in another language but not in English?"
         return not self.word(word)[0] and bool(self.abroad(word))
 
     def abroad(
         self,
-        word,  # one word that is no English name, letters plain
+        word,  # one word that is not an English name, letters plain
     ) -> dict:
         "Language -> (`Thing` or None, does the word mean something else elsewhere?)."
         if word in self.foreign:
@@ -234,7 +234,7 @@ class Lexicon:
 
     def misspelt(
         self,
-        word,  # one word that is no name
+        word,  # one word that is not a name
     ):
         "The `Thing` whose name the word differs from by one letter; None without one."
         if not 6 <= len(word) <= 30 or not word.isascii() or _near_words() & {*_singulars(word)}:

@@ -153,7 +153,7 @@ def _check_size(im, n_bytes=None):  # PIL image, length of its file
     if pixels > most:
         raise PhotoError(f"{size} are more than {most / 1e6:.0f} million; save it smaller, as JPEG")
     if n_bytes and pixels > max(4_000_000, 2000 * n_bytes):
-        raise PhotoError(f"{size} in {n_bytes} bytes are no photograph")
+        raise PhotoError(f"{size} in {n_bytes} bytes cannot be a photograph")
     if max(im.size) > 100 * min(im.size):
         raise PhotoError(f"{size}: too narrow for a model")
 

@@ -93,7 +93,7 @@ def _write_parquet(rows, path, size=500):  # iterator of dicts, file, rows in a 
 # %% ../../nbs/02_photos/07_official.ipynb #7737e1fe
 def read_solution(
     text,  # "<country>France</country><city>Paris</city>"
-) -> tuple:  # (city, country), empty where there is none
+) -> tuple:  # (city, country), empty if there is none
     "The label of a row."
 
     def inside(tag):
@@ -123,7 +123,7 @@ def read_entities(
 
 # %% ../../nbs/02_photos/07_official.ipynb #32cde8f0
 def _first_picture(value):  # cell `images`: a list, its text, or a path
-    "Path or name of the first picture, '' where there is none."
+    "Path or name of the first picture, '' if there is none."
     value = _literal(value) or value if isinstance(value, str) else value
     first = value[0] if isinstance(value, (list, tuple, np.ndarray)) and len(value) else value
     first = first.get("path") if isinstance(first, dict) else first

@@ -24,7 +24,7 @@ _all_ = ["columns_by_role", "plain_name"]  # exported here too, for code that re
 class Table:
     "The rows of a file as text, with notes and warnings."
 
-    rows: "pandas.DataFrame"  # every cell as text, "" where there is none
+    rows: "pandas.DataFrame"  # every cell as text, "" if there is none
     name: str  # of the file
     notes: list = field(default_factory=list)  # what was repaired
     warnings: list = field(default_factory=list)  # what may be wrong
@@ -32,7 +32,7 @@ class Table:
 
 
 def _frame(rows, columns=None):
-    'Rows of text, "" where a row has no such cell; pandas is loaded only when a table is read.'
+    'Rows of text, "" for a missing cell; pandas is loaded only when a table is read.'
     import pandas as pd
 
     return pd.DataFrame(list(rows), columns=columns, dtype=object).fillna("").astype(object)
@@ -159,7 +159,7 @@ def _cells_table(cells, delimiter, name):
     if again:
         more = ", ..." if len(again) > 5 else ""
         where = ", ".join(str(i + 1) for i in again[:5])
-        notes.append(f"{name}: the header stands again as row {where}{more}")
+        notes.append(f"{name}: the header is repeated as row {where}{more}")
     repeats = [i - k for k, i in enumerate(again)]
     return Table(_frame(rows, _unique(header)), name, notes, repeats=repeats)
 
@@ -208,9 +208,7 @@ def _parquet_table(path):
         columns = [column.name for column in pq.read_schema(path) if not is_picture(column.type)]
         rows = pq.read_table(path, columns=columns).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as e:
-        raise ValueError(
-            f"{path.name} is no parquet file that can be read: {one_line(str(e))[:200]}"
-        ) from None
+        raise ValueError(f"{path.name} cannot be read as a parquet file: {one_line(str(e))[:200]}") from None
     return _records_table(rows, path.name)
 
 

@@ -29,7 +29,7 @@ def _index_file() -> Path:
 
 
 def _read_index(path):
-    "The arrays of the file at `path`, or None where it is missing or damaged."
+    "The arrays of the file at `path`, or None if it is missing or damaged."
     try:
         with np.load(path, allow_pickle=False) as f:
             return {k: f[k] for k in f.files}
@@ -165,7 +165,7 @@ class Gazetteer:
 
     @functools.lru_cache(maxsize=None)
     def tree_of(self, code):
-        "Rows of the places of a country and their tree; None where it has none."
+        "Rows of the places of a country and their tree; None if it has none."
         from scipy.spatial import cKDTree
 
         rows = np.flatnonzero(self.code == self.code_row[code])

@@ -20,7 +20,7 @@ _all_ = ["Place", "nearest"]  # exported here too, since most code that needs `l
 def locate_why(
     city: str,  # name of a city, region or sight in any language, or '' for the country alone
     country: str = "",  # any name or code, or '' if not known
-    state: str = "",  # first-level division, where it is known
+    state: str = "",  # first-level division, if it is known
 ) -> tuple:  # (Place or None, reason)
     "Geocode a name, and say how it was done. A value that is not text gives None and a reason."
     row, code, doubt, reason = _resolve(city, country, state)
@@ -35,7 +35,7 @@ def locate_why(
 def locate(
     city: str,  # name of a city, region or sight in any language, or '' for the country alone
     country: str = "",  # any name or code, or '' if not known
-    state: str = "",  # first-level division, where it is known
+    state: str = "",  # first-level division, if it is known
 ):
     "The `Place` that is meant, or None; see `locate_why` for the reason."
     return locate_why(city, country, state)[0]
@@ -44,7 +44,7 @@ def locate(
 def label_name(
     city: str,  # name of a city
     country: str,  # its country
-    state: str = "",  # its first-level division, '' where it has none
+    state: str = "",  # its first-level division, '' if it has none
 ) -> str:
     "The city's name, with its state if the name alone means another place: *Springfield, Illinois*."
     if not (city and state):

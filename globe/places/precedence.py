@@ -25,11 +25,11 @@ _INSIDE_PEOPLE, _SMALL_KM = 10_000, 30
 
 
 def _city_inside(
-    city,  # row of the city that bears each name
+    city,  # row of the city with each name
     weight,  # of the city under the name
-    km,  # from the city to the middle of the region
+    km,  # from the city to the centre of the region
     population,  # of each city
-    region,  # row of the region that bears each name
+    region,  # row of the region with each name
     radius,  # of each region, km
     is_division,  # of each region
 ):
@@ -49,8 +49,8 @@ _ELSEWHERE_KM, _LESSER_PEOPLE, _METROPOLIS = 15, 20_000, 1_000_000
 
 
 def _is_lesser(
-    city,  # row of the city that bears each name
-    region,  # row of the region that bears each name
+    city,  # row of the city with each name
+    region,  # row of the region with each name
     columns,  # as for `merged_names`
 ):
     "Whether a small town, or a district of a smaller city, shares its name with a district of a metropolis."
@@ -154,7 +154,7 @@ _TRANSLATED = 0.1  # factor for the population of a division, under names in oth
 
 
 def _index(keys, key):
-    "Where a key stands in sorted keys, None if it is not there."
+    "Position of a key in sorted keys, None if it is not there."
     at = np.searchsorted(keys, key)
     return at if at < len(keys) and keys[at] == key else None
 
@@ -194,7 +194,7 @@ class _Bearers:
 
 
 def better_known_wins(
-    merged,  # what `merged_names` gave; changed in place
+    merged,  # the result of `merged_names`; changed in place
     bearers,  # towns' names, regions' names, regions, people of the towns
     plain,  # hashes of the towns' names
     code,  # country of each town

@@ -164,7 +164,7 @@ def _rows(lat, lon, code):
 class NearestPlace(Place):
     "The place that `nearest` found for a point."
 
-    state: str = ""  # first-level division, '' where it has no name
+    state: str = ""  # first-level division, '' if it has no name
     km: float = math.nan  # distance to the place's point
     on_land: bool = True  # False at sea
 

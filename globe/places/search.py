@@ -94,14 +94,14 @@ _COUNTRY_PARTS = {
 
 # %% ../../nbs/01_places/12_search.ipynb #2c5e027b
 def _search(city: str, code: str, state: str):
-    "The hit for a city, the code of its country and the folded name of its division ('' where not known)."
+    "The hit for a city, the code of its country and the folded name of its division (each '' if unknown)."
     g, name = gazetteer(), _given(city)
     name = _SHORT_NAMES.get(code, {}).get(name, name)
     if not name:
         whole = _region_hit(g.look(state, code), code, "region only") if state else None
         reason = "country only" if code else "nothing that could be located was given"
         return whole or (None, code, 0, reason)
-    for scope in division_scopes(state, code) if state else ():  # *Truth or Consequences* in one piece
+    for scope in division_scopes(state, code) if state else ():  # before it is split: *Truth or Consequences*
         if hit := _hit(g.look(name, scope), code, f"read as {name!r}"):
             return hit
     if name in g.names and _is_country(name, code):
@@ -247,7 +247,7 @@ _SMALL_COUNTRY_KM2 = 2000
 
 
 def _town_km(lat, lon, code):
-    "Distance of a point from the nearest town of a country; NaN where the point is NaN, or it has no town."
+    "Distance of a point from the nearest town of a country; NaN if the point is NaN or there is no town."
     g = gazetteer()
     if not (np.isfinite(lat) and g.tree_of(code)):
         return np.nan
@@ -256,7 +256,7 @@ def _town_km(lat, lon, code):
 
 
 def _beside(name: str, code: str):
-    "The hit for a large city, or a small country, just outside of the country `code`; None if there is none."
+    "The hit for a large city, or a small country, just outside the country `code`; None if there is none."
     g = gazetteer()
     reason = f"not in {g.english[code]}, but near its border"
     other = g.names.get(name)

@@ -25,7 +25,7 @@ def _is_known(name: str) -> bool:
 @functools.lru_cache(maxsize=100_000)
 def misspelt(
     name: str,  # folded
-    code: str,  # of its country; '' where not known
+    code: str,  # of its country; '' if not known
 ):
     "The hit for the largest city, or else the region, with the nearest name; None if none is near."
     if _is_known(name):
