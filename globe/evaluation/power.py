@@ -37,6 +37,8 @@ def parts(
     "The variance components of an effect."
     values = np.atleast_2d(np.asarray(effects, float))
     label = pd.factorize(np.asarray(places))[0]
+    if not len(label):
+        return dict.fromkeys(["seed", "place", "seed_place", "picture", "rest"], math.nan)
     size, means = _means(values, label)
     seeds, n = values.shape
     share, usual = size / n, n / len(size)  # usual: pictures of a place
@@ -113,12 +115,13 @@ def power(
     "Half-width of an effect, shares of its variance by source, and the factors that would decide it."
     values = np.atleast_2d(np.asarray(effects, float))
     seeds, n = values.shape
-    count = len(set(places))
-    found, at_hand = parts(values, places), (seeds, count, n / count)
-    half = _half_width(found, *at_hand)
+    count = len(set(places)) or 1
+    found, at_hand = parts(values, places), (seeds, count, n / count or 1)
+    half = _half_width(found, *at_hand) if n else math.nan
     only = lambda names: {k: v if k in names else 0 for k, v in found.items()}
     share = lambda names: (_half_width(only(names), *at_hand) / half) ** 2 if half else math.nan
     from_ = {f"from {what} (%)": 100 * share(names) for what, names in _FROM.items()}
     if seeds == 1:
         from_["from seeds (%)"] = math.nan
-    return dict(half=half) | from_ | _needed(values.mean(), found, *at_hand, margin)
+    effect = values.mean() if n else math.nan
+    return dict(half=half) | from_ | _needed(effect, found, *at_hand, margin)
