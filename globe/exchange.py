@@ -38,7 +38,7 @@ def _body(response):
 
 
 def _redirected(url, location, is_kept=True):
-    "The address that a redirect leads to. Raises `PermissionError` for another host or a body that would be lost."
+    "The address of a redirect. Raises `PermissionError` for another host or if the body would be lost."
     new, old = urlsplit(urljoin(url, location)), urlsplit(url)
     secured = (old.scheme, new.scheme) == ("http", "https")
     if new.hostname != old.hostname or not (secured or (new.scheme, new.port) == (old.scheme, old.port)):

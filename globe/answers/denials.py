@@ -183,7 +183,7 @@ class _Clauses:
 
     def is_corrected(self, start, end):
         "Does the sentence say what it is that seems to be something else?"
-        rest = self.words[end : min(end + 4 * WINDOW, self.sentence_ends[start])]
+        rest = self.words[end : min(end + 4 * _WINDOW, self.sentence_ends[start])]
         pairs = zip(rest, rest[1:])
         return any(a in ("is", "are", "turns", "turned") and b in _CORRECTIONS for a, b in pairs)
 
