@@ -28,7 +28,7 @@ def reproduce_options(p):
         type=positive,
         default=1,
         metavar="N",
-        help="training seeds per configuration (default: %(default)s; the committed figures have 2)",
+        help="training seeds per configuration (default: %(default)s; the committed figures have 3)",
     )
     p.add_argument(
         "--photos",
