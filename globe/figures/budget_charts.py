@@ -68,11 +68,11 @@ def _test_dot(
     row,  # of `on_test`
     budget,  # column of `on_test`
     colour,
+    label,  # None for a model with a line
 ):
     "The value on test pictures, with its interval."
     error = [[row.value - row.low], [row.high - row.value]]
     look = dict(fmt="o", color=colour, capsize=2, markeredgecolor=".2", zorder=3)
-    label = f"{row.model}: test pictures"
     ax.errorbar(getattr(row, budget), row.value, yerr=error, label=label, **look)
 
 
@@ -90,15 +90,15 @@ def budget_curves(
     fig, axes = plt.subplots(1, 2, figsize=(WIDE, 3.8), layout="constrained", sharey=True)
     for ax, (budget, label) in zip(axes, _SPENT.items()):
         for name, log in logs.items():
-            look = dict(color=colour_of[name], label=f"{name}: in training")
-            _training_line(ax, log, metric, budget, smooth, **look)
+            _training_line(ax, log, metric, budget, smooth, color=colour_of[name], label=name)
         for row in on_test.itertuples():
-            _test_dot(ax, row, budget, colour_of[row.model])
+            only_dot = None if row.model in logs else row.model
+            _test_dot(ax, row, budget, colour_of[row.model], only_dot)
         ax.set(xlabel=label)
         ax.locator_params(axis="x", nbins=5)
-    axes[0].set_ylabel("accuracy reward of sampled answers")
+    axes[0].set_ylabel("accuracy reward\nof sampled answers")
     told = seeds_shown(next(iter(logs.values())))
     handles = axes[0].get_legend_handles_labels()
-    title = f"lines: {told}; dots: 95 % intervals"
+    title = f"lines: in training, {told}; dots: test pictures, 95 % intervals"
     fig.legend(*handles, loc="outside lower center", ncols=2, title=title)
     return fig

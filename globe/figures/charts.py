@@ -123,7 +123,7 @@ def reliability_curve(
     ax.scatter(curve.probability, curve.frequency, **dots)
     ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.set(xlabel="stated probability", ylabel="share of right answers")
-    ax.legend(loc="upper left")
+    ax.legend(loc="lower right")
     return ax
 
 
