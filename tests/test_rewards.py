@@ -13,7 +13,7 @@ from globe.answers.pleas import pleas
 from globe.answers import completions
 from globe.training import attacks, configurations, localizability, rewards
 from globe.answers.mentions import entities
-from globe.answers.prompts import PROMPTS
+from globe.answers.prompts import PROMPTS, answer_text
 
 SHOWN = [dict(text=name, share=0.1) for name in ("sky", "sea", "dome", "flag")]
 COUNTRIES = ["Finland", "Sweden", "Niger", "Nigeria", "Peru", "United States", "Japan"]
@@ -1262,3 +1262,11 @@ def test_the_command_line_of_trl_takes_every_reward_by_its_dotted_path(tmp_path)
             == 2
         ), f"{name} is not logged twice"
     assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_metropolis_of_another_country_beside_the_city_is_a_second_guess():
+    paid = lambda country, city, true: rewards.geo_accuracy(
+        [answer_text(country, city, ["A flag."])], [country], [true]
+    )
+    assert paid("Japan", "Tokyo, Paris, London", "Tokyo") == paid("France", "Paris, Berlin", "Paris") == [0]
+    assert paid("Canada", "London, Ontario", "London") == paid("Japan", "Tokyo, Kanto", "Tokyo") == [1]

