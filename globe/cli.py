@@ -125,7 +125,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         "globe",
         description=_ABOUT,
-        epilog="Exit code: 0 for success, 1 for failure, 2 for a wrong call.",
+        epilog="Exit code: 0 for success, 1 for failure, 2 for invalid arguments.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"globe {_version()}")

@@ -29,7 +29,7 @@ def shard(text):
         i, n = 0, 0
     if not 1 <= i <= n:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no shard: give its number and the number of all shards, such as 2/8"
+            f"{text!r} is not a shard: give its number and the total, such as 2/8"
         )
     return i, n
 

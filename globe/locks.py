@@ -37,7 +37,7 @@ def alone(
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise Busy(f"another run is at work on {folder}: let it finish, or stop it, then try again") from None
+        raise Busy(f"another run is using {folder}: wait for it or stop it, then try again") from None
     try:
         yield
     finally:

@@ -29,9 +29,13 @@ def score_options(p):
     p.add_argument("predictions", help="CSV, Excel, JSON, JSON lines or parquet, or a folder of them")
     p.add_argument("--truth", required=True, help="table with id, and latitude and longitude or place names")
     for role in ("id", "lat", "lon", "text", "country", "city"):
-        p.add_argument(f"--{role}", metavar="COLUMN", help=f"column of the predictions with {role}")
+        p.add_argument(
+            f"--{role}", metavar="COLUMN", help=f"column of the predictions file that holds {role}"
+        )
     for role in ("id", "lat", "lon", "country", "city"):
-        p.add_argument(f"--truth-{role}", metavar="COLUMN", help=f"column of the truth with {role}")
+        p.add_argument(
+            f"--truth-{role}", metavar="COLUMN", help=f"column of the truth file that holds {role}"
+        )
     p.add_argument(
         "--radii", type=_radii, default="1,25,200,750,2500", metavar="KM,KM", help="thresholds in km"
     )

@@ -201,7 +201,7 @@ WORDS = [
     ("validation/checks.py", "check i: mean score of the teachers", "check i: their mean score"),
     ("places/gazetteer.py", "building the index of place names", "building the index of names"),
     ("locks.py", "wait: float = 5.0", "wait: float = 6.0"),
-    ("locks.py", "another run is at work on", "another run holds"),
+    ("locks.py", "another run is using", "another run holds"),
     ("settings.py", "le=32_768", "le=65_536"),
     ("settings.py", "is neither an existing folder", "is no folder"),
     ("photos/__init__.py", "open_photo PhotoError", "open_photo"),

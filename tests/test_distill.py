@@ -383,7 +383,7 @@ def test_answers_are_read_while_a_run_writes_them(tmp_path):
 
 
 def test_doubled_ids_and_names_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="'p1' is doubled"):
+    with pytest.raises(ValueError, match="'p1' occurs twice"):
         distill(Dataset.from_list([photo(1), photo(1)], features=FEATURES), [SimulatedTeacher()], tmp_path)
     with pytest.raises(ValueError, match="share a name"):
         distill(photos(1), [SimulatedTeacher(), SimulatedTeacher()], tmp_path)
@@ -1209,14 +1209,18 @@ def test_the_command_asks_a_model_in_this_process(tmp_path):
         (["p.parquet", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"], 1, "Connection refused"),
         (["p.parquet", "--out", "out", "--model", "no-such-model"], 1, "no such folder"),
         ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 1, "no picture"),
-        ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m", "--shard", "3/2"], 2, "is no shard"),
+        (
+            [".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m", "--shard", "3/2"],
+            2,
+            "is not a shard",
+        ),
         ([".", "--out", "out"], 2, "give --endpoint, --model or --geoclip"),
         (
             [".", "--out", "cut.parquet", "--endpoint", "http://127.0.0.1:9/v1 m"],
             2,
             "is a file: give a folder",
         ),
-        (["cut.parquet", "--out", "out", "--endpoint", "ftp://x m"], 2, "'ftp://x' is no address"),
+        (["cut.parquet", "--out", "out", "--endpoint", "ftp://x m"], 2, "'ftp://x' is not a valid"),
         (
             ["cut.parquet", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"],
             1,

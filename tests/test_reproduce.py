@@ -126,7 +126,7 @@ def test_a_kernel_that_dies_is_said_to_have_died(project):
 
 def test_a_second_run_of_the_same_profile_is_refused(project):
     notebook(project / "nbs" / "paper" / "01_a.ipynb", "1")
-    with alone(project / "data" / "mini"), pytest.raises(Busy, match="another run is at work"):
+    with alone(project / "data" / "mini"), pytest.raises(Busy, match="another run is using"):
         reproduce(root=project)
 
 

@@ -165,7 +165,7 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path):
         text=True,
     )
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(Busy, match="another run is at work"):
+    with pytest.raises(Busy, match="another run is using"):
         with alone(tmp_path / "a", wait=0.1):
             pass
     holder.kill()

@@ -355,7 +355,7 @@ def test_rows_find_their_photos_by_id(photos, result):
     assert mp16_reason(photos, turned)["id"][:] == dataset["id"][:][::-1]
     with pytest.raises(ValueError, match="other photos"):
         mp16_reason(photos.select(range(3)), ledger)
-    with pytest.raises(ValueError, match="doubled"):
+    with pytest.raises(ValueError, match="twice"):
         mp16_reason(photos.select([0, 0]), ledger)
 
 

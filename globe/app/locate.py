@@ -26,7 +26,7 @@ from .prediction import Prediction, Predictions, concluded
 
 # %% ../../nbs/10_app/04_locate.ipynb #84facf91
 STUDENT_NOTE = (
-    "this small student was trained on synthetic images only: "
+    "this small student was trained on synthetic images only, so "
     "its answers about photographs are not meaningful"
 )
 

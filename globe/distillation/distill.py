@@ -180,7 +180,7 @@ def _check(photos, names):
     "Raises ValueError if two photos share an id or two teachers a name."
     if (i := _double(photos)) is not None:
         id = photos.select_columns("id")[i]["id"]
-        raise ValueError(f"the photo id {id!r} is doubled; give every photo an id of its own")
+        raise ValueError(f"the photo id {id!r} occurs twice; give every photo its own id")
     if len(set(names)) < len(names):
         raise ValueError(f"teachers share a name: {names}; give each its own")
 

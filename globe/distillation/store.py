@@ -134,11 +134,11 @@ def _explained(path):
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR")):
             raise OSError(
                 errno.EACCES,
-                f"{path} cannot be opened ({e}): copy its folder to where you may write, or give another one",
+                f"{path} cannot be opened ({e}): copy its folder to a writable place or choose another",
             ) from None
         raise ValueError(
             f"{path} is damaged ({one_line(e)[:100]}): move it away and run the same command again; "
-            f"{path.with_suffix('.jsonl').name} holds the answers of earlier runs, which are taken over"
+            f"{path.with_suffix('.jsonl').name} holds the answers of earlier runs, which will be reused"
         ) from None
     except OSError as e:
         if e.errno in _FULL:
@@ -149,7 +149,7 @@ def _explained(path):
 def _no_space(path, why):
     raise OSError(
         errno.ENOSPC,
-        f"no space left for {path} ({why}): free some and run the same command again; what is there is safe",
+        f"no space left for {path} ({why}): free some and run the same command again; stored answers are kept",
     ) from None
 
 # %% ../../nbs/05_distillation/01_store.ipynb #cf2979ef

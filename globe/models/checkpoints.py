@@ -146,6 +146,6 @@ def sort_out(
         shutil.rmtree(aside, ignore_errors=True)
         c.rename(aside)
     left = last_checkpoint(out, until)
-    then = f"resumes from {Path(left).name}" if left else "begins anew"
+    then = f"resumes from {Path(left).name}" if left else "starts from the beginning"
     for c, why in flaws.items():
         report(f"{c}: {why}; set aside as damaged-{c.name}, the training {then}")

@@ -86,7 +86,7 @@ def endpoint_at(
     is_host = text.isprintable() and found and int(found[1] or 1) < 1 << 16
     if parts.scheme not in ("http", "https") or not is_host or "@" in parts.path:
         shown = one_line(text.rpartition("@")[2].partition("?")[0])
-        raise ValueError(f"{shown!r} is no address of an endpoint: write it as http://localhost:8000/v1")
+        raise ValueError(f"{shown!r} is not a valid endpoint address: write it like http://localhost:8000/v1")
     path = parts.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
     query = f"?{parts.query}" if parts.query else ""
     return Endpoint(f"{parts.scheme}://{host}{path}", unquote(login), query)
@@ -106,7 +106,9 @@ def _key(name):
     "The key in an environment variable. Raises PermissionError if it cannot be sent in a header."
     key = os.environ.get(name, "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise PermissionError(f"{name} holds a line break or another character that no key has: set it anew")
+        raise PermissionError(
+            f"{name} contains a line break or another character that is invalid in a key: set it again"
+        )
     return key
 
 
@@ -233,7 +235,7 @@ class EndpointClient:
         with _ACCOUNT:
             if self.settings.budget is not None and self.sent >= self.settings.budget:
                 raise RuntimeError(
-                    f"{self.name}: the budget of {self.settings.budget} requests is spent; "
+                    f"{self.name}: the budget of {self.settings.budget} requests is used up; "
                     "run the same command again for the rest"
                 )
             e = next_endpoint(self.endpoints, now := time.monotonic())

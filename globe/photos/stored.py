@@ -30,7 +30,9 @@ def read_dataset(
         return load_dataset("parquet", **given, split="train")
     except Exception as e:
         why = one_line(e.__cause__ or e)[:200] or type(e).__name__
-        raise ValueError(f"{path} cannot be read ({why}): is it whole? Write or copy it again") from e
+        raise ValueError(
+            f"{path} cannot be read ({why}): it may be incomplete; write or copy it again"
+        ) from e
 
 
 def with_ids(

@@ -61,7 +61,7 @@ def example_project(
 
 # %% ../../nbs/12_pipeline/07_notebooks.ipynb #c6e35bea
 class Usage(ValueError):
-    "A wrong call; nothing has run."
+    "Invalid arguments; nothing has run."
 
 
 def notebooks(

@@ -109,7 +109,7 @@ class Report:
         return (
             f"# Run report: profile {self.profile}\n\n"
             f"{padded_table([head, *map(_report_cells, self.rows), total])}\n\n"
-            "Seconds (+ n): stages that were finished before took n seconds then, some of them side by side, "
+            "Seconds (+ n): n is the time of stages reused from earlier runs, some of which ran in parallel, "
             "and were not run again."
         )
 

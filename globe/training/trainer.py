@@ -97,7 +97,7 @@ def _stop(
     numbers = ", ".join(f"{name} = {value}" for name, value in seen.items())
     raise Diverged(
         f"step {step}: {numbers}; the last good checkpoint: {last or 'none'}. A lower learning rate "
-        f"or a larger beta may help; to start afresh, remove {out}"
+        f"or a larger beta may help; to start over, delete {out}"
     ) from cause
 
 
@@ -183,7 +183,7 @@ def train_and_save(
     with alone(out) if is_first else nullcontext():
         (done,) = broadcast_object_list([is_finished(out, task)])
         if done and is_first:
-            report(f"{out} holds the result of this training; to train anew, remove it")
+            report(f"{out} holds the result of this training; to train again, delete it")
         if not done:
             _train_from_checkpoint(trainer, out)
             save()

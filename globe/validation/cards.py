@@ -104,7 +104,7 @@ _COLUMNS = dict(
     source="collection",
     licence="of the picture",
     prompt="conversation as chat templates and TRL take it",
-    reasoning="of the leading teacher",
+    reasoning="reasoning of the lead teacher",
     entities="what the segmenter sees: class (`text`) and share of the picture",
     localizability="mean over the teachers, 0 to 1",
     teacher="who wrote the reasoning",
@@ -115,7 +115,7 @@ def _warning(simulated):  # names of simulated teachers
     "A warning that names the simulated teachers."
     if not simulated:
         return ""
-    what = "simulations that know the labels and err at known rates; nobody looked at the pictures"
+    what = "simulations that know the labels and make errors at known rates; they do not look at the pictures"
     return f"**{', '.join(simulated)}: {what}.**"
 
 

@@ -20,7 +20,7 @@ def places_of(
     "Index in `photos` of each ledger row. Raises ValueError for a missing photo or a duplicate id."
     where = pd.Index(photos["id"][:], dtype=object)
     if not where.is_unique:
-        raise ValueError("photo ids are doubled; give every photo an id of its own")
+        raise ValueError("some photo ids occur twice; give every photo its own id")
     at = where.get_indexer(ledger.id)
     if (at < 0).any():
         raise ValueError(f"the ledger is about other photos: {ledger.id[at < 0].iloc[0]} is not among these")
