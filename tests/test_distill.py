@@ -585,9 +585,6 @@ class Server:
                     outer.behave(self, what)
                 except OSError:
                     pass
-                finally:
-                    with outer.lock:
-                        outer.open -= 1
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
@@ -634,6 +631,8 @@ class Server:
             time.sleep(1.2)
         if what == "slow":
             time.sleep(0.05)
+        with self.lock:  # before the client can know that the answer is whole, and send the next request
+            self.open -= 1
         h.send_response(code)
         for k, v in (head | {"Content-Type": kind, "Content-Length": str(length or len(body))}).items():
             h.send_header(k, v)
