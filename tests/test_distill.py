@@ -292,7 +292,7 @@ def test_a_full_disk_is_one_clear_line_and_no_torn_answer(tmp_path):
         timeout=120,
         env=os.environ | dict(HF_DATASETS_CACHE=str(tmp_path / "hf")),
     )
-    assert "no space left" in said.stdout and "the same command again" in said.stdout, said.stderr
+    assert "no space left" in said.stdout and "command again" in said.stdout, said.stderr
     path = tmp_path / "simulated-a.sqlite"
     before = [r["id"] for r in records(tmp_path)]
     assert 0 < len(before) < 40
@@ -785,9 +785,9 @@ def test_a_picture_that_the_model_refuses_costs_itself_alone(tmp_path):
 @pytest.mark.parametrize(
     "url, how, why",
     [
-        ("ftp://h/v1", {}, "no address"),
-        ("http://h:port/v1", {}, "no address"),
-        ("http://h/v1|", {}, "no address"),
+        ("ftp://h/v1", {}, "not a valid endpoint"),
+        ("http://h:port/v1", {}, "not a valid endpoint"),
+        ("http://h/v1|", {}, "not a valid endpoint"),
         ("http://h/v1", dict(concurrency=0), "concurrency must be"),
         ("http://h/v1", dict(tries=0), "tries must be"),
         ("http://h/v1", dict(trys=1), "no such setting"),
