@@ -80,9 +80,8 @@ def _in_time(timeout, *request):
         except Exception as e:
             found.set_exception(e)
 
-    threading.Thread(
-        target=work, daemon=True
-    ).start()  # a hanging DNS look-up must not keep the process alive
+    # a daemon: a hanging DNS look-up must not keep the process alive
+    threading.Thread(target=work, daemon=True).start()
     try:
         return found.result(timeout)
     finally:

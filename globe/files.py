@@ -84,9 +84,8 @@ def safe_cell(value):  # of any type
     "The value; a text that a spreadsheet would run as a formula gets an apostrophe in front."
     if not isinstance(value, str) or len(value) < 2:
         return value
-    value = value.replace("\r\n", "\n").replace(
-        "\r", "\n"
-    )  # CSV readers take a lone "\r" for the end of a row
+    # CSV readers take a lone "\r" for the end of a row
+    value = value.replace("\r\n", "\n").replace("\r", "\n")
     is_formula = value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
     return f"'{value}" if is_formula else value
 

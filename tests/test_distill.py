@@ -292,7 +292,7 @@ def test_a_full_disk_is_one_clear_line_and_no_torn_answer(tmp_path):
         timeout=120,
         env=os.environ | dict(HF_DATASETS_CACHE=str(tmp_path / "hf")),
     )
-    assert "no space left" in said.stdout and "command again" in said.stdout, said.stderr
+    assert "no space left" in said.stdout and "the same command again" in said.stdout, said.stderr
     path = tmp_path / "simulated-a.sqlite"
     before = [r["id"] for r in records(tmp_path)]
     assert 0 < len(before) < 40
@@ -1207,7 +1207,7 @@ def test_the_command_asks_a_model_in_this_process(tmp_path):
         (["nowhere", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 2, "there is no nowhere"),
         (["p.parquet", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"], 1, "Connection refused"),
         (["p.parquet", "--out", "out", "--model", "no-such-model"], 1, "no such folder"),
-        ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 1, "no picture"),
+        ([".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m"], 1, "it contains no picture"),
         (
             [".", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1 m", "--shard", "3/2"],
             2,

@@ -218,7 +218,7 @@ def test_doctor_of_an_installed_package_without_notebooks_ends_well(tmp_path):
     done = run()
     assert done.returncode == 0 and "missing: the notebooks" in done.stdout, done.stderr
     done = run("--profile", "smoke")
-    assert done.returncode == 1 and "clone" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "clone the repository" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_importing_the_trainers_without_extras_names_the_extra():

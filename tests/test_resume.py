@@ -134,7 +134,7 @@ def test_the_same_training_is_done_once_and_another_one_anew(kind, start, data, 
     watch = lambda done, total, numbers: steps.append(done)
     first = result(run(kind, start, data, out, watch=watch))
     assert result(run(kind, start, data, out, watch=watch)) == first and steps == [1, 2, 3, 4]
-    assert "to train again" in capsys.readouterr().out
+    assert "to train again, delete it" in capsys.readouterr().out
     assert result(run(kind, start, data, out, watch=watch, seed=9)) != first and len(steps) == 8
     other = data.select(range(len(data) - 2))
     assert result(run(kind, start, other, out, watch=watch)) != first and len(steps) == 12
@@ -199,7 +199,7 @@ def test_without_any_good_checkpoint_training_begins_anew_and_says_so(
     for c in checkpoints.checkpoints(out):
         spoil(c, "no optimizer")
     run("sft", start, data, out)
-    assert result(out) == whole["sft"] and "from the beginning" in capsys.readouterr().out
+    assert result(out) == whole["sft"] and "starts from the beginning" in capsys.readouterr().out
 
 
 def test_checkpoints_of_several_processes_and_of_deepspeed(interrupted, tmp_path):

@@ -151,8 +151,8 @@ _ATTRIBUTE_OF = frozenset(
     map test theory tectonics enemy rival budget ownership numbering rage insurance
     rental brand brands discipline regulations manufacturer company bound free based
     coloured colored sized climate region regions nation nations state states country countries weather
-    season seasons feel vibe vibes atmosphere culture life name names
-    sport sports club clubs festival company rental insurance registration
+    season seasons feel vibe vibes atmosphere life names
+    sport sports club clubs festival company registration
     boom booms design designs layout layouts pattern width length height density heritage history tradition
     traditions production industries companies service services operator operators access connection ride
     rides enthusiasts lovers maker makers dealer dealers association ministry department ban bans permit

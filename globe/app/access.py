@@ -60,9 +60,8 @@ class OnlyHere:
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         headers = dict(scope["headers"])
-        is_plain = len(headers) == len(
-            scope["headers"]
-        )  # if a header is given twice, gradio may read the other one
+        # if a header is given twice, gradio may read the other one
+        is_plain = len(headers) == len(scope["headers"])
         if not (is_plain and _is_from_here(headers)):
             return await _refuse(send, "this page is served to this machine only")
         if scope["path"] != _UPLOAD:

@@ -83,9 +83,8 @@ def _missing(photos, teacher, path, shard):
     if shard:
         i, n = shard
         mine = keys % np.uint64(n) == i - 1
-        files = [
-            p for p in files if p == path or not p.stem.endswith(f"-of-{n}")
-        ]  # its sibling shards share no photo with it
+        # its sibling shards share no photo with it
+        files = [p for p in files if p == path or not p.stem.endswith(f"-of-{n}")]
     done = [np.zeros(0, np.uint64), *(answered(p, getattr(teacher, "prompt", None)) for p in files)]
     return int(mine.sum()), np.flatnonzero(mine & ~np.isin(keys, np.concatenate(done)))
 

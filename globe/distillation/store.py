@@ -149,7 +149,8 @@ def _explained(path):
 def _no_space(path, why):
     raise OSError(
         errno.ENOSPC,
-        f"no space left for {path} ({why}): free some and run the command again; stored answers are kept",
+        f"no space left for {path} ({why}): free some and run the same command again; "
+        "stored answers are kept",
     ) from None
 
 # %% ../../nbs/05_distillation/01_store.ipynb #cf2979ef

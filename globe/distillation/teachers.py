@@ -150,9 +150,8 @@ class EndpointTeacher(EndpointClient):
     def judge(self, rows):
         "Judgements as they arrive. Raises ConnectionError when `give_up` photos in a row got no answer."
         failed, reason = 0, ""
-        read_answer(
-            "country: Finland"
-        )  # loads its tables now rather than while paid answers wait to be stored
+        # loads its tables now rather than while paid answers wait to be stored
+        read_answer("country: Finland")
         wanted = takewhile(lambda _: not reason, rows)
         for record in in_flight(self._answer, wanted, self.settings.concurrency):
             yield record

@@ -107,9 +107,8 @@ class Geocoder:
                     f"{self.host} did not answer as Nominatim does to {query!r}: check the geocoder's URL"
                 ) from None
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open(
-                "ab"
-            ) as f:  # starts with a line break, since the line before may be incomplete
+            # starts with a line break, since the line before may be incomplete
+            with self.file.open("ab") as f:
                 f.write(b"\n" + json.dumps([query, self.known[query]]).encode() + b"\n")
         return self.known[query]
 

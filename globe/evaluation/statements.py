@@ -11,7 +11,7 @@ import pandas as pd
 
 from .compare import clusters
 from ..intervals import mean_share, resampled
-from ..training.rewards import statements
+from ..training.rewards import statement_counts, statements
 from ..training.visual_grounding import named_in
 
 # %% ../../nbs/08_evaluation/20_statements.ipynb #d9a30f24
@@ -20,14 +20,12 @@ def scored(
     true,  # id of a picture -> set of its true statements
 ):
     "One row per answer: statements (`said`), true ones among them (`right`), true ones (`there`), scores."
-    said = [statements(text) for text in e.rows.text]
-    there = np.array([len(true[i]) for i in e.rows.id])
-    right = np.array([len(true[i].intersection(of_one)) for i, of_one in zip(e.rows.id, said)])
-    counts = pd.DataFrame(dict(said=[*map(len, said)], right=right, there=there), index=e.rows.index)
+    counted = [statement_counts(text, true[i]) for i, text in zip(e.rows.id, e.rows.text)]
+    counts = pd.DataFrame(counted, columns=["said", "right", "there"], index=e.rows.index, dtype=int)
     return counts.assign(
-        precision=right / counts.said.clip(1),
-        recall=right / counts.there.clip(1),
-        f1=2 * right / (counts.said + counts.there).clip(1),
+        precision=counts.right / counts.said.clip(1),
+        recall=counts.right / counts.there.clip(1),
+        f1=2 * counts.right / (counts.said + counts.there).clip(1),
     )
 
 # %% ../../nbs/08_evaluation/20_statements.ipynb #35b4be7d

@@ -69,7 +69,7 @@ _NUMBERS = re.compile(r"[\d.]+|\[.*")  # an IP address
 def is_address(
     text,  # what names a model
 ) -> bool:
-    "Does an address of an endpoint stand there, rather than a folder or the id of a model?"
+    "Whether a text is the address of an endpoint and not a folder or the id of a model."
     return bool(re.match(r"https?://|[^/\s]+:\d+(/|\s|$)", str(text), re.I))
 
 
@@ -144,7 +144,7 @@ _NOT_CHAT = re.compile(
 
 
 def _is_name(id):
-    "Can a model be asked for, and a file be named, by it?"
+    "Whether an id can be sent in a request and used in the name of a file."
     return 0 < len(id) <= 200 and id.isprintable()
 
 

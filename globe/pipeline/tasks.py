@@ -256,7 +256,7 @@ class Run(_TrainedStages):
         return names, self.make("own-photos", work, settings, "own photographs", inputs, title)
 
     def _asked_about(self, pictures):
-        "The same, by the teachers of the profile; other pictures of the same names are asked about anew."
+        "As `own_judgements`, with the teachers of the profile; answers are stored by the pictures' hash."
         teachers, given = self.teachers(), pictures.cache_files[0]["filename"]
         paid = self.folder / "paid-own-answers" / fingerprint(given)
 

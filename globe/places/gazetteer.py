@@ -123,8 +123,8 @@ class Gazetteer:
         return np.r_[-1, np.flatnonzero(self.spelling == ord("\n")), len(self.spelling)]
 
     def within(self, name, number, edits):
-        """Numbers of the names of a list that begin like `name` and can be so near: an edit adds one letter
-        at most, and takes one away."""
+        """Numbers of the names in a list that may be within `edits` of `name` and share its first letter: an
+        edit adds at most one letter and removes at most one."""
         key = list_key(number, name)
         start = bisect.bisect_left(self.spelling_keys, key)
         same = slice(start, bisect.bisect_left(self.spelling_keys, key + 1, start))

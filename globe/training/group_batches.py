@@ -63,9 +63,8 @@ def with_new_completions(
         missing = length - batch["completion_ids"].shape[1]
         per_token = batch[key].ndim > 1
         if key in exchanged and per_token:
-            per_token = (
-                old[key].shape[1] != new[key].shape[1]
-            )  # equal widths despite different lengths: per completion
+            # equal widths despite different lengths: one value per completion
+            per_token = old[key].shape[1] != new[key].shape[1]
         if not missing or not per_token:
             return batch[key]
         return torch.nn.functional.pad(batch[key], (0, missing), value=padding.get(key, 0))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['regions', 'one_name', 'in_country', 'elsewhere', 'single_answer', 'geo_accuracy', 'decay', 'pieces', 'geo_distance',
-           'statements', 'true_statements', 'form', 'visual_grounding']
+           'statements', 'statement_counts', 'true_statements', 'form', 'visual_grounding']
 
 # %% ../../nbs/07_training/05_rewards.ipynb #2d97bdb5
 import functools, math, re
@@ -281,18 +281,27 @@ def statements(
     return list(dict.fromkeys(f"{s}." for s in sentences if s))
 
 
+def statement_counts(
+    text,  # a completion
+    true,  # set of the true statements about its picture
+) -> tuple:  # (statements in the reasoning, true ones among them, true ones there are)
+    "The counts behind precision, recall and F1."
+    said = statements(text)
+    return len(said), len(true.intersection(said)), len(true)
+
+
 def true_statements(
     completions,  # answers: strings or conversations
-    sentences,  # per completion: all true statements of its picture, or None
-    **columns,  # whatever else TRL hands over
+    sentences,  # per completion: all true statements about its picture, or None
+    **columns,  # other columns from TRL
 ):
-    "F1 of the statements of a reasoning against the true ones, 0..1; None where these are not known."
+    "F1 of the statements of a reasoning against the true ones, 0..1; None if these are not known."
 
     def one(text, true):
         if not true:
             return None
-        said = statements(text)
-        return 2 * len(set(said) & set(true)) / (len(said) + len(set(true)))
+        said, right, there = statement_counts(text, set(true))
+        return 2 * right / (said + there)
 
     return [one(completion_text(x), true) for x, true in zip(completions, sentences, strict=True)]
 
