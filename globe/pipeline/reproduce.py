@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..files import checkout, figures_folder, run_folder
 from ..locks import alone
-from ..progress import clock, report
+from ..progress import clock
 from .comparisons import OF_TEACHERS
 from .profiles import read_profile
 from globe.pipeline.notebooks import (
@@ -54,7 +54,7 @@ def _with_data(paths, p):  # notebooks, `Profile`
             f"{left} needs answers of teachers, and profile {p.name} has no teachers: set teachers.endpoints"
         )
     if left:
-        report(f"left out, because the profile has no teachers: {left}")
+        print(f"left out, because the profile has no teachers: {left}", flush=True)
     return kept
 
 # %% ../../nbs/12_pipeline/09_reproduce.ipynb #a2ac9be8
