@@ -56,9 +56,9 @@ def model_option(p):
 
 # %% ../nbs/13_cli/00_command_options.ipynb #e44af520
 def is_endpoint(model):
-    from globe.models.client import is_address
+    from globe.models.client import is_endpoint_address
 
-    return is_address(model)
+    return is_endpoint_address(model)
 
 
 def check_model(model):

@@ -15,18 +15,8 @@ from .pipeline.notebooks import Usage
 from .command_options import check_model, loaded, name_for_files, positive, shard
 
 # %% ../nbs/13_cli/01_distill_command.ipynb #6bb506c7
-def distill_options(p):
-    p.add_argument(
-        "photos",
-        help="folder of pictures with GPS or a CSV, a CSV, a parquet file, or a dataset saved by `datasets`; "
-        "the last two are faster for many photos, because a new run need not read every picture again",
-    )
-    p.add_argument(
-        "--out",
-        required=True,
-        metavar="FOLDER",
-        help="folder for the answers: one SQLite file per model and shard, and a copy as JSON lines",
-    )
+def _teacher_options(p):
+    "Who is asked."
     p.add_argument(
         "--endpoint",
         default=[],
@@ -46,13 +36,10 @@ def distill_options(p):
     p.add_argument(
         "--geoclip", action="store_true", help="also ask GeoCLIP (from PyPI), which answers with a coordinate"
     )
-    p.add_argument(
-        "--shard",
-        type=shard,
-        metavar="i/n",
-        help="only the i-th of n parts of the photos, one part per machine; write the answers to the same "
-        "folder or copy them there later",
-    )
+
+
+def _request_options(p):
+    "How they are asked."
     p.add_argument(
         "--max-tokens",
         type=positive,
@@ -80,6 +67,29 @@ def distill_options(p):
         metavar="NAME=VALUE",
         help="another parameter of each request to endpoints, such as top_p=0.9; null omits one that a "
         "server refuses, such as temperature=null (may be repeated)",
+    )
+
+
+def distill_options(p):
+    p.add_argument(
+        "photos",
+        help="folder of pictures with GPS or a CSV, a CSV, a parquet file, or a dataset saved by `datasets`; "
+        "the last two are faster for many photos, because a new run need not read every picture again",
+    )
+    p.add_argument(
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="folder for the answers: one SQLite file per model and shard, and a copy as JSON lines",
+    )
+    _teacher_options(p.add_argument_group("models"))
+    _request_options(p.add_argument_group("requests"))
+    p.add_argument(
+        "--shard",
+        type=shard,
+        metavar="i/n",
+        help="only the i-th of n parts of the photos, one part per machine; write the answers to the same "
+        "folder or copy them there later",
     )
     p.add_argument("--json", action="store_true", help="print JSON, for programs")
 

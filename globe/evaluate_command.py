@@ -11,12 +11,14 @@ from pathlib import Path
 
 from .extras import require
 from .files import write_csv
+from .processes import in_processes
 from .command_options import check_model, name_for_files, positive, shard
 from .distill_command import _named_endpoint
 from .pipeline.notebooks import Usage
 
 # %% ../nbs/13_cli/02_evaluate_command.ipynb #90f6c9ae
-def evaluate_options(p):
+def _respondent_options(p):
+    "Who answers."
     who = p.add_mutually_exclusive_group(required=True)
     who.add_argument(
         "--model",
@@ -28,6 +30,10 @@ def evaluate_options(p):
         help="an OpenAI-compatible endpoint, such as vLLM's, and its model; join several addresses of one "
         "model with | (key: OPENAI_API_KEY)",
     )
+
+
+def _question_options(p):
+    "What is asked."
     p.add_argument(
         "--benchmark",
         required=True,
@@ -48,12 +54,6 @@ def evaluate_options(p):
         help="eval, direct (no reasoning), released=PATH or released-direct=PATH, where PATH is a checkout "
         "of the released code (default: %(default)s)",
     )
-    p.add_argument(
-        "--out",
-        default="answers",
-        metavar="FOLDER",
-        help="answers and predictions go to FOLDER/MODEL/NAME/PROMPT-HASH (default: %(default)s)",
-    )
     p.add_argument("--limit", type=positive, metavar="N", help="only the first N pictures, for a quick look")
     p.add_argument(
         "--max-new-tokens",
@@ -67,6 +67,16 @@ def evaluate_options(p):
         default=1_003_520,
         metavar="N",
         help="larger pictures are reduced (default: %(default)s)",
+    )
+
+
+def _run_options(p):
+    "How it runs, and where the answers go."
+    p.add_argument(
+        "--out",
+        default="answers",
+        metavar="FOLDER",
+        help="answers and predictions go to FOLDER/MODEL/NAME/PROMPT-HASH (default: %(default)s)",
     )
     p.add_argument(
         "--batch", type=positive, default=16, metavar="N", help="pictures at once (default: %(default)s)"
@@ -91,6 +101,12 @@ def evaluate_options(p):
         help="only the i-th of n parts of the pictures, one part per machine; the same command without "
         "--shard scores all of them",
     )
+
+
+def evaluate_options(p):
+    _respondent_options(p)
+    _question_options(p.add_argument_group("question"))
+    _run_options(p.add_argument_group("run"))
 
 # %% ../nbs/13_cli/02_evaluate_command.ipynb #35668135
 def _respondent(a):
@@ -160,13 +176,7 @@ def _asking_here(job):
 
 def _answer_together(jobs):
     "Answer every part in its own process; returns all errors."
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    from globe.pipeline.tasks import die_with
-
-    with ProcessPoolExecutor(len(jobs), get_context("spawn"), die_with, (os.getpid(),)) as pool:
-        return [e for errors in pool.map(_answer, jobs) for e in errors]
+    return [e for errors in in_processes(_answer, jobs) for e in errors]
 
 
 def _visible_gpu(k):
@@ -190,11 +200,11 @@ def _measured(photos, answers, folder, name):
 def _shown(found, benchmark, folder):
     "The result as text."
     from globe.evaluation.compare import results, wide
-    from globe.evaluation.published import beside
+    from globe.evaluation.published import with_published
     from globe.markdown import markdown
 
     oracle = wide(results({found.name: found, "named-city oracle": found.named_city_oracle}))
-    near = beside(found, benchmark).astype(object).fillna("–")
+    near = with_published(found, benchmark).astype(object).fillna("–")
     return "\n\n".join([found._repr_markdown_(), markdown(oracle), markdown(near), f"answers: {folder}"])
 
 

@@ -112,7 +112,7 @@ def demo_options(p):
 def demo_command(a):
     require("globe demo", "demo", *([] if is_endpoint(a.model) else ["train"]))
     from globe.app.demo import LOCAL, demo, example_photos, load_gradio
-    from globe.app.locate import STUDENT_NOTE
+    from globe.app.models import STUDENT_NOTE
     from globe.world.camera_roll import example_postcards
 
     load_gradio()

@@ -92,9 +92,9 @@ def _score_json(e, by):
 
 def _score_text(e, by, latex):
     "The table of an evaluation and, in one wide table, of its groups."
-    from globe.evaluation.report import report, wide_groups
+    from globe.evaluation.report import evaluation_markdown, wide_groups
 
-    text = _table_text(e.table(), True) if latex else report(e)
+    text = _table_text(e.table(), True) if latex else evaluation_markdown(e)
     return text + ("\n\n" + _table_text(wide_groups(e.by(by)), latex) if by else "")
 
 # %% ../nbs/13_cli/04_score_command.ipynb #351401d1

@@ -326,7 +326,7 @@ def training_photos(n=160):
 def benchmarks(folder, train=160, test=24):
     "MP16-Reason (train as parquet, test as CSV), IM2GPS3K and their pictures, under the official names."
     import pandas as pd
-    from globe.photos.official import to_official
+    from globe.photos.official_writer import to_official
     from globe.world.postcards import postcards
 
     folder = Path(folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from globe.pipeline.code import SAYS_ONLY, code_hashes
+from globe.pipeline.code import SAYS_ONLY, STAGE_CODE, WRITES_ERRORS, _tables_named, code_hashes
 from globe.pipeline.notebooks import notebooks
 from globe.settings import Settings
 
@@ -149,8 +149,7 @@ def copy(tmp_path_factory):
 EDITS = """
 import json, sys
 from pathlib import Path
-from globe.pipeline.data import STAGE_CODE, WRITES_ERRORS
-from globe.pipeline.code import code_hashes
+from globe.pipeline.code import STAGE_CODE, WRITES_ERRORS, code_hashes
 
 def hashes(): return {s: code_hashes(code, s in WRITES_ERRORS) for s, code in STAGE_CODE.items()}
 before, answers = hashes(), []
@@ -234,8 +233,6 @@ ERRORS = [
 
 
 def test_the_text_of_an_error_counts_only_where_it_is_written_down(copy):
-    from globe.pipeline.data import WRITES_ERRORS
-
     _, again = made_again(copy, [(f"globe/{file}", *texts) for file, *texts in ERRORS])
     assert all(stages and stages <= set(WRITES_ERRORS) for stages in again), again
 
@@ -256,8 +253,6 @@ def only_raised(tree):
 
 
 def test_the_words_of_an_error_stand_in_its_raise():
-    from globe.pipeline.data import STAGE_CODE
-
     reached = set().union(*(code_hashes(code) for code in STAGE_CODE.values()))
     assert list(
         only_raised(ast.parse("def f(x):\n    why = 'no such thing'\n    raise ValueError(why)"))
@@ -286,8 +281,6 @@ def traced(tmp_path_factory):
 
 
 def test_every_function_that_runs_in_a_stage_is_in_its_hash(traced):
-    from globe.pipeline.data import STAGE_CODE
-
     assert traced.keys() == STAGE_CODE.keys()
     for kind, noted in traced.items():
         hashed = set(noted["hashed"])
@@ -359,8 +352,6 @@ def test_locks_and_settings_change_no_byte(tmp_path):
 
 
 def test_no_stage_takes_a_name_from_what_a_chapter_hands_on():
-    from globe.pipeline.data import STAGE_CODE
-
     reached = set().union(*(code_hashes(code) for code in STAGE_CODE.values()))
     chapters = {m for m in reached if file_of(m).name == "__init__.py"}
     assert {"globe.photos", "globe.places", "globe.answers"} <= chapters
@@ -386,12 +377,20 @@ TABLES = {
     "compounds.csv": "globe.answers.words",
     "near_words.csv": "globe.answers.words",
     "ade20k.csv": "globe.answers.things",
+    "shares.csv": "globe.answers.telling",
     "foreign.csv": "globe.answers.words",
     "denials.csv": "globe.answers.phrases",
     "pleas.csv": "globe.answers.pleas",
+    "published.csv": "",  # tables show it
+    "model_sizes.json": "",  # it says whether a training fits
     "oracle.csv": "",
     "naturalearth/coastline.geojson": "",  # maps show it; no stage draws
 }
+
+
+def test_every_table_that_a_module_names_is_among_these():
+    named = {t for m in ORDER for t in _tables_named(file_of(m).read_text(encoding="utf-8"))}
+    assert named <= TABLES.keys() and len(named) > 10
 
 
 def test_a_byte_of_a_committed_table_makes_exactly_the_stages_again_that_read_it(copy):
@@ -412,12 +411,13 @@ def hook(event, args):
     if event == "open" and str(args[0]).startswith(str(data_dir()) + "/"):
         opened.add(str(args[0])[len(str(data_dir())) + 1:])
 sys.addaudithook(hook)
-from globe.answers import pleas, words
+from globe.answers import pleas, telling, words
 from globe.answers.mentions import entities
 from globe.places import locate, nearest, same_city
 from globe.world.postcards import postcards
 nearest(48.57, 7.81), nearest(0, -30), locate("Bavaria"), same_city("Köln", "Cologne")
 entities("A pagoda.", ("building",)), postcards(1, seed=1), words._near_words(), pleas.pleas()
+telling.known_shares()
 print(*sorted(opened))
 """
 

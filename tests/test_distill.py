@@ -22,8 +22,8 @@ from globe.distillation.store import (
     records,
 )
 from globe.distillation.teachers import EndpointTeacher, VLMTeacher, from_text, judgement
-from globe.exchange import LARGEST
-from globe.models.client import STRIKES
+from globe.exchange import _LARGEST
+from globe.models.client import _STRIKES
 from globe.world.simulated import CoordinateTeacher, SimulatedTeacher
 from globe.world.postcards import postcards
 from globe.models.vlm import load
@@ -436,10 +436,10 @@ def test_a_failure_in_one_file_does_not_hide_the_answer_in_another(tmp_path):
     (tmp_path / "simulated-a.shard-1-of-3.jsonl").write_text(
         json.dumps(from_text("p0", "simulated-a", ANSWER)) + "\n"
     )
-    from globe.validation.ledger import by_photo
+    from globe.validation.ledger import _by_photo
 
     for source in (list(records(tmp_path)), list(records(tmp_path))[::-1], tmp_path):
-        assert by_photo(source)[0]["p0"]["simulated-a"]["city"] == "Helsinki"
+        assert _by_photo(source)[0]["p0"]["simulated-a"]["city"] == "Helsinki"
 
 
 def test_answers_are_found_on_disk_whatever_the_files(tmp_path):
@@ -620,7 +620,7 @@ class Server:
         if what == "deep":
             body = b"[" * 100_000
         if what == "huge":
-            body = b'{"x": "' + b"a" * LARGEST + b'"}'
+            body = b'{"x": "' + b"a" * _LARGEST + b'"}'
         if what == "charset":
             kind = "text/html; charset=hex"
         if what in ("length", "content_filter"):
@@ -963,19 +963,19 @@ def test_a_dead_endpoint_is_set_aside_while_another_lives(tmp_path, url):
     assert (
         len(s.seen) == 30
         and live.failed == 0
-        and STRIKES <= dead.failed < STRIKES + 2
+        and _STRIKES <= dead.failed < _STRIKES + 2
         and teacher.sent == 30 + dead.failed
     )
 
 
 def test_an_endpoint_that_comes_back_is_used_again(tmp_path):
-    with Server(*[500] * STRIKES) as a, Server() as b:
+    with Server(*[500] * _STRIKES) as a, Server() as b:
         teacher = both(a, b, concurrency=1)
         distill(photos(12), [teacher], tmp_path, watch=False)
-        assert len(a.seen) == STRIKES
+        assert len(a.seen) == _STRIKES
         teacher.endpoints[0].aside = 0.0  # half a minute later
         distill(photos(24), [teacher], tmp_path, watch=False)
-        assert len(a.seen) > STRIKES + 3 and teacher.endpoints[0].failed == 0
+        assert len(a.seen) > _STRIKES + 3 and teacher.endpoints[0].failed == 0
 
 
 def test_who_asks_for_a_pause_gets_it_and_the_others_go_on(tmp_path):

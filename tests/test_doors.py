@@ -172,8 +172,8 @@ def doors(tmp_path_factory):
         table=table,
         workbook_cell=safe_cell,
         file_name=file_name,
-        solution=official.read_solution,
-        entities=official.read_entities,
+        solution=official._read_solution,
+        entities=official._read_entities,
         image_id=official.image_id,
     )
 

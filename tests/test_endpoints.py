@@ -7,8 +7,8 @@ from PIL import Image
 
 from globe.distillation.teachers import EndpointTeacher
 from globe.evaluation.geocoder import Geocoder
-from globe.exchange import LARGEST
-from globe.models.client import chosen_model, endpoint_at, is_address, served_models
+from globe.exchange import _LARGEST
+from globe.models.client import chosen_model, endpoint_at, is_endpoint_address, served_models
 
 KEY = "sk-live/0123456789+abcdefghij"
 TEXT = "<think>A flag.</think>\n<answer>\ncountry: [Finland]\ncity: [Helsinki]\n</answer>"
@@ -237,7 +237,7 @@ PASSING = {  # behaviour -> (what the server does, what the error says if it las
     "content is a number": (http(chat(content=7)), "an empty answer"),
     "nested too deeply": (http(b"[" * 100_000), ""),
     "no UTF-8": (http(b'{"choices": "\xff\xfe"}'), "not a chat answer"),
-    "more than the limit": (http(b" " * (LARGEST + 1)), "more than"),
+    "more than the limit": (http(b" " * (_LARGEST + 1)), "more than"),
     "endless": (
         lambda sock, r: [
             sock.sendall(b"HTTP/1.0 200 OK\r\n\r\n"),
@@ -563,9 +563,9 @@ def test_what_is_no_address_is_refused(address):
 
 def test_an_address_is_told_from_a_folder_and_from_the_id_of_a_model():
     for text in ("http://gpu1", "localhost:8000", "gpu1:8000/v1 qwen", "HTTPS://x/v1", "[::1]:8000/v1"):
-        assert is_address(text)
+        assert is_endpoint_address(text)
     for text in ("Qwen/Qwen2.5-VL-7B", "models/sft", "a/b@0123", "/models/gpu:1", "default"):
-        assert not is_address(text)
+        assert not is_endpoint_address(text)
 
 
 def test_a_name_that_is_not_served_is_refused_and_a_server_without_a_list_believed():
@@ -586,7 +586,7 @@ def test_a_bomb_at_concurrency_eight_costs_little_memory():
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert peak < 8 * 3 * LARGEST
+    assert peak < 8 * 3 * _LARGEST
 
 
 # --- the geocoder ---
@@ -599,7 +599,7 @@ GEOCODERS = {  # behaviour -> (what the server does, what the error says)
         "timeout",
     ),
     "a gzip bomb": (http(BOMB, "200 OK", "Content-Encoding: gzip"), "more than"),
-    "more than the limit": (http(b"[" + b" " * LARGEST), "more than"),
+    "more than the limit": (http(b"[" + b" " * _LARGEST), "more than"),
     "headers without end": (headers_without_end, "RemoteProtocolError"),
     "reset": (reset, "Error"),
     "a page": (http(b"<h1>Log in</h1>"), "not JSON: Log in"),

@@ -14,7 +14,7 @@ from globe.evaluation.calibration import reliability, risk_coverage
 from globe.evaluation.compare import compare, results, wide
 from globe.evaluation.leakage import near_ratio
 from globe.evaluation.metrics import RADII, accuracy, geoscore, oracle, predictions, score
-from globe.evaluation.claims import verdict
+from globe.evaluation.claims import claim_verdict
 from globe.evaluation.files import read_truth
 from globe.evaluation.score import score_each, score_files
 from globe.files import write_csv
@@ -963,12 +963,12 @@ def test_no_network_is_used_unless_a_geocoder_is_given(command, monkeypatch):
     ],
 )
 def test_one_rule_gives_the_verdict(low, high, word):
-    assert verdict(low, high) == word
+    assert claim_verdict(low, high) == word
 
 
 def test_committed_claims_follow_from_their_numbers():
     table = pd.read_csv(Path(__file__).parents[1] / "figures" / "claims.csv")
-    assert [verdict(low, high) for low, high in zip(table.low, table.high)] == table.verdict.tolist()
+    assert [claim_verdict(low, high) for low, high in zip(table.low, table.high)] == table.verdict.tolist()
     notebook = (Path(__file__).parents[1] / "nbs" / "paper" / "09_claims.ipynb").read_text(encoding="utf-8")
     shown = "<td>supported</td>" in notebook  # after a change of its cells, until a run, it shows no verdict
     for word in set(table.verdict):

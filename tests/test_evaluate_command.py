@@ -116,7 +116,7 @@ def test_shards_of_several_machines_are_measured_together(given, capsys):
 
 
 def test_a_server_that_answers_nothing_gets_no_table(given, capsys, monkeypatch):
-    monkeypatch.setattr("globe.models.client.pause", lambda *a: 0)
+    monkeypatch.setattr("globe.models.client._pause", lambda *a: 0)
     with Server(fail=[500] * 12) as server:
         asked = command(given, "--endpoint", f"{server.url} GLOBE", "--max-new-tokens", "7")
         assert main(asked) == 1
@@ -126,7 +126,7 @@ def test_a_server_that_answers_nothing_gets_no_table(given, capsys, monkeypatch)
 
 
 def test_a_failed_request_is_asked_again_by_the_same_command(given, capsys, monkeypatch):
-    monkeypatch.setattr("globe.models.client.pause", lambda *a: 0)
+    monkeypatch.setattr("globe.models.client._pause", lambda *a: 0)
     with Server(fail=[500] * 4) as server:
         asked = command(given, "--endpoint", f"{server.url} GLOBE", "--concurrency", "1")
         assert main(asked) == 1

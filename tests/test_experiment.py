@@ -145,16 +145,14 @@ def test_the_student_never_practises_on_the_photographs_of_a_run():
 
 
 POOL = """
-import os, sys, time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from globe.pipeline.tasks import die_with
+import threading, time
+from multiprocessing import active_children
+from globe.processes import in_processes
 if __name__ == "__main__":
-    with ProcessPoolExecutor(2, get_context("spawn"), die_with, (os.getpid(),)) as pool:
-        jobs = [pool.submit(time.sleep, 60) for _ in range(2)]
-        while len(pool._processes) < 2: time.sleep(.05)
-        print(*pool._processes, flush=True)
-        time.sleep(60)
+    threading.Thread(target=in_processes, args=(time.sleep, [60, 60]), daemon=True).start()
+    while len(active_children()) < 2: time.sleep(.05)
+    print(*(p.pid for p in active_children()), flush=True)
+    time.sleep(60)
 """
 
 

@@ -95,22 +95,22 @@ def test_map_needs_no_network_and_counts_all_pictures(monkeypatch):
     ],
 )
 def test_great_circles_survive_dateline_poles_and_antipodes(a, b):
-    la, lo = maps.great_circle(*a, *b)
+    la, lo = maps._great_circle(*a, *b)
     assert np.isfinite(la).all() and np.isfinite(lo).all()
     edge = abs(ccrs.Robinson().x_limits[1])
-    for p in maps.robinson_pieces(la, lo):
+    for p in maps._robinson_pieces(la, lo):
         assert np.abs(np.diff(p[:, 0])).max() < edge / 2 or np.abs(la).max() > 85
 
 
 def test_dateline_crossing_is_two_pieces():
-    assert len(maps.robinson_pieces(*maps.great_circle(10, 170, 10, -170))) == 2
+    assert len(maps._robinson_pieces(*maps._great_circle(10, 170, 10, -170))) == 2
 
 
 def test_missing_coasts_name_the_remedy(monkeypatch, tmp_path):
     maps.land.cache_clear()
     monkeypatch.setattr(maps, "data_dir", lambda: tmp_path)
     with pytest.raises(FileNotFoundError, match="git checkout"):
-        maps.land()
+        maps._land()
     maps.land.cache_clear()
 
 

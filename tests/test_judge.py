@@ -13,7 +13,7 @@ from PIL import Image
 from globe.evaluation import calibration
 from globe import rewards
 from globe.models import judge as judge_module
-from globe.models.endpoint_judge import EndpointJudge, yes_share
+from globe.models.endpoint_judge import EndpointJudge, _yes_share
 from globe.answers.replies import TransientError
 from globe.answers.completions import NEUTRAL_REASONING, judge_question
 from globe.answers.pleas import held_out, pleas, training_pleas
@@ -406,9 +406,9 @@ def test_the_endpoints_share_is_a_probability_of_yes_against_no_alone(top):
     tokens = [dict(token=t, logprob=l) for t, l in top]
     if not sum(mass.values()):
         with pytest.raises(ValueError, match="neither yes nor no"):
-            yes_share(tokens)
+            _yes_share(tokens)
     else:
-        assert yes_share(tokens) == pytest.approx(mass["yes"] / sum(mass.values()))
+        assert _yes_share(tokens) == pytest.approx(mass["yes"] / sum(mass.values()))
 
 
 # --- by name ---

@@ -21,9 +21,10 @@ from PIL.ExifTags import GPS, IFD
 import globe
 from globe.distillation.teachers import from_text
 from globe.answers.mentions import highlighted
-from globe.app.card import CUES
-from globe.app.consensus import medoid
-from globe.app.locate import EndpointModel, Geolocator, LocalModel
+from globe.app.card import _CUES
+from globe.app.consensus import _medoid
+from globe.app.locate import Geolocator
+from globe.app.models import EndpointModel, LocalModel
 from globe.app.prediction import Prediction, Predictions, concluded
 from globe.pipeline.students import latest_student
 from globe.places.match import locate
@@ -265,7 +266,7 @@ def test_the_consensus_is_an_answer_and_no_farther_from_all_than_any_other():
     def mean(p):
         return sum(distance_km(p.lat, p.lon, q.lat, q.lon) for q in places[:-1])
 
-    assert mean(places[medoid(places)]) == min(map(mean, places[:-1]))
+    assert mean(places[_medoid(places)]) == min(map(mean, places[:-1]))
 
 
 def test_a_country_alone_has_a_radius_of_its_size():
@@ -345,7 +346,7 @@ def test_nothing_that_a_model_or_a_file_name_says_is_html():
     for shown in (
         p._repr_html_(),
         Predictions([p, Prediction(EVIL, error=EVIL)])._repr_html_(),
-        highlighted(EVIL, CUES),
+        highlighted(EVIL, _CUES),
     ):
         assert "<script" not in shown and "<img src=x" not in shown and "onerror='" not in shown
 

@@ -13,7 +13,8 @@ from globe.places import gazetteer
 from globe.photos.benchmarks import load_benchmark
 from globe.photos.collections import from_csv, from_folder, picture_files
 from globe.photos.images import PhotoError, open_photo, photo_and_gps, picture_of
-from globe.photos.official import from_official, to_official
+from globe.photos.official import from_official
+from globe.photos.official_writer import to_official
 from globe.photos.records import photo_dataset
 from globe.photos.picture_columns import undecoded
 from globe.photos.stored import checked_pictures

@@ -1224,7 +1224,7 @@ def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
     log = pd.read_csv(out / "log.csv")
     assert (
         len(log) == 2
-        and all(logged.explained(c) for c in log)
+        and all(logged.meaning_of(c) for c in log)
         and (log["sampling/importance_sampling_ratio/mean"] > 0.7).all()
     ), "eight tokens cut at top-p .9 would leave .43"
     assert log["num_tokens"].is_monotonic_increasing and log["num_tokens"][0] < 8 * 100, (

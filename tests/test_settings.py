@@ -11,7 +11,7 @@ from globe.cli import main
 from globe.files import checkout
 from globe.pipeline.profiles import Profile, profile, read_profile
 from globe.settings import Settings, SettingsError
-from globe.settings_text import allowed, overrides_of, read_yaml
+from globe.settings_text import _allowed, overrides_of, read_yaml
 from globe.train import GRPOSettings, SFTSettings
 
 PROFILES = sorted(p.stem for p in (checkout() / "nbs" / "profiles").glob("*.yaml"))
@@ -97,8 +97,8 @@ def test_every_number_has_an_upper_limit():
             value = getattr(section, name)
             if isinstance(value, Settings):
                 yield from limits(value, f"{path}{name}.")
-            elif re.search("number", allowed(field)):
-                yield path + name, allowed(field)
+            elif re.search("number", _allowed(field)):
+                yield path + name, _allowed(field)
 
     endless = [path for path, said in limits(Profile(), "") if not re.search("[≤<]", said)]
     assert endless == []

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from globe.locks import Busy, alone
-from globe.pipeline.code import bare, code_hashes
+from globe.pipeline.code import _without_words, code_hashes
 from globe.pipeline.stages import Manifest, stage
 
 COUNTER = """
@@ -124,7 +124,7 @@ def test_a_stage_runs_again_when_code_below_it_changes(package, tmp_path):
 
 
 def test_a_function_that_becomes_empty_without_its_docstring():
-    assert bare('class A: "Only words."') == bare("class A: pass")
+    assert _without_words('class A: "Only words."') == _without_words("class A: pass")
 
 
 def test_a_stage_runs_again_when_its_input_changes(tmp_path):

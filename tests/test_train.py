@@ -266,7 +266,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(kind, lora, start, data, tmp_pat
     logs = [pd.read_csv(out / "log.csv") for out in (whole, parts)]
     pd.testing.assert_frame_equal(*logs, check_exact=True)
     assert not moved(weights(whole), weights(parts))
-    assert all(logged.explained(c) for c in logs[0]), "each logged number is explained"
+    assert all(logged.meaning_of(c) for c in logs[0]), "each logged number is explained"
 
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])

@@ -21,13 +21,14 @@ from globe.world.postcards import postcards
 from globe.answers.mentions import entities, highlighted, mentions, similar_words
 from globe.models.segmenter import load_segmenter, tiny_segmenter, visible
 from globe.models.sentences import SentenceEncoder
-from globe.photos.official import from_official, image_id, read_entities, read_solution, to_official
+from globe.photos.official import from_official, image_id, _read_entities, _read_solution
+from globe.photos.official_writer import to_official
 from globe.validation.cards import export
 from globe.settings import SettingsError
 from globe.validation import checks
 from globe.validation.checks import CHECKS, UNANSWERED, CheckSettings
 from globe.validation.dataset import mp16_reason
-from globe.validation.ledger import by_photo, judge_again, validate
+from globe.validation.ledger import _by_photo, judge_again, validate
 from globe.validation.parts import read_ledger, validate_in_parts
 from globe.validation.quality import THRESHOLDS, bad_among, funnel, measure, sensitivities
 from globe.validation.splits import ablation, judge_rows, place_parts, split
@@ -341,9 +342,9 @@ def test_no_photos_give_an_empty_dataset_and_ledger(photos, answers, encoder, re
 def test_a_teacher_that_said_nothing_is_named_and_a_single_one_is_no_agreement(photos, answers, encoder):
     one = [a for a in answers if a["teacher"] == "simulated-a"]
     with pytest.raises(ValueError, match="simulated-bb"):
-        by_photo(one, ["simulated-a", "simulated-bb"])
+        _by_photo(one, ["simulated-a", "simulated-bb"])
     with pytest.warns(UserWarning, match="one teacher"):
-        by_photo(one)
+        _by_photo(one)
 
 
 def test_rows_find_their_photos_by_id(photos, result):
@@ -384,9 +385,9 @@ def test_the_folder_the_table_and_the_list_say_the_same(photos, teachers, answer
     distill(photos, teachers, tmp_path, watch=False)
     names = [t.name for t in teachers]
     from_list, from_folder, from_table = (
-        by_photo(answers, names),
-        by_photo(tmp_path, names),
-        by_photo(pd.DataFrame(answers), names),
+        _by_photo(answers, names),
+        _by_photo(tmp_path, names),
+        _by_photo(pd.DataFrame(answers), names),
     )
     assert from_list == from_folder and from_list[1] == from_table[1] == names
     a, b = from_list[0][photos[0]["id"]], from_table[0][photos[0]["id"]]
@@ -953,14 +954,14 @@ def test_two_photos_do_not_share_an_official_id(result, tmp_path):
     ],
 )
 def test_entities_of_any_file_are_read_or_empty(value, texts):
-    assert [e["text"] for e in read_entities(value)] == texts
+    assert [e["text"] for e in _read_entities(value)] == texts
 
 
 def test_solutions_are_read_in_any_order():
     assert (
-        read_solution("<city> Köln </city>\n<country>Germany</country>") == ("Köln", "Germany")
-        and read_solution("Köln") == ("", "")
-        and read_solution(float("nan")) == ("", "")
+        _read_solution("<city> Köln </city>\n<country>Germany</country>") == ("Köln", "Germany")
+        and _read_solution("Köln") == ("", "")
+        and _read_solution(float("nan")) == ("", "")
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..answers.placed import COORDINATE, answer_place, contradiction
 from .consensus import Density, agreeing, candidates, pairwise_km, radius_km, smallest_radius
-from .map import PLACED_BY, answered, overview_map, locator_map
+from .map import PLACED_BY_KIND, in_words, overview_map, locator_map
 from .card import card_html, table_html
 
 # %% ../../nbs/10_app/03_prediction.ipynb #89905ef1
@@ -77,7 +77,7 @@ class Prediction:
     @property
     def counts(self):
         "(answer, how often), the most frequent first."
-        return Counter(map(answered, self.answers)).most_common()
+        return Counter(map(in_words, self.answers)).most_common()
 
     @property
     def rests_on(self):
@@ -89,7 +89,7 @@ class Prediction:
     @property
     def contradiction(self):
         "The named place and its distance, if it is far from the stated coordinate; otherwise ''."
-        if self.lat is None or self.placed_by != PLACED_BY[COORDINATE]:
+        if self.lat is None or self.placed_by != PLACED_BY_KIND[COORDINATE]:
             return ""
         return contradiction(self.city, self.country, self.lat, self.lon)
 
@@ -193,7 +193,7 @@ def _listed(answers, places):
 
 def _placed_by(place):
     "What the coordinate of a place comes from; '' for None."
-    return PLACED_BY.get(place.kind, "region") if place else ""
+    return PLACED_BY_KIND.get(place.kind, "region") if place else ""
 
 
 def _candidates(places, found):

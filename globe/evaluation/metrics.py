@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .predictions import COLUMNS, geocode, is_coordinate, predictions
-from .report import as_json, evaluation_table, percent, report
+from .report import as_json, evaluation_markdown, evaluation_table, percent
 from ..intervals import wilson
 from ..places.countries import continent
 from ..places.match import label_name, nearest, same_city, same_country
@@ -205,7 +205,7 @@ class Evaluation:
         return f"Evaluation({self.name!r}, {len(self)} pictures, acc@25 km {percent(accuracy(self.km))} %)"
 
     def _repr_markdown_(self):
-        return report(self)
+        return evaluation_markdown(self)
 
 # %% ../../nbs/08_evaluation/02_metrics.ipynb #627d65e1
 def _distances(e):

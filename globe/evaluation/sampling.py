@@ -22,12 +22,11 @@ def sample_all(
     images,  # pictures (PIL), a list or a column
     path,  # JSON lines, one per part; an existing file is continued
     k=16,  # answers to each picture
-    prompt="eval",  # key of `PROMPTS` or text
     temperature=1.0,
     batch_size=16,  # pictures per batch
     seed=0,  # of the sampling
     watch=None,  # see `globe.progress.tracked`
-    **how,  # further arguments of `VLM.answer`
+    **how,  # further arguments of `VLM.answer`, such as `prompt`
 ) -> list:  # of `k` texts for each picture
     "Sampled answers to all pictures. Raises ValueError unless the temperature is above 0."
     from globe.training.prefix_generation import share_prompt
@@ -40,7 +39,7 @@ def sample_all(
     for i in tracked(starts[len(done) :], len(starts) - len(done), watch):
         part = [image for image in images[i : i + batch_size] for _ in range(k)]
         asked = dict(temperature=temperature, batch_size=len(part), seed=seed * 1_000_003 + i)
-        texts = vlm.answer(part, prompt, **asked, **how)
+        texts = vlm.answer(part, **asked, **how)
         done.append([texts[j : j + k] for j in range(0, len(texts), k)])
         with path.open("a", encoding="utf-8") as f:
             f.write(json.dumps(done[-1], ensure_ascii=False) + "\n")

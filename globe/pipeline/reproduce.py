@@ -21,7 +21,7 @@ from globe.pipeline.notebooks import (
     _follow,
     kernel_environment,
     notebooks,
-    plan,
+    notebook_jobs,
 )
 from globe.pipeline.report import (
     Estimate,
@@ -79,7 +79,7 @@ def reproduce(
     if photos and not Path(photos).is_dir():
         raise Usage(f"{photos} is not a folder of photographs")
     given = dict(profile=profile, seeds=seeds, photos=str(Path(photos).resolve()) if photos else "")
-    jobs = plan(_with_data(notebooks(root, only), p), given, asked=["photos"] if photos else [])
+    jobs = notebook_jobs(_with_data(notebooks(root, only), p), given, asked=["photos"] if photos else [])
     run = run_folder(profile, root)
     with alone(run):
         if force:

@@ -91,10 +91,12 @@ def grpo(
         **_sampler(s, picture_tokens(load_processor(model))),
         num_generations=s.num_generations,
         max_completion_length=s.max_new_tokens,
+        # as released; the ratios of Eq. 4 are those of the policy itself
         temperature=1.0,
         top_p=s.top_p,
         top_k=s.top_k or 0,  # 0 means all in TRL
         beta=s.beta,
+        # the default of TRL 0.17, which the released scripts ran: the mean over all tokens of the batch
         loss_type="bnpo",
         log_multimodal=bool(s.sample_steps),
         reward_weights=weights,
@@ -107,6 +109,7 @@ def grpo(
         train_dataset=grpo_rows(data),
         processing_class=vlm.processor,
         callbacks=[reporter(watch)],
+        # rank and scale of the released judge; the released scripts train all weights
         peft_config=lora_config() if s.lora else None,
         skip_zero_variance_groups=s.skip_zero_variance_groups,
         dynamic_sampling=s.dynamic_sampling,

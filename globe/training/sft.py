@@ -46,6 +46,7 @@ def sft(
         processing_class=vlm.processor,
         callbacks=[reporter(watch)],
         args=args,
+        # rank and scale of the released judge; the released script trains all weights
         peft_config=lora_config() if s.lora else None,
     )
     # Qwen2.5-VL declares False but does accept it; so the loss is the mean over all tokens of a step
