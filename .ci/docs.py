@@ -4,6 +4,8 @@ import json, re
 from html import escape
 from pathlib import Path
 
+# the prompts In [ ] and Out[ ] take a sixth of a phone's width and say nothing
+STYLE = "<style>.jp-InputPrompt, .jp-OutputPrompt, .celltag_parameters .jp-CellTags {display: none !important}</style>"
 NO_ALT = 'alt="No description has been provided for this image"'  # of nbconvert
 
 
@@ -25,4 +27,5 @@ def on_page_content(html, page, **_):
             start = before.rfind("<img")  # nbconvert writes the attribute alt before src
             tag = before[start:].replace(NO_ALT, f'alt="{escape(alt)}"')
             html = before[:start] + tag + found + after
+        html = STYLE + html
     return re.sub(r'(href="(?!https?:)[^"#]*)\.(?:ipynb|md)(?=["#])', r"\1.html", html)

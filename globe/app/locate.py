@@ -16,7 +16,7 @@ from ..files import checkout
 from ..photos.images import MAX_SIDE, PhotoError, open_photo
 from ..photos.collections import pictures
 from ..models.client import chosen_model, is_endpoint_address, served_models
-from ..models.sources import model_source
+from ..models.sources import check_source, model_source
 from .card import thumbnail
 from .models import EndpointModel, GeoCLIPModel, LocalModel
 from .prediction import Prediction, Predictions, concluded
@@ -168,7 +168,8 @@ class Geolocator:
         revision=None,  # commit of a hub model; pin it in published work
         **how,  # further arguments of `LocalModel`, or of `EndpointTeacher`
     ):
-        "A `Geolocator`. Raises ValueError if no model is named, FileNotFoundError if it does not exist."
+        """A `Geolocator`. Raises ValueError if no model is named, FileNotFoundError if it does not exist,
+        and ConnectionError if it is not in the cache and the hub cannot be reached."""
         if source is None:
             raise ValueError(_NO_MODEL)
         if source == "geoclip":
@@ -179,7 +180,11 @@ class Geolocator:
         source, commit = model_source(source)
         from globe.models.vlm import load
 
-        vlm = load(source, device=device, revision=revision or commit)
+        try:
+            vlm = load(source, device=device, revision=revision or commit)
+        except OSError:
+            check_source(source, revision or commit)  # says what is wrong with the name, or with the hub
+            raise
         judge, check = _judge(judge, source), _check_beside(source, vlm)
         prompt = "eval" if judge or check else "teacher"
         return cls(LocalModel(vlm, _named(source), prompt=prompt, **how), judge, check=check)

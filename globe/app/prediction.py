@@ -80,7 +80,7 @@ class Prediction:
         return Counter(map(in_words, self.answers)).most_common()
 
     @property
-    def rests_on(self):
+    def based_on(self):
         "What the coordinate comes from, and how many answers agree with it."
         n = len(self.answers)
         samples = f", {round(self.agreement * n)} of {n} answers" if self.agreement is not None else ""
@@ -107,7 +107,7 @@ class Prediction:
             n = len(self.answers)
             facts.append(f"{round(self.agreement * n)} of {n} answers agree")
         if self.placed_by:
-            facts.append(f"rests on {self.rests_on}")
+            facts.append(f"based on {self.based_on}")
         if far := self.contradiction:
             facts.append(f"but {far}")
         return "\t".join([self.photo, self.place, *facts, *told])

@@ -54,7 +54,11 @@ def _flattening(
     fifths = log.assign(fifth=part).pivot_table(index="fifth", columns="seed", values=metric)
     gains = fifths.iloc[-1] - fifths.iloc[max(-2, -len(fifths))]
     ends = {"first fifth": fifths.iloc[0].mean(), "last fifth": fifths.iloc[-1].mean()}
-    return ends | {"gain in it": gains.mean(), "lowest seed": gains.min(), "highest seed": gains.max()}
+    return ends | {
+        "gain in last fifth": gains.mean(),
+        "lowest gain": gains.min(),
+        "highest gain": gains.max(),
+    }
 
 
 def _reached(

@@ -168,7 +168,7 @@ def _counted(e, true, topic):
         "n": len(answers),
         "sentences per answer": len(every) / len(answers),
         "true sentences (%)": _percent([ok for _, ok in every]),
-        f"answers with a {topic} sentence (%)": _percent([any(topic in s for s, _ in a) for a in answers]),
+        f"answers about a {topic} (%)": _percent([any(topic in s for s, _ in a) for a in answers]),
         about(topic): _percent([ok for s, ok in every if topic in s]),
         CLEAN: _percent(truthful(e, true)),
     }

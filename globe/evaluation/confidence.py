@@ -98,7 +98,7 @@ def error_prediction(
         found["best minus this"] = ahead
         for coverage in _COVERAGES:
             wrong = lambda s, y, coverage=coverage: _surest_wrong(s, y, coverage)
-            found[f"surest {coverage} % wrong"] = resampled(wrong, score, right, **how)
+            found[f"wrong among surest {coverage} %"] = resampled(wrong, score, right, **how)
         rows += [(name, measure, *numbers) for measure, numbers in found.items()]
     table = pd.DataFrame(rows, columns=["score", "measure", "value", "low", "high"])
     return table.assign(n=len(right), places=len(set(place)))
@@ -112,11 +112,11 @@ def error_prediction_table(
     def cell(row):
         if math.isnan(row.value):
             return "–"
-        if row.measure.startswith("surest"):
+        if row.measure.startswith("wrong"):
             return share_cell(row.value, row.low, row.high, 0)
         return f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
 
-    headed = [m + " (%)" * m.startswith("surest") for m in found.measure]
+    headed = [m + " (%)" * m.startswith("wrong") for m in found.measure]
     text = found.assign(cell=[cell(row) for row in found.itertuples()], measure=headed)
     wide = text.pivot(index=["score", "n", "places"], columns="measure", values="cell")
     wide = wide.reset_index().set_index("score").loc[list(dict.fromkeys(found.score))]
@@ -169,7 +169,7 @@ def calibration_worth(
     error, brier = lambda p, y: ece(p, y, 5), lambda p, y: np.mean((p - y) ** 2)
     rows = []
     for name, p in said.items():
-        row = {"confidence": name, "n": len(p), "mean said": np.mean(p), "right": np.mean(right)}
+        row = {"confidence": name, "n": len(p), "mean confidence": np.mean(p), "share right": np.mean(right)}
         for what, measure in {"calibration error": error, "Brier score": brier}.items():
             numbers = resampled(measure, p, np.asarray(right, float), cluster=place)
             row[what] = "{:.3f} [{:.3f}, {:.3f}]".format(*numbers)
@@ -196,10 +196,10 @@ def abstention_worth(
     for name, sure in rules.items():
         answered = np.asarray(sure) >= threshold
         groups = {
-            "no place shown, answered (%)": (answered, ~told),
-            "place shown, answered (%)": (answered, told),
+            "answered, no place shown (%)": (answered, ~told),
+            "answered, place shown (%)": (answered, told),
             "right among the answered (%)": (right, answered),
-            "answered and right, of those that show a place (%)": (right & answered, told),
+            "answered and right, place shown (%)": (right & answered, told),
         }
         shares = {what: _share_among(hits, among, place) for what, (hits, among) in groups.items()}
         rows.append(dict(rule=name, n=len(told)) | shares)

@@ -124,4 +124,4 @@ def power(
     if seeds == 1:
         from_["from seeds (%)"] = math.nan
     effect = values.mean() if n else math.nan
-    return dict(half=half) | from_ | _needed(effect, found, *at_hand, margin)
+    return {"half-width": half} | from_ | _needed(effect, found, *at_hand, margin)

@@ -65,7 +65,7 @@ def reward_functions(
         "R_loc": Localizability(judge),
         "form": form,
         "exp(−d/200 km)": geo_distance,
-        "three pieces": lambda said, **columns: geo_distance(said, shape=pieces, **columns),
+        "three line segments": lambda said, **columns: geo_distance(said, shape=pieces, **columns),
         "R_geo, released": lambda said, **columns: geo_accuracy(said, match="released", **columns),
         "R_vis, released": lambda said, **columns: visual_grounding(said, mode="released", **columns),
     }

@@ -182,7 +182,7 @@ def _measured(said, truth, name, radii):
     e = score(rows, truth.rows, name, radii)
     missing = len(truth.rows) - len(set(same.values()))
     used = usage(rows[rows.id.isin(truth.rows.id)], missing)
-    about = [f"{said.name} rests on {used}", *_contradictions(rows), *_by_chance(e), *_unverified(rows)]
+    about = [f"{said.name}: based on {used}", *_contradictions(rows), *_by_chance(e), *_unverified(rows)]
     e.notes[:0] = [*said.notes, *about, *truth.notes, *notes]
     e.warnings += [*said.warnings, *truth.warnings, *_suspicions(e)]
     if 2 * missing > len(truth.rows):

@@ -105,7 +105,7 @@ def _true_of(rows):
     if len(wrong):
         cell = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*resampled(np.mean, more, cluster=wrong.place))
     return {
-        "false, town wrong": len(wrong),
+        "false, in answers with a wrong town": len(wrong),
         "true of the town named (%)": 100 * wrong.of_named.mean(),
         "true of any town (%)": 100 * wrong.of_any.mean(),
         "difference (points)": cell,

@@ -71,9 +71,9 @@ def threshold_curve(
         xlim=(0.5, _HALF_WAY_ROUND),
         ylim=(0, 100),
         xlabel="radius (km)",
-        ylabel="pictures within radius (%)",
+        ylabel="pictures within the radius (%)",
     )
-    ax.set_xticks(RADII, [f"{r}" for r in RADII])
+    ax.set_xticks(RADII, [f"{r:,}" for r in RADII])
     ax.minorticks_off()
     ax.legend(loc="lower right")
     return ax

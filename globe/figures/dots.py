@@ -150,7 +150,7 @@ def claim_details(
     }
     told = zip(table.measure, styles, models, differs["styles"], differs["compared"])
     return [
-        ", ".join([measure, *[style] * (other and style != usual), *[model] * names])
+        "; ".join([measure, *[style] * (other and style != usual), *[model] * names])
         for measure, style, model, other, names in told
     ]
 
@@ -165,7 +165,7 @@ def claims_page(
     heights, headings, count = _lines(table.family)
     shape = dict(sharey=True, layout="constrained", width_ratios=[1.35, 1])
     fig, (names, ax) = plt.subplots(1, 2, figsize=(WIDE, 0.9 + _LINE * count), **shape)
-    band = dict(color=".88", linewidth=0, label=f"margin: {100 * margin:g} points")
+    band = dict(color=".88", linewidth=0, label=f"margin: ±{100 * margin:g} points")
     ax.axvspan(-100 * margin, 100 * margin, **band)
     ax.axvline(0, color=".3", linewidth=0.8)
     at = np.array(heights)

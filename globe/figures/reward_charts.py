@@ -131,8 +131,8 @@ def attack_chart(
     n,  # pictures in each mean
 ):
     "Mean reward of each attack: released rewards, the paper's equations and the recommended rewards."
-    fig, axes = plt.subplots(1, 3, figsize=(WIDE + 2, 5.5), layout="constrained", sharey=True)
-    look = dict(fmt="", annot_kws=dict(size=7), vmin=0, vmax=1, cmap="cividis")
+    fig, axes = plt.subplots(1, 3, figsize=(WIDE, 5.2), layout="constrained", sharey=True)
+    look = dict(fmt="", annot_kws=dict(size=6.5), vmin=0, vmax=1, cmap="cividis")
     bar = dict(label=f"mean reward, n = {n} pictures")
     for ax, (who, title) in zip(axes, _WAYS.items()):
         part = pays.xs(who, axis=1, level=1)
@@ -141,7 +141,11 @@ def attack_chart(
         sns.heatmap(part, annot=texts, cbar=has_bar, cbar_kws=bar, ax=ax, **look)
         ax.set(title=title, ylabel="")
         ax.tick_params(axis="y", length=0)
+        ax.tick_params(labelsize=7.5)
     return fig
+
+
+_PLEAS = {"added": "added to the reasoning", "alone": "in place of the reasoning", "worst case": "worst case"}
 
 
 def plea_chart(
@@ -154,12 +158,15 @@ def plea_chart(
     families = list(dict.fromkeys(shown.family))
     look = dict(markersize=4, elinewidth=1)
     for i, (what, part) in enumerate(shown.groupby("plea", sort=False)):
-        x = [families.index(f) + (i - 1) * 0.2 for f in part.family]
+        aside = 0.2 * (i - 0.5) if what in ("added", "alone") else 0
+        x = [families.index(f) + aside for f in part.family]
         error = _error(part.change, part.low, part.high)
-        ax.errorbar(x, part.change, yerr=error, fmt="os^"[i], label=what, **look)
+        ax.errorbar(x, part.change, yerr=error, fmt="os^"[i], label=_PLEAS.get(what, what), **look)
     ax.axhline(0, color=".6", linewidth=0.8)
     ax.legend(title="plea")
-    ax.set_xticks(range(len(families)), families, rotation=30, ha="right")
+    languages = {"language ru": "Russian", "language ko": "Korean"}
+    ticks = [languages.get(f, f) for f in families]
+    ax.set_xticks(range(len(families)), ticks, rotation=30, ha="right")
     ax.set_title(f"n = {changes.n.max()} rejected reasonings")
     ax.set_ylabel("change of the bounded R_loc")
     return fig

@@ -133,7 +133,7 @@ def _save_rows(folder, rows, profile, order):
     return report
 
 # %% ../../nbs/12_pipeline/08_report.ipynb #e89eb5b8
-_STAGE = re.compile(r"([▶✓✗]) (.+?)(?: still holds \(([\d.]+) s.*| ([\d.]+) s| after .*| \(.*)$")
+_STAGE = re.compile(r"([▶✓✗]) (.+?)(?: up to date \(made in ([\d.]+) s.*| ([\d.]+) s| after .*| \(.*)$")
 
 
 class Watch:

@@ -112,7 +112,7 @@ def _changes(old, new):
 def _why_run(
     folder: Path,  # of a stage
     key: dict,  # what it would depend on now
-) -> str:  # empty if its manifest still holds
+) -> str:  # empty if it is up to date
     "Why the stage has to run. A file that is missing or has another size is a reason."
     if not (Path(folder) / "manifest.json").exists():
         return "new"
@@ -254,6 +254,6 @@ def stage(
             _run(folder, make, key, title, why)
         made = Manifest.load(folder)
         if not why and folder not in _told:
-            report(f"✓ {title} still holds ({made.run['seconds']:.1f} s when it was made)")
+            report(f"✓ {title} up to date (made in {made.run['seconds']:.1f} s)")
         _told.add(folder)
         return made
