@@ -184,7 +184,7 @@ class _Optimizer:
         def share(step):
             return float(_cosine(min(step, steps), steps))
 
-        self._adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
+        self._adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, fused=True)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._adam, share)
 
     def backward(self, loss):
@@ -245,11 +245,15 @@ def pretrain_vision(
 # %% ../../nbs/11_world/07_student.ipynb #78f34547
 def _answer_loss(vlm, images, prompts, answers):
     "Mean cross-entropy of the answers' tokens."
+    from torch.nn.functional import cross_entropy
+
     batch, lengths = inputs(vlm, images, prompts, answers)
-    labels = batch["input_ids"].clone()
+    most = max(lengths)
+    labels = batch["input_ids"][:, -most:].clone()
     for row, n in zip(labels, lengths):
-        row[:-n] = -100
-    return vlm.model(**batch, labels=labels).loss
+        row[: most - n] = -100
+    logits = vlm.model(**batch, logits_to_keep=most + 1).logits[:, :-1]  # each predicts the next token
+    return cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
 
 
 def _picture_pool(n, seed):
