@@ -18,7 +18,7 @@ from ..progress import tracked
 from ..answers.completions import NEUTRAL_REASONING
 from ..answers.prompts import PROMPTS, answer_text
 from ..models.vlm import VLM, freeze_vision, inputs, look, remember_pictures, vision
-from .facts import cities
+from .facts import cities, facts
 from .postcards import batch
 from .tiny_models import tiny_model, tiny_processor, tiny_tokenizer
 
@@ -40,11 +40,9 @@ def fresh_batches(
 # %% ../../nbs/11_world/07_student.ipynb #b614b393
 @lru_cache
 def cue_sentences():
-    "Every cue sentence of the synthetic world that 2,000 pictures show, in alphabetical order."
-    found = set()
-    for _, rows in fresh_batches(500, 4, seed=10_000):
-        found.update(sentence for row in rows for sentence in row["sentences"])
-    return sorted(found)
+    "Every cue sentence of the synthetic world, in alphabetical order."
+    places = cities().itertuples(index=False)
+    return sorted({cue.text for place in places for cue in facts(place).values()})
 
 # %% ../../nbs/11_world/07_student.ipynb #843493e5
 @lru_cache
