@@ -7,7 +7,7 @@ __all__ = ['QUIET', 'write_notebook', 'example_project', 'Usage', 'notebooks', '
            'kernel_environment', 'NotebookFailed']
 
 # %% ../../nbs/12_pipeline/07_notebooks.ipynb #f6972313
-import fnmatch, json, os, queue, tempfile, threading, time
+import fnmatch, json, os, tempfile, threading, time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -192,22 +192,48 @@ class NotebookFailed(RuntimeError):
     "A notebook failed. The message names notebook, cell, error and executed copy."
 
 
-def _start(notebook, output, parameters):
-    "Execute in the background: (thread, cell being run, queue with the exception or None)."
-    cell, result = [0], queue.Queue()
+class _Execution:
+    "A notebook that is executed in the background, from now on."
 
-    def count(cell_index, **_):
-        cell[0] = cell_index
+    def __init__(self, notebook, output, parameters):
+        self.notebook, self.output, self.parameters = notebook, output, parameters
+        self.cell, self.error, self.seconds = 0, None, 0.0
+        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.thread.start()
 
-    def work():
+    def _work(self):
+        start = time.time()
         try:
-            result.put(execute(notebook, output, parameters, count))
+            execute(self.notebook, self.output, self.parameters, self._count)
         except BaseException as e:
-            result.put(e)
+            self.error = e
+        self.seconds = time.time() - start
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread, cell, result
+    def _count(self, cell_index, **_):
+        self.cell = cell_index
+
+
+@contextmanager
+def _executions(
+    jobs,  # (notebook, output, parameters)
+):
+    "The executions in order. Two notebooks without parameters, as those of the library, run side by side."
+    started = []
+
+    def each():
+        for i in range(len(jobs)):
+            ahead = jobs[i : i + min(2, cores())]
+            for job in ahead[len(started) - i :]:
+                if job is ahead[0] or not (job[2] or ahead[0][2]):
+                    started.append(_Execution(*job))
+            yield started[i]
+
+    try:
+        yield each()
+    except Exception:  # but not if the run is interrupted
+        for execution in started:
+            execution.thread.join()
+        raise
 
 # %% ../../nbs/12_pipeline/07_notebooks.ipynb #af3aea04
 def _memory_mb():
@@ -238,14 +264,13 @@ def _failure(error, notebook, output, root):
     )
 
 # %% ../../nbs/12_pipeline/07_notebooks.ipynb #bd9ecd1b
-def _follow(watch, notebook, output, parameters, label, estimate):
-    "Run one notebook and show it: (seconds, peak memory)."
-    thread, cell, result = _start(notebook, output, parameters)
-    total = len(json.loads(notebook.read_text(encoding="utf-8"))["cells"])
+def _follow(watch, execution, label, estimate):
+    "Show an execution until it ends. Returns the peak memory, with that of a notebook beside it, in MB."
+    total = len(json.loads(execution.notebook.read_text(encoding="utf-8"))["cells"])
     start, peak = time.time(), 0.0
-    watch.begin(timed=bool(parameters))
-    while thread.is_alive():
-        thread.join(0.3)
+    watch.begin(timed=bool(execution.parameters))
+    while execution.thread.is_alive():
+        execution.thread.join(0.3)
         watch.look()
         peak = max(peak, _memory_mb())
         now = time.time()
@@ -253,16 +278,15 @@ def _follow(watch, notebook, output, parameters, label, estimate):
         left = estimate.seconds(now - start)
         parts = [
             label,
-            f"cell {min(cell[0] + 1, total)} of {total}",
+            f"cell {min(execution.cell + 1, total)} of {total}",
             f"{clock(now - watch.start)} so far",
             "no earlier run to estimate from" if left != left else f"about {clock(left)} left",
             watch.passing,
         ]
         watch.status(" · ".join(filter(None, parts)))
-    error = result.get()
-    if error is not None:
-        raise error
+    if execution.error is not None:
+        raise execution.error
     watch.look()
-    estimate.learn(watch.made, watch.held, now - start)
+    estimate.learn(watch.made, watch.held, time.time() - start)
     estimate.finish(watch.beside)
-    return time.time() - start, peak
+    return peak

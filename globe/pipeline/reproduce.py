@@ -17,6 +17,7 @@ from .profiles import read_profile
 from globe.pipeline.notebooks import (
     Usage,
     _environment,
+    _executions,
     _failure,
     _follow,
     kernel_environment,
@@ -92,7 +93,7 @@ def reproduce(
 
 # %% ../../nbs/12_pipeline/09_reproduce.ipynb #045deb00
 def _run_all(jobs, given, root, report_at=None):
-    "Run the planned notebooks one after the other; the report is written after each."
+    "Run the planned notebooks in order; the report is written after each."
     run, figures = run_folder(given["profile"], root), figures_folder(given["profile"], root)
     report_at = report_at or figures
     rows, order = _load_rows(figures), [p.relative_to(root).as_posix() for p in notebooks(root)]
@@ -101,22 +102,27 @@ def _run_all(jobs, given, root, report_at=None):
         f"profile {given['profile']}, seeds {given['seeds']}, notebooks {len(jobs)}; "
         f"executed copies: {(run / 'executed').relative_to(root)}"
     )
-    for i, (notebook, parameters) in enumerate(jobs):
-        name = notebook.relative_to(root).as_posix()
-        output = run / "executed" / notebook.relative_to(root / "nbs")
-        label, before = f"[{i + 1}/{len(jobs)}] {name}", _written(figures)
-        watch.line(label)
-        estimate.begin(i)
-        try:
-            seconds, peak = _follow(watch, notebook, output, parameters, label, estimate)
-        except Exception as e:
-            raise _failure(e, notebook, output, root) from None
-        watch.line(f"      done in {clock(seconds)}")
-        files = _new_files(before, _written(figures), root)
-        shown = {k: Path(v).name if k == "photos" and v else v for k, v in parameters.items()}
-        row = Row(name, paper_item(notebook), files, shown, round(seconds, 1), peak_mb=round(peak))
-        rows[name] = row.timed(watch, rows.get(name), given["seeds"])
-        report = _save_rows(report_at, rows, given["profile"], order)
+    outputs = [run / "executed" / notebook.relative_to(root / "nbs") for notebook, _ in jobs]
+    planned = [(notebook, output, told) for (notebook, told), output in zip(jobs, outputs)]
+    with _executions(planned) as executions:
+        for i, execution in enumerate(executions):
+            notebook = execution.notebook
+            name = notebook.relative_to(root).as_posix()
+            label, before = f"[{i + 1}/{len(jobs)}] {name}", _written(figures)
+            watch.line(label)
+            estimate.begin(i)
+            try:
+                peak = _follow(watch, execution, label, estimate)
+            except Exception as e:
+                raise _failure(e, notebook, execution.output, root) from None
+            watch.line(f"      done in {clock(execution.seconds)}")
+            files = _new_files(before, _written(figures), root)
+            told = execution.parameters.items()
+            shown = {k: Path(v).name if k == "photos" and v else v for k, v in told}
+            seconds = round(execution.seconds, 1)
+            row = Row(name, paper_item(notebook), files, shown, seconds, peak_mb=round(peak))
+            rows[name] = row.timed(watch, rows.get(name), given["seeds"])
+            report = _save_rows(report_at, rows, given["profile"], order)
     watch.line(
         f"done in {clock(time.time() - watch.start)}; "
         f"report: {(report_at / 'run_report.md').relative_to(root)}"

@@ -118,7 +118,8 @@ _KERNELS = dict(cpu=_CPUKernel, cuda=_CUDAKernel)
 
 def _for_queries(x, query):
     "Keys or values, repeated for the query heads that read them."
-    return x.repeat_interleave(query.shape[1] // x.shape[1], 1)
+    times = query.shape[1] // x.shape[1]
+    return x if times == 1 else x.repeat_interleave(times, 1)
 
 
 class _SharedPrefixAttention(torch.autograd.Function):

@@ -32,25 +32,26 @@ class _Pen:
 
     def __init__(
         self,
-        image,  # picture
-        mask,  # of the same size
+        drawings,  # on the picture and on its mask
         name,  # class of what is drawn
         x,  # origin of the frame in pixels
         y,
         w,  # width of the frame in pixels
         h,  # height of the frame in pixels; a negative height points up
     ):
-        self._pens = ImageDraw.Draw(image), ImageDraw.Draw(mask)
+        self._drawings = drawings
         self._index = CLASS_INDEX[name]
         self._frame = x, y, w, h
 
     def _draw(self, shape, points, colour, **options):
         x, y, w, h = self._frame
-        xy = [x + w * v if i % 2 == 0 else y + h * v for i, v in enumerate(points)]
-        if len(xy) == 4 and shape != "line":
-            xy = min(xy[::2]), min(xy[1::2]), max(xy[::2]), max(xy[1::2])
-        for pen, fill in zip(self._pens, (_RGB.get(colour, colour), self._index)):
-            getattr(pen, shape)(xy, fill=fill, **options)
+        xs, ys = [x + w * v for v in points[::2]], [y + h * v for v in points[1::2]]
+        if shape in ("line", "polygon"):
+            xy = [*zip(xs, ys)]
+        else:
+            xy = min(xs), min(ys), max(xs), max(ys)
+        for drawing, fill in zip(self._drawings, (_RGB.get(colour, colour), self._index)):
+            getattr(drawing, shape)(xy, fill=fill, **options)
 
     def fill(self, colour):
         "Paint the whole frame."
@@ -87,6 +88,7 @@ class Canvas:
         self.size, self.scale = size, 2 * size / 112
         self.image = Image.new("RGB", (2 * size, 2 * size))
         self.mask = Image.new("L", (2 * size, 2 * size))
+        self._drawings = ImageDraw.Draw(self.image), ImageDraw.Draw(self.mask)
 
     def pen(
         self,
@@ -98,7 +100,7 @@ class Canvas:
     ):
         "A pen for things of class `name`."
         frame = (v * self.scale for v in (x, y, w, h))
-        return _Pen(self.image, self.mask, name, *frame)
+        return _Pen(self._drawings, name, *frame)
 
 # %% ../../nbs/11_world/01_flags.ipynb #5065f00e
 def _bands(pen, colours, upright=False):

@@ -18,7 +18,7 @@ from ..progress import tracked
 from ..answers.completions import NEUTRAL_REASONING
 from ..answers.prompts import PROMPTS, answer_text
 from ..models.vlm import VLM, freeze_vision, inputs, look, remember_pictures, vision
-from .facts import cities
+from .facts import cities, facts
 from .postcards import batch
 from .tiny_models import tiny_model, tiny_processor, tiny_tokenizer
 
@@ -40,11 +40,9 @@ def fresh_batches(
 # %% ../../nbs/11_world/07_student.ipynb #b614b393
 @lru_cache
 def cue_sentences():
-    "Every cue sentence of the synthetic world that 2,000 pictures show, in alphabetical order."
-    found = set()
-    for _, rows in fresh_batches(500, 4, seed=10_000):
-        found.update(sentence for row in rows for sentence in row["sentences"])
-    return sorted(found)
+    "Every cue sentence of the synthetic world, in alphabetical order."
+    places = cities().itertuples(index=False)
+    return sorted({cue.text for place in places for cue in facts(place).values()})
 
 # %% ../../nbs/11_world/07_student.ipynb #843493e5
 @lru_cache
@@ -184,7 +182,7 @@ class _Optimizer:
         def share(step):
             return float(_cosine(min(step, steps), steps))
 
-        self._adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01)
+        self._adam = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.01, fused=True)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._adam, share)
 
     def backward(self, loss):
@@ -245,11 +243,15 @@ def pretrain_vision(
 # %% ../../nbs/11_world/07_student.ipynb #78f34547
 def _answer_loss(vlm, images, prompts, answers):
     "Mean cross-entropy of the answers' tokens."
+    from torch.nn.functional import cross_entropy
+
     batch, lengths = inputs(vlm, images, prompts, answers)
-    labels = batch["input_ids"].clone()
+    most = max(lengths)
+    labels = batch["input_ids"][:, -most:].clone()
     for row, n in zip(labels, lengths):
-        row[:-n] = -100
-    return vlm.model(**batch, labels=labels).loss
+        row[: most - n] = -100
+    logits = vlm.model(**batch, logits_to_keep=most + 1).logits[:, :-1]  # each predicts the next token
+    return cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
 
 
 def _picture_pool(n, seed):
