@@ -32,7 +32,11 @@ def write_atomic(
 ) -> Path:
     "Write `content` to `path` through a temporary file in the same folder and `os.replace`."
     path, content = Path(path), content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as e:
+        why = f"{path.parent} cannot be written to ({e.strerror}): make it writable, or give another folder"
+        raise OSError(e.errno, why) from None
     try:
         with os.fdopen(handle, "wb") as f:
             f.write(content)
