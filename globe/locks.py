@@ -6,9 +6,10 @@
 __all__ = ['Busy', 'is_lock', 'acquired', 'alone']
 
 # %% ../nbs/00_base/10_locks.ipynb #6e44f5c6
-import errno
 from contextlib import contextmanager
 from pathlib import Path
+
+from .files import unwritable, writable
 
 # %% ../nbs/00_base/10_locks.ipynb #a82efbdf
 class Busy(RuntimeError):
@@ -35,12 +36,8 @@ def acquired(
         return filelock.FileLock(path, timeout=wait).acquire()
     except TimeoutError:
         raise
-    except (OSError, NotImplementedError) as e:
-        why = getattr(e, "strerror", None) or e
-        raise OSError(
-            getattr(e, "errno", None) or errno.EACCES,
-            f"{Path(path).parent} cannot be written to ({why}): make it writable, or give another folder",
-        ) from None
+    except (OSError, NotImplementedError) as e:  # the latter: the file system has no locks
+        raise unwritable(Path(path).parent, e) from None
 
 
 @contextmanager
@@ -50,7 +47,7 @@ def alone(
 ):
     "Lock `folder` for this process. Raises `Busy` if another process has locked it."
     folder = Path(folder).absolute()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    writable(folder.parent)
     try:
         lock = acquired(_lock_of(folder), wait)
     except TimeoutError:

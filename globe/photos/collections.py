@@ -200,10 +200,15 @@ def from_csv(
     return photo_dataset(listings, f"{table.resolve()} {images}", ledger)
 
 # %% ../../nbs/02_photos/05_collections.ipynb #e8816b23
-def _table_in(folder):
+def _table_in(folder, skipped):
     "The CSV file in `folder` that lists coordinates, or None. Raises `ValueError` if there are several."
-    needed = {"file", "lat", "lon"}
-    tables = [p for p in sorted(Path(folder).glob("*.csv")) if needed <= set(columns_by_role(header_of(p)))]
+    tables = []
+    for path in sorted(p for p in Path(folder).glob("*.csv") if p.is_file()):
+        try:
+            if {"file", "lat", "lon"} <= set(columns_by_role(header_of(path))):
+                tables.append(path)
+        except (ValueError, OSError) as e:
+            skipped.append(dict(file=path.name, reason=f"skipped: a table that cannot be read ({e})"))
     if len(tables) > 1:
         names = ", ".join(t.name for t in tables)
         raise ValueError(
@@ -233,5 +238,6 @@ def from_folder(
     folder = Path(folder).expanduser().resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the pictures")
-    table, skipped = _table_in(folder), []
+    skipped = []
+    table = _table_in(folder, skipped)
     return photo_dataset(_in_folder(folder, table, skipped), str(folder), ledger, skipped)

@@ -353,12 +353,10 @@ _HEADER_BYTES = 1_000_000  # enough for any header
 
 
 def header_of(path):
-    "The column names of a CSV file; none if it cannot be read."
+    "The column names of a CSV file. Raises `ValueError` or `OSError` if it cannot be read."
     path = Path(path)
-    try:
-        _check_file(path)
-        with path.open("rb") as file:
-            delimiter, text = _delimited(decoded(file.read(_HEADER_BYTES), path.name)[0])
-        return _cells(text.split("\n", 1)[0], delimiter, path)[0]
-    except (ValueError, IndexError, OSError):
-        return []
+    _check_file(path)
+    with path.open("rb") as file:
+        delimiter, text = _delimited(decoded(file.read(_HEADER_BYTES), path.name)[0])
+    rows = _cells(text.split("\n", 1)[0], delimiter, path.name)
+    return rows[0] if rows else []
