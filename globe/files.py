@@ -90,19 +90,23 @@ def encodable(
     return text if text.isascii() else text.encode("utf-8", errors).decode()
 
 
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.I)  # such files cannot exist on Windows
+
+
 def file_name(
     text: str,  # such as the id of a picture
     most=160,  # bytes
 ) -> str:
-    "A file name for `text`: invalid characters become `_`, and a long text is cut and given a hash."
-    plain = encodable(re.sub(r"[\x00-\x1f\x7f/\\]|^[=+@.-]", "_", text))
+    "A file name for `text`: what some system refuses becomes `_`, and a long text is cut and given a hash."
+    plain = encodable(re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]|^[=+@.-]|[ .]$', "_", text))
+    plain = f"_{plain}" if not plain or _DEVICE.match(plain) else plain
     if len(plain.encode()) <= most:
         return plain
     head = plain.encode()[: most - 17].decode(errors="ignore")
     return f"{head}-{blake2b(text.encode(errors='replace'), digest_size=8).hexdigest()}"
 
 
-_FORMULA = tuple("=+-@\t\n＝＋－＠")
+_FORMULA, _BLANK = tuple("=+-@＝＋－＠"), " \t\n\0\xa0\u200b\ufeff"  # some spreadsheets skip blanks
 _NUMBER = re.compile(r"[-+]?[\d.,]+(?:e[-+]?\d+)?\s?%?", re.I)
 
 
@@ -112,7 +116,8 @@ def safe_cell(value):  # of any type
         return value
     # CSV readers take a lone "\r" for the end of a row
     value = value.replace("\r\n", "\n").replace("\r", "\n")
-    is_formula = value.startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+    is_formula = value.lstrip(_BLANK).startswith(_FORMULA) and not _NUMBER.fullmatch(value)
+    is_formula = is_formula or value.startswith(("\t", "\n"))
     return f"'{value}" if is_formula else value
 
 

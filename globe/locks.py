@@ -32,6 +32,7 @@ def acquired(
     "A locked file. Raises `TimeoutError` if another process holds it, `OSError` for a read-only folder."
     import filelock
 
+    writable(Path(path).parent)
     try:
         return filelock.FileLock(path, timeout=wait).acquire()
     except TimeoutError:
@@ -47,7 +48,6 @@ def alone(
 ):
     "Lock `folder` for this process. Raises `Busy` if another process has locked it."
     folder = Path(folder).absolute()
-    writable(folder.parent)
     try:
         lock = acquired(_lock_of(folder), wait)
     except TimeoutError:

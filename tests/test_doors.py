@@ -115,6 +115,8 @@ def test_the_demo_answers_this_machine_only(page):
         dict(Origin="http://evil.example"),
         dict(Origin="null"),
         dict(Origin="http://127.0.0.1:1"),
+        {"X-Forwarded-Host": "evil.example"},
+        {"Forwarded": "host=evil.example"},
     ):
         assert page.client.get("/config", headers=headers).status_code == 403
         assert (

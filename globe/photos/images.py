@@ -71,6 +71,8 @@ def _stored_bytes(source) -> bytes:
     if source.get("bytes") is None:
         named = bool(source.get("path"))
         raise PhotoError("the row only names a file, which is not opened" if named else "there is none")
+    if not isinstance(source["bytes"], (bytes, bytearray, memoryview)):
+        raise PhotoError(f"its bytes are {type(source['bytes']).__name__}")
     return bytes(source["bytes"])
 
 
