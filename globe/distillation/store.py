@@ -7,7 +7,7 @@ __all__ = ['FINAL', 'key', 'photo_keys', 'answer_file', 'answer_files', 'named_f
            'records', 'judgements', 'Answers']
 
 # %% ../../nbs/05_distillation/01_store.ipynb #1041deb0
-import errno, hashlib, json, os, re, sqlite3, warnings, zlib
+import errno, hashlib, json, os, re, sqlite3, time, warnings, zlib
 from collections.abc import Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -163,15 +163,20 @@ def _checksum(path):
     return total - (1 << 32) * (total >> 31)
 
 
+def _lacks_log(path):
+    "Whether the header of a store says that there is a log, but there is none."
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(20)[18:] == b"\2\2" and not Path(f"{path}-wal").exists()
+    return False
+
+
 def _check_log(path):
     "Warn if a store lacks its log of newest answers, as if it was copied alone while a run was writing it."
-    with suppress(OSError), open(path, "rb") as file:
-        head, log = file.read(20), Path(f"{path}-wal")
-        if head[18:] == b"\2\2" and not (log.exists() and log.stat().st_size):
-            warnings.warn(
-                f"{path} may lack answers: it was not closed, and {path.name}-wal is not beside it; "
-                "copy both, or copy them when no run is writing"
-            )
+    if _lacks_log(path) and not time.sleep(0.3) and _lacks_log(path):  # not just when a run begins or ends
+        warnings.warn(
+            f"{path} may lack answers: it was not closed, and {path.name}-wal is not beside it; "
+            "copy both, or copy them when no run is writing"
+        )
 
 
 def _has_table(db):
