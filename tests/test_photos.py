@@ -12,7 +12,7 @@ from globe.photos import benchmarks, collections, images
 from globe.places import gazetteer
 from globe.photos.benchmarks import load_benchmark
 from globe.photos.collections import from_csv, from_folder, picture_files
-from globe.photos.images import PhotoError, open_photo, photo_and_gps, picture_of
+from globe.photos.images import PhotoError, check_photo, open_photo, photo_and_gps, picture_of
 from globe.photos.official import from_official, to_official
 from globe.photos.records import photo_dataset
 from globe.photos.picture_columns import undecoded
@@ -647,6 +647,10 @@ def test_a_picture_has_a_limit_of_time(monkeypatch):
 def test_ordinary_progressive_pictures_and_what_follows_them_are_read():
     assert open_photo(scans(5, 200)).size == (200, 200)
     assert open_photo(encoded(progressive=True) + b"\xff\xda" * 1000).size == (64, 48)  # a film behind it
+    padded = encoded(progressive=True)[:-2] + b"\xff" * 1_000_000 + b"\0" + b"\xff\xda" * 50
+    start = time.process_time()
+    check_photo(padded)
+    assert time.process_time() - start < 2
     exif = Image.Exif()
     exif[0x010E] = "\xff\xda" * 500
     assert open_photo(encoded(exif=exif)).size == (64, 48)

@@ -181,7 +181,7 @@ def _check_size(im, n_bytes=None):  # PIL image, length of its file
         raise PhotoError(f"{size}: too narrow for a model")
 
 
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # such bytes do not occur in the pixel data of a JPEG
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # such bytes do not occur in the pixel data of a JPEG
 _SCAN, _END = 0xDA, 0xD9
 
 
