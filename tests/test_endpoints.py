@@ -432,12 +432,16 @@ def test_a_name_that_is_found_late_or_not_at_all_is_no_trouble(monkeypatch, capf
 
 
 @pytest.mark.parametrize("value", ["inf", "1e400", "Fri, 31 Dec 9999 23:59:59 -2359", "nan", "-5", "", "٥"])
-def test_any_pause_that_is_asked_for_has_an_end(value):
+def test_any_pause_that_is_asked_for_has_an_end_and_a_long_one_is_reported_once(value, capsys):
     wait = retry_after(value)
     assert wait is None or wait >= 0
-    endpoint = EndpointTeacher("http://localhost", "m").endpoints[0]
-    EndpointTeacher("http://localhost", "m")._give_back(endpoint, TransientError("HTTP 429", wait))
+    teacher = EndpointTeacher("http://me:secret@localhost", "m")
+    (endpoint,) = teacher.endpoints
+    for _ in range(3):
+        teacher._give_back(endpoint, TransientError("HTTP 429", wait))
     assert endpoint.wait - time.monotonic() <= 600
+    said = "globe: http://localhost/v1 asks for a pause of 600 s\n" * ((wait or 0) > 600)
+    assert capsys.readouterr().err == said
 
 
 def test_parts_within_parts_are_no_end_of_the_run():
