@@ -10,6 +10,7 @@ import json, sys
 from pathlib import Path
 
 from .extras import require
+from .files import writable
 from .settings_text import overrides_of
 from .pipeline.notebooks import Usage
 from .command_options import check_model, loaded, name_for_files, positive, shard
@@ -101,11 +102,10 @@ def _given_photos(source, out):
     from globe.photos.picture_columns import with_pictures
     from globe.photos.stored import read_dataset
 
-    path, left_out = Path(source), Path(out) / "left_out.csv"
+    path, left_out = Path(source), writable(out) / "left_out.csv"
     left_out.unlink(missing_ok=True)
     if path.suffix == ".parquet" or (path / "dataset_info.json").exists():
         return with_pictures(read_dataset(path))
-    left_out.parent.mkdir(parents=True, exist_ok=True)
     return (from_csv if path.is_file() else from_folder)(path, ledger=left_out)
 
 # %% ../nbs/13_cli/01_distill_command.ipynb #1e092f78

@@ -1,7 +1,7 @@
 """Answers are asked for once, survive whatever happens, and a bad endpoint costs nothing but time."""
 
-import base64, contextlib, io, json, os, signal, socket, sqlite3, struct, subprocess, sys, threading, time
-import urllib.request, zlib
+import base64, contextlib, io, json, os, re, shutil, signal, socket, sqlite3, struct, subprocess, sys
+import threading, time, urllib.request, warnings, zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -345,8 +345,48 @@ def test_a_record_that_is_damaged_is_named_by_every_reader(tmp_path, change):
     ):
         with pytest.raises(ValueError, match="simulated-a.sqlite is damaged"):
             use()
+    lines = path.with_suffix(".jsonl").read_bytes()
+    with pytest.raises(ValueError, match="simulated-a.sqlite is damaged"):
+        distill(photos(5), [Counting()], tmp_path, watch=False)
+    assert path.with_suffix(".jsonl").read_bytes() == lines  # the good copy is not replaced
     path.unlink()
     assert len(list(records(tmp_path))) == 4
+
+
+def test_a_store_that_is_copied_without_its_log_is_named(tmp_path):
+    (tmp_path / "copy").mkdir()
+    store = AnswerStore(tmp_path / "simulated-a.sqlite")
+    store.write(judgement("p0", "simulated-a"))
+    shutil.copy(store.path, tmp_path / "copy")
+    with pytest.warns(UserWarning, match="copy/simulated-a.sqlite may lack answers.*copy both"):
+        assert not list(records(tmp_path / "copy"))
+    (tmp_path / "both").mkdir()
+    for path in (store.path, f"{store.path}-wal"):
+        shutil.copy(path, tmp_path / "both")
+    with warnings.catch_warnings(action="error"):
+        assert len(list(records(tmp_path / "both"))) == 1
+    store.__exit__(None)
+    with warnings.catch_warnings(action="error"):
+        assert len(list(records(tmp_path))) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that not even root can write to")
+def test_a_folder_that_cannot_be_written_to_is_named_with_what_to_do(tmp_path, capsys):
+    from globe.cli import main
+    from globe.files import write_atomic
+    from globe.locks import acquired, alone
+
+    said = "^.*?/proc(/out)? cannot be written to .*make it writable, or give another folder"
+    for use in (
+        lambda: write_atomic("/proc/a.csv", ""),
+        lambda: acquired("/proc/a.lock"),
+        lambda: alone("/proc/out").__enter__(),
+    ):
+        with pytest.raises(OSError, match=said):
+            use()
+    PIL.new("RGB", (30, 30)).save(tmp_path / "a.png")
+    assert main(["distill", str(tmp_path), "--out", "/proc/out", "--endpoint", "http://127.0.0.1:9 m"]) == 1
+    assert re.search(said, capsys.readouterr().err, re.M)
 
 
 def test_a_store_that_is_no_file_or_cannot_be_written_is_named(tmp_path):

@@ -5,6 +5,7 @@ import base64, gzip, json, socket, socketserver, subprocess, sys, threading, tim
 import pytest
 from PIL import Image
 
+from globe.answers.replies import Reply, TransientError, chat_answer, retry_after
 from globe.distillation.teachers import EndpointTeacher
 from globe.evaluation.geocoder import Geocoder
 from globe.exchange import _LARGEST
@@ -202,6 +203,12 @@ GOOD = {  # behaviour -> what the server does; the answer is read at the first r
     "usage beyond all numbers": http(json.dumps(json.loads(chat()) | dict(usage=COUNTED)).encode()),
     "a packed answer that goes on without end": packed_without_end,
     "usage is nonsense": http(json.dumps(json.loads(chat()) | dict(usage="much")).encode()),
+    "a trailer": chunked(chat())[:-2] + b"X-Request-Id: globe-0\r\n\r\n",
+    "thirty early hints": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 30 + http(),
+    "UTF-16": http(chat().decode().encode("utf-16")),
+    "NaN beside the answer": http(chat()[:-1] + b', "created": NaN, "usage": {"completion_tokens": NaN}}'),
+    "keys twice": http(b'{"choices": [], ' + chat()[1:]),
+    "a part with a picture": http(chat(content=[dict(type="image_url"), dict(type="text", text=TEXT)])),
     "interim 100 Continue": b"HTTP/1.1 100 Continue\r\n\r\n" + http(),
 }
 
@@ -219,6 +226,22 @@ PASSING = {  # behaviour -> (what the server does, what the error says if it las
     "HTTP 503": (http(b"loading", "503 Service Unavailable"), "HTTP 503: loading"),
     "HTTP 408": (http(b"", "408 Request Timeout"), "HTTP 408"),
     "HTTP 429": (http(b"slow down", "429 Too Many Requests", "Retry-After: 0"), "HTTP 429: slow down"),
+    "HTTP 429 until no date": (
+        http(
+            b"slow down", "429 Too Many Requests", "Retry-After: Fri, 99999999999999999999 Dec 2030 00:00 GMT"
+        ),
+        "HTTP 429: slow down",
+    ),
+    "HTTP 429 until a date that has passed": (
+        http(b"slow down", "429 Too Many Requests", "Retry-After: Fri, 31 Dec 1999 23:59:59 GMT"),
+        "HTTP 429: slow down",
+    ),
+    "server-sent events": (
+        http(b'data: {"choices": [{"delta": {"content": "country: Peru"}}]}\n\ndata: [DONE]\n\n'),
+        "not a chat answer: data:",
+    ),
+    "two codings": (http(gzip.compress(chat()), "200 OK", "Content-Encoding: gzip, br"), "'gzip, br'"),
+    "two lengths": (http(chat(), "200 OK", "Content-Length: 5"), "conflicting Content-Length"),
     "an error with status 200": (failing("200 OK", "worker died"), "not a chat answer: worker died"),
     "finish_reason abort": (http(chat("abort")), "'abort'"),
     "finish_reason error": (http(chat("error")), "'error'"),
@@ -406,6 +429,33 @@ def test_a_name_that_is_found_late_or_not_at_all_is_no_trouble(monkeypatch, capf
         assert "ConnectError" in ask(s, tries=1, timeout=20)[0]["error"]
         time.sleep(0.8)
     assert not capfd.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["inf", "1e400", "Fri, 31 Dec 9999 23:59:59 -2359", "nan", "-5", "", "٥"])
+def test_any_pause_that_is_asked_for_has_an_end_and_a_long_one_is_reported_once(value, capsys):
+    wait = retry_after(value)
+    assert wait is None or wait >= 0
+    teacher = EndpointTeacher("http://me:secret@localhost", "m")
+    (endpoint,) = teacher.endpoints
+    for _ in range(3):
+        teacher._give_back(endpoint, TransientError("HTTP 429", wait))
+    assert endpoint.wait - time.monotonic() <= 600
+    said = "globe: http://localhost/v1 asks for a pause of 600 s\n" * ((wait or 0) > 600)
+    assert capsys.readouterr().err == said
+
+
+def test_parts_within_parts_are_no_end_of_the_run():
+    class Deep(Reply):
+        "What a newer parser of JSON reads, which goes deeper than functions do."
+
+        def json(self):
+            content = "x"
+            for _ in range(5000):
+                content = [dict(type="thinking", thinking=content)]
+            return dict(choices=[dict(message=dict(content=content), finish_reason="stop")])
+
+    with pytest.raises(TransientError, match="not a chat answer"):
+        chat_answer(Deep(200, b"{}"))
 
 
 def test_a_pause_is_kept():

@@ -1,6 +1,6 @@
 """Photographs as people and machines really send them."""
 
-import csv, io, math, os, re, struct, time, unicodedata, zipfile
+import csv, io, math, os, re, struct, time, unicodedata, zipfile, zlib
 import datasets, pandas as pd, pytest
 from pathlib import Path
 import PIL
@@ -12,7 +12,7 @@ from globe.photos import benchmarks, collections, images
 from globe.places import gazetteer
 from globe.photos.benchmarks import load_benchmark
 from globe.photos.collections import from_csv, from_folder, picture_files
-from globe.photos.images import PhotoError, open_photo, photo_and_gps, picture_of
+from globe.photos.images import PhotoError, check_photo, open_photo, photo_and_gps, picture_of
 from globe.photos.official import from_official
 from globe.photos.official_writer import to_official
 from globe.photos.records import photo_dataset
@@ -567,6 +567,75 @@ def test_pictures_that_cost_too_much_are_refused_by_their_header(content, reason
     assert time.process_time() - start < 1
 
 
+def directory(*entries, at=8, more=b""):
+    "EXIF of a picture to turn, of an inner directory behind it, and of further bytes."
+    packed = [struct.pack("<HHLL", *entry) for entry in entries]
+    return struct.pack("<H", len(packed)) + b"".join(packed) + bytes(4) + more
+
+
+def costly(n, size, kind, inner):
+    "EXIF whose `n` entries share `size` bytes."
+    first = [(0x0112, 3, 1, 6), (0x8825, 4, 1, 38)]
+    start = 38 if inner else 8
+    many = [(tag, kind, size // (8 if kind == 5 else 1), start + 6 + 12 * n) for tag in range(1, n + 1)]
+    head = b"II*\0" + struct.pack("<L", 8) + (directory(*first) if inner else b"")
+    return head + directory(*many, more=b"\1\0\0\0" * (size // 4))
+
+
+def segments(marker, start, content):
+    "A JPEG with segments of metadata."
+    parts = [start + content[i : i + 65000] for i in range(0, len(content), 65000)]
+    packed = b"".join(marker + struct.pack(">H", len(part) + 2) + part for part in parts)
+    return encoded()[:2] + packed + encoded()[2:]
+
+
+def in_png(content):
+    chunk = b"eXIf" + content
+    png = encoded(format="PNG")
+    return (
+        png[:33] + struct.pack(">L", len(content)) + chunk + struct.pack(">L", zlib.crc32(chunk)) + png[33:]
+    )
+
+
+def in_avif(content):
+    plain = b"II*\0" + struct.pack("<L", 8) + bytes(len(content) - 8)
+    return encoded(format="AVIF", exif=plain).replace(plain, content)
+
+
+def in_tiff(content):
+    "A TIFF whose only directory is that of the metadata."
+    return content
+
+
+SHARED, LONG = costly(2600, 32000, 5, True), costly(20_000, 300_000, 7, False)
+
+
+@pytest.mark.parametrize(
+    "place", ["jpeg", "segments", "png", "webp", "avif", "avif, first directory", "tiff"]
+)
+def test_metadata_that_would_cost_minutes_or_gigabytes_are_refused_unread(place):
+    content = dict(
+        jpeg=lambda: segments(b"\xff\xe1", b"Exif\0\0", SHARED[:65000]),
+        segments=lambda: segments(b"\xff\xe1", b"Exif\0\0", LONG),
+        png=lambda: in_png(SHARED),
+        webp=lambda: encoded(format="WEBP", exif=SHARED),
+        avif=lambda: in_avif(SHARED),
+        tiff=lambda: LONG,
+    )[place.partition(",")[0]]()
+    if "first" in place:
+        content = in_avif(LONG)
+    start = time.process_time()
+    with pytest.raises(PhotoError, match="metadata declare more"):
+        photo_and_gps(content)
+    assert time.process_time() - start < 2
+
+
+def test_the_list_of_further_pictures_in_a_jpeg_is_not_read():
+    start = time.process_time()
+    assert open_photo(segments(b"\xff\xe2", b"MPF\0", SHARED[:65000])).size == (64, 48)
+    assert time.process_time() - start < 2
+
+
 def test_a_picture_has_a_limit_of_time(monkeypatch):
     monkeypatch.setattr(images, "_MAX_SECONDS", 0.2)
     start = time.process_time()
@@ -579,6 +648,10 @@ def test_a_picture_has_a_limit_of_time(monkeypatch):
 def test_ordinary_progressive_pictures_and_what_follows_them_are_read():
     assert open_photo(scans(5, 200)).size == (200, 200)
     assert open_photo(encoded(progressive=True) + b"\xff\xda" * 1000).size == (64, 48)  # a film behind it
+    padded = encoded(progressive=True)[:-2] + b"\xff" * 1_000_000 + b"\0" + b"\xff\xda" * 50
+    start = time.process_time()
+    check_photo(padded)
+    assert time.process_time() - start < 2
     exif = Image.Exif()
     exif[0x010E] = "\xff\xda" * 500
     assert open_photo(encoded(exif=exif)).size == (64, 48)
@@ -640,6 +713,10 @@ def test_no_row_of_a_table_opens_a_file_of_this_machine(tmp_path):
     assert len(load_benchmark("mp16-reason-train", tmp_path, ledger := [])) == 0
     assert "not opened" in ledger[0]["reason"]
     stolen.add_column("lat", [1.0, 2.0]).add_column("lon", [1.0, 2.0])
+    for content in ("/etc/hostname", 10**10, [255, 216], 1.5):
+        for source in (dict(bytes=content), picture_of(dict(image=dict(bytes=content, path=secret)))):
+            with pytest.raises(PhotoError, match="its bytes are"):
+                images.stored(source)
     with pytest.raises(PhotoError, match="not opened"):
         to_official(stolen.select([0]), tmp_path / "out", "test")
 
@@ -764,7 +841,84 @@ def test_borders_territories_and_deserts_are_no_contradiction(tmp_path, lat, lon
     assert len(from_csv(tmp_path / "t.csv", ledger=[])) == 1
 
 
+@pytest.mark.parametrize(
+    "lat, lon, city, country, reason",
+    [
+        (51.5, -0.12, "Paris", "", "not near any place of that name: the table says Paris"),
+        (60.17, 24.94, "Tampere", "Finland", "not near any place"),
+        (52.4, 4.9, "Auckland", "", "not near any place"),
+        (36.85, 174.76, "Auckland", "", "sign of the latitude"),
+        (2.35, 48.86, "Paris", "", "swapped"),
+    ],
+)
+def test_a_coordinate_in_another_city_is_a_row_of_the_ledger(tmp_path, lat, lon, city, country, reason):
+    table = f"file,lat,lon,city,country\na.jpg,{lat},{lon},{city},{country}\n"
+    fill(tmp_path, a__jpg=encoded(), t__csv=table)
+    assert len(from_csv(tmp_path / "t.csv", ledger=(rows := []))) == 0
+    assert reason in rows[0]["reason"] and f"the table says {city}" in rows[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    "lat, lon, city",
+    [
+        (48.8, 2.5, "Paris"),
+        (33.66, -95.55, "Paris"),
+        (40.65, -73.95, "New York City"),
+        (52.5, 13.4, "Kreuzberg"),
+        (43.77, 11.25, "Tuscany"),
+        (35.68, 139.76, "東京"),
+        (51.5, -0.12, "a village that no list knows"),
+        (51.5, -0.12, "-"),
+        (39.78, -89.65, "Springfield"),
+    ],
+)
+def test_namesakes_districts_and_unknown_names_are_no_contradiction(tmp_path, lat, lon, city):
+    fill(tmp_path, a__jpg=encoded(), t__csv=f"file,lat,lon,city\na.jpg,{lat},{lon},{city}\n")
+    assert len(from_csv(tmp_path / "t.csv", ledger=[])) == 1
+
+
 # folders
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_pipes_devices_loops_and_endless_files_hang_nothing(tmp_path):
+    fill(tmp_path, a__jpg=camera(48.07, 11.6))
+    for name in ("b.jpg", "b.csv", "b"):
+        os.mkfifo(tmp_path / name)
+    for name, to in [("c.jpg", "c.jpg"), ("c.csv", "/dev/zero"), ("d.jpg", "/dev/zero"), ("d.csv", "d.csv")]:
+        os.symlink(to, tmp_path / name)
+    for name in ("h/e.jpg", "f/e.jpg", "e.csv", "e"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, 1 << 36)
+    (tmp_path / "g.csv").mkdir()
+    assert from_folder(tmp_path, rows := [])["id"][:] == ["a.jpg"]
+    told = {row["file"]: row["reason"] for row in rows}
+    assert "MB, more than" in told["h/e.jpg"] and "MB, more than" in told["f/e.jpg"]
+    assert any("a table that cannot be read (e.csv has 69 GB" in row["reason"] for row in rows)
+    assert any("neither a file nor a link to one (and 6 more" in reason for reason in told.values())
+    for table in ("b.csv", "c.csv"):
+        with pytest.raises(ValueError, match="is not a file"):
+            from_csv(tmp_path / table)
+    fill(tmp_path, t__csv="id,lat,lon\ne.jpg,1,2\n")
+    (tmp_path / "e.csv").unlink()
+    assert len(from_csv(tmp_path / "t.csv", ledger=(rows := []))) == 0 and "fits 2" in rows[0]["reason"]
+
+
+def test_what_may_not_be_opened_is_said(tmp_path, monkeypatch):
+    fill(tmp_path, a__jpg=camera(48.07, 11.6), b=b"\xff\xd8\xff")
+    (tmp_path / "locked").mkdir()
+    scan, opened = os.scandir, Path.open
+
+    def refused(path):
+        if Path(path).name in ("locked", "b"):
+            raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", lambda path: refused(path) or scan(path))
+    monkeypatch.setattr(Path, "open", lambda path, *how, **more: refused(path) or opened(path, *how, **more))
+    assert len(from_folder(tmp_path, rows := [])) == 1
+    assert [row["file"] for row in rows] == ["b"]
+    assert "cannot be opened (Permission denied) (and 1 more like it)" in rows[0]["reason"]
 
 
 def test_every_ending_that_pillow_reads_and_no_ending(tmp_path):
@@ -876,6 +1030,9 @@ def test_no_cell_for_people_is_a_formula(tmp_path):
         "\tx",
         "\rx",
         "＝1",
+        " =1+1",
+        "\0=1",
+        "\ufeff=1",
         "-33.9",
         "+1e-5",
         "-5 %",
@@ -887,7 +1044,7 @@ def test_no_cell_for_people_is_a_formula(tmp_path):
         header, *rows = csv.reader(f)
     assert (
         header[0] == "'=x"
-        and [row[0] for row in rows] == ["'" + t.replace("\r", "\n") for t in texts[:7]] + texts[7:]
+        and [row[0] for row in rows] == ["'" + t.replace("\r", "\n") for t in texts[:10]] + texts[10:]
     )
     assert {row[1] for row in rows} == {"-1.5"}
     again = read_table(path).rows

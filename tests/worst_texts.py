@@ -17,14 +17,15 @@ CLASSES = {
 }
 
 
-def written(path):
-    "Patterns that stand in the calls of a module."
+def written(path, kind=str):
+    "Patterns that stand in the calls of a module, as texts or as bytes."
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("re.") and node.args:
             pattern = node.args[0]
-            if isinstance(pattern, ast.Constant) and isinstance(pattern.value, str):
-                verbose = re.search(r"re\.(X|VERBOSE)\b", ast.unparse(node))
-                yield pattern.value, re.VERBOSE if verbose else 0
+            if isinstance(pattern, ast.Constant) and isinstance(pattern.value, kind):
+                said = ast.unparse(node)
+                verbose, dotall = (re.search(rf"re\.({flag})\b", said) for flag in ("X|VERBOSE", "S|DOTALL"))
+                yield pattern.value, (re.VERBOSE if verbose else 0) | (re.DOTALL if dotall else 0)
 
 
 def compiled(module):
@@ -127,3 +128,15 @@ def worst_texts():
                 texts.setdefault((unit, before[:500]), module)
     for (unit, before), module in texts.items():
         yield module, (before + unit * (N // len(unit)))[:N] + "\0"
+
+
+def worst_bytes():
+    "(pattern, bytes) of every pattern that is searched for in the bytes of a file."
+    import globe
+
+    for path in sorted(Path(globe.__file__).parent.rglob("*.py")):
+        for pattern, flags in written(path, bytes):
+            tree = _parser.parse(pattern, flags)
+            for before, unit in [*repeats(tree), ("", example(tree)), ("", "\xff"), ("", "\0")]:
+                text = before[:500] + unit * (N // max(1, len(unit)))
+                yield re.compile(pattern, flags), text.encode("latin-1", "replace")[:N] + b"\0"

@@ -39,7 +39,7 @@ def retry_after(value):  # header: seconds, or an HTTP date
         pass
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 # %% ../../nbs/03_answers/31_replies.ipynb #8a7f797e
@@ -176,7 +176,7 @@ def chat_answer(
         choice = found["choices"][0]
         message, ending = choice["message"], choice.get("finish_reason")
         text, called, refusal = _message_text(message), message.get("tool_calls"), message.get("refusal")
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise TransientError(f"not a chat answer: {said}") from None
     ending = reply.line(str(ending or "").lower())[:40]
     is_cut = cut and ending in ("length", "max_tokens")

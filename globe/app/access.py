@@ -20,6 +20,8 @@ def _is_from_here(
     headers: dict,  # of a request: name -> value, as bytes
 ) -> bool:
     "Whether a request names this machine and comes from a page of the same address, or from no page."
+    if any(name.startswith((b"forwarded", b"x-forwarded")) for name in headers):
+        return False  # there is no proxy, and gradio would write the host of such a header into the page
     host, origin = (headers.get(name, b"").decode("latin-1").lower() for name in (b"host", b"origin"))
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     return name in _LOCAL_HOSTS and origin in ("", f"http://{host}")

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 
-from ..locks import Busy
+from ..locks import Busy, acquired
 from ..progress import tracked
 from ..photos.images import open_photo, picture_of
 from ..photos.picture_columns import undecoded
@@ -51,28 +50,25 @@ class _Counts:
         return known
 
 # %% ../../nbs/05_distillation/02_distill.ipynb #fd6edb3f
-def _held(path):
-    "Acquire the lock at `path`. Raises `Timeout` if another process holds it."
-    return FileLock(path, timeout=0).acquire()
-
-
 def _alone(path, name, shard):
     "Acquire the lock of `path`. Raises `Busy` if another run writes it or divides the photos differently."
     same = f"-of-{shard[1]}.sqlite.lock" if shard else f"{name}.sqlite.lock"
-    with FileLock(path.parent / f"{name}.lock"):  # one process at a time checks the others and takes its lock
+    with acquired(
+        path.parent / f"{name}.lock", wait=-1
+    ):  # one process at a time checks the others and takes its lock
         others = answer_files(path.parent, [".sqlite.lock"]).get(name, [])
         for p in [p for p in others if not p.name.endswith(same)]:
             try:
-                with _held(p):
+                with acquired(p):
                     pass
-            except Timeout:
+            except TimeoutError:
                 raise Busy(
                     f"another run is writing {p.with_suffix('')}, another division of the same photos; "
                     "wait for it, stop it, or divide as it does"
                 ) from None
         try:
-            return _held(f"{path}.lock")
-        except Timeout:
+            return acquired(f"{path}.lock")
+        except TimeoutError:
             raise Busy(f"another run is writing {path}; wait for it or stop it") from None
 
 # %% ../../nbs/05_distillation/02_distill.ipynb #0b3b1ff4

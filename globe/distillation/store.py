@@ -7,7 +7,7 @@ __all__ = ['FINAL', 'key', 'photo_keys', 'answer_file', 'answer_files', 'named_f
            'records', 'judgements', 'Answers']
 
 # %% ../../nbs/05_distillation/01_store.ipynb #1041deb0
-import errno, hashlib, json, os, re, sqlite3, zlib
+import errno, hashlib, json, os, re, sqlite3, time, warnings, zlib
 from collections.abc import Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -163,6 +163,22 @@ def _checksum(path):
     return total - (1 << 32) * (total >> 31)
 
 
+def _lacks_log(path):
+    "Whether the header of a store says that there is a log, but there is none."
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(20)[18:] == b"\2\2" and not Path(f"{path}-wal").exists()
+    return False
+
+
+def _check_log(path):
+    "Warn if a store lacks its log of newest answers, as if it was copied alone while a run was writing it."
+    if _lacks_log(path) and not time.sleep(0.3) and _lacks_log(path):  # not just when a run begins or ends
+        warnings.warn(
+            f"{path} may lack answers: it was not closed, and {path.name}-wal is not beside it; "
+            "copy both, or copy them when no run is writing"
+        )
+
+
 def _has_table(db):
     "Whether the table exists; a process may have been killed before it was created."
     return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'answers'").fetchone())
@@ -181,6 +197,7 @@ class AnswerStore:
         path,  # from `answer_file`
     ):
         self.path, self.lines, self.written = Path(path), Path(path).with_suffix(".jsonl"), 0
+        _check_log(self.path)
         with _explained(self.path):
             self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
             self.db.execute("PRAGMA journal_mode = WAL")
@@ -206,6 +223,7 @@ class AnswerStore:
         with _explained(self.path):
             with open(part, "wb") as file:
                 for _, _, said in self.db.execute(_BEST + " ORDER BY a.rowid"):
+                    _record(said)  # raises before a damaged row replaces the good line of an earlier run
                     file.write(said.encode() + b"\n")
             os.replace(part, self.lines)
             self.db.execute(f"PRAGMA user_version = {_checksum(self.lines)}")
@@ -227,6 +245,7 @@ class AnswerStore:
 
 # %% ../../nbs/05_distillation/01_store.ipynb #34786383
 def _read_only(path):
+    _check_log(path)
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60, check_same_thread=False
     )

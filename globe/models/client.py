@@ -7,7 +7,7 @@ __all__ = ['question', 'is_endpoint_address', 'endpoint_at', 'served_models', 'c
            'EndpointClient', 'in_flight']
 
 # %% ../../nbs/04_models/03_client.ipynb #3a0ef5a8
-import io, os, random, re, threading, time, uuid
+import io, os, random, re, sys, threading, time, uuid
 from base64 import b64encode
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -95,6 +95,7 @@ def endpoint_at(
 _STRIKES = 3  # failures in a row after which an address is set aside
 _ASIDE = 30.0  # seconds
 _LONGEST = 600.0  # longest pause in seconds that a server may ask for
+_LONG = 20.0  # a longer one is reported
 
 
 def _next_endpoint(endpoints, now):  # list of `_Endpoint`, time
@@ -251,7 +252,10 @@ class EndpointClient:
             e.busy, e.failed = e.busy - 1, e.failed + 1 if down else 0
             e.aside = now + _ASIDE if e.failed >= _STRIKES else 0.0
             if isinstance(error, TransientError) and error.wait:
-                e.wait = now + min(_LONGEST, error.wait)
+                asked = min(_LONGEST, error.wait)
+                if asked > _LONG > e.wait - now:  # not once for each request in flight
+                    print(f"globe: {e.url} asks for a pause of {asked:.0f} s", file=sys.stderr)
+                e.wait = now + asked
 
     def _tried(self, body):
         "`_post` with retries. Raises the last `TransientError` after `tries` requests, other errors at once."

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..files import encodable
 from ..places.sphere import degrees
 from .fields import HEADERS
+from .images import MAX_BYTES
 from .records import photo_dataset
 from .tables import columns_by_role, header_of, read_table
 
@@ -32,11 +33,8 @@ def _is_picture(path) -> bool:
     "Whether a file looks like a picture, by its ending or its first bytes."
     if path.suffix.lower() in _ENDINGS:
         return True
-    try:
-        with path.open("rb") as f:
-            return _FIRST_BYTES.match(f.read(16)) is not None
-    except OSError:
-        return False
+    with path.open("rb") as f:
+        return _FIRST_BYTES.match(f.read(16)) is not None
 
 
 def _folder_left_out(folder) -> str:
@@ -54,7 +52,11 @@ def _file_left_out(path) -> str:
         return "hidden"
     if not path.is_file():
         return "neither a file nor a link to one"
-    return "" if _is_picture(path) else f"no picture by its ending {path.suffix.lower()!r} or its first bytes"
+    try:
+        is_picture = _is_picture(path)
+    except OSError as e:
+        return f"it cannot be opened ({e.strerror})"
+    return "" if is_picture else f"no picture by its ending {path.suffix.lower()!r} or its first bytes"
 
 
 def picture_files(
@@ -63,7 +65,13 @@ def picture_files(
 ):  # iterator of paths
     "Pictures under `folder` in a stable order. Hidden files, thumbnails and links to folders are left out."
     folder, reasons = Path(folder), {}
-    for at, folders, files in os.walk(folder):
+
+    def refused(e):
+        reasons.setdefault(f"it cannot be opened ({e.strerror})", []).append(
+            Path(e.filename).relative_to(folder).as_posix()
+        )
+
+    for at, folders, files in os.walk(folder, onerror=refused):
         inner = {name: _folder_left_out(Path(at) / name) for name in sorted(folders)}
         folders[:] = [name for name, reason in inner.items() if not reason]
         names = {name: _file_left_out(Path(at) / name) for name in sorted(files)}
@@ -112,7 +120,8 @@ def _chosen(name, found, folder):
     ]
     if len(exact) == 1:
         return exact[0], ""
-    if len({p.read_bytes() for p in found}) == 1:
+    sizes = {p.stat().st_size for p in found}
+    if len(sizes) == 1 and max(sizes) <= MAX_BYTES and len({p.read_bytes() for p in found}) == 1:
         return found[0], ""
     return None, f"the name fits {len(found)} different pictures: {' and '.join(list(paths)[:2])}"
 
@@ -172,6 +181,7 @@ def table_listings(
             lat=degrees(row["lat"]),
             lon=degrees(row["lon"]),
             country=row.get("country", ""),
+            city="" if keep_names else row.get("city", ""),
             source=row.get("source") or source,
             licence=row.get("licence", ""),
             **given,
@@ -190,10 +200,15 @@ def from_csv(
     return photo_dataset(listings, f"{table.resolve()} {images}", ledger)
 
 # %% ../../nbs/02_photos/05_collections.ipynb #e8816b23
-def _table_in(folder):
+def _table_in(folder, skipped):
     "The CSV file in `folder` that lists coordinates, or None. Raises `ValueError` if there are several."
-    needed = {"file", "lat", "lon"}
-    tables = [p for p in sorted(Path(folder).glob("*.csv")) if needed <= set(columns_by_role(header_of(p)))]
+    tables = []
+    for path in sorted(p for p in Path(folder).glob("*.csv") if p.is_file()):
+        try:
+            if {"file", "lat", "lon"} <= set(columns_by_role(header_of(path))):
+                tables.append(path)
+        except (ValueError, OSError) as e:
+            skipped.append(dict(file=path.name, reason=f"skipped: a table that cannot be read ({e})"))
     if len(tables) > 1:
         names = ", ".join(t.name for t in tables)
         raise ValueError(
@@ -223,5 +238,6 @@ def from_folder(
     folder = Path(folder).expanduser().resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder; give the folder that holds the pictures")
-    table, skipped = _table_in(folder), []
+    skipped = []
+    table = _table_in(folder, skipped)
     return photo_dataset(_in_folder(folder, table, skipped), str(folder), ledger, skipped)

@@ -14,8 +14,9 @@ from ..files import cache_dir, encodable, write_csv
 from ..progress import batches
 from ..places.gazetteer import gazetteer
 from ..places.countries import country_code
-from ..places.match import nearest
-from ..places.names import _TERRITORIES
+from ..places.match import locate_why, nearest
+from ..places.names import _TERRITORIES, fold
+from ..places.sphere import chord_of, distance_km, unit_vectors
 from .images import PhotoError, encode, photo_and_gps
 
 # %% ../../nbs/02_photos/01_records.ipynb #41ed05e1
@@ -56,12 +57,31 @@ def _fits(lat, lon, code) -> bool:
     return town.country_code == code and town.km <= LABEL_KM
 
 
-def _contradiction(lat, lon, country) -> str:
-    "How a coordinate contradicts the country that the table gives, and what would fit; '' if it does not."
+def _may_be_in(lat, lon, city, country) -> bool:
+    "Whether a place of this name may be near a point: there is one, or none is known anywhere."
+    here = nearest(lat, lon)
+    around = (here.country, here.state), (here.country, ""), (country, ""), ("", "")
+    found = [(p, why) for p, why in (locate_why(city, *where) for where in around) if p and p.city]
+    if any(distance_km(lat, lon, p.lat, p.lon) <= LABEL_KM + p.radius_km for p, _ in found):
+        return True
+    g = gazetteer()
+    towns = g.tree.query_ball_point(unit_vectors(lat, lon), chord_of(LABEL_KM))
+    is_known = any(why == "found" for _, why in found)
+    return not is_known or fold(city) in {fold(g.name[row]) for row in towns}
+
+
+def _contradiction(lat, lon, country, city="") -> str:
+    "How a coordinate contradicts what the table gives, and what would fit; '' if it does not."
     code = country_code(country) if country else ""
-    if not code or _fits(lat, lon, code):
+    if code and not _fits(lat, lon, code):
+        given, nowhere = country, "any town of the country"
+        fits = lambda y, x: _fits(y, x, code)
+    elif city and not _may_be_in(lat, lon, city, country):
+        given, nowhere = city, "any place of that name"
+        fits = lambda y, x: _may_be_in(y, x, city, country)
+    else:
         return ""
-    said = f"the table says {country}"
+    said = f"the table says {given}"
     readings = {
         "latitude and longitude look swapped": (lon, lat),
         "the sign of the latitude looks wrong": (-lat, lon),
@@ -69,12 +89,12 @@ def _contradiction(lat, lon, country) -> str:
         "the signs of latitude and longitude look wrong": (-lat, -lon),
     }
     for hint, (y, x) in readings.items():
-        if abs(y) <= 90 and _fits(y, x, code):
+        if abs(y) <= 90 and fits(y, x):
             return f"{hint}: {said}, where {y:g}, {x:g} lies, not {lat:g}, {lon:g}"
-    return f"coordinate {lat:g}, {lon:g} is not near any town of the country: {said}"
+    return f"coordinate {lat:g}, {lon:g} is not near {nowhere}: {said}"
 
 # %% ../../nbs/02_photos/01_records.ipynb #43df4c40
-def _wrong(lat, lon, country="") -> str:
+def _wrong(lat, lon, country="", city="") -> str:
     "What is wrong with a coordinate, '' if nothing is."
     if math.isnan(lat) or math.isnan(lon):
         return "no coordinate"
@@ -84,7 +104,7 @@ def _wrong(lat, lon, country="") -> str:
         return f"coordinate {lat:g}, {lon:g} is out of range{hint}"
     if lat == lon == 0:
         return "coordinate 0, 0 means that none was known"
-    return _contradiction(lat, lon, country)
+    return _contradiction(lat, lon, country, city)
 
 # %% ../../nbs/02_photos/01_records.ipynb #9786baa5
 def _nearest_town(item, lat, lon):
@@ -127,7 +147,8 @@ def _record(item) -> dict:
     if "lat" in item:
         lat, lon, problem = item["lat"], item["lon"], ""
     image = encode(picture)
-    if why := problem or _wrong(lat, lon, item.get("given_country") or item.get("country", "")):
+    country = item.get("given_country") or item.get("country", "")
+    if why := problem or _wrong(lat, lon, country, item.get("city", "")):
         raise PhotoError(why)
     source = dict(source=item.get("source", ""), licence=item.get("licence", ""))
     content = dict(bytes=image, path=None)

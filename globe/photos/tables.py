@@ -244,7 +244,19 @@ def _frame_table(frame, name):
     return Table(cells.where(frame.notna(), ""), name)
 
 
+_MOST_BYTES = 4_000_000_000  # of a table
+
+
+def _check_file(path):
+    "Raises `ValueError` for a pipe, a device, or a file too large for memory: reading might never end."
+    if not path.is_file():
+        raise ValueError(f"{path.name} is not a file: give a table")
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise ValueError(f"{path.name} has {size / 1e9:.0f} GB, more than {_MOST_BYTES / 1e9:.0f}: divide it")
+
+
 def _file_table(path):
+    _check_file(path)
     with path.open("rb") as f:
         head = f.read(4)
     if head == b"PAR1":
@@ -327,7 +339,7 @@ def read_table(
         raise ValueError(
             f"{path} is not there: give a file (CSV, Excel, JSON, JSON lines, parquet) or a folder of them"
         )
-    if path.is_file():
+    if not path.is_dir():
         return _file_table(path)
     files = [file for part in table_files(path).values() for file in part]
     if not files:
@@ -337,10 +349,14 @@ def read_table(
     return stacked([_file_table(file) for file in files], path.name)
 
 # %% ../../nbs/02_photos/04_tables.ipynb #9cc4ff3c
+_HEADER_BYTES = 1_000_000  # enough for any header
+
+
 def header_of(path):
-    "The column names of a CSV file; none if it cannot be read."
-    try:
-        delimiter, text = _delimited(decoded(Path(path).read_bytes(), Path(path).name)[0])
-        return _cells(text.split("\n", 1)[0], delimiter, path)[0]
-    except (ValueError, IndexError):
-        return []
+    "The column names of a CSV file. Raises `ValueError` or `OSError` if it cannot be read."
+    path = Path(path)
+    _check_file(path)
+    with path.open("rb") as file:
+        delimiter, text = _delimited(decoded(file.read(_HEADER_BYTES), path.name)[0])
+    rows = _cells(text.split("\n", 1)[0], delimiter, path.name)
+    return rows[0] if rows else []
