@@ -215,7 +215,9 @@ def test_lora_under_zero3_leaves_the_model_of_one_process(given, tmp_path):
         done = launch(command(given, "sft", out, processes, "launch.recipe=zero3", "lora=true"))
         assert done.returncode == 0, done.stderr[-3000:]
         assert not list(out.glob("adapter*")), "the adapter is part of the model"
-    before, one, two = (vlm.load(f).model.state_dict() for f in (given / "start", tmp_path / "one", tmp_path / "two"))
+    before, one, two = (
+        vlm.load(f).model.state_dict() for f in (given / "start", tmp_path / "one", tmp_path / "two")
+    )
     moved, apart = (sum(((a[k] - b[k]) ** 2).sum() for k in a) ** 0.5 for a, b in ((before, one), (one, two)))
     assert moved > 0 and apart < 1e-2 * moved
 
