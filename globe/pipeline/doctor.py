@@ -185,8 +185,8 @@ def _planned(
     rows, rewards = p.photos.limit or _ROWS, best_of(p.judged).removeprefix("grpo-")
     kinds = dict(judge=(p.judge, 2 * rows)) if p.judged else {}
     kinds |= dict(sft=(p.sft, rows), grpo=(p.grpo.changed(rewards=rewards), rows))
-    source = source or p.student.source
-    return {kind: plan(kind, source, s, n, p.launch) for kind, (s, n) in kinds.items()}
+    source, tokens = source or p.student.source, p.photos.max_pixels // 28**2  # of Qwen2.5-VL
+    return {kind: plan(kind, source, s, n, p.launch, tokens) for kind, (s, n) in kinds.items()}
 
 
 def _work(run):

@@ -156,11 +156,12 @@ def plan(
     s,  # its settings
     rows,  # of the training data
     launch,  # `LaunchSettings`
+    picture=1280,  # most tokens of a photograph
 ) -> dict:
     "Processes, GiB on each GPU by part, tokens, hours and GB of disk of one training run."
     processes, parallel = launch.started(kind, len(gpus()))
-    parts = memory(kind, source, s, processes, parallel)
-    prompt, answer, here, _ = _tokens(kind, s, processes, 1280)
+    parts = memory(kind, source, s, processes, parallel, picture)
+    prompt, answer, here, _ = _tokens(kind, s, processes, picture)
     step = here * processes
     steps = s.steps or -(-rows * getattr(s, "epochs", 1) * getattr(s, "num_generations", 1) // step)
     tokens = steps * (step // getattr(s, "num_generations", 1) * prompt + step * answer)
