@@ -91,11 +91,14 @@ def _print_needs(rows, p, needed_gb, free_gb):
     import pandas as pd
     from globe.markdown import markdown
     from globe.pipeline.doctor import trainings
+    from globe.training.plan import PAPER_RATE
 
     planned, why = trainings(p, free_gb)
     print(markdown(pd.DataFrame(rows).astype(object).fillna("–")))
     print(f"\ndisk: about {needed_gb:,.0f} GB and the photographs; free here: {free_gb:,.0f} GB")
-    print("\nTrainings, GiB on each GPU (estimates: KV of the rollout, activations, hours):\n")
+    speed = f"{p.launch.tflops:g} TFLOPS per GPU, GRPO at the paper's rate: {PAPER_RATE}"
+    estimates = "copies of weights, KV of the rollout, activations, hours"
+    print(f"\nTrainings, GiB on each GPU (estimates: {estimates}; hours at {speed}):\n")
     print(markdown(planned))
     return why
 

@@ -323,6 +323,17 @@ def training_photos(n=160):
         return postcards(n, seed=1, localizable_share=0.9)
 
 
+def asked_photos(n=160):
+    "All photographs that the notebooks ask teachers about: those of training, and the camera roll."
+    from datasets import concatenate_datasets
+    from globe.world.postcards import postcards
+
+    roll = postcards(
+        12, seed=5, held_out=None, localizable_share=1.0
+    )  # as `globe.world.camera_roll` draws them
+    return concatenate_datasets([training_photos(n), roll])
+
+
 def benchmarks(folder, train=160, test=24):
     "MP16-Reason (train as parquet, test as CSV), IM2GPS3K and their pictures, under the official names."
     import pandas as pd
@@ -435,7 +446,7 @@ def _thumbnail(image):
 
 
 def _told(row):
-    "What a teacher knows of a photograph: it speaks of things only that ADE20K has a class for."
+    "What a teacher knows of a photograph: it speaks only of things that ADE20K has a class for."
     from globe.answers.vocabulary import classes_of
 
     classes = classes_of("ade20k")
@@ -508,8 +519,8 @@ class Teachers:
         self.http.shutdown()
 
 
-SIZES = """judge.steps=4 sft.steps=2 sft.examples_per_step=4 sft.per_device_batch_size=4 grpo.steps=2
-    grpo.completions_per_step=8 grpo.num_generations=4 grpo.per_device_batch_size=8 grpo.max_new_tokens=80
+SIZES = """judge.steps=4 sft.steps=2 sft.examples_per_step=4 sft.per_device_batch_size=4 sft.lr=1e-3 grpo.steps=2
+    grpo.completions_per_step=8 grpo.num_generations=4 grpo.per_device_batch_size=8 grpo.max_new_tokens=80 grpo.lr=1e-3
     answers.max_new_tokens=80 teachers.coordinates=null checks.sentence_model=null""".split()
 TEACHERS = "Qwen/Qwen2.5-VL-72B-Instruct", "OpenGVLab/InternVL3-78B"
 
@@ -535,7 +546,7 @@ def build(folder, seeds=1):
 def walk(folder, seeds=1):
     "Every notebook of the paper, on the stand-ins; the exit code of `globe reproduce`."
     settings = [*build(folder, seeds), *SIZES]
-    with Teachers(training_photos(), TEACHERS) as server:
+    with Teachers(asked_photos(), TEACHERS) as server:
         endpoints = [dict(urls=[server.url], model=model) for model in TEACHERS]
         settings.append(f"teachers.endpoints={json.dumps(endpoints)}")
         command = [sys.executable, "-m", "globe", "reproduce", "--profile", "paper", "--only", "paper/"]

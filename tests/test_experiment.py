@@ -121,7 +121,7 @@ def test_how_a_training_is_watched_trains_nothing_anew(run, tmp_path, monkeypatc
 
     monkeypatch.setattr("globe.training.launch.train", train)
     small = dict(photos=dict(train=60, test=8), segmenter=dict(photos=30, steps=20))
-    for watched in ({}, dict(sample_steps=5), dict(steps=2)):
+    for watched in ({}, dict(sample_steps=5, save_steps=7), dict(steps=2)):
         run(tmp_path, grpo=watched, **small).trained("grpo-accuracy")
     assert made == ["grpo", "grpo"], "steps count, pages of samples do not"
 

@@ -206,6 +206,22 @@ def test_globe_train_gives_the_same_numbers_with_two_processes(kind, recipe, giv
     pd.testing.assert_frame_equal(one, two, rtol=1e-4)
 
 
+def test_lora_under_zero3_leaves_the_model_of_one_process(given, tmp_path):
+    "The adapter is merged, as with every other recipe, so that the folder can be trained on and served."
+    pytest.importorskip("deepspeed")
+    from globe.models import vlm
+
+    for processes, out in [(1, tmp_path / "one"), (2, tmp_path / "two")]:
+        done = launch(command(given, "sft", out, processes, "launch.recipe=zero3", "lora=true"))
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert not list(out.glob("adapter*")), "the adapter is part of the model"
+    before, one, two = (
+        vlm.load(f).model.state_dict() for f in (given / "start", tmp_path / "one", tmp_path / "two")
+    )
+    moved, apart = (sum(((a[k] - b[k]) ** 2).sum() for k in a) ** 0.5 for a, b in ((before, one), (one, two)))
+    assert moved > 0 and apart < 1e-2 * moved
+
+
 @pytest.mark.parametrize("recipe", ["multi_gpu", "zero2", "zero3"])
 def test_grpo_asks_the_judge_in_two_processes(recipe, given, tmp_path):
     if recipe != "multi_gpu":

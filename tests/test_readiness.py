@@ -2,7 +2,9 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from globe.cli import main
 
@@ -18,7 +20,7 @@ def given(tmp_path_factory):
     student.student(0, hidden=96, layers=1, depth=1).save(work / "student")
     (work / "segmenter").mkdir()
     (work / "segmenter" / "config.json").write_text("{}")
-    (work / "segmenter" / "model.safetensors").touch()
+    save_file(dict(weight=np.ones(1)), work / "segmenter" / "model.safetensors")
     for name in ("mp16-reason-train", "mp16-reason-test", "im2gps3k"):
         (work / "data" / name).mkdir(parents=True)
         (work / "data" / name / f"{name}.csv").write_text(TABLE)

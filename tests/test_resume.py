@@ -129,19 +129,31 @@ def test_a_finished_training_that_is_killed_before_its_end_takes_no_step_again()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_training_is_done_once_and_another_one_anew(kind, start, data, tmp_path, capsys):
+def test_the_same_training_is_done_once_and_another_one_is_refused(kind, start, data, tmp_path, capsys):
+    "Whatever changes no weights may change; anything else is named, and the first result stays."
     out, steps = tmp_path / kind, []
     watch = lambda done, total, numbers: steps.append(done)
     first = result(run(kind, start, data, out, watch=watch))
-    assert result(run(kind, start, data, out, watch=watch)) == first and steps == [1, 2, 3, 4]
+    assert result(run(kind, start, data, out, watch=watch, save_steps=3)) == first and steps == [1, 2, 3, 4]
     assert "to train again, delete it" in capsys.readouterr().out
-    assert result(run(kind, start, data, out, watch=watch, seed=9)) != first and len(steps) == 8
-    other = data.select(range(len(data) - 2))
-    assert result(run(kind, start, other, out, watch=watch)) != first and len(steps) == 12
+    seed = 0 if kind == "judge" else 1
+    with pytest.raises(ValueError, match=f"{kind}.*seed was {seed}, is now 9"):
+        run(kind, start, data, out, watch=watch, seed=9)
+    with pytest.raises(ValueError, match="another data"):
+        run(kind, start, data.select(range(len(data) - 2)), out, watch=watch)
+    assert result(out) == first and len(steps) == 4
     weights_of = next(out.glob("*.safetensors"))
     os.truncate(weights_of, weights_of.stat().st_size - 1)
-    run(kind, start, other, out, watch=watch)
-    assert len(steps) == 16
+    assert result(run(kind, start, data, out, watch=watch)) == first
+    assert len(steps) == 8
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_training_does_not_resume_with_other_settings(kind, start, data, tmp_path):
+    out = stopped(kind, start, data, tmp_path / kind)
+    with pytest.raises(ValueError, match="lr was"):
+        run(kind, start, data, out, lr=2e-3)
+    assert checkpoints.last_checkpoint(out)
 
 
 BAD = {

@@ -140,7 +140,8 @@ class EndpointTeacher(EndpointClient):
         "The judgement of one photo, with `error` where the request failed."
         start, found = time.perf_counter(), dict(text="")
         try:
-            found = self._tried(question(row["image"], self.model, max_tokens=self.settings.max_tokens))
+            s = self.settings
+            found = self._tried(question(row["image"], self.model, max_tokens=s.max_tokens, **s.pixels))
         except (TransientError, ValueError) as e:
             why = str(e) if isinstance(e, TransientError) else f"refused: {e}"
             found |= dict(error=why, finish_reason=getattr(e, "finish_reason", ""))

@@ -6,7 +6,7 @@
 __all__ = ['weights_hash', 'answers_folder', 'read_answers', 'answer_part', 'asking', 'EndpointAnswers']
 
 # %% ../../nbs/08_evaluation/17_answered.ipynb #29c86a3e
-import hashlib, json, zlib
+import hashlib, json, math, zlib
 from pathlib import Path
 
 from ..files import write_atomic
@@ -143,7 +143,8 @@ class EndpointAnswers(EndpointTeacher):
 
     def _answer(self, row):
         "The record of one picture."
-        body = question(row["image"], self.model, self.asked.text, side=max(row["image"].size))
+        size = math.prod(row["image"].size)  # `answer_part` has fitted it
+        body = question(row["image"], self.model, self.asked.text, max_pixels=size)
         if self.asked.system:
             body["messages"].insert(0, dict(role="system", content=self.asked.system))
         try:

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from ..exchange import ExchangeError, exchange, query_values
 from ..redaction import one_line, secrets_of
+from ..photos.images import fitted
 from ..settings import Settings
 from ..answers.prompts import PROMPTS
 from ..answers.replies import Reply, TransientError, accepted, retry_after
@@ -26,12 +27,11 @@ def question(
     image,  # PIL picture
     model,  # name of the model at the endpoint
     text=PROMPTS["teacher"],
-    side=1024,  # longest side sent, in pixels
     max_tokens=1024,  # length limit of the answer
+    **pixels,  # `min_pixels` and `max_pixels`, see `globe.photos.images.fitted`
 ):
     "The body of one chat request: the picture and the question about it."
-    picture, out = image.convert("RGB"), io.BytesIO()
-    picture.thumbnail((side, side))
+    picture, out = fitted(image.convert("RGB"), **pixels), io.BytesIO()
     picture.save(out, "JPEG", quality=90, exif=b"")
     url = "data:image/jpeg;base64," + b64encode(out.getvalue()).decode()
     content = [dict(type="image_url", image_url=dict(url=url)), dict(type="text", text=text)]
@@ -201,7 +201,14 @@ class EndpointSettings(Settings):
     budget: int | None = Field(None, ge=0, description="most requests of one run, including retries")
     give_up: int = Field(20, ge=1, description="failed photos in a row after which the run ends")
     max_tokens: int = Field(1024, ge=1, description="length limit of an answer")
+    min_pixels: int = Field(3136, ge=784, description="smaller pictures are enlarged before they are sent")
+    max_pixels: int = Field(1_003_520, ge=3136, description="larger ones are reduced")
     params: dict = Field({}, description="further parameters of a request; null leaves one out")
+
+    @property
+    def pixels(self) -> dict:
+        "The limits of a picture, as `question` takes them."
+        return dict(min_pixels=self.min_pixels, max_pixels=self.max_pixels)
 
 
 _ACCOUNT = threading.Lock()  # not an attribute: clients must be picklable

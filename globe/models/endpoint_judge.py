@@ -74,7 +74,7 @@ class EndpointJudge(EndpointClient):
         errors = []
 
         def one(image, text):
-            body = question(image, self.model, judge_question(text), max_tokens=1)
+            body = question(image, self.model, judge_question(text), max_tokens=1, **self.settings.pixels)
             try:
                 return self._tried(body | dict(logprobs=True, top_logprobs=20))
             except (TransientError, ValueError) as error:

@@ -6,9 +6,11 @@
 __all__ = ['model_source', 'cached_commit', 'check_source']
 
 # %% ../../nbs/04_models/08_sources.ipynb #49e5223f
+import json
 from pathlib import Path
 
 from ..files import encodable
+from .checkpoints import damaged
 from .vlm import check_folder, refuse_adapter
 
 # %% ../../nbs/04_models/08_sources.ipynb #aa657915
@@ -87,12 +89,44 @@ def _on_hub(source, revision):
     return found.sha
 
 
+_NEEDED = dict(  # what a vision-language model needs beside its weights: one file of each kind
+    tokenizer=("tokenizer.json", "vocab.json", "tokenizer.model"),
+    processor=("preprocessor_config.json", "processor_config.json"),
+)
+
+
+def _flaw(folder):
+    "What is missing or cut in the folder of a model; '' if nothing is."
+    stated = {}
+    for file in sorted(folder.glob("*.json")):
+        try:
+            stated[file.name] = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            return f"{file.name} is cut or damaged"
+    shards = stated.get("model.safetensors.index.json", {}).get("weight_map", {})
+    if gone := sorted(name for name in set(shards.values()) if not (folder / name).exists()):
+        return f"{gone[0]} is missing"
+    if "vision_config" in stated["config.json"]:
+        for kind, names in _NEEDED.items():
+            if not any((folder / name).exists() for name in names):
+                return f"the {kind} is missing ({' or '.join(names)})"
+    return damaged(sorted(folder.glob("*.safetensors")))
+
+
+def _check_files(folder):
+    "Raises ValueError for a folder of a model that is incomplete."
+    if why := _flaw(folder):
+        raise ValueError(f"{folder}: {why}: fetch the model again (hf download ID --local-dir {folder})")
+
+
 def check_source(
     source,  # folder, or hub id
     revision=None,  # commit of a hub model
 ) -> str:  # its commit, '' for a folder
-    "Check that a model exists. Raises FileNotFoundError, ConnectionError, or ValueError for an adapter."
+    """Check that a model exists. Raises FileNotFoundError, ConnectionError, or ValueError for an adapter and
+    for a folder with a file that is missing or cut."""
     if Path(source).is_dir():
         check_folder(source)
+        _check_files(Path(source))
         return ""
     return _on_hub(str(source), revision)

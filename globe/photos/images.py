@@ -280,10 +280,13 @@ def photo_and_gps(
         return _stripped(im), gps_of(im)
 
 # %% ../../nbs/02_photos/00_images.ipynb #b82f062f
-def encode(im) -> bytes:
-    "The JPEG in which a picture is stored, with at most `MAX_SIDE` pixels on the longer side."
-    if max(im.size) > MAX_SIDE:
-        im.thumbnail((MAX_SIDE, MAX_SIDE))
+def encode(
+    im,  # PIL image, which may be reduced
+    side=MAX_SIDE,  # most pixels on the longer side
+) -> bytes:
+    "The JPEG in which a picture is stored."
+    if max(im.size) > side:
+        im.thumbnail((side, side))
     im.save(f := io.BytesIO(), "JPEG", quality=92)
     return f.getvalue()
 

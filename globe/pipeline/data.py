@@ -145,7 +145,9 @@ def _scaled(photos, settings):
         image = row["image"]
         picture = open_photo(image["bytes"] or image["path"])
         right = fitted(picture, **settings)
-        return dict(image=image if right is picture else dict(bytes=encode(right), path=None))
+        return dict(
+            image=image if right is picture else dict(bytes=encode(right, max(right.size)), path=None)
+        )
 
     raw = photos.cast_column("image", Image(decode=False))
     how = dict(num_proc=min(cores(), len(raw) // 500) or None, writer_batch_size=100)
@@ -186,7 +188,9 @@ class DataStages(PhotoStages):
         from globe.distillation.teachers import EndpointTeacher, GeoCLIPTeacher
 
         coordinates = [GeoCLIPTeacher()] if t.coordinates == "geoclip" else []
-        return [*(EndpointTeacher(e.urls, e.model) for e in t.endpoints), *coordinates]
+        p = self.profile.photos
+        pixels = dict(min_pixels=p.min_pixels, max_pixels=p.max_pixels)
+        return [*(EndpointTeacher(e.urls, e.model, **pixels) for e in t.endpoints), *coordinates]
 
     def judgements(self):
         "Folder with every teacher's answer about every training photo."

@@ -129,7 +129,6 @@ PARAMETERS = {
     "openai/clip-vit-large-patch14": 0.428,
     "sentence-transformers/all-mpnet-base-v2": 0.109,
 }  # billions
-_ADAPTERS = {"Qwen/Qwen2.5-VL-7B-Instruct": 0.0404}  # billions, of `training.adapter.lora_config`
 _ROWS = 33_721  # MP16-Reason-Train
 
 
@@ -175,7 +174,10 @@ def _teachers(t):  # `TeacherSettings`
     return rows
 
 
-def _planned(p):  # `Profile`
+def _planned(
+    p,  # `Profile`
+    source=None,  # folder or hub id of the student; None: that of the profile
+):
     "Kind of training -> its plan."
     from globe.pipeline.comparisons import best_of
     from globe.training.plan import plan
@@ -183,7 +185,8 @@ def _planned(p):  # `Profile`
     rows, rewards = p.photos.limit or _ROWS, best_of(p.judged).removeprefix("grpo-")
     kinds = dict(judge=(p.judge, 2 * rows)) if p.judged else {}
     kinds |= dict(sft=(p.sft, rows), grpo=(p.grpo.changed(rewards=rewards), rows))
-    return {kind: plan(kind, p.student.source, s, n, p.launch) for kind, (s, n) in kinds.items()}
+    source, tokens = source or p.student.source, p.photos.max_pixels // 28**2  # of Qwen2.5-VL
+    return {kind: plan(kind, source, s, n, p.launch, tokens) for kind, (s, n) in kinds.items()}
 
 
 def _work(run):
@@ -191,24 +194,24 @@ def _work(run):
     from globe.pipeline.comparisons import is_trained, parts_of
 
     p, seeds, planned, unknown = run.profile, len(run.seeds), _planned(run.profile), "GPU hours not known"
-    hours = {k: f"about {found['hours'] * found['processes']:.1f} GPU hours" for k, found in planned.items()}
+    hours = lambda found: f"about {found['hours'] * found['processes']:.1f} GPU hours"
     rows = []
     if p.judged:
         taught = f"judge, {f'{p.judge.steps} steps' if p.judge.steps else f'{p.judge.epochs} passes'}"
-        gb = 4 * _ADAPTERS.get(p.student.source, 0) or None
+        judge = planned["judge"]
         rows = [
             _row("answering", "every teacher, all training photographs", unknown),
             _row("validation", "segmenter and sentence model, all training photographs", unknown),
-            _row("training", f"{taught} of an adapter", hours["judge"], gb),
+            _row("training", f"{taught} of an adapter", hours(judge), judge["model_GB"]),
         ]
     for m in dict.fromkeys([*run.models, *run.variants, *run.backbones]):
         backbone, how, _ = parts_of(m)
         if not is_trained(how):
             continue
         source = p.student.internvl if backbone == "internvl" else p.student.source
-        told = f"{hours[how.partition('-')[0]]} for each seed"
-        gb = seeds * 2 * PARAMETERS.get(source, 0) or None
-        rows.append(_row("training", f"{m}, {seeds} seed{'s' * (seeds > 1)}", told, gb))
+        found = _planned(p, source)[how.partition("-")[0]]
+        name, told = f"{m}, {seeds} seed{'s' * (seeds > 1)}", f"{hours(found)} for each seed"
+        rows.append(_row("training", name, told, seeds * found["model_GB"]))
     what, most = "checkpoints of the model that is being trained", max(f["disk_GB"] for f in planned.values())
     rows.append(_row("training", what, "deleted when it is done", most))
     return [*rows, _row("answering", "every model, all test photographs", unknown)]

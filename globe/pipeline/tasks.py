@@ -127,7 +127,7 @@ class _TrainedStages(_BaseStages):
             return dict(rows=len(rows))
 
         inputs = [base, self.folder / "mp16-reason", self.photos_at("train")]
-        return self.make("models/judge", work, _decisive(s), "judge", inputs, "judge")
+        return self.make("models/judge", work, s.decisive(), "judge", inputs, "judge")
 
     def judge(self):
         "The judge itself."
@@ -153,7 +153,7 @@ class _TrainedStages(_BaseStages):
         s = self.profile.sft if kind == "sft" else self.profile.grpo.changed(rewards=rewards)
         s = s.changed(seed=s.seed + seed)
         inputs, more = [base, rows_at], {}
-        settings = _decisive(s) | self.profile.launch.precision(kind, s.bf16)
+        settings = s.decisive() | self.profile.launch.precision(kind, s.bf16)
         if kind == "grpo" and (classes := self._classes(variant)):
             more["classes"] = classes
             settings |= dict(classes=classes if isinstance(classes, str) else list(classes))
@@ -179,12 +179,6 @@ def _with_sentences(rows, photos):
     "Training rows and, beside them, all true statements of their postcards."
     true = dict(zip(photos["id"], photos["sentences"]))
     return rows.add_column("sentences", [true[i] for i in rows["id"]])
-
-
-def _decisive(s):  # settings of a training
-    "The settings that its weights depend on; how a run is watched is not among them."
-    watched = dict(report_to="none", sample_steps=None)
-    return {name: watched.get(name, value) for name, value in s.flat().items()}
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #7f249904
 class Run(_TrainedStages):

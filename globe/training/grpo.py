@@ -6,7 +6,6 @@
 __all__ = ['judge_beside', 'grpo']
 
 # %% ../../nbs/07_training/20_grpo.ipynb #33be70ea
-from contextlib import contextmanager
 from pathlib import Path
 
 from ..answers.vocabulary import vocabulary
@@ -18,7 +17,8 @@ from .configurations import weighted
 from .samples import sampler
 from .settings_grpo import GRPOSettings
 from .shared_prefix import SharedPrefixGRPOTrainer
-from .trainer import check_start, grpo_rows, load_to_train, reporter, run, trainer_arguments
+from .trainer import check_start, grpo_rows, load_to_train, loaded_whole, reporter, run
+from .trainer import trainer_arguments
 from .visual_grounding import thing_shares
 
 # %% ../../nbs/07_training/20_grpo.ipynb #52a2562c
@@ -41,19 +41,6 @@ def _sampler(
     )
 
 # %% ../../nbs/07_training/20_grpo.ipynb #b2ef04c0
-@contextmanager
-def _whole():
-    "Context in which models are loaded whole even under ZeRO-3."
-    from transformers.integrations import deepspeed
-
-    kept = deepspeed._hf_deepspeed_config_weak_ref
-    deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        deepspeed._hf_deepspeed_config_weak_ref = kept
-
-
 def judge_beside(
     reference,  # VLM that the trainer keeps, or None
     folder,  # of the judge
@@ -61,7 +48,7 @@ def judge_beside(
     "The judge in `folder`, as an adapter on `reference` if it was trained on the same weights."
     if reference is not None and about_judge(folder).get("weights") == known_by(reference.model):
         return SharedJudge(reference, folder)
-    with _whole():
+    with loaded_whole():
         return Judge.load(folder)
 
 # %% ../../nbs/07_training/20_grpo.ipynb #7998b82c

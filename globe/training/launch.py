@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..files import write_atomic
 from ..progress import lines
+from ..models.checkpoints import other_training, task_of
 from ..models.sources import check_source
 from .plan import gpus, model_config, plan, unfit
 from .settings_grpo import GRPOSettings
@@ -73,12 +74,17 @@ def check(
         require(f"the recipe {recipe}", "deepspeed")
     at_once = dict(sft="examples_per_step", grpo="completions_per_step", judge="batch_size")[kind]
     passes(getattr(settings, at_once), settings.per_device_batch_size, processes)
+    if Path(model).is_dir():
+        check_source(model)  # the folder's files; the hub is asked at the end, since that may take seconds
     model_config(model)
+    if other := other_training(out, task_of(model, None, settings)):
+        raise ValueError(other)
     folder = next(p for p in (Path(out).absolute(), *Path(out).absolute().parents) if p.exists())
     why = unfit(plan(kind, model, settings, rows, launch), launch, shutil.disk_usage(folder).free / 1e9)
     if why:
         raise ValueError(f"{kind} of {model}: {why}")
-    check_source(model)
+    if not Path(model).is_dir():
+        check_source(model)
 
 # %% ../../nbs/07_training/26_launch.ipynb #2235d15b
 def _command(job, processes, recipe):

@@ -14,6 +14,9 @@ from pydantic import Field, field_validator
 from ..settings import Count, Rows, Seed, Settings, Share
 
 # %% ../../nbs/07_training/00_settings.ipynb #77c5c914
+_WATCHED = "save_steps", "report_to", "sample_steps"  # say how a run is watched and kept
+
+
 class TrainerSettings(Settings):
     "Options that all kinds of training share."
 
@@ -35,6 +38,10 @@ class TrainerSettings(Settings):
         if tracker != "none" and not importlib.util.find_spec(tracker):
             raise ValueError(f"{tracker} is not installed: pip install {tracker}, or report_to=none")
         return tracker
+
+    def decisive(self) -> dict:
+        "The options on which the trained weights depend."
+        return {name: value for name, value in self.flat().items() if name not in _WATCHED}
 
 
 def check_rows_at_once(
