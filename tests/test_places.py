@@ -674,7 +674,7 @@ def test_map_data_are_there():
     "city, country",
     [
         ("Hong Kong", "Japan"),
-        ("Taipei", "China"),
+        ("Taipei", "Japan"),
         ("Kerala", "Italy"),
         ("Madeira", "Poland"),
     ],

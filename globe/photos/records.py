@@ -15,7 +15,7 @@ from ..progress import batches
 from ..places.gazetteer import gazetteer
 from ..places.countries import country_code
 from ..places.match import nearest
-from ..places.names import _TERRITORIES
+from ..places.names import holdings
 from .images import PhotoError, encode, photo_and_gps
 
 # %% ../../nbs/02_photos/01_records.ipynb #41ed05e1
@@ -50,7 +50,7 @@ LABEL_KM = 100.0  # a town farther away gives no label
 def _fits(lat, lon, code) -> bool:
     "Whether a point is in a country or one of its territories, or near one of its towns."
     here = nearest(lat, lon).country_code
-    if here == code or here in _TERRITORIES.get(code, ()) or code in _TERRITORIES.get(here, ()):
+    if here == code or here in holdings(code) or code in holdings(here):
         return True
     town = nearest(lat, lon, code)
     return town.country_code == code and town.km <= LABEL_KM

@@ -109,6 +109,7 @@ _ALIASES = {
     "LK": "Ceylon",
     "IR": "Persia",
     "FK": "Falklands; Islas Malvinas",
+    "IO": "Chagos; Chagos Archipelago; Diego Garcia",
     "BQ": "Bonaire; Caribbean Netherlands",
     "SJ": "Svalbard",
     "VI": "Virgin Islands",
@@ -163,6 +164,35 @@ _TERRITORIES = {
         NZ="CK NU TK",
     ).items()
 }
+
+_CLAIMED = {
+    k: v.split()
+    for k, v in dict(
+        AM="AZ.55 AZ.61",
+        AR="FK GS",
+        CN="TW IN.30 IN.41",
+        ES="GI",
+        IL="PS SY.03",
+        IN="PK.06 PK.07",
+        JP="RU.64",
+        KM="YT",
+        MA="EH ES.CE ES.ML",
+        MU="IO",
+        PK="IN.12 IN.41",
+        RS="XK",
+        RU="UA.11 UA.20 UA.05 UA.08 UA.14 UA.26",
+        SS="SD.62",
+        TR="CY.01 CY.02 CY.04",
+        VE="GY",
+    ).items()
+}  # countries, and GeoNames' first-level divisions that the claimed land is in
+
+
+def holdings(
+    code: str,  # ISO code of a country
+) -> tuple:
+    "Scopes outside a country whose places people write under its name: its territories, then what it claims."
+    return *_TERRITORIES.get(code, ()), *_CLAIMED.get(code, ())
 
 # %% ../../nbs/01_places/01_names.ipynb #7cf628c4
 def _cldr_names():

@@ -11,7 +11,7 @@ import functools
 import numpy as np
 
 from .sphere import haversine_km
-from .names import _SHORT_NAMES, _TERRITORIES, fold
+from .names import _SHORT_NAMES, _TERRITORIES, fold, holdings
 from .gazetteer import gazetteer
 from .countries import _given, _known, _misspelt_country, _parts, _read_country
 from .reverse import _in_country
@@ -111,19 +111,53 @@ def _search(city: str, code: str, state: str):
                 return hit
         return None, g.names[name], 0, "country only"
     if not state:
-        if hit := _hit(g.look(name, code), code, "found"):
+        hit, known = _hit(g.look(name, code), code, "found"), _known(name)
+        if known in holdings(code) and hit and hit[0] >= 0 and fold(g.name[hit[0]]) != name:
+            hit = None  # *Taiwan* is not a village in China
+        if outside := _in_holdings(name, code, "found", hit):
+            return outside
+        if hit:
             return _in_division(city, code) or hit
-        territories = _TERRITORIES.get(code, ())
-        for territory in territories:
-            if hit := _hit(g.look(name, territory), code, "found"):
-                return hit
-        known = _known(name)
-        if known in territories:  # French Guiana in France
-            return None, known, 0, f"country only, a territory of {g.english[code]}"
+        if known in holdings(code):  # French Guiana in France
+            return None, known, 0, f"country only, {_relation(known, code)}"
     front, behind = ("", "") if code else country_behind(city)
     if behind:
         return _search_in(front, behind, folded_parts(city)[-1])
     return _search_parts(f"{city}, {state}" if state else city, name, code)
+
+
+def _relation(scope: str, code: str) -> str:
+    "What a scope of `holdings` is to the country."
+    what = "a territory of" if scope in _TERRITORIES.get(code, ()) else "claimed by"
+    return f"{what} {gazetteer().english[code]}"
+
+
+_OUTWEIGHS = 10  # times the people of a town at home
+
+
+def _in_holdings(name: str, code: str, reason: str, home=None):
+    """The hit for a folded name in the `holdings` of a country; where there is a hit at `home`, only for a town
+    that outweighs that town (*San Juan, USA*)."""
+    g = gazetteer()
+    if home and home[0] < 0:
+        return None
+    for scope in holdings(code):
+        hit = _hit(g.look(name, scope), code, reason)
+        if not hit or home and hit[0] < 0:
+            continue
+        row, _, doubt, _ = hit
+        if row >= 0 and g.names.get(name) == scope and fold(g.name[row]) != name:
+            continue  # *Kosovo* is not Kosovo Polje
+        if home and g.population[row] < _OUTWEIGHS * g.population[home[0]]:
+            continue
+        relation = _relation(scope, code)
+        return (
+            row,
+            code,
+            doubt or int(bool(home)),
+            f"{reason}, {relation}" if "claimed" in relation else reason,
+        )
+    return None
 
 
 def _in_division(city: str, code: str):
@@ -162,9 +196,8 @@ def _search_parts(city: str, name: str, code: str):
                 hit = _search_region(part, scope)
             if hit:
                 return _doubtful(city, hit, scope)
-        for territory in _TERRITORIES.get(scope, ()):
-            if hit := _hit(g.look(part, territory), code, f"read as {part!r}"):
-                return hit
+        if hit := _in_holdings(part, scope, f"read as {part!r}"):
+            return hit
     if hit := _before_its_city(name, code) or code and _beside(name, code):
         return hit
     if hit := misspelt(name, code) or _state_of_county(city, code):

@@ -11,7 +11,7 @@ import functools, re
 
 from .countries import _known
 from .gazetteer import gazetteer
-from .names import _TERRITORIES, fold
+from .names import fold, holdings
 from .regions import _KIND_WORDS, short_name, word_key
 
 # %% ../../nbs/01_places/11_wordings.ipynb #6dd64863
@@ -80,7 +80,7 @@ def variants(city: str, code: str):
     "Pairs of a folded name and a scope, from what was written to what was probably meant."
     head, *tail = folded_parts(city)
     scopes = {p: division_scopes(p, code) for p in tail}
-    territories = _TERRITORIES.get(code, ())
+    territories = holdings(code)
     scopes |= {p: (c,) for p in tail if (c := _known(p)) in territories}
     inside = list(dict.fromkeys(s for found in scopes.values() for s in found))
     bare = AROUND.sub("", head)
