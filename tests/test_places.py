@@ -205,7 +205,6 @@ def test_states_of_the_usa_and_georgia(city, country, lat, lon):
         ("Colombia, South America", "", "CO"),
         ("rural area", "France", "FR"),
         ("Xyzzy, France", "", "FR"),
-        ("Xyzzyville", "Washington", "US"),
     ],
 )
 def test_no_city_is_invented_for_a_country(city, country, code):
@@ -750,3 +749,82 @@ def test_the_table_of_places_is_what_its_script_makes():
     made_here = ~table.verified.str.contains("^(?:Natural Earth|airportsdata)")
     for row in table[made_here].to_dict("records"):
         assert (row["name"], witness(row) or "no") == (row["name"], row["verified"])
+
+
+@pytest.mark.parametrize(
+    "city, country, name, kind",
+    [
+        ("Xyzzyville", "Washington", "Washington", "region"),
+        ("Xyzzyville, Bavaria", "Germany", "Bavaria", "region"),
+        ("Xyzzyville", "Bavaria", "Bavaria", "region"),
+        ("G-10, Islamabad", "Pakistan", "Islamabad", "city"),
+    ],
+)
+def test_a_name_that_no_table_has_is_placed_in_its_division_as_a_guess(city, country, name, kind):
+    place, why = locate_why(city, country)
+    assert (place.city, place.kind, place.ambiguous) == (name, kind, True) and why.endswith(": its point")
+
+
+@pytest.mark.parametrize("head", ["Foo Hills", "16th arrondissement", "Xyzzyville"])
+def test_two_names_that_no_table_has_are_not_the_same_city(head):
+    assert not same_city("Xyzzyville, Bavaria", f"{head}, Bavaria", "Germany") or head == "Xyzzyville"
+
+
+@pytest.mark.parametrize(
+    "name, country, city",
+    [
+        ("16th arrondissement of Paris", "France", "Paris"),
+        ("Paris XVI", "France", "Paris"),
+        ("75016 Paris", "France", "Paris"),
+        ("Paris 16e", "France", "Paris"),
+        ("Lyon 3e", "France", "Lyon"),
+        ("Sector 17, Chandigarh", "India", "Chandigarh"),
+        ("District 1, Ho Chi Minh City", "Vietnam", "Ho Chi Minh City"),
+        ("Shibuya-ku, Tokyo", "Japan", "Tokyo"),
+        ("Kreuzberg", "Germany", "Berlin"),
+        ("Bezirk Mitte, Berlin", "Germany", "Berlin"),
+        ("Zone 4, Addis", "Ethiopia", "Addis Ababa"),
+        ("Kathmandu-5", "Nepal", "Kathmandu"),
+        ("Praha 2", "Czechia", "Prague"),
+        ("District VIII, Budapest", "Hungary", "Budapest"),
+        ("1010 Wien", "Austria", "Vienna"),
+        ("London NW1 4RY", "UK", "London"),
+        ("Barrio de Palermo, Buenos Aires", "Argentina", "Buenos Aires"),
+    ],
+)
+def test_a_numbered_or_named_district_counts_as_its_city(name, country, city):
+    assert same_city(name, city, country)
+    place, whole = locate(name, country), locate(city, country)
+    assert distance_km(place.lat, place.lon, whole.lat, whole.lon) <= whole.radius_km
+
+
+@pytest.mark.parametrize(
+    "name, country", [("District 10", "Vietnam"), ("Sector 5", "India"), ("Zone 4", "Ethiopia")]
+)
+def test_a_number_alone_is_no_city(name, country):
+    "*District 10* is neither a misspelt *District 1*, nor in a city that nobody named."
+    assert locate(name, country).kind == "country"
+
+
+@pytest.mark.parametrize(
+    "name", ["Route 66", "Area 51", "Highway 1", "Level 42", "Kilometre 5", "Boeing 747"]
+)
+def test_a_number_makes_no_city(name):
+    assert locate(name) is None or locate(name).kind != "city"
+
+
+@pytest.mark.parametrize(
+    "name, country, city",
+    [
+        ("Antanarivo", "Madagascar", "Antananarivo"),
+        ("Antanarivo", "", "Antananarivo"),
+        ("Reykjavic", "Iceland", "Reykjavík"),
+        ("Ljubliana", "Slovenia", "Ljubljana"),
+        ("Kathmando", "Nepal", "Kathmandu"),
+        ("Bratislawa", "Slovakia", "Bratislava"),
+        ("Guilan", "Iran", "Gilan"),
+    ],
+)
+def test_a_misspelt_name_is_corrected_as_a_guess(name, country, city):
+    place, why = locate_why(name, country)
+    assert place.city == city and (not why.startswith("misspelt") or place.ambiguous)

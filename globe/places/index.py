@@ -253,6 +253,7 @@ def _build():
         region_city=region_city,
         region_parent=region_parent,
         region_verified=np.array([r.verified for r in regions]),
+        region_people=np.array([r.people for r in regions]),
         district_keys=np.union1d(of_towns, _listed_district_keys(regions, region_parent)),
         region_name=_text(r.name for r in regions),
         region_kind=_text(r.kind for r in regions),

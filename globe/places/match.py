@@ -134,6 +134,8 @@ def _names_district(head, city) -> bool:  # folded, row of a city
 def _is_no_city(hit) -> bool:
     "Whether a hit is a country, a state of the USA or another large part of its country."
     row, _, _, why = hit
+    if why.startswith("no ") and why.endswith(": its point"):
+        return row is None or row < 0
     if row is not None and row < 0:
         g = gazetteer()
         return g.region_kind[~row] == "region" and (

@@ -136,6 +136,7 @@ _SHORT_NAMES = {
         "frankfurt a main=frankfurt am main; "
         "frankfurt m=frankfurt am main",
         "DK": "kbh=copenhagen",
+        "ET": "addis=addis ababa",
         "GB": "bham=birmingham; mcr=manchester",
         "IN": "n delhi=new delhi; blore=bengaluru; up=uttar pradesh; mp=madhya pradesh; tn=tamil nadu; "
         "wb=west bengal; hp=himachal pradesh; j k=jammu and kashmir",

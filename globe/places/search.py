@@ -19,6 +19,7 @@ from .spelling import misspelt
 from globe.places.wordings import (
     COUNTY,
     SEPARATOR,
+    city_of_numbered,
     country_behind,
     division_scopes,
     folded_parts,
@@ -198,9 +199,9 @@ def _search_parts(city: str, name: str, code: str):
                 return _doubtful(city, hit, scope)
         if hit := _in_holdings(part, scope, f"read as {part!r}"):
             return hit
-    if hit := _before_its_city(name, code) or code and _beside(name, code):
+    if hit := _numbered(name, code) or _before_its_city(name, code) or code and _beside(name, code):
         return hit
-    if hit := misspelt(name, code) or _state_of_county(city, code):
+    if hit := misspelt(name, code) or _division_behind(city, code):
         return hit
     if code:
         return None, code, 0, f"no {city!r} in {g.english[code]}: its own point"
@@ -209,7 +210,16 @@ def _search_parts(city: str, name: str, code: str):
     return None, "", 0, f"no city or country called {city!r}"
 
 
-_LARGE, _CITY_KM = 100_000, 40
+_LARGE, _CITY_KM, _FAR_KM = 100_000, 40, 100
+
+
+def _numbered(name: str, code: str):
+    "The hit for the large city of a numbered district or a postcode, which no table has; or None."
+    g, part = gazetteer(), city_of_numbered(name)
+    found = part and g.find(_SHORT_NAMES.get(code, {}).get(part, part), code)
+    if found and g.population[found[0]] >= _LARGE:
+        row, doubt = found
+        return row, g.codes[g.code[row]], doubt, f"a numbered part of {g.name[row]!r}"
 
 
 def _before_its_city(name: str, code: str):
@@ -253,19 +263,33 @@ def _wider(part: str, scope: str, hit):
     return (~region, code, 0, reason) if is_around else hit
 
 
-def _state_of_county(city: str, code: str):
-    "The hit for the state of a county that the tables lack; None for any other name."
-    head, *tail = folded_parts(city)
-    for state in tail if is_county(city, code) else ():
-        hit = division_scopes(state, code) and _region_hit(gazetteer().look(state, code), code, "")
+def _division_behind(city: str, code: str):
+    "The hit for the division behind a name that the tables lack, as in *Cook County, Illinois*, or None."
+    g, (head, *tail) = gazetteer(), folded_parts(city)
+    for state in tail:
+        hit = division_scopes(state, code) and _region_hit(g.look(state, code), code, "")
         if hit:
-            return *hit[:2], 1, f"no {head!r} in {state!r}: the point of the state"
+            return *hit[:2], 1, f"no {head!r} in {state!r}: its point"
+
+
+def _city_behind(hit: tuple, parts: tuple):
+    "The hit for a large city behind a name that means only a small town far from it: *East Side, Milwaukee*."
+    g, (row, code, *_) = gazetteer(), hit
+    if row < 0 or fold(g.name[row]) == parts[0]:
+        return None
+    for part in parts[1:]:
+        found = g.find(part, code)
+        if found and g.population[found[0]] >= max(_LARGE, g.population[row]):
+            if _km_between(row, found[0]) > _FAR_KM:
+                return found[0], code, 1, f"no {parts[0]!r} near {part!r}"
 
 
 def _doubtful(city: str, hit: tuple, scope: str):
     "The hit, marked ambiguous if the parts of `city` cast doubt on what was found in `scope`."
     g, (row, code, doubt, reason) = gazetteer(), hit
     parts = folded_parts(city)
+    if "." not in scope and (behind := _city_behind(hit, parts)):
+        return behind
     elsewhere = "." not in scope and any(division_scopes(p, code) for p in parts[1:])
     if row >= 0 and not scope and not elsewhere:
         found = [g.find(part) for part in parts]
@@ -350,7 +374,10 @@ def _resolved(city: str, country: str, state: str):
         return hit
     code, us_state, unread = _read_country(country)
     if unread:
-        row, code, _, reason = _in_region(city, country) or _search(city, "", "")
+        hit = _in_region(city, country) or _search(city, "", "")
+        if hit[:2] == (None, "") and (region := _in_region("", country)):
+            hit = *region[:3], f"no {city!r} in {country!r}: its point"
+        row, code, _, reason = hit
         return row, code, 1, f"{reason}; {country!r} was not read as a country"
     if us_state and not state:
         return _search_in(city, code or "US", us_state)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SEPARATOR', 'COUNTY', 'AROUND', 'split_name', 'folded_parts', 'country_behind', 'last_country', 'division_scopes',
-           'is_county', 'variants', 'reworded']
+           'is_county', 'variants', 'city_of_numbered', 'reworded']
 
 # %% ../../nbs/01_places/11_wordings.ipynb #402c3e5d
 import functools, re
@@ -60,6 +60,9 @@ COUNTY = re.compile(r" (county|parish|borough)$")
 AROUND = re.compile(
     r"^(kreis|landkreis|london borough of|royal borough of|borough of|district of|city of|greater|"
     r"downtown|metropolitan|municipality of|comune di|outskirts of|"
+    r"(?:(?:north|south|east|west)(?:ern)? )?(?:side|part|end) of|"
+    r"bezirk|stadtteil|stadtbezirk|ortsteil|okrug|raion|quartier(?: de| du)?|quartiere|rione|"
+    r"barrio(?: de)?|bairro(?: de| do| da)?|distrito(?: de)?|arrondissement (?:de|du)|"
     r"rural(?! area)|suburban|historic(?:al)? (?:city )?cent(?:er|re) of|old (?:town|city|quarter)(?: of)?|"
     r"old(?! (?:town|city|quarter|port|market)\b)|(?:city )?cent(?:er|re) of|suburbs of|"
     r"countryside (?:of|near)|"
@@ -93,6 +96,25 @@ def variants(city: str, code: str):
         bare = AROUND.sub("", part)
         if bare != part and not (part == head and is_county(city, code)):
             yield bare, code
+
+
+_PART = (
+    "(?:arrondissement|bezirk|kreis|district|distrito|sector|secteur|zone|zona|ward|borough|municipio|comuna|"
+    "block|phase|barangay|brgy|okrug)"
+)
+_NUMBER = r"(?:\d{1,3}(?:st|nd|rd|th|e|er|re|eme|ere|a|o)?|[ivx]{1,5})"
+_POSTCODE = r"(?:[a-z]{1,2} )?\d{3,7}(?: \d{2,4})?"
+_POSTCODE_BEHIND = r"(?:\d{4,7}|\d{3} \d{2,4}|[a-z]{1,2}\d{1,2}[a-z]?(?: \d[a-z]{2})?)"
+_NUMBERED = re.compile(
+    rf"(?:{_NUMBER} {_PART}|{_PART} {_NUMBER}|{_POSTCODE}) (?:(?:of|de|du|di|in) )?(?P<behind>\D+)|"
+    rf"(?P<before>\D+?) (?:{_NUMBER}(?: {_PART})?|{_PART} {_NUMBER}|{_POSTCODE_BEHIND})"
+)
+
+
+def city_of_numbered(name: str) -> str:
+    "The city in a folded name of a numbered district or with a postcode; '' for any other name."
+    found = _NUMBERED.fullmatch(name)
+    return (found["behind"] or found["before"]) if found else ""
 
 # %% ../../nbs/01_places/11_wordings.ipynb #9c50405b
 _SHORT_WORDS = {
