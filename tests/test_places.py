@@ -762,12 +762,13 @@ def test_the_table_of_places_is_what_its_script_makes():
 )
 def test_a_name_that_no_table_has_is_placed_in_its_division_as_a_guess(city, country, name, kind):
     place, why = locate_why(city, country)
-    assert (place.city, place.kind, place.ambiguous) == (name, kind, True) and why.endswith(": its point")
+    assert (place.city, place.kind, place.ambiguous) == (name, kind, True) and ": its point" in why
 
 
-@pytest.mark.parametrize("head", ["Foo Hills", "16th arrondissement", "Xyzzyville"])
-def test_two_names_that_no_table_has_are_not_the_same_city(head):
-    assert not same_city("Xyzzyville, Bavaria", f"{head}, Bavaria", "Germany") or head == "Xyzzyville"
+def test_two_names_that_no_table_has_are_the_same_city_only_if_spelt_alike():
+    assert same_city("Xyzzyville, Bavaria", "xyzzyville, Bavaria", "Germany")
+    assert not same_city("Xyzzyville, Bavaria", "Qwxville, Bavaria", "Germany")
+    assert not same_city("Xyzzyville, Bavaria", "Bavaria", "Germany")
 
 
 @pytest.mark.parametrize(
