@@ -25,10 +25,10 @@ def _is_known(name: str) -> bool:
 TWO_EDITS_LETTERS = 9  # in a name of at least this length, a large city may have two errors
 
 
-def _people(row: int):
-    "People of a town, or of a region (its row is `~row`)."
+def _fame(row: int):
+    "People of a town, or a hundredth of those of a region (its row is `~row`)."
     g = gazetteer()
-    return g.population[row] if row >= 0 else g.region_people[~row]
+    return g.population[row] if row >= 0 else g.region_people[~row] / 100
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -36,7 +36,7 @@ def misspelt(
     name: str,  # folded
     code: str,  # of its country; '' if not known
 ):
-    "The hit for the city or region with most people under the nearest name; None if none is near."
+    "The hit for the best-known city or region under the nearest name; None if none is near."
     if _is_known(name):
         return None
     g = gazetteer()
@@ -48,6 +48,6 @@ def misspelt(
         far = g.similar(name, LARGE_CITIES, shortest=TWO_EDITS_LETTERS, edits=2)
         near = {row for row in far if code in ("", g.codes[g.code[row]])}
     if near:
-        best = max(near, key=lambda row: (_people(row), -row))
+        best = max(near, key=lambda row: (_fame(row), -row))
         found = g.name[best] if best >= 0 else g.region_name[~best]
         return best, code, 1, f"misspelt {found!r}, a guess"
