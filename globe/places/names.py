@@ -52,11 +52,12 @@ _DOTTED = re.compile(r"\b(st|ste|mt|ft)\.")
 def fold(name: str) -> str:
     "The spelling under which `name` is looked up."
     name = name.casefold()
+    is_plain = name.isascii() and name.replace(" ", "").isalpha()  # as most names are
     if "." in name:
         name = _DOTTED.sub(r"\1 ", name)
     if not name.isascii():
         name = unicodedata.normalize("NFKD", name)
-    words = name.translate(_TABLE).split()
+    words = (name if is_plain else name.translate(_TABLE)).split()
     if not _SHORT.keys().isdisjoint(words):
         words = [_SHORT.get(w, w) for w in words]
     return " ".join(words)
@@ -189,6 +190,7 @@ _CLAIMED = {
 }  # countries, and GeoNames' first-level divisions that the claimed land is in
 
 
+@functools.lru_cache(maxsize=None)
 def holdings(
     code: str,  # ISO code of a country
 ) -> tuple:

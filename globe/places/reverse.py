@@ -14,7 +14,6 @@ import numpy as np
 from ..files import data_dir
 from .countries import country_code
 from .gazetteer import gazetteer
-from .regions import reach_km
 from .sphere import chord_km, haversine_km, unit_vectors
 
 # %% ../../nbs/01_places/09_reverse.ipynb #306b61bb
@@ -35,10 +34,9 @@ class Place:
 def _city(row: int, ambiguous=False) -> Place:
     "The `Place` of a row of the gazetteer."
     g = gazetteer()
-    lat, lon, country, people = g.quick
+    lat, lon, country, radius = g.quick
     code = g.codes[country[row]]
-    radius = round(reach_km(people[row]), 1)
-    return Place(g.name[row], g.english[code], code, lat[row], lon[row], "city", radius, ambiguous > 0)
+    return Place(g.name[row], g.english[code], code, lat[row], lon[row], "city", radius[row], ambiguous > 0)
 
 
 def _region(row: int, code="", ambiguous=False) -> Place:

@@ -112,14 +112,14 @@ def _search(city: str, code: str, state: str):
                 return hit
         return None, g.names[name], 0, "country only"
     if not state:
-        hit, known = _hit(g.look(name, code), code, "found"), _known(name)
-        if known in holdings(code) and hit and hit[0] >= 0 and fold(g.name[hit[0]]) != name:
+        hit, outside = _hit(g.look(name, code), code, "found"), holdings(code)
+        if hit and hit[0] >= 0 and g.names.get(name) in outside and fold(g.name[hit[0]]) != name:
             hit = None  # *Taiwan* is not a village in China
-        if outside := _in_holdings(name, code, "found", hit):
-            return outside
+        if held := outside and _in_holdings(name, code, "found", hit):
+            return held
         if hit:
-            return _in_division(city, code) or hit
-        if known in holdings(code):  # French Guiana in France
+            return "," in city and _in_division(city, code) or hit
+        if (known := _known(name)) in outside:  # French Guiana in France
             return None, known, 0, f"country only, {_relation(known, code)}"
     front, behind = ("", "") if code else country_behind(city)
     if behind:
@@ -140,8 +140,8 @@ def _in_holdings(name: str, code: str, reason: str, home=None):
     """The hit for a folded name in the `holdings` of a country; where there is a hit at `home`, only for a town
     that outweighs that town (*San Juan, USA*)."""
     g = gazetteer()
-    if home and home[0] < 0:
-        return None
+    if home and (home[0] < 0 or (best := g.find(name)) and best[0] == home[0]):
+        return None  # no town of that name is larger
     for scope in holdings(code):
         hit = _hit(g.look(name, scope), code, reason)
         if not hit or home and hit[0] < 0:
@@ -163,7 +163,7 @@ def _in_holdings(name: str, code: str, reason: str, home=None):
 
 def _in_division(city: str, code: str):
     "The hit for `town, division`, since *Pueblo, Colorado* is not Pueblo Colorado; None for any other form."
-    head, *tail = folded_parts(city) if "," in city else ("",)
+    head, *tail = folded_parts(city)
     for part in tail:
         for scope in division_scopes(part, code):
             if hit := _hit(gazetteer().look(head, scope), code, f"read as {head!r}"):
