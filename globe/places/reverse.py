@@ -132,11 +132,19 @@ POLE = -85  # degrees; farther south there is only Antarctica, whose polygon end
 NEIGHBOURS = 4  # if these nearest places are in one country, no border is near
 
 
+def _neighbours(lat, lon):
+    "Chords to the `NEIGHBOURS` nearest places, and their rows; neighbouring points are asked for together."
+    chord, near = np.empty((len(lat), NEIGHBOURS)), np.empty((len(lat), NEIGHBOURS), dtype=int)
+    order = np.lexsort((lon.round(), lat.round()))  # the tree then answers twice as fast
+    points = unit_vectors(lat[order], lon[order])
+    chord[order], near[order] = gazetteer().tree.query(points, k=NEIGHBOURS, workers=-1)
+    return chord, near
+
+
 def _rows(lat, lon, code):
     "Row of the nearest place, code of a country without places (else ''), and whether the point is on land."
     g = gazetteer()
-    chord, near = g.tree.query(unit_vectors(lat, lon), k=NEIGHBOURS, workers=-1)
-    near = near.astype(int)
+    chord, near = _neighbours(lat, lon)
     row = near[:, 0].copy()
     country = np.full(len(lat), "", dtype=object)
     far = chord_km(chord[:, 0]) > COAST_KM
