@@ -829,3 +829,59 @@ def test_a_number_makes_no_city(name):
 def test_a_misspelt_name_is_corrected_as_a_guess(name, country, city):
     place, why = locate_why(name, country)
     assert place.city == city and (not why.startswith("misspelt") or place.ambiguous)
+
+
+@pytest.mark.parametrize(
+    "name, city, code",
+    [
+        ("Japan, Kyoto", "Kyoto", "JP"),
+        ("Italy - Rome", "Rome", "IT"),
+        ("France (Paris)", "Paris", "FR"),
+        ("Japan > Kyoto", "Kyoto", "JP"),
+        ("Brazil: Rio de Janeiro", "Rio de Janeiro", "BR"),
+        ("USA (Texas)", "Texas", "US"),
+        ("Germany, Bavaria", "Bavaria", "DE"),
+        ("Georgia, Tbilisi", "Tbilisi", "GE"),
+        ("Georgia, Atlanta", "Atlanta", "US"),
+        ("Panama, Panama City", "Panama City", "PA"),
+        ("Jordan, Montana", "Jordan", "US"),
+    ],
+)
+def test_a_country_may_stand_before_its_place(name, city, code):
+    place = locate(name)
+    assert (place.city, place.country_code) == (city, code)
+
+
+@pytest.mark.parametrize("name, code", [("USA", "US"), ("UK", "GB"), ("UAE", "AE"), ("DRC", "CD")])
+def test_an_abbreviated_country_is_no_town(name, code):
+    assert (locate(name).kind, locate(name).country_code) == ("country", code)
+
+
+@pytest.mark.parametrize(
+    "city, country, name", [("US-TX", "", "Texas"), ("", "IT-21", "Piedmont"), ("Turin", "IT-21", "Turin")]
+)
+def test_codes_of_divisions_are_read(city, country, name):
+    assert locate(city, country).city == name
+
+
+@pytest.mark.parametrize(
+    "name, country", [("between Lyon and Geneva", ""), ("somewhere between Bergen and Oslo", "Norway")]
+)
+def test_one_of_two_places_is_a_guess(name, country):
+    place, why = locate_why(name, country)
+    assert place.kind == "city" and place.ambiguous and why.endswith("one of two places")
+
+
+@pytest.mark.parametrize(
+    "division, lat, lon",
+    [("Tehran Province", 35.5, 51.8), ("Fars", 29.2, 53.4), ("Gilan", 37.2, 49.6), ("Isfahan Province", 33.2, 52.5)],
+)
+def test_provinces_of_iran_are_where_their_names_say(division, lat, lon):
+    "CLDR's codes of Iran's provinces are older than those of ISO 3166-2."
+    place = locate(division, "Iran")
+    assert distance_km(place.lat, place.lon, lat, lon) < 120
+
+
+def test_regions_of_morocco_and_guyana_have_their_own_codes():
+    assert distance_km(*(getattr(locate("Souss-Massa", "Morocco"), k) for k in ("lat", "lon")), 30.2, -8.6) < 50
+    assert nearest(6.8, -58.16).state == "Demerara-Mahaica"  # Georgetown

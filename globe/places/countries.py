@@ -67,6 +67,7 @@ _SHORT = {
         "TW": "ROC, R.O.C.",
         "ZA": "RSA, R.S.A.",
         "TT": "Trinidad",
+        "TH": "ประเทศไทย",
     }.items()
     for name in names.split(", ")
 }  # short forms that the tables of names lack

@@ -203,6 +203,7 @@ def _facts(countries, country_names, states, regions):
             "states": {fold(n): s["code"] for s in states.values() for n in (s["name"], s["code"])},
             "divisions": divisions,
             "state_names": state_names,
+            "iso": {r.iso: r.name for r in regions if r.iso},
         }
     )
 

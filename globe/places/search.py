@@ -22,10 +22,13 @@ from globe.places.wordings import (
     city_of_numbered,
     country_behind,
     division_scopes,
+    first_of_two,
     folded_parts,
     is_county,
+    iso_spelled,
     last_country,
     reworded,
+    split_name,
     variants,
 )
 
@@ -64,11 +67,15 @@ def _search_region(name: str, code: str):
             return hit
 
 # %% ../../nbs/01_places/12_search.ipynb #f93cde2e
+_ABBREVIATIONS = {"usa", "uae", "uk", "drc"}  # other short names mean towns as often
+
+
 def _is_country(name: str, code="") -> bool:
     "Whether a folded name, alone or in the country `code`, means a country rather than a city of that name."
     g = gazetteer()
     known = g.names.get(name)
-    if not known or code not in ("", known) or (len(name) < 4 and not code):
+    is_short = len(name) < 4 and name not in _ABBREVIATIONS
+    if not known or code not in ("", known) or (is_short and not code):
         return False
     people = g.people[known]
     if own := g.find(name, known):
@@ -124,7 +131,17 @@ def _search(city: str, code: str, state: str):
     front, behind = ("", "") if code else country_behind(city)
     if behind:
         return _search_in(front, behind, folded_parts(city)[-1])
+    if hit := "" if code else _after_country(city):
+        return hit
     return _search_parts(f"{city}, {state}" if state else city, name, code)
+
+
+def _after_country(city: str):
+    "The hit for a place behind its country, as in *Japan, Kyoto* or *USA (Texas)*, or None."
+    first, *rest = split_name(city) or [""]
+    code = _known(fold(first)) if rest else ""
+    hit = _search_in(", ".join(rest), code, fold(first)) if code else (None,)
+    return hit if hit[0] is not None and not hit[3].startswith("misspelt") else None
 
 
 def _relation(scope: str, code: str) -> str:
@@ -199,6 +216,9 @@ def _search_parts(city: str, name: str, code: str):
                 return _doubtful(city, hit, scope)
         if hit := _in_holdings(part, scope, f"read as {part!r}"):
             return hit
+    if first := first_of_two(city):
+        row, code, doubt, reason = _search(first, code, "")
+        return row, code, 1, f"{reason}; one of two places"
     if hit := _numbered(name, code) or _before_its_city(name, code) or code and _beside(name, code):
         return hit
     if hit := misspelt(name, code) or _division_behind(city, code):
@@ -370,6 +390,8 @@ _KEPT_LETTERS = 400  # longer names are not cached
 @functools.lru_cache(maxsize=50_000)
 def _resolved(city: str, country: str, state: str):
     "The hit for names as they were written; cached, since answers repeat names, even unknown ones."
+    if "-" in city or "-" in country:
+        city, country = iso_spelled(city), iso_spelled(country)
     if not (country or state) and (hit := _town_and_country(city)):
         return hit
     code, us_state, unread = _read_country(country)
