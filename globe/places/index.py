@@ -83,13 +83,13 @@ LARGE_CITY = 100_000  # people of a city that is looked for in the whole world
 
 
 def _letters_of(names):
-    "Of each name its letters as 64 bits, and its length."
+    "Of each name its letters as 64 bits."
     text = "\n".join(["", *names]).encode("utf-32-le", "surrogatepass")
     letters = np.frombuffer(text, dtype=np.uint32)
     starts = np.flatnonzero(letters == ord("\n"))
     bits = np.left_shift(1, letters % 64, dtype=np.uint64)
     bits[starts] = 0
-    return np.bitwise_or.reduceat(bits, starts), np.diff(starts, append=len(letters)) - 1
+    return np.bitwise_or.reduceat(bits, starts)
 
 
 LARGE_CITIES, COUNTRIES = 0, 1  # numbers of lists
@@ -101,8 +101,8 @@ def lists_of(country):  # its row
 
 
 def list_key(number, name):
-    "What the names of a list with the first letter of `name` are ordered by."
-    return number << 32 | ord(name[0])
+    "What the names of a list are ordered by: the first letter, then the length."
+    return number << 32 | ord(name[0]) << 8 | min(len(name), 250)
 
 
 def _spelling_lists(names, row, code, population, regions, country_names, codes):
@@ -121,13 +121,11 @@ def _spelling_lists(names, row, code, population, regions, country_names, codes)
     listed += [(COUNTRIES, name, codes.index(c)) for name, c in country_names.items()]
     listed.sort(key=lambda entry: list_key(*entry[:2]))
     numbers, names, rows = zip(*listed)
-    letters, lengths = _letters_of(names)
     return dict(
         spelling=_text(names),
         spelling_row=np.array(rows, dtype=np.int32),
         spelling_key=np.array(list(map(list_key, numbers, names))),
-        spelling_letters=letters,
-        spelling_length=lengths.astype(np.uint16),
+        spelling_letters=_letters_of(names),
     )
 
 # %% ../../nbs/01_places/06_index.ipynb #595ed159
@@ -205,6 +203,7 @@ def _facts(countries, country_names, states, regions):
             "states": {fold(n): s["code"] for s in states.values() for n in (s["name"], s["code"])},
             "divisions": divisions,
             "state_names": state_names,
+            "iso": {r.iso: r.name for r in regions if r.iso},
         }
     )
 
@@ -253,6 +252,7 @@ def _build():
         region_city=region_city,
         region_parent=region_parent,
         region_verified=np.array([r.verified for r in regions]),
+        region_people=np.array([r.people for r in regions]),
         district_keys=np.union1d(of_towns, _listed_district_keys(regions, region_parent)),
         region_name=_text(r.name for r in regions),
         region_kind=_text(r.kind for r in regions),

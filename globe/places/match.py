@@ -94,7 +94,7 @@ def same_city(
         return _released(a, b)
     if not (_given(a) and _given(b)):
         return False
-    hits = _resolve(a, country), _resolve(b, country)
+    hits = _own_hit(a, country), _own_hit(b, country)
     if any(map(_is_no_city, hits)):
         return False
     (row, _, doubt, why), (other, _, doubt2, why2) = hits
@@ -107,6 +107,12 @@ def same_city(
     g, contested = gazetteer(), (doubt == 2 and why == "found", doubt2 == 2 and why2 == "found")
     alike = fold(g.name[row]) == fold(g.name[other]) and g.code[row] == g.code[other]
     return row == other or any(contested) and alike
+
+
+def _own_hit(name, country):
+    "The hit for a name, without a place if it is only the point of the division around it."
+    row, *rest = _resolve(name, country)
+    return None if row is not None and row < 0 and ": its point" in rest[-1] else row, *rest
 
 
 def _is_district(name, hit, city) -> bool:  # as written, what it means, row of a city

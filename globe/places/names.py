@@ -52,11 +52,12 @@ _DOTTED = re.compile(r"\b(st|ste|mt|ft)\.")
 def fold(name: str) -> str:
     "The spelling under which `name` is looked up."
     name = name.casefold()
+    is_plain = name.isascii() and name.replace(" ", "").isalpha()  # as most names are
     if "." in name:
         name = _DOTTED.sub(r"\1 ", name)
     if not name.isascii():
         name = unicodedata.normalize("NFKD", name)
-    words = name.translate(_TABLE).split()
+    words = (name if is_plain else name.translate(_TABLE)).split()
     if not _SHORT.keys().isdisjoint(words):
         words = [_SHORT.get(w, w) for w in words]
     return " ".join(words)
@@ -109,6 +110,7 @@ _ALIASES = {
     "LK": "Ceylon",
     "IR": "Persia",
     "FK": "Falklands; Islas Malvinas",
+    "IO": "Chagos; Chagos Archipelago; Diego Garcia",
     "BQ": "Bonaire; Caribbean Netherlands",
     "SJ": "Svalbard",
     "VI": "Virgin Islands",
@@ -135,6 +137,7 @@ _SHORT_NAMES = {
         "frankfurt a main=frankfurt am main; "
         "frankfurt m=frankfurt am main",
         "DK": "kbh=copenhagen",
+        "ET": "addis=addis ababa",
         "GB": "bham=birmingham; mcr=manchester",
         "IN": "n delhi=new delhi; blore=bengaluru; up=uttar pradesh; mp=madhya pradesh; tn=tamil nadu; "
         "wb=west bengal; hp=himachal pradesh; j k=jammu and kashmir",
@@ -163,6 +166,36 @@ _TERRITORIES = {
         NZ="CK NU TK",
     ).items()
 }
+
+_CLAIMED = {
+    k: v.split()
+    for k, v in dict(
+        AM="AZ.55 AZ.61",
+        AR="FK GS",
+        CN="TW IN.30 IN.41",
+        ES="GI",
+        IL="PS SY.03",
+        IN="PK.06 PK.07",
+        JP="RU.64",
+        KM="YT",
+        MA="EH ES.CE ES.ML",
+        MU="IO",
+        PK="IN.12 IN.41",
+        RS="XK",
+        RU="UA.11 UA.20 UA.05 UA.08 UA.14 UA.26",
+        SS="SD.62",
+        TR="CY.01 CY.02 CY.04",
+        VE="GY",
+    ).items()
+}  # countries, and GeoNames' first-level divisions that the claimed land is in
+
+
+@functools.lru_cache(maxsize=None)
+def holdings(
+    code: str,  # ISO code of a country
+) -> tuple:
+    "Scopes outside a country whose places people write under its name: its territories, then what it claims."
+    return *_TERRITORIES.get(code, ()), *_CLAIMED.get(code, ())
 
 # %% ../../nbs/01_places/01_names.ipynb #7cf628c4
 def _cldr_names():

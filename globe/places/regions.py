@@ -31,6 +31,7 @@ class Region:
     weight: float  # compared with a town's population, times 20 for the town's own name
     people: float = 0  # population, 0 if not known
     admin1: str = ""  # GeoNames' code of a first-level division, where known
+    iso: str = ""  # its code in ISO 3166-2
     verified: bool = True  # whether a second source agrees with its point
 
 # %% ../../nbs/01_places/02_regions.ipynb #0c3f421c
@@ -107,6 +108,7 @@ def _region(row: dict, division: bool) -> Region:
         weight=min(max(people, least), most) if division else _PLACE_WEIGHT,
         people=people,
         admin1=row.get("admin1", ""),
+        iso=row.get("code", ""),
         verified=row["verified"] != "no",
     )
 

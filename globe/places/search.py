@@ -11,7 +11,7 @@ import functools
 import numpy as np
 
 from .sphere import haversine_km
-from .names import _SHORT_NAMES, _TERRITORIES, fold
+from .names import _SHORT_NAMES, _TERRITORIES, fold, holdings
 from .gazetteer import gazetteer
 from .countries import _given, _known, _misspelt_country, _parts, _read_country
 from .reverse import _in_country
@@ -19,12 +19,16 @@ from .spelling import misspelt
 from globe.places.wordings import (
     COUNTY,
     SEPARATOR,
+    city_of_numbered,
     country_behind,
     division_scopes,
+    first_of_two,
     folded_parts,
     is_county,
+    iso_spelled,
     last_country,
     reworded,
+    split_name,
     variants,
 )
 
@@ -63,11 +67,15 @@ def _search_region(name: str, code: str):
             return hit
 
 # %% ../../nbs/01_places/12_search.ipynb #f93cde2e
+_ABBREVIATIONS = {"usa", "uae", "uk", "drc"}  # other short names mean towns as often
+
+
 def _is_country(name: str, code="") -> bool:
     "Whether a folded name, alone or in the country `code`, means a country rather than a city of that name."
     g = gazetteer()
     known = g.names.get(name)
-    if not known or code not in ("", known) or (len(name) < 4 and not code):
+    is_short = len(name) < 4 and name not in _ABBREVIATIONS
+    if not known or code not in ("", known) or (is_short and not code):
         return False
     people = g.people[known]
     if own := g.find(name, known):
@@ -111,24 +119,68 @@ def _search(city: str, code: str, state: str):
                 return hit
         return None, g.names[name], 0, "country only"
     if not state:
-        if hit := _hit(g.look(name, code), code, "found"):
-            return _in_division(city, code) or hit
-        territories = _TERRITORIES.get(code, ())
-        for territory in territories:
-            if hit := _hit(g.look(name, territory), code, "found"):
-                return hit
-        known = _known(name)
-        if known in territories:  # French Guiana in France
-            return None, known, 0, f"country only, a territory of {g.english[code]}"
+        hit, outside = _hit(g.look(name, code), code, "found"), holdings(code)
+        if hit and hit[0] >= 0 and g.names.get(name) in outside and fold(g.name[hit[0]]) != name:
+            hit = None  # *Taiwan* is not a village in China
+        if held := outside and _in_holdings(name, code, "found", hit):
+            return held
+        if hit:
+            return "," in city and _in_division(city, code) or hit
+        if (known := _known(name)) in outside:  # French Guiana in France
+            return None, known, 0, f"country only, {_relation(known, code)}"
     front, behind = ("", "") if code else country_behind(city)
     if behind:
         return _search_in(front, behind, folded_parts(city)[-1])
+    if hit := "" if code else _after_country(city):
+        return hit
     return _search_parts(f"{city}, {state}" if state else city, name, code)
+
+
+def _after_country(city: str):
+    "The hit for a place behind its country, as in *Japan, Kyoto* or *USA (Texas)*, or None."
+    first, *rest = split_name(city) or [""]
+    code = _known(fold(first)) if rest else ""
+    hit = _search_in(", ".join(rest), code, fold(first)) if code else (None,)
+    return hit if hit[0] is not None and not hit[3].startswith("misspelt") else None
+
+
+def _relation(scope: str, code: str) -> str:
+    "What a scope of `holdings` is to the country."
+    what = "a territory of" if scope in _TERRITORIES.get(code, ()) else "claimed by"
+    return f"{what} {gazetteer().english[code]}"
+
+
+_OUTWEIGHS = 10  # times the people of a town at home
+
+
+def _in_holdings(name: str, code: str, reason: str, home=None):
+    """The hit for a folded name in the `holdings` of a country; where there is a hit at `home`, only for a town
+    that outweighs that town (*San Juan, USA*)."""
+    g = gazetteer()
+    if home and (home[0] < 0 or (best := g.find(name)) and best[0] == home[0]):
+        return None  # no town of that name is larger
+    for scope in holdings(code):
+        hit = _hit(g.look(name, scope), code, reason)
+        if not hit or home and hit[0] < 0:
+            continue
+        row, _, doubt, _ = hit
+        if row >= 0 and g.names.get(name) == scope and fold(g.name[row]) != name:
+            continue  # *Kosovo* is not Kosovo Polje
+        if home and g.population[row] < _OUTWEIGHS * g.population[home[0]]:
+            continue
+        relation = _relation(scope, code)
+        return (
+            row,
+            code,
+            doubt or int(bool(home)),
+            f"{reason}, {relation}" if "claimed" in relation else reason,
+        )
+    return None
 
 
 def _in_division(city: str, code: str):
     "The hit for `town, division`, since *Pueblo, Colorado* is not Pueblo Colorado; None for any other form."
-    head, *tail = folded_parts(city) if "," in city else ("",)
+    head, *tail = folded_parts(city)
     for part in tail:
         for scope in division_scopes(part, code):
             if hit := _hit(gazetteer().look(head, scope), code, f"read as {head!r}"):
@@ -162,12 +214,14 @@ def _search_parts(city: str, name: str, code: str):
                 hit = _search_region(part, scope)
             if hit:
                 return _doubtful(city, hit, scope)
-        for territory in _TERRITORIES.get(scope, ()):
-            if hit := _hit(g.look(part, territory), code, f"read as {part!r}"):
-                return hit
-    if hit := _before_its_city(name, code) or code and _beside(name, code):
+        if hit := _in_holdings(part, scope, f"read as {part!r}"):
+            return hit
+    if first := first_of_two(city):
+        row, code, doubt, reason = _search(first, code, "")
+        return row, code, 1, f"{reason}; one of two places"
+    if hit := _numbered(name, code) or _before_its_city(name, code) or code and _beside(name, code):
         return hit
-    if hit := misspelt(name, code) or _state_of_county(city, code):
+    if hit := misspelt(name, code) or _division_behind(city, code):
         return hit
     if code:
         return None, code, 0, f"no {city!r} in {g.english[code]}: its own point"
@@ -176,7 +230,16 @@ def _search_parts(city: str, name: str, code: str):
     return None, "", 0, f"no city or country called {city!r}"
 
 
-_LARGE, _CITY_KM = 100_000, 40
+_LARGE, _CITY_KM, _FAR_KM = 100_000, 40, 100
+
+
+def _numbered(name: str, code: str):
+    "The hit for the large city of a numbered district or a postcode, which no table has; or None."
+    g, part = gazetteer(), city_of_numbered(name)
+    found = part and g.find(_SHORT_NAMES.get(code, {}).get(part, part), code)
+    if found and g.population[found[0]] >= _LARGE:
+        row, doubt = found
+        return row, g.codes[g.code[row]], doubt, f"a numbered part of {g.name[row]!r}"
 
 
 def _before_its_city(name: str, code: str):
@@ -220,19 +283,33 @@ def _wider(part: str, scope: str, hit):
     return (~region, code, 0, reason) if is_around else hit
 
 
-def _state_of_county(city: str, code: str):
-    "The hit for the state of a county that the tables lack; None for any other name."
-    head, *tail = folded_parts(city)
-    for state in tail if is_county(city, code) else ():
-        hit = division_scopes(state, code) and _region_hit(gazetteer().look(state, code), code, "")
+def _division_behind(city: str, code: str):
+    "The hit for the division behind a name that the tables lack, as in *Cook County, Illinois*, or None."
+    g, (head, *tail) = gazetteer(), folded_parts(city)
+    for state in tail:
+        hit = division_scopes(state, code) and _region_hit(g.look(state, code), code, "")
         if hit:
-            return *hit[:2], 1, f"no {head!r} in {state!r}: the point of the state"
+            return *hit[:2], 1, f"no {head!r} in {state!r}: its point"
+
+
+def _city_behind(hit: tuple, parts: tuple):
+    "The hit for a large city behind a name that means only a small town far from it: *East Side, Milwaukee*."
+    g, (row, code, *_) = gazetteer(), hit
+    if row < 0 or fold(g.name[row]) == parts[0]:
+        return None
+    for part in parts[1:]:
+        found = g.find(part, code)
+        if found and g.population[found[0]] >= max(_LARGE, g.population[row]):
+            if _km_between(row, found[0]) > _FAR_KM:
+                return found[0], code, 1, f"no {parts[0]!r} near {part!r}"
 
 
 def _doubtful(city: str, hit: tuple, scope: str):
     "The hit, marked ambiguous if the parts of `city` cast doubt on what was found in `scope`."
     g, (row, code, doubt, reason) = gazetteer(), hit
     parts = folded_parts(city)
+    if "." not in scope and (behind := _city_behind(hit, parts)):
+        return behind
     elsewhere = "." not in scope and any(division_scopes(p, code) for p in parts[1:])
     if row >= 0 and not scope and not elsewhere:
         found = [g.find(part) for part in parts]
@@ -313,11 +390,16 @@ _KEPT_LETTERS = 400  # longer names are not cached
 @functools.lru_cache(maxsize=50_000)
 def _resolved(city: str, country: str, state: str):
     "The hit for names as they were written; cached, since answers repeat names, even unknown ones."
+    if "-" in city or "-" in country:
+        city, country = iso_spelled(city), iso_spelled(country)
     if not (country or state) and (hit := _town_and_country(city)):
         return hit
     code, us_state, unread = _read_country(country)
     if unread:
-        row, code, _, reason = _in_region(city, country) or _search(city, "", "")
+        hit = _in_region(city, country) or _search(city, "", "")
+        if hit[:2] == (None, "") and (region := _in_region("", country)):
+            hit = *region[:3], f"no {city!r} in {country!r}: its point"
+        row, code, _, reason = hit
         return row, code, 1, f"{reason}; {country!r} was not read as a country"
     if us_state and not state:
         return _search_in(city, code or "US", us_state)
