@@ -1,9 +1,12 @@
 """What names of things may be called by a segmenter of ADE20K: `python data/make_ade20k.py WORDNET`.
 
 WORDNET is the folder of WordNet 3.0, see make_things.py. Written is ade20k.csv: a name and the classes that a
-picture of it may be given, the best first; none for a thing that no class covers, and `-` for a part, a view or
-a vague word, which names nothing. The names are those of
-ade20k_by_hand.csv, and those of things.csv that WordNet has below `TOPS` and nothing else gives a class.
+picture of it may be given, the best first; none for a thing that no class covers, `=` and a name for another
+name of such a thing, and `-` for a view or a vague word, which names nothing. `?` is before what counts only
+where the picture shows it: parts, materials, and words that more often mean something else. The names are those
+of ade20k_by_hand.csv, and those of things.csv that WordNet has below `TOPS` and nothing else gives a class.
+Written too is nouns.csv: words that are used as a noun more than otherwise, which make the name of a thing before
+them an attribute ("railway platform").
 """
 
 import csv, sys
@@ -53,7 +56,18 @@ def by_wordnet(net, known):
     return {name: below[synset] for name, synset in first.items() if synset in below}
 
 
+def nouns(net):
+    "Words of the tagged texts that are nouns at least three times of four, and plurals that are no verbs."
+    found = set()
+    for (word, part), uses in [*net.uses.items()]:
+        others = sum(net.uses[word, other] for other in "234")
+        if part == "1" and word.isalpha() and len(word) > 2 and uses >= 3 * others and word in net.senses:
+            found |= {word} if net.uses[word, "2"] else {word, word + "s"}
+    return sorted(found)
+
+
 if __name__ == "__main__":
-    hand = by_hand()
-    found = by_wordnet(WordNet(sys.argv[1]), {*hand, *classes()}) | hand
+    net, hand = WordNet(sys.argv[1]), by_hand()
+    found = by_wordnet(net, {*hand, *classes()}) | hand
     write("ade20k.csv", ["name", "classes"], sorted(found.items()))
+    write("nouns.csv", ["word"], [[word] for word in nouns(net)])

@@ -385,6 +385,7 @@ TABLES = {
     "things.csv": "globe.answers.things",
     "compounds.csv": "globe.answers.words",
     "near_words.csv": "globe.answers.words",
+    "nouns.csv": "globe.answers.words",
     "ade20k.csv": "globe.answers.things",
     "foreign.csv": "globe.answers.words",
     "denials.csv": "globe.answers.phrases",

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from .vocabulary import CLASSES
 from .things import Thing, plain
-from .words import lexicon
+from .words import lexicon, nouns
 from .expressions import idle_spans, is_attribute, is_expression, is_foreign_here, is_predicate
-from .expressions import is_verb, name_spans
+from .expressions import is_verb, name_spans, uncertain_spans
 from .phrases import tokens
 from .denials import denied
 
@@ -48,13 +48,16 @@ class _Reader:
             for language, (_, shared) in words.foreign.get(word, {}).items()
             if not shared
         )
-        self.skipped = set()
-        starts = [start for start, _ in self.spans]
-        spans = [*idle_spans(self.plain)]
-        if words.listed:
-            spans += name_spans(text, self.plain)
+        named = [*name_spans(text, self.plain)] if words.listed else []
+        self.skipped = self._tokens_in([*idle_spans(self.plain), *named])
+        self.doubtful = self._tokens_in(uncertain_spans(text, self.plain)) if words.listed else set()
+
+    def _tokens_in(self, spans):
+        "Positions of the tokens that begin within spans of characters."
+        starts, found = [start for start, _ in self.spans], set()
         for start, end in spans:
-            self.skipped |= {*range(bisect.bisect_left(starts, start), bisect.bisect_left(starts, end))}
+            found.update(range(bisect.bisect_left(starts, start), bisect.bisect_left(starts, end)))
+        return found
 
     def names(self):
         "Yield (first token, one past the last, start, end, thing)."
@@ -62,6 +65,8 @@ class _Reader:
         while i < len(self.tokens):
             group = self._group(i)
             n, thing = self._name(i, group)
+            if thing and self.words.listed and not thing.if_shown and self._uncertain(i, n, group):
+                thing = thing._replace(if_shown=True)
             if thing:
                 yield i, i + n, self.spans[i][0], self.spans[i + n - 1][1], thing
             i += n
@@ -106,6 +111,19 @@ class _Reader:
         if said[0] == "domed" and len(said) > 1 and said[1] in _BUILDINGS:
             return group[1][0] - i + 1, thing  # *domed church* names a dome
         return 1, thing
+
+    def _uncertain(self, i, n, group):
+        """Does a name count only where the picture shows the thing?
+
+        It does as an attribute of another noun ("railway platform"), at the beginning of a name in capital
+        letters ("Monument Valley"), and in a clause about another place or about things in general."""
+        following = group[[at for at, _ in group].index(i + n - 1) + 1 :]
+        if i in self.doubtful or not following:
+            return i in self.doubtful
+        at, joint = following[0]
+        if self._is_upper(i) and self._is_upper(at) and joint == " ":
+            return True
+        return not self.tokens[i + n - 1].endswith("s") and self.tokens[at] in nouns()
 
     def _is_idle(self, i, n):
         "Is the name at token `i` part of an expression that names nothing, or is it a verb?"
