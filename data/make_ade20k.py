@@ -27,6 +27,7 @@ TOPS = {  # what a picture shows of what is below a word.sense of WordNet 3.0
     "bottle.1": "bottle|glass",
     "bag.1": "bag|basket",
 }
+NO_HEADS = set("point hint match fit line border face front back top base way lot day".split())  # also verbs
 
 
 def rows(name):
@@ -39,7 +40,8 @@ def by_hand():
     for row in rows("ade20k_by_hand.csv"):
         for name in row["names"].split(","):
             found.setdefault(name.strip(), row["classes"].replace(", ", "|"))
-    return found
+    inside = {name: f"{kinds}|ceiling|floor" for name, kinds in found.items() if kinds.startswith("building")}
+    return found | inside  # a picture taken inside a building shows these
 
 
 def by_wordnet(net, known):
@@ -62,7 +64,7 @@ def nouns(net):
     for (word, part), uses in [*net.uses.items()]:
         others = sum(net.uses[word, other] for other in "234")
         if part == "1" and word.isalpha() and len(word) > 2 and uses >= 3 * others and word in net.senses:
-            found |= {word} if net.uses[word, "2"] else {word, word + "s"}
+            found |= {word} - NO_HEADS if net.uses[word, "2"] else {word, word + "s"}
     return sorted(found)
 
 

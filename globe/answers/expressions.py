@@ -63,7 +63,7 @@ _PATTERNS = re.compile(
             r"(?:ground|upper|lower|first|second|third|top|middle|\w+th) floors?|the size of (?:an? )?\w+",
             r"(?:may|might|could|can|is|are|be|appears?|seems?|looks?|how|rather|equally|just) well",
             r"well[ -](?:\w+ed|kept|known|lit|worn|built|made|suited|beyond|before|into|as|within|enough)",
-            r"(?:gravel|sand|bull|candy|roll|crow|tow|tool|space) ?bars?|(?:middle|side) of the road",
+            r"(?:gravel|sand|bull|candy|roll|crow|tow|tool|space) ?bars?|middle-of-the-road",
             r"people (?:call|say|think|believe|assume|associate|often|usually|would|might|who)",
             r"(?:mountain|sea|ocean|flood|wave|river|stream|web|wall)s? of (?:it|them|that|these|those)",
             r"(?:two|three|four|five|several|main) (?:pillars|columns|planks|legs)(?= ?:| of| are)",
@@ -93,7 +93,8 @@ def is_expression(
     said,  # words with one blank between them, letters plain
 ) -> bool:
     "Is this an expression that names nothing?"
-    return said in compounds() or said.rstrip("s") in compounds()
+    is_plural = said.endswith("s") and said.split()[-1] in nouns()  # "cat sleeps" is no plural
+    return said in compounds() or is_plural and said.rstrip("s") in compounds()
 
 # %% ../../nbs/03_answers/27_expressions.ipynb #bc7006fd
 _IMAGES = (
@@ -109,6 +110,8 @@ _MATERIAL = "oak|pine|cedar|teak|bamboo|glass|clay|slate|larch|cypress|palm"
 _MADE = re.compile(
     r"\b(?:made|built|constructed|clad|doors?|walls?|roofs?|floors?|frames?|beams?|huts?|boats?|fences?) "
     rf"(?:\w+ )?(?:of|in|from) (?:\w+ )?(?P<idle>{_MATERIAL})\b"
+    r"|\b(?:painted|decorated|adorned|printed|embroidered|carved) with (?P<motif>[^.;:,\n]{1,60})"
+    rf"|\b(?:{_IMAGES})s? (?:depict|portray|represent)s? (?P<scene>[^.;:\n]{{1,120}})"
     rf"|\b(?:steel|concrete|iron|copper|bronze|marble|metal|brick),? (?:and |or )?(?P<metal>{_MATERIAL})\b"
     r"|\b(?:car|vehicle|it|its|wing|side)(?:'?s)? (?P<part>mirrors?)\b"
 )
@@ -147,12 +150,14 @@ def name_spans(
 # %% ../../nbs/03_answers/27_expressions.ipynb #u5828000
 _CLAUSE = r"(?:^|[.!?;:\n(–—-]\s*(?:[*\-•\d.]+ *)?|, |\b(?:and|but|while|whereas|since|because|as|though|although) )"
 _HAS = (
-    "has|have|had|lacks?|features?|boasts?|tends?|uses?|looks?|stands?|lies|is known|are known|is famous|is all|"
+    "has|have|had|lacks?|features?|boasts?|tends?|uses?|looks|stands|lies|is known|are known|is famous|is all|"
     "typically|usually|often|generally|rarely|sits|comes?"
 )
 _ELSEWHERE = re.compile(
-    rf"{_CLAUSE}(?P<first>(?:the )?(?P<place>[A-ZÀ-Þ][\w.-]+)(?: [A-ZÀ-Þ][\w.-]+)*(?:['’]s?)?(?: [a-z-]+){{0,2}}?) "
-    rf"(?:{_HAS})\b[^.!?;:\n]*"
+    rf"{_CLAUSE}(?P<first>(?:the )?(?P<place>[A-ZÀ-Þ][\w.-]+)(?P<more>(?: [A-ZÀ-Þ][\w.-]+)*))"
+    rf"(?:(?: [a-z-]+){{0,2}}? (?:{_HAS})\b|['’]s? )[^.!?;:\n]*"
+    rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
+    r"(?!I |we |this |there )[^.!?;:\n]*"
 )
 _COMMON = "common|typical|characteristic|ubiquitous|widespread|prevalent|popular|rare|usual|found|seen|used|built|grown"
 _GENERAL = re.compile(
@@ -168,7 +173,8 @@ _GENERAL = re.compile(
 _OPENING = frozenset(
     """the this these that those there it its they their he she i my we our you one each every everything
     all both some most many few several other others another nothing none no neither also here what which who
-    how where when while since because as if although though but and or so yet still overall however""".split()
+    how where when while since because as if although though but and or so yet still overall however on in at with
+    from by for to of under behind above between near beyond along around across beside next""".split()
 )
 
 
@@ -178,10 +184,14 @@ def uncertain_spans(
 ):
     "Yield (first character, one past the last) of what is said about other places, or about things in general."
     for match in _ELSEWHERE.finditer(text):
+        if match["region"]:
+            yield match.span()
+            continue
         start = match.start("place")
         word = letters[start : match.end("place")]
-        if not {word, word.removesuffix("s")} & nouns() and word not in _OPENING:
-            yield match.span("first")[0], match.end()
+        is_word = {word, word.removesuffix("s")} & nouns() or word in _OPENING
+        if match["more"] or not is_word:
+            yield match.start("first"), match.end()
     for match in _GENERAL.finditer(letters):
         yield match.span()
 

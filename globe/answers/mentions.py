@@ -27,6 +27,7 @@ _ARTICLES = frozenset(
 _TOWNS = frozenset("city town county bay springs rapids heights falls".split())
 _OF = frozenset("de del della da do la las los le les di".split())
 _GENITIVES = frozenset("of de del della da do du di der des van av af 的 の ka की का के".split())
+_MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
 _BUILDINGS = frozenset(
     "church mosque cathedral basilica building temple hall roof palace tower chapel house".split()
 )
@@ -104,9 +105,11 @@ class _Reader:
         known = known and not is_foreign_here(said[0], self.languages)
         if not known:
             thing = self._foreign(i, said[0])
-            if not thing and not self.languages:
+            if not thing and not self.languages and not self._is_proper(i):
                 thing = self.words.misspelt(said[0])
         if not thing or self._is_idle(i, 1) or is_attribute(said):
+            return 1, None
+        if said[0] in _MATERIALS and len(said) > 1 and said[1] in nouns():
             return 1, None
         if said[0] == "domed" and len(said) > 1 and said[1] in _BUILDINGS:
             return group[1][0] - i + 1, thing  # *domed church* names a dome
@@ -118,10 +121,11 @@ class _Reader:
         It does as an attribute of another noun ("railway platform"), at the beginning of a name in capital
         letters ("Monument Valley"), and in a clause about another place or about things in general."""
         following = group[[at for at, _ in group].index(i + n - 1) + 1 :]
-        if i in self.doubtful or not following:
-            return i in self.doubtful
+        is_end_of_name = self._is_upper(i) and self._is_upper(i - 1) and self._is_proper(i - 1)
+        if i in self.doubtful or is_end_of_name or not following:
+            return i in self.doubtful or is_end_of_name
         at, joint = following[0]
-        if self._is_upper(i) and self._is_upper(at) and joint == " ":
+        if joint == "-" or self._is_upper(i) and self._is_upper(at):
             return True
         return not self.tokens[i + n - 1].endswith("s") and self.tokens[at] in nouns()
 
@@ -141,6 +145,11 @@ class _Reader:
     def _is_upper(self, i):
         "Does a token begin with a capital letter?"
         return 0 <= i < len(self.spans) and self.text[self.spans[i][0]].isupper()
+
+    def _is_proper(self, i):
+        "Does a word have a capital letter that no beginning of a sentence, a line or a quotation explains?"
+        before = self.tokens[i - 1] if i else "."
+        return self._is_upper(i) and (before.isalnum() or before == ",")
 
     def _is_town(self, i, n):
         "Are these words part of a name such as *Stone Town*?"
@@ -193,9 +202,9 @@ def _attributes(
     for k, is_adjacent in enumerate(adjacent):
         word, head = words[names[k][1] - 1], names[k + 1][-1]
         is_list = sum(adjacent[max(0, k - 2) : k + 3]) > 2
-        if not is_adjacent or is_list or not head.classes:
+        if not is_adjacent or is_list or not (head.classes or k + 1 == len(adjacent) or not adjacent[k + 1]):
             continue
-        if lexicon.word(word)[0] and not _stands_alone(word):
+        if (lexicon.word(word)[0] or names[k][1] - names[k][0] > 1) and not _stands_alone(word):
             found.add(k)
     return found
 
@@ -224,11 +233,13 @@ def _heads(
                 left_out.add(k + 1)
         elif between in (["-", "like"], ["-", "shaped"]) and other.name in _VAGUE:
             left_out.add(k + 1)
-        elif between and between[0] in _GENITIVES and len(between) < 3 and one.is_class:
-            if not other.is_class:
-                left_out.add(k + 1)
+        elif between and between[0] in _GENITIVES and len(between) < 3 and one.is_class and not other.is_class:
+            left_out.add(k + 1)
+        elif lexicon.listed and between in (["de"], ["di"]):
+            names[k + 1] = (*names[k + 1][:-1], other._replace(if_shown=True))
         elif between and between[0] in _GENITIVES and len(between) < 4 and one.name in _BUILDINGS:
-            left_out.add(k)
+            if not lexicon.listed:
+                left_out.add(k)
     return [name for k, name in enumerate(names) if k not in left_out]
 
 
