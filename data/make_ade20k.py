@@ -27,6 +27,22 @@ TOPS = {  # what a picture shows of what is below a word.sense of WordNet 3.0
     "bottle.1": "bottle|glass",
     "bag.1": "bag|basket",
 }
+MORE_TOPS = {  # the same for words that are in no other table and mean nothing else
+    "person.1": "?person",
+    "food.1": "food",
+    "food.2": "food",
+    "produce.1": "food",
+    "instrumentality.3": "",
+    "fuel.1": "",
+}
+CONCRETE = {5, 6, 13, 18, 20}  # lexicographer files: animals, artefacts, food, persons, plants
+VAGUE = set(  # kinds that a text names without seeing them
+    """system equipment device means medium media network grid line lines hardware software utility component
+    concept model design bitmap byte channel amplifier circuit weapon weaponry engine motor computer server
+    router modem filter sensor lens battery detector expert author photographer observer viewer european asian
+    reader critic founder native someone anybody somebody anyone everyone hindu muslim catholic christian buddhist
+    citizen immigrant colonist expatriate speaker lover enthusiast fan leader ruler king queen""".split()
+)
 NO_HEADS = set("point hint match fit line border face front back top base way lot day".split())  # also verbs
 
 
@@ -58,6 +74,32 @@ def by_wordnet(net, known):
     return {name: below[synset] for name, synset in first.items() if synset in below}
 
 
+def by_meaning(net, known):
+    "Name -> classes, for further words below `MORE_TOPS` that name only concrete things of a narrow kind."
+    found = {}
+    for top, kind in MORE_TOPS.items():
+        for synset in net.under(net.synset(top)):
+            names = {w.lower().replace("_", " ") for w in net.names[synset] if w == w.lower()}
+            for name in names - known - VAGUE - found.keys():
+                if is_concrete(net, name.replace(" ", "_"), synset):
+                    found[name] = kind
+    return found
+
+
+def is_concrete(net, word, synset):
+    "Does the word name only persons, food, artefacts, plants and animals, and first of all this one?"
+    senses = net.senses.get(word, [""])
+    is_person = net.file[synset] == 18
+    is_narrow = len(net.under(synset)) < 10 and synset not in net.parts
+    is_word = (
+        word.replace("_", "").isalpha()
+        and len(word) > 3
+        and (net.uses[word, "1"] or len(word) > 5 and not is_person)
+    )
+    files = {net.file[s] for s in senses if s}
+    return senses[0] == synset and files <= CONCRETE and is_narrow and is_word and net.is_noun_first(word)
+
+
 def nouns(net):
     "Words of the tagged texts that are nouns at least three times of four, and plurals that are no verbs."
     found = set()
@@ -71,5 +113,6 @@ def nouns(net):
 if __name__ == "__main__":
     net, hand = WordNet(sys.argv[1]), by_hand()
     found = by_wordnet(net, {*hand, *classes()}) | hand
+    found |= by_meaning(net, {*found, *classes(), *(row["name"] for row in rows("things.csv"))})
     write("ade20k.csv", ["name", "classes"], sorted(found.items()))
     write("nouns.csv", ["word"], [[word] for word in nouns(net)])

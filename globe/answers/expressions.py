@@ -222,6 +222,7 @@ _NO_SUBJECT = frozenset(
     """of with in on at by for and or from to as few lot dozen hundred pair number group row between along
     beside near behind under over above through past against around across into onto beyond below""".split()
 )
+_OBJECTS = frozenset("the a an its their this that these those his her him them it up for to".split())
 _PRONOUNS = frozenset("it he she they we i you which that this who to".split())
 
 
@@ -236,9 +237,10 @@ def is_verb(
     word,  # a token
     before,  # the token before it
     words: Lexicon,  # of the segmenter's classes
+    after="the",  # the token behind it
 ) -> bool:
-    "Is the word a verb after its subject, as in *a flag waves*?"
-    if word not in _VERBS or not before.isalpha():
+    "Is the word a verb after its subject, as in *a flag waves* and *a hotel houses the guests*?"
+    if word not in _VERBS or not before.isalpha() or word != "waves" and after not in _OBJECTS:
         return False
     known, thing = words.word(before)
     return before in _PRONOUNS or bool(known and thing)
@@ -267,6 +269,7 @@ _OTHERWISE = {  # English things -> languages where the word means something els
     for word, languages in dict(
         men="sv da no",
         car="fr",
+        rose="fr it",
         fort="fr",
         barn="sv da no",
         door="nl",

@@ -121,6 +121,8 @@ class _Reader:
         It does as an attribute of another noun ("railway platform"), at the beginning of a name in capital
         letters ("Monument Valley"), and in a clause about another place or about things in general."""
         following = group[[at for at, _ in group].index(i + n - 1) + 1 :]
+        if "'s" in self.text[self.spans[i + n - 1][0] : self.spans[i + n - 1][1]].replace("’", "'"):
+            return True  # "the trooper's car"
         is_end_of_name = self._is_upper(i) and self._is_upper(i - 1) and self._is_proper(i - 1)
         if i in self.doubtful or is_end_of_name or not following:
             return i in self.doubtful or is_end_of_name
@@ -136,7 +138,8 @@ class _Reader:
         if n == 1 and self._is_predicate(i):
             return True
         before = self.tokens[i - 1] if i else ""
-        return n == 1 and is_verb(self.tokens[i], before, self.words)
+        after = self.tokens[i + 1] if i + 1 < len(self.tokens) and self.words.listed else "the"
+        return n == 1 and is_verb(self.tokens[i], before, self.words, after)
 
     def _is_predicate(self, i):
         "Is the word a verb, in a text about a real picture?"
@@ -233,7 +236,9 @@ def _heads(
                 left_out.add(k + 1)
         elif between in (["-", "like"], ["-", "shaped"]) and other.name in _VAGUE:
             left_out.add(k + 1)
-        elif between and between[0] in _GENITIVES and len(between) < 3 and one.is_class and not other.is_class:
+        elif (
+            between and between[0] in _GENITIVES and len(between) < 3 and one.is_class and not other.is_class
+        ):
             left_out.add(k + 1)
         elif lexicon.listed and between in (["de"], ["di"]):
             names[k + 1] = (*names[k + 1][:-1], other._replace(if_shown=True))

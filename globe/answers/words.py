@@ -164,7 +164,8 @@ class Lexicon:
             }
             for key, them in found.items()
         }
-        core = [key for key, thing in self.things.items() if thing and thing.classes and len(key) > 5]
+        spelt = {_key(name) for name in (*kinds.rows, *kinds.own)}  # what may be misspelt
+        core = [key for key in spelt if len(key) > 5 and self.things[key] and self.things[key].classes]
         self.letters = {part: key for key in core for part in (*_left_out(key), key)}
         self.things |= {_key(c) + "s": kinds.thing(c) for c in kinds.own}
 
