@@ -41,7 +41,8 @@ VAGUE = set(  # kinds that a text names without seeing them
     concept model design bitmap byte channel amplifier circuit weapon weaponry engine motor computer server
     router modem filter sensor lens battery detector expert author photographer observer viewer european asian
     reader critic founder native someone anybody somebody anyone everyone hindu muslim catholic christian buddhist
-    citizen immigrant colonist expatriate speaker lover enthusiast fan leader ruler king queen""".split()
+    citizen immigrant colonist expatriate speaker lover enthusiast fan leader ruler king queen
+    bumper hairpin brick bricks buffer lever hook screw nail champ local""".split()
 )
 NO_HEADS = set("point hint match fit line border face front back top base way lot day".split())  # also verbs
 
@@ -76,12 +77,13 @@ def by_wordnet(net, known):
 
 def by_meaning(net, known):
     "Name -> classes, for further words below `MORE_TOPS` that name only concrete things of a narrow kind."
-    found = {}
+    found, joined = {}, {name.replace(" ", "") for name in known}
     for top, kind in MORE_TOPS.items():
         for synset in net.under(net.synset(top)):
             names = {w.lower().replace("_", " ") for w in net.names[synset] if w == w.lower()}
             for name in names - known - VAGUE - found.keys():
-                if is_concrete(net, name.replace(" ", "_"), synset):
+                has_known_head = " " in name and name.split()[-1] in known or name.replace(" ", "") in joined
+                if not has_known_head and is_concrete(net, name.replace(" ", "_"), synset):
                     found[name] = kind
     return found
 
@@ -102,11 +104,12 @@ def is_concrete(net, word, synset):
 
 def nouns(net):
     "Words of the tagged texts that are nouns at least three times of four, and plurals that are no verbs."
-    found = set()
+    found, verbs = set(), {fields[0] for fields in net.rows("index.verb")}
     for (word, part), uses in [*net.uses.items()]:
         others = sum(net.uses[word, other] for other in "234")
         if part == "1" and word.isalpha() and len(word) > 2 and uses >= 3 * others and word in net.senses:
-            found |= {word} - NO_HEADS if net.uses[word, "2"] else {word, word + "s"}
+            is_verb = {word, word[:-1]} & verbs  # "crosses" is no plural of "crosse"
+            found |= {word} - NO_HEADS if is_verb else {word, word + "s"}
     return sorted(found)
 
 

@@ -27,6 +27,7 @@ _ARTICLES = frozenset(
 _TOWNS = frozenset("city town county bay springs rapids heights falls".split())
 _OF = frozenset("de del della da do la las los le les di".split())
 _GENITIVES = frozenset("of de del della da do du di der des van av af 的 の ka की का के".split())
+_CONTAINERS = frozenset("bottle glass pot basket bag box barrel".split())
 _MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
 _BUILDINGS = frozenset(
     "church mosque cathedral basilica building temple hall roof palace tower chapel house".split()
@@ -102,7 +103,7 @@ class _Reader:
             if joined in self.words.in_parts:
                 return n, self._foreign(i, joined)
         known, thing = self.words.word(said[0])
-        known = known and not is_foreign_here(said[0], self.languages)
+        known = known and not is_foreign_here(said[0], self.languages) and not self._is_of_language(said[0])
         if not known:
             thing = self._foreign(i, said[0])
             if not thing and not self.languages and not self._is_proper(i):
@@ -162,6 +163,13 @@ class _Reader:
         if last + 1 < len(self.tokens) and self.tokens[last + 1] in _TOWNS and self._is_upper(last + 1):
             return True
         return n == 1 and self.tokens[i] in _TOWNS and self._is_upper(i - 1)
+
+    def _is_of_language(self, word):
+        "Does the language of most words of the text have the word too: French *chaises*?"
+        if not self.words.listed or word not in self.words.foreign or not self.languages:
+            return False
+        language, evidence = self.languages.most_common(1)[0]
+        return evidence > 2 and language in self.words.foreign[word]
 
     def _is_name(self, i):
         "Is a foreign word part of a name of several words, such as *Monte Carlo* or *Mar del Plata*?"
@@ -240,7 +248,7 @@ def _heads(
             between and between[0] in _GENITIVES and len(between) < 3 and one.is_class and not other.is_class
         ):
             left_out.add(k + 1)
-        elif lexicon.listed and between in (["de"], ["di"]):
+        elif lexicon.listed and (between in (["de"], ["di"]) or between == ["of"] and one.name in _CONTAINERS):
             names[k + 1] = (*names[k + 1][:-1], other._replace(if_shown=True))
         elif between and between[0] in _GENITIVES and len(between) < 4 and one.name in _BUILDINGS:
             if not lexicon.listed:
