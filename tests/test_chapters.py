@@ -376,6 +376,7 @@ TABLES = {
     "things.csv": "globe.answers.things",
     "compounds.csv": "globe.answers.words",
     "near_words.csv": "globe.answers.words",
+    "nouns.csv": "globe.answers.words",
     "ade20k.csv": "globe.answers.things",
     "shares.csv": "globe.answers.telling",
     "foreign.csv": "globe.answers.words",

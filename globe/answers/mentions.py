@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from .vocabulary import CLASSES
 from .things import Thing, plain
-from .words import lexicon
+from .words import lexicon, nouns
 from .expressions import idle_spans, is_attribute, is_expression, is_foreign_here, is_predicate
-from .expressions import is_verb, name_spans
+from .expressions import is_verb, name_spans, uncertain_spans
 from .phrases import tokens
 from .denials import denied
 
@@ -27,6 +27,8 @@ _ARTICLES = frozenset(
 _TOWNS = frozenset("city town county bay springs rapids heights falls".split())
 _OF = frozenset("de del della da do la las los le les di".split())
 _GENITIVES = frozenset("of de del della da do du di der des van av af 的 の ka की का के".split())
+_CONTAINERS = frozenset("bottle glass pot basket bag box barrel".split())
+_MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
 _BUILDINGS = frozenset(
     "church mosque cathedral basilica building temple hall roof palace tower chapel house".split()
 )
@@ -48,13 +50,16 @@ class _Reader:
             for language, (_, shared) in words.foreign.get(word, {}).items()
             if not shared
         )
-        self.skipped = set()
-        starts = [start for start, _ in self.spans]
-        spans = [*idle_spans(self.plain)]
-        if words.listed:
-            spans += name_spans(text, self.plain)
+        named = [*name_spans(text, self.plain)] if words.listed else []
+        self.skipped = self._tokens_in([*idle_spans(self.plain), *named])
+        self.doubtful = self._tokens_in(uncertain_spans(text, self.plain)) if words.listed else set()
+
+    def _tokens_in(self, spans):
+        "Positions of the tokens that begin within spans of characters."
+        starts, found = [start for start, _ in self.spans], set()
         for start, end in spans:
-            self.skipped |= {*range(bisect.bisect_left(starts, start), bisect.bisect_left(starts, end))}
+            found.update(range(bisect.bisect_left(starts, start), bisect.bisect_left(starts, end)))
+        return found
 
     def names(self):
         "Yield (first token, one past the last, start, end, thing)."
@@ -62,6 +67,8 @@ class _Reader:
         while i < len(self.tokens):
             group = self._group(i)
             n, thing = self._name(i, group)
+            if thing and self.words.listed and not thing.if_shown and self._uncertain(i, n, group):
+                thing = thing._replace(if_shown=True)
             if thing:
                 yield i, i + n, self.spans[i][0], self.spans[i + n - 1][1], thing
             i += n
@@ -96,16 +103,34 @@ class _Reader:
             if joined in self.words.in_parts:
                 return n, self._foreign(i, joined)
         known, thing = self.words.word(said[0])
-        known = known and not is_foreign_here(said[0], self.languages)
+        known = known and not is_foreign_here(said[0], self.languages) and not self._is_of_language(said[0])
         if not known:
             thing = self._foreign(i, said[0])
-            if not thing and not self.languages:
+            if not thing and not self.languages and not self._is_proper(i):
                 thing = self.words.misspelt(said[0])
         if not thing or self._is_idle(i, 1) or is_attribute(said):
+            return 1, None
+        if said[0] in _MATERIALS and len(said) > 1 and said[1] in nouns():
             return 1, None
         if said[0] == "domed" and len(said) > 1 and said[1] in _BUILDINGS:
             return group[1][0] - i + 1, thing  # *domed church* names a dome
         return 1, thing
+
+    def _uncertain(self, i, n, group):
+        """Does a name count only where the picture shows the thing?
+
+        It does as an attribute of another noun ("railway platform"), at the beginning of a name in capital
+        letters ("Monument Valley"), and in a clause about another place or about things in general."""
+        following = group[[at for at, _ in group].index(i + n - 1) + 1 :]
+        if "'s" in self.text[self.spans[i + n - 1][0] : self.spans[i + n - 1][1]].replace("’", "'"):
+            return True  # "the trooper's car"
+        is_end_of_name = self._is_upper(i) and self._is_upper(i - 1) and self._is_proper(i - 1)
+        if i in self.doubtful or is_end_of_name or not following:
+            return i in self.doubtful or is_end_of_name
+        at, joint = following[0]
+        if joint == "-" or self._is_upper(i) and self._is_upper(at):
+            return True
+        return not self.tokens[i + n - 1].endswith("s") and self.tokens[at] in nouns()
 
     def _is_idle(self, i, n):
         "Is the name at token `i` part of an expression that names nothing, or is it a verb?"
@@ -114,7 +139,8 @@ class _Reader:
         if n == 1 and self._is_predicate(i):
             return True
         before = self.tokens[i - 1] if i else ""
-        return n == 1 and is_verb(self.tokens[i], before, self.words)
+        after = self.tokens[i + 1] if i + 1 < len(self.tokens) and self.words.listed else "the"
+        return n == 1 and is_verb(self.tokens[i], before, self.words, after)
 
     def _is_predicate(self, i):
         "Is the word a verb, in a text about a real picture?"
@@ -124,6 +150,11 @@ class _Reader:
         "Does a token begin with a capital letter?"
         return 0 <= i < len(self.spans) and self.text[self.spans[i][0]].isupper()
 
+    def _is_proper(self, i):
+        "Does a word have a capital letter that no beginning of a sentence, a line or a quotation explains?"
+        before = self.tokens[i - 1] if i else "."
+        return self._is_upper(i) and (before.isalnum() or before == ",")
+
     def _is_town(self, i, n):
         "Are these words part of a name such as *Stone Town*?"
         last = i + n - 1
@@ -132,6 +163,13 @@ class _Reader:
         if last + 1 < len(self.tokens) and self.tokens[last + 1] in _TOWNS and self._is_upper(last + 1):
             return True
         return n == 1 and self.tokens[i] in _TOWNS and self._is_upper(i - 1)
+
+    def _is_of_language(self, word):
+        "Does the language of most words of the text have the word too: French *chaises*?"
+        if not self.words.listed or word not in self.words.foreign or not self.languages:
+            return False
+        language, evidence = self.languages.most_common(1)[0]
+        return evidence > 2 and language in self.words.foreign[word]
 
     def _is_name(self, i):
         "Is a foreign word part of a name of several words, such as *Monte Carlo* or *Mar del Plata*?"
@@ -175,9 +213,9 @@ def _attributes(
     for k, is_adjacent in enumerate(adjacent):
         word, head = words[names[k][1] - 1], names[k + 1][-1]
         is_list = sum(adjacent[max(0, k - 2) : k + 3]) > 2
-        if not is_adjacent or is_list or not head.classes:
+        if not is_adjacent or is_list or not (head.classes or k + 1 == len(adjacent) or not adjacent[k + 1]):
             continue
-        if lexicon.word(word)[0] and not _stands_alone(word):
+        if (lexicon.word(word)[0] or names[k][1] - names[k][0] > 1) and not _stands_alone(word):
             found.add(k)
     return found
 
@@ -206,11 +244,15 @@ def _heads(
                 left_out.add(k + 1)
         elif between in (["-", "like"], ["-", "shaped"]) and other.name in _VAGUE:
             left_out.add(k + 1)
-        elif between and between[0] in _GENITIVES and len(between) < 3 and one.is_class:
-            if not other.is_class:
-                left_out.add(k + 1)
+        elif (
+            between and between[0] in _GENITIVES and len(between) < 3 and one.is_class and not other.is_class
+        ):
+            left_out.add(k + 1)
+        elif lexicon.listed and (between in (["de"], ["di"]) or between == ["of"] and one.name in _CONTAINERS):
+            names[k + 1] = (*names[k + 1][:-1], other._replace(if_shown=True))
         elif between and between[0] in _GENITIVES and len(between) < 4 and one.name in _BUILDINGS:
-            left_out.add(k)
+            if not lexicon.listed:
+                left_out.add(k)
     return [name for k, name in enumerate(names) if k not in left_out]
 
 

@@ -63,6 +63,19 @@ class Said(NamedTuple):
 
     classes: tuple  # see `globe.answers.things.Thing`
     words: frozenset  # the other words of its sentences, without common ones
+    if_shown: bool = False  # see `globe.answers.things.Thing`
+
+
+def _together(before, thing, words):
+    "What was said of a thing before, if anything, and what is said now."
+    now = Said(thing.classes, words, thing.if_shown)
+    if before is None:
+        return now
+    if before.if_shown != now.if_shown:
+        certain = now if before.if_shown else before
+        return certain._replace(words=before.words | words)
+    kinds = tuple(c for c in before.classes if c in thing.classes)  # the oak says which tree
+    return Said(kinds, before.words | words, thing.if_shown)
 
 
 @functools.lru_cache(10_000)
@@ -82,9 +95,7 @@ def said_of(
     for things, span in zip(named, spans):
         words = frozenset(_WORD.findall(rest, *span)) - _COMMON if things else frozenset()
         for thing in set(things):
-            before = found.get(thing.name, Said(thing.classes, frozenset()))
-            kinds = tuple(c for c in before.classes if c in thing.classes)  # the oak says which tree
-            found[thing.name] = Said(kinds, before.words | words)
+            found[thing.name] = _together(found.get(thing.name), thing, words)
     return found
 
 # %% ../../nbs/03_answers/33_telling.ipynb #8605fd7f

@@ -78,6 +78,7 @@ class Thing(NamedTuple):
 
     name: str  # the class, or else the thing's own name
     classes: tuple  # classes that it may be: one, several ("a tree"), or none ("a camel")
+    if_shown: bool = False  # does it count only where the picture shows it: parts, materials, vague words?
 
     @property
     def is_class(self) -> bool:
@@ -106,11 +107,12 @@ class Kinds:
         "Name -> `Thing`, for names of `ade20k.csv` that these classes cover; None for parts and views."
         found = {c: Thing(self.own[c], (self.own[c],)) for c in self.own}
         for name, kinds in _by_ade20k().items():
+            if_shown, kinds = kinds[0][:1] == "?", (kinds[0].lstrip("?"), *kinds[1:])
             known = tuple(self.own[c] for c in kinds if c in self.own)
             if kinds == ("-",):
                 found[name] = None
-            elif known or not any(kinds):
-                found[name] = Thing(self.own.get(kinds[0], name), known)
+            elif known or not any(kinds) or kinds[0][0] == "=":
+                found[name] = Thing(self.own.get(kinds[0], kinds[0].strip("=") or name), known, if_shown)
         return found
 
     def _listed(self, name, seen):

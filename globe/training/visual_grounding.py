@@ -62,7 +62,8 @@ def _counted_as(said, seen):
     For example, a church and a house may both be a building. If the picture shows a building and no house,
     they count as one thing."""
     found = {}
-    for name, s in sorted(said.items(), key=lambda item: len(item[1].classes)):
+    claimed = ((name, s) for name, s in said.items() if not s.if_shown or seen.intersection(s.classes))
+    for name, s in sorted(claimed, key=lambda item: len(item[1].classes)):
         kinds = s.classes if s.classes[:1] == (name,) and name in seen else ()
         kinds = kinds or [c for c in s.classes if c in seen] or s.classes
         if name in s.classes:
@@ -88,7 +89,9 @@ class Grounding:
         self.seen = {name for name, its in self.kinds.items() if self.shown.intersection(its)}
         if elsewhere:
             more = things(elsewhere, classes)
-            self.named |= {thing.name for thing in more if not self.named.intersection(thing.classes)}
+            self.named |= {
+                thing.name for thing in more if not (thing.if_shown or self.named.intersection(thing.classes))
+            }
 
     def precision(
         self,
