@@ -248,7 +248,9 @@ def _heads(
             between and between[0] in _GENITIVES and len(between) < 3 and one.is_class and not other.is_class
         ):
             left_out.add(k + 1)
-        elif lexicon.listed and (between in (["de"], ["di"]) or between == ["of"] and one.name in _CONTAINERS):
+        elif lexicon.listed and (
+            between in (["de"], ["di"]) or between == ["of"] and one.name in _CONTAINERS
+        ):
             names[k + 1] = (*names[k + 1][:-1], other._replace(if_shown=True))
         elif between and between[0] in _GENITIVES and len(between) < 4 and one.name in _BUILDINGS:
             if not lexicon.listed:
