@@ -12,7 +12,7 @@ from .extras import MissingExtra, with_extra
 from .locks import Busy
 from .settings import SettingsError
 from .pipeline.notebooks import NotebookFailed, Usage
-from .pipeline.doctor import _version
+from .pipeline.doctor import globe_version
 from .distill_command import distill_command, distill_options
 from .evaluate_command import evaluate_command, evaluate_options
 from .locate_command import demo_command, demo_options, locate_command, locate_options
@@ -128,7 +128,7 @@ def _parser():
         epilog="Exit code: 0 for success, 1 for failure, 2 for invalid arguments.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"globe {_version()}")
+    parser.add_argument("--version", action="version", version=f"globe {globe_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, options, run, help, more in _COMMANDS:
         p = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}. {more}")

@@ -13,7 +13,7 @@ from .extras import require
 from .files import writable
 from .settings_text import overrides_of
 from .pipeline.notebooks import Usage
-from .command_options import check_model, loaded, name_for_files, positive, shard
+from .command_options import check_model, loaded, name_for_files, named_endpoint, positive, shard
 
 # %% ../nbs/13_cli/01_distill_command.ipynb #6bb506c7
 def _teacher_options(p):
@@ -109,24 +109,6 @@ def _given_photos(source, out):
     return (from_csv if path.is_file() else from_folder)(path, ledger=left_out)
 
 # %% ../nbs/13_cli/01_distill_command.ipynb #1e092f78
-def _named_endpoint(text):
-    "(address, model) of 'URL MODEL', or of 'URL' if only one model is served there."
-    from globe.models.client import chosen_model, served_models
-
-    url, _, model = text.strip().partition(" ")
-    try:
-        chosen = chosen_model(served_models(url.split("|")[0]), model.strip())
-    except ConnectionError:
-        if not model:
-            raise
-        chosen = model.strip()  # it may come up, or another address may answer
-    except ValueError as e:
-        raise Usage(f"--endpoint: {e}") from None
-    if not model:
-        print(f"globe: asking {chosen}", file=sys.stderr)
-    return url, chosen
-
-
 def _check_options(a):
     "Raise what is wrong with the options before a picture is read or a model is loaded."
     from globe.models.client import endpoint_at
@@ -151,7 +133,7 @@ def _named_teachers(a):
 
     asked = dict(concurrency=a.concurrency, budget=a.max_requests, max_tokens=a.max_tokens)
     settings = EndpointSettings(params=overrides_of(a.param), **asked)
-    teachers = [EndpointTeacher(*_named_endpoint(e), settings=settings) for e in a.endpoint]
+    teachers = [EndpointTeacher(*named_endpoint(e), settings=settings) for e in a.endpoint]
     teachers += [VLMTeacher(loaded(m), name_for_files(m), max_new_tokens=a.max_tokens) for m in a.model]
     return teachers + [GeoCLIPTeacher()] * a.geoclip
 

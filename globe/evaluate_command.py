@@ -12,8 +12,7 @@ from pathlib import Path
 from .extras import require
 from .files import write_csv
 from .processes import in_processes
-from .command_options import check_model, name_for_files, positive, shard
-from .distill_command import _named_endpoint
+from .command_options import check_model, name_for_files, named_endpoint, positive, shard
 from .pipeline.notebooks import Usage
 
 # %% ../nbs/13_cli/02_evaluate_command.ipynb #90f6c9ae
@@ -112,7 +111,7 @@ def evaluate_options(p):
 def _respondent(a):
     "(name for people and folders, what identifies the weights, (addresses, model) of an endpoint or None)."
     if a.endpoint:
-        there = _named_endpoint(a.endpoint)
+        there = named_endpoint(a.endpoint)
         return there[1], f"served as {there[1]}", there
     from globe.models.sources import model_source
     from globe.evaluation.answered import weights_hash

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..extras import install_line, lacking
 from ..files import checkout
-from .doctor import PARAMETERS, RUNS_ON, _answers_at, _cached, obstacles, trainings
+from .doctor import PARAMETERS, RUNS_ON, is_up, is_cached, obstacles, trainings
 
 # %% ../../nbs/12_pipeline/13_readiness.ipynb #97f6301c
 _KINDS = "judge", "sft", "grpo"  # of trainings
@@ -50,7 +50,7 @@ def _machine(p):
         fix = f"launch.processes={there}"
         return [f"launch.processes={processes} needs as many GPUs, there are {there}: {fix}"], unknown
     free = shutil.disk_usage(checkout()).free / 1e9
-    fetched = [m for m in (p.student.source, p.segmenter.source) if m and not _cached(m)]
+    fetched = [m for m in (p.student.source, p.segmenter.source) if m and not is_cached(m)]
     downloads = sum(2 * PARAMETERS.get(m, 0) for m in fetched)
     try:
         wrong += trainings(p, free - downloads)[1]
@@ -72,7 +72,7 @@ def _models(p, seeds):
     }
     for setting, source in named.items():
         try:
-            if source and (Path(source).is_dir() or not _cached(source)):
+            if source and (Path(source).is_dir() or not is_cached(source)):
                 check_source(source)
         except ConnectionError as e:
             return [*found, f"{setting}: {e}"]
@@ -97,7 +97,7 @@ def _not_on_hub(dataset):
 def _photographs(p):
     "Missing benchmarks, and a published MP16-Reason that lacks too many pictures."
     from globe.photos.benchmarks import benchmark_table, on_hub
-    from globe.photos.official import _check_share, published_pictures
+    from globe.photos.official import check_share, published_pictures
     from globe.pipeline.comparisons import OFFICIAL
     from globe.pipeline.data import collection
 
@@ -109,7 +109,7 @@ def _photographs(p):
             benchmark_table(name, source)
             if name == OFFICIAL["train"] and p.data == "official":
                 pictures = p.photos.pictures and checkout() / p.photos.pictures
-                _check_share(*published_pictures(source, pictures), p.photos.min_share)
+                check_share(*published_pictures(source, pictures), p.photos.min_share)
         except (FileNotFoundError, ValueError) as e:
             found.append(f"photos.source: {e}")
     return found
@@ -117,9 +117,9 @@ def _photographs(p):
 
 def _servers(p):
     "Servers that do not answer now; they only need to run when they are used."
-    quiet = [e for e in p.teachers.endpoints if not _answers_at(e.urls)]
+    quiet = [e for e in p.teachers.endpoints if not is_up(e.urls)]
     at, rollouts = p.grpo.vllm, []
-    if at and at != "colocate" and not _answers_at([at], "health"):
+    if at and at != "colocate" and not is_up([at], "health"):
         how = f"trl vllm-serve --model {p.student.source}"
         rollouts = [f"no vLLM answers at {at}: start it before GRPO ({how})"]
     return rollouts + [
