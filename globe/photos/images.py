@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from .exif import PhotoError, check_directories, check_exif, gps_of
+from ..exif import PhotoError, check_directories, check_exif, gps_of
 
 # %% ../../nbs/02_photos/00_images.ipynb #dfd095fc
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "AVIF")
