@@ -153,7 +153,7 @@ class _Reader:
     def _is_proper(self, i):
         "Does a word have a capital letter that no beginning of a sentence, a line or a quotation explains?"
         before = self.tokens[i - 1] if i else "."
-        return self._is_upper(i) and (before.isalnum() or before == ",")
+        return self._is_upper(i) and (before.isalnum() or before in (",", ":"))
 
     def _is_town(self, i, n):
         "Are these words part of a name such as *Stone Town*?"
@@ -248,7 +248,9 @@ def _heads(
             between and between[0] in _GENITIVES and len(between) < 3 and one.is_class and not other.is_class
         ):
             left_out.add(k + 1)
-        elif lexicon.listed and (between in (["de"], ["di"]) or between == ["of"] and one.name in _CONTAINERS):
+        elif lexicon.listed and (
+            between in (["de"], ["di"]) or between == ["of"] and one.name in _CONTAINERS
+        ):
             names[k + 1] = (*names[k + 1][:-1], other._replace(if_shown=True))
         elif between and between[0] in _GENITIVES and len(between) < 4 and one.name in _BUILDINGS:
             if not lexicon.listed:
