@@ -28,6 +28,10 @@ TOPS = {  # what a picture shows of what is below a word.sense of WordNet 3.0
     "bag.1": "bag|basket",
 }
 MORE_TOPS = {  # the same for words that are in no other table and mean nothing else
+    "traveler.1": "person",
+    "performer.1": "person",
+    "athlete.1": "person",
+    "laborer.1": "person",
     "person.1": "?person",
     "food.1": "food",
     "food.2": "food",

@@ -106,6 +106,9 @@ class _Clauses:
             return gap in ([], ["-"])
         if gap == [","] and self.words[start] in _OPENERS and not self._ends(last):
             return False
+        is_corrected = last < len(self.words) and self.words[last] in BOUNDARY  # "not sheep, goats."
+        if gap == [","] and self.words[start] == "not" and is_corrected:
+            return False
         return self._goes_on_with(gap, first, has_article) and _is_enumeration(gap)
 
     def _goes_on_with(self, gap, first, has_article):

@@ -189,7 +189,7 @@ def uncertain_spans(
             continue
         start = match.start("place")
         word = letters[start : match.end("place")]
-        is_word = {word, word.removesuffix("s")} & nouns() or word in _OPENING
+        is_word = {word, word.removesuffix("s"), word.replace("men", "man")} & nouns() or word in _OPENING
         if match["more"] or not is_word:
             yield match.start("first"), match.end()
     for match in _GENERAL.finditer(letters):

@@ -153,7 +153,7 @@ class _Reader:
     def _is_proper(self, i):
         "Does a word have a capital letter that no beginning of a sentence, a line or a quotation explains?"
         before = self.tokens[i - 1] if i else "."
-        return self._is_upper(i) and (before.isalnum() or before == ",")
+        return self._is_upper(i) and (before.isalnum() or before in (",", ":"))
 
     def _is_town(self, i, n):
         "Are these words part of a name such as *Stone Town*?"
