@@ -240,7 +240,7 @@ def _merge(
     out,  # folder with an adapter
     base,  # folder or hub id of its model
 ):
-    "Replace an adapter by its model with the adapter merged into it, on the CPU: no GPU holds the whole model."
+    "Replace an adapter by its model with the adapter merged in; on the CPU, since no GPU holds it whole."
     from peft import PeftModel
 
     with loaded_whole():
