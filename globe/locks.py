@@ -9,7 +9,7 @@ __all__ = ['Busy', 'is_lock', 'acquired', 'alone']
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import unwritable, writable
+from .files import refuse_folder, writable
 
 # %% ../nbs/00_base/10_locks.ipynb #a82efbdf
 class Busy(RuntimeError):
@@ -38,7 +38,7 @@ def acquired(
     except TimeoutError:
         raise
     except (OSError, NotImplementedError) as e:  # the latter: the file system has no locks
-        raise unwritable(Path(path).parent, e) from None
+        refuse_folder(Path(path).parent, e)
 
 
 @contextmanager

@@ -417,7 +417,7 @@ from globe.answers.mentions import entities
 from globe.places import locate, nearest, same_city
 from globe.world.postcards import postcards
 nearest(48.57, 7.81), nearest(0, -30), locate("Bavaria"), same_city("Köln", "Cologne")
-entities("A pagoda.", ("building",)), postcards(1, seed=1), words._near_words(), pleas.pleas()
+entities("A pagoda.", ("building",)), postcards(1, seed=1), words._near_words(), words.nouns(), pleas.pleas()
 telling.known_shares()
 print(*sorted(opened))
 """
