@@ -874,7 +874,12 @@ def test_one_of_two_places_is_a_guess(name, country):
 
 @pytest.mark.parametrize(
     "division, lat, lon",
-    [("Tehran Province", 35.5, 51.8), ("Fars", 29.2, 53.4), ("Gilan", 37.2, 49.6), ("Isfahan Province", 33.2, 52.5)],
+    [
+        ("Tehran Province", 35.5, 51.8),
+        ("Fars", 29.2, 53.4),
+        ("Gilan", 37.2, 49.6),
+        ("Isfahan Province", 33.2, 52.5),
+    ],
 )
 def test_provinces_of_iran_are_where_their_names_say(division, lat, lon):
     "CLDR's codes of Iran's provinces are older than those of ISO 3166-2."
@@ -883,5 +888,7 @@ def test_provinces_of_iran_are_where_their_names_say(division, lat, lon):
 
 
 def test_regions_of_morocco_and_guyana_have_their_own_codes():
-    assert distance_km(*(getattr(locate("Souss-Massa", "Morocco"), k) for k in ("lat", "lon")), 30.2, -8.6) < 50
+    assert (
+        distance_km(*(getattr(locate("Souss-Massa", "Morocco"), k) for k in ("lat", "lon")), 30.2, -8.6) < 50
+    )
     assert nearest(6.8, -58.16).state == "Demerara-Mahaica"  # Georgetown
