@@ -91,6 +91,9 @@ def exact_country(name):  # folded
     return code if is_larger and g.find(name, code) else ""
 
 # %% ../../nbs/03_answers/13_country_names.ipynb #e373ce06
+_LANGUAGE = tuple("語语어文式식")  # behind a country: its language, script or style
+
+
 def _within(text, run):  # match of a run of letters without blanks
     "Mentions within a run of letters without blanks."
     names, letters = gazetteer().names, _first_words()[1]
@@ -98,7 +101,8 @@ def _within(text, run):  # match of a run of letters without blanks
         run[0][:1000], names.__contains__, lambda first: letters.get(first, 0)
     ):
         start, end = run.start() + start, run.start() + end
-        yield CountryName(names[name], text[start:end], start, end)
+        if text[end : end + 1] not in _LANGUAGE:
+            yield CountryName(names[name], text[start:end], start, end)
 
 
 _NEXT_WORD = re.compile(r"['’.]?s?[\s&-]+([^\W_]+(?:['’](?!s\b)[^\W_]+)?)")
@@ -167,7 +171,7 @@ def _inflected(m, plain):  # match of a word, and the word folded
     "The mention of a country in the form without case endings."
     names = gazetteer().names
     form = next((form for form in word_forms(plain) if len(form) > 2 and form in names), "")
-    if not form:
+    if not form or m[0].endswith(_LANGUAGE):
         return None
     name = m[0] if form == plain else form.title() if m[0].lower() != m[0].upper() else form
     return CountryName(names[form], unicodedata.normalize("NFC", name), m.start(), m.end())

@@ -98,6 +98,12 @@ def left_chain(sentence, at):  # text, start of the country
     return names, plain
 
 
+def _is_area(name, code):
+    "Whether a name means an island, park, lake or the like of a country: *Lake Bled* in Slovenia."
+    found = gazetteer().look(fold(name), code)
+    return bool(found) and found[2] >= 0
+
+
 def beside(sentence, start, end, code):  # text, position of a country in it, its code
     "(town, region) in the chain that a country ends or begins; each '' if it is not named."
     names, plain = left_chain(sentence, start)
@@ -111,7 +117,7 @@ def beside(sentence, start, end, code):  # text, position of a country in it, it
                 return town_of([name, *more], code)
     unknown = [n for n in names if n not in _SIDES and not exact_country(fold(n))]
     if not unknown or not plain or not sentence[:start].rstrip().endswith((",", "(")):
-        return "", ""
+        return "", next((name for name in reversed(unknown) if _is_area(name, code)), "")
     town, region = town_of(unknown[::-1], code)
     return _without_ending(town, code) or town, region
 

@@ -41,8 +41,7 @@ def _given(text) -> str:
 _SHORT = {
     fold(name): code
     for code, names in {
-        "US": "EE.UU., EE. UU., E.E.U.U., EEUU, EUA, E.U.A., É.-U., U.S. of A., アメリカ, アメリカ合衆国, США, ABŞ, "
-        "美國, ABD",
+        "US": "EE.UU., EE. UU., E.E.U.U., EEUU, EUA, E.U.A., É.-U., U.S. of A., アメリカ, アメリカ合衆国, ABŞ, ABD",
         "AE": "EAU, E.A.U.",
         "AG": "Antigua",
         "BA": "Bosnia-Herz., Bosnia & Herz.",
@@ -62,7 +61,7 @@ _SHORT = {
         "VC": "St Vincent, SVG",
         "VG": "BVI, B.V.I.",
         "VI": "USVI, U.S.V.I., U.S. Virgin Islands, US Virgin Islands, St. Croix",
-        "KR": "S. Korea, S.Korea, 한국, 南韓, 韓國, Südkorea, Corea del Sur",
+        "KR": "S. Korea, S.Korea, Südkorea, Corea del Sur",
         "DE": "BRD",
         "TW": "ROC, R.O.C.",
         "ZA": "RSA, R.S.A.",

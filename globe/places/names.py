@@ -77,8 +77,8 @@ def _scope(name: str) -> int:
 
 # %% ../../nbs/01_places/01_names.ipynb #13b6adac
 _ALIASES = {
-    "US": "U.S.; America; United States of America; the States; Estados Unidos de America",
-    "KR": "Korea; ROK",
+    "US": "U.S.; America; United States of America; the States; Estados Unidos de America; США; 美國",
+    "KR": "Korea; ROK; 한국; 南韓; 韓國",
     "GB": "UK; Great Britain; Britain; England; Scotland; Wales; Northern Ireland; "
     "United Kingdom of Great Britain and Northern Ireland",
     "NL": "Holland; Netherlands",
