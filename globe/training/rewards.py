@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from ..places.sphere import distance_km
 from ..places.names import fold
+from ..places.regions import reach_km
 from ..places.gazetteer import gazetteer
 from ..places.countries import country_code
 from ..places.match import locate, locate_why, same_city, same_country
@@ -49,6 +50,24 @@ def _metropolis_abroad(part, code):  # folded; of the country
     return bool(found) and g.population[found[0]] >= 1_000_000 and fold(g.name[found[0]]) == part
 
 
+def _is_suburb(row, other):  # rows of two cities
+    "Whether the middle of the first lies within the second, in one region: Quezon City in (Metro) Manila."
+    g = gazetteer()
+    at, there = ((float(g.lat[i]), float(g.lon[i])) for i in (row, other))
+    if regions().get(at) != regions().get(there):
+        return False
+    return distance_km(*at, *there) <= reach_km(float(g.population[other]))
+
+
+def _metropolis(city, country):  # of an answer
+    "The city behind the comma if the one before it is its suburb, such as *Manila*; '' without one."
+    g, code = gazetteer(), country_code(country)
+    head, *tail = _PARTS.split(city)
+    found = [g.find(fold(part), code) for part in (head, *tail)]
+    is_pair = len(found) == 2 and all(found)
+    return tail[0].strip() if is_pair and _is_suburb(found[0][0], found[1][0]) else ""
+
+
 def _two_cities(city, country):  # of an answer
     """Whether `city` is followed by another city of at least 100,000 people, or by a metropolis abroad.
 
@@ -73,11 +92,14 @@ def _two_cities(city, country):  # of an answer
         return False
     here, *there = [(float(g.lat[row]), float(g.lon[row])) for row in (first[0], *others)]
     own = first[0]
+    districts = {row for row in others if g.is_district(fold(g.name[row]), own)}
     for row in others:
-        is_part = own in (row, g.parent[row]) or g.parent[own] == row
+        is_part = own in (row, g.parent[row]) or g.parent[own] == row or _is_suburb(own, row)
+        is_part = is_part or (row in districts)
         is_smaller = g.population[row] < g.population[own] and fold(g.name[row]) not in g.divisions
         if is_smaller and not is_part:  # *Paris, Boulogne-Billancourt*; the reverse is a suburb and its city
             return True
+    there = [at for at, row in zip(there, others) if row not in districts and not _is_suburb(own, row)]
     return here in regions() and any(
         regions().get(at, regions()[here]) != regions()[here] and distance_km(*at, *here) > 25 for at in there
     )
@@ -152,10 +174,19 @@ def elsewhere(country, city):  # of an answer
     return bool(others) or any(len(part) > 2 and part in g.states for part in tail)
 
 
+_NOT_CITY = re.compile(r"(?i:city)\W{0,6}(?i:not|never|no|anything but)\s+([A-ZÀ-Þ][^\]\n,;.<]{1,40})")
+
+
+def _denies_city(text, country):  # a completion, country of its answer
+    "Whether the answer says which city it is not: *[not Tokyo]*."
+    denied = _NOT_CITY.search(text, max(0, text.rfind("<answer>")))
+    return bool(denied) and bool(gazetteer().find(fold(denied[1].strip()), country_code(country)))
+
+
 def single_answer(text):  # a completion
     "The `Answer` in `text`; None if it cannot be parsed, is given twice or offers more than one place."
     found = read_strict(text)
-    if not found.parsed:
+    if not found.parsed or not found.city and _denies_city(text, found.country):
         return None
     country, city = one_name(in_country(found.country, found.city), found.city)
     if elsewhere(country, city) or re.match(r"county\s", city, re.I):
@@ -197,7 +228,8 @@ def _score_names(
         return 1.0
     if match == "alias" and (level := _country_as_city(country, city, true_city)) is not None:
         return 1.0 if level else 1.0 - alpha
-    return 1.0 if same_city(city, true_city, true_country, match=match) else 1.0 - alpha
+    named = [city, *([m] if match == "alias" and (m := _metropolis(city, true_country)) else [])]
+    return 1.0 if any(same_city(c, true_city, true_country, match=match) for c in named) else 1.0 - alpha
 
 # %% ../../nbs/07_training/05_rewards.ipynb #80b7c2f9
 def _released_answer(text):  # a completion
