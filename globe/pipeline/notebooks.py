@@ -217,14 +217,14 @@ class _Execution:
 def _executions(
     jobs,  # (notebook, output, parameters)
 ):
-    "The executions in order. Two notebooks without parameters, as those of the library, run side by side."
+    "The executions in order. Two notebooks of the library run side by side."
     started = []
 
     def each():
         for i in range(len(jobs)):
             ahead = jobs[i : i + min(2, cores())]
             for job in ahead[len(started) - i :]:
-                if job is ahead[0] or not (job[2] or ahead[0][2]):
+                if job is ahead[0] or not any(j[0].parent.name == "paper" for j in (job, ahead[0])):
                     started.append(_Execution(*job))
             yield started[i]
 
