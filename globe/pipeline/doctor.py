@@ -169,9 +169,7 @@ def _teachers(t):  # `TeacherSettings`
         where = f"{APART['geoclip']}; hub"
         rows.append(_row("teacher", f"geoclip, with {name}", where, 4 * PARAMETERS[name], there))
     for endpoint in t.endpoints:
-        rows.append(
-            _row("teacher", endpoint.model, ", ".join(endpoint.urls), None, is_up(endpoint.urls))
-        )
+        rows.append(_row("teacher", endpoint.model, ", ".join(endpoint.urls), None, is_up(endpoint.urls)))
     return rows
 
 
