@@ -37,6 +37,11 @@ def test_namesakes_are_the_same_only_if_one_is_bare():
     assert not same_city("Columbus", "Springfield", "USA") and not same_city("Springfield", "Columbus", "USA")
 
 
+def test_namesakes_of_two_countries_are_two_cities():
+    for there in ("Cambridge, Massachusetts", "Cambridge, Ontario"):
+        assert not same_city("Cambridge", there) and not same_city(there, "Cambridge")
+
+
 def test_unknown_names_are_the_same_if_they_are_spelt_alike():
     assert same_city("Xyzzy", "xyzzy") and not same_city("Xyzzy", "Helsinki")
     assert not same_city("Helsinki", "Xyzzy") and not same_city("Xyzzy", "Plugh")
