@@ -148,9 +148,11 @@ def name_spans(
             yield match.span()
 
 # %% ../../nbs/03_answers/27_expressions.ipynb #u5828000
-_CLAUSE = r"(?:^|[.!?;:\n(–—-]\s*(?:[*\-•\d.]+ *)?|, |\b(?:and|but|while|whereas|since|because|as|though|although) )"
+_CLAUSE = r"(?:^|[.!?;:\n(–—-]\s*(?:[*\-•\d.]+ *)?|, |"
+_CLAUSE += r"\b(?:and|but|while|whereas|since|because|as|though|although) )"
 _HAS = (
-    "has|have|had|lacks?|features?|boasts?|tends?|uses?|looks|stands|lies|is known|are known|is famous|is all|"
+    "has|have|had|lacks?|features?|boasts?|tends?|uses?|looks|stands|lies|"
+    "is known|are known|is famous|is all|"
     "typically|usually|often|generally|rarely|sits|comes?"
 )
 _ELSEWHERE = re.compile(
@@ -159,13 +161,19 @@ _ELSEWHERE = re.compile(
     rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
     r"(?!I |we |this |there )[^.!?;:\n]*"
 )
-_COMMON = "common|typical|characteristic|ubiquitous|widespread|prevalent|popular|rare|usual|found|seen|used|built|grown"
+_COMMON = (
+    "common|typical|characteristic|ubiquitous|widespread|prevalent|popular|rare|usual|"
+    "found|seen|used|built|grown"
+)
 _GENERAL = re.compile(
     rf"{_CLAUSE}(?!the |these |this |those |all |both |such |its |their |it |they |i |we |there )"
-    rf"(?:[\w'’-]+ ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?(?:in|of|for|across|throughout|all)\b"
-    r"|\b(?:seen|viewed|looking|view|photographed|taken|shot|captured|perspective)(?: down| out)? (?:from|out of|through) "
+    rf"(?:[\w'’-]+ ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?"
+    r"(?:in|of|for|across|throughout|all)\b"
+    r"|\b(?:seen|viewed|looking|view|photographed|taken|shot|captured|perspective)(?: down| out)? "
+    r"(?:from|out of|through) "
     r"(?:an?|the|inside an?|inside the|my|our) [\w-]+(?: window| seat| balcony)?"
-    r"|\b(?:inside|interior of|inside of) (?:an?|the) [\w-]+(?: [\w-]+)?|\bthe (?:city|town|country|region|area) of \w+"
+    r"|\b(?:inside|interior of|inside of) (?:an?|the) [\w-]+(?: [\w-]+)?"
+    r"|\bthe (?:city|town|country|region|area) of \w+"
     r"|\b(?:like|as) (?:those|the ones|that|the one) (?:in|of|from|on)\b[^.!?;:,\n]*"
 )
 
@@ -173,8 +181,8 @@ _GENERAL = re.compile(
 _OPENING = frozenset(
     """the this these that those there it its they their he she i my we our you one each every everything
     all both some most many few several other others another nothing none no neither also here what which who
-    how where when while since because as if although though but and or so yet still overall however on in at with
-    from by for to of under behind above between near beyond along around across beside next""".split()
+    how where when while since because as if although though but and or so yet still overall however on in
+    at with from by for to of under behind above between near beyond along around across beside next""".split()
 )
 
 
@@ -182,7 +190,7 @@ def uncertain_spans(
     text,  # as it was written
     letters,  # the same, plain
 ):
-    "Yield (first character, one past the last) of what is said about other places, or about things in general."
+    "Yield (first character, one past the last) of what is said about other places, or in general."
     for match in _ELSEWHERE.finditer(text):
         if match["region"]:
             yield match.span()
