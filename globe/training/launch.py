@@ -37,7 +37,7 @@ def _read_rows(
 
     if not Path(source).exists():
         raise FileNotFoundError(
-            f"there is no {source}: give a dataset written by globe, or the folder of the published MP16-Reason"
+            f"there is no {source}: give a dataset that globe wrote, or the published MP16-Reason"
         )
     return checked_pictures(read_dataset(source))
 
