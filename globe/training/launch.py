@@ -36,7 +36,9 @@ def _read_rows(
     from globe.photos.stored import checked_pictures, read_dataset
 
     if not Path(source).exists():
-        raise FileNotFoundError(f"there is no {source}")
+        raise FileNotFoundError(
+            f"there is no {source}: give a dataset that globe wrote, or the published MP16-Reason"
+        )
     return checked_pictures(read_dataset(source))
 
 

@@ -299,7 +299,10 @@ def passes(
     processes = processes or int(os.environ.get("WORLD_SIZE", 1))
     part, rest = divmod(rows, processes)
     if rest or not part:
-        raise ValueError(f"{rows} rows of a step cannot be divided evenly over {processes} processes")
+        raise ValueError(
+            f"{rows} rows of a step cannot be divided evenly over {processes} processes: change --processes, "
+            "or the rows of a step (examples_per_step, completions_per_step, batch_size)"
+        )
     if most is not None and most < 1:
         raise ValueError(f"per_device_batch_size must be at least 1, got {most}")
     at_once = next(n for n in range(min(most or part, part), 0, -1) if part % n == 0)
