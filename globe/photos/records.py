@@ -58,15 +58,18 @@ def _fits(lat, lon, code) -> bool:
 
 
 def _may_be_in(lat, lon, city, country) -> bool:
-    "Whether a place of this name may be near a point: there is one, or none is known anywhere."
+    "Whether a place of this name may be near a point: there is one, or no city of this name is known."
     here = nearest(lat, lon)
     around = (here.country, here.state), (here.country, ""), (country, ""), ("", "")
     found = [(p, why) for p, why in (locate_why(city, *where) for where in around) if p and p.city]
-    if any(distance_km(lat, lon, p.lat, p.lon) <= LABEL_KM + p.radius_km for p, _ in found):
+    found = [(p, why) for p, why in found if not why.startswith("no ")]  # the point of what contains it
+    if fold(city) == fold(here.state or "") or any(
+        distance_km(lat, lon, p.lat, p.lon) <= LABEL_KM + p.radius_km for p, _ in found
+    ):
         return True
     g = gazetteer()
     towns = g.tree.query_ball_point(unit_vectors(lat, lon), chord_of(LABEL_KM))
-    is_known = any(why == "found" for _, why in found)
+    is_known = any(why == "found" and p.kind == "city" for p, why in found)
     return not is_known or fold(city) in {fold(g.name[row]) for row in towns}
 
 
@@ -78,7 +81,7 @@ def _contradiction(lat, lon, country, city="") -> str:
         fits = lambda y, x: _fits(y, x, code)
     elif city and not _may_be_in(lat, lon, city, country):
         given, nowhere = city, "any place of that name"
-        fits = lambda y, x: _may_be_in(y, x, city, country)
+        fits = lambda y, x: (not code or _fits(y, x, code)) and _may_be_in(y, x, city, country)
     else:
         return ""
     said = f"the table says {given}"
