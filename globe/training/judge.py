@@ -142,6 +142,11 @@ def train_judge(
     from peft import get_peft_model
 
     s, out = (settings or JudgeSettings()).changed(**changes), Path(out_folder)
+    if missing := {"image", "reasoning", "label"} - set(rows.column_names):
+        raise ValueError(
+            f"the judge's rows lack {', '.join(sorted(missing))}: give rows that "
+            "`globe.validation.splits.judge_rows` makes, or leave out --data and --out"
+        )
     if set(rows["label"] if len(rows) else []) != {0, 1}:
         raise ValueError("the judge needs rows of both labels, 0 and 1")
     check_start(model_folder, rows)

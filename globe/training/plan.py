@@ -201,5 +201,6 @@ def unfit(
             "or a smaller per_device_batch_size"
         )
     if free_gb is not None and planned["disk_GB"] > free_gb:
-        return f"{planned['disk_GB']:.0f} GB of disk are needed for checkpoints, but {free_gb:.0f} are free"
+        needed = f"{planned['disk_GB']:.0f} GB of disk are needed for checkpoints, but {free_gb:.0f} are free"
+        return f"{needed}: free some space, or take another disk"
     return ""
