@@ -163,6 +163,14 @@ def _checksum(path):
     return total - (1 << 32) * (total >> 31)
 
 
+def _record(said):  # text in the table
+    "The judgement. Raises sqlite3.DatabaseError for a text that is none."
+    record = json.loads(said)
+    if not isinstance(record, dict) or "id" not in record:
+        raise sqlite3.DatabaseError("a record is no judgement")
+    return record
+
+
 def _lacks_log(path):
     "Whether the header of a store says that there is a log, but there is none."
     with suppress(OSError), open(path, "rb") as file:
@@ -288,14 +296,6 @@ def answered(
     query = "SELECT id FROM answers WHERE error = '' AND (?1 IS NULL OR prompt IN ('', ?1))"
     with closing(_opened([Path(path)])) as db, _explained(path):
         return np.fromiter((key(id) for (id,) in db.execute(query, (prompt,))), np.uint64)
-
-
-def _record(said):  # text in the table
-    "The judgement. Raises sqlite3.DatabaseError for a text that is none."
-    record = json.loads(said)
-    if not isinstance(record, dict) or "id" not in record:
-        raise sqlite3.DatabaseError("a record is no judgement")
-    return record
 
 
 def _all(paths, read):  # files of a teacher, function of id, error and text of a record
