@@ -214,7 +214,8 @@ class _Clauses:
             begin = mark
             while begin and words[begin - 1] not in BOUNDARY:
                 begin -= 1
-            if mark - begin < 5 and _NO.search(" ".join(words[mark : mark + 12])):
+            said = " ".join(words[mark + 1 : mark + 12]).partition("?")[0]
+            if mark - begin < 5 and _NO.search(f"? {said}"):
                 yield from (k for k in self._after(begin) if self.things[k][1] <= mark)
 
     def asked(self, start, end):

@@ -28,8 +28,8 @@ _TOWNS = frozenset("city town county bay springs rapids heights falls".split())
 _OF = frozenset("de del della da do la las los le les di".split())
 _GENITIVES = frozenset("of de del della da do du di der des van av af 的 の ka की का के".split())
 _CONTAINERS = frozenset("bottle glass pot basket bag box barrel".split())
-_WEARING = frozenset("in wearing wears wear dressed worn".split())
 _DETERMINERS = frozenset("the a an its their his her".split())
+_AS_HERE = re.compile(r"\b(?:both|like (?:this|these|it)|as here|too|also|same|such)\b")
 _RETRACTING = frozenset("wait scratch correction recount".split())
 _MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
 _BUILDINGS = frozenset(
@@ -54,9 +54,11 @@ class _Reader:
             if not shared
         )
         named = [*name_spans(text, self.plain)] if words.listed else []
-        self.skipped = self._tokens_in([*idle_spans(self.plain), *named])
-        self.doubtful = self._tokens_in(uncertain_spans(text, self.plain)) if words.listed else set()
-        self.skipped |= self.doubtful
+        doubtful = [*uncertain_spans(text, self.plain)] if words.listed else []
+        here = [bool(_AS_HERE.search(self.plain, *span)) for span in doubtful]
+        elsewhere = [span for span, is_here in zip(doubtful, here) if not is_here]
+        self.skipped = self._tokens_in([*idle_spans(self.plain), *named, *elsewhere])
+        self.doubtful = self._tokens_in([span for span, is_here in zip(doubtful, here) if is_here])
 
     def _tokens_in(self, spans):
         "Positions of the tokens that begin within spans of characters."
@@ -71,13 +73,7 @@ class _Reader:
         while i < len(self.tokens):
             group = self._group(i)
             n, thing = self._name(i, group)
-            is_worn = thing and thing.name == "apparel" and _WEARING & {*self.tokens[max(0, i - 4) : i]}
-            if (
-                thing
-                and self.words.listed
-                and not thing.if_shown
-                and (is_worn or self._uncertain(i, n, group))
-            ):
+            if thing and self.words.listed and not thing.if_shown and self._uncertain(i, n, group):
                 thing = thing._replace(if_shown=True)
             if thing:
                 yield i, i + n, self.spans[i][0], self.spans[i + n - 1][1], thing

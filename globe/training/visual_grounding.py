@@ -68,7 +68,7 @@ def _counted_as(said, seen):
     they count as one thing."""
     found = {}
     unsure = {name for name, s in said.items() if s.if_shown and not seen.intersection(s.classes)}
-    if 2 * len(unsure) > len(said):
+    if len(unsure) > 2 and 2 * len(unsure) > len(said):
         unsure = set()  # a list of nothing else
     unsure |= {name for name, s in said.items() if _is_room(name, seen.intersection(s.classes))}
     claimed = ((name, s) for name, s in said.items() if name not in unsure)
