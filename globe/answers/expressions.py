@@ -161,7 +161,7 @@ _HAS = (
     "typically|usually|often|generally|rarely|sits|comes?"
 )
 _ELSEWHERE = re.compile(
-    rf"{_CLAUSE}(?P<first>(?:the )?(?P<place>[A-ZÀ-Þ][\w.-]+)(?P<more>(?: [A-ZÀ-Þ][\w.-]+)*))"
+    rf"{_CLAUSE}(?P<first>(?:the )?(?P<place>[A-ZÀ-Þ][\w.-]{{1,40}})(?P<more>(?: [A-ZÀ-Þ][\w.-]{{1,40}}){{0,8}}))"
     rf"(?:(?: [a-z-]+){{0,2}}? (?:{_HAS})\b|['’]s? )[^.!?;:\n]*"
     rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
     r"(?!I |we |this |there )[^.!?;:\n]*"
@@ -172,7 +172,7 @@ _COMMON = (
 )
 _GENERAL = re.compile(
     rf"{_CLAUSE}(?!the |these |this |those |all |both |such |its |their |it |they |i |we |there )"
-    rf"(?:[\w'’-]+ ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?"
+    rf"(?:[\w'’-]{{1,30}} ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?"
     r"(?:in|of|for|across|throughout|all)\b"
     r"|\b(?:seen|viewed|looking|view|photographed|taken|shot|captured|perspective)(?: down| out)? "
     r"(?:from|out of|through) "

@@ -50,7 +50,8 @@ class _Reader:
         self.languages = Counter(
             language
             for word in self.tokens
-            for language, (_, shared) in words.foreign.get(word, {}).items()
+            if word in words.foreign
+            for language, (_, shared) in words.foreign[word].items()
             if not shared
         )
         named = [*name_spans(text, self.plain)] if words.listed else []
@@ -71,6 +72,9 @@ class _Reader:
         "Yield (first token, one past the last, start, end, thing)."
         i = 0
         while i < len(self.tokens):
+            if not self._is_candidate(i):
+                i += 1
+                continue
             group = self._group(i)
             n, thing = self._name(i, group)
             if thing and self.words.listed and not thing.if_shown and self._uncertain(i, n, group):
@@ -78,6 +82,13 @@ class _Reader:
             if thing:
                 yield i, i + n, self.spans[i][0], self.spans[i + n - 1][1], thing
             i += n
+
+    def _is_candidate(self, i):
+        "May a name or an expression begin at token `i`?"
+        if self.words.is_candidate(self.tokens[i]):
+            return True
+        at = i + 1 + (self.tokens[i + 1 : i + 2] == ["-"])
+        return at < len(self.tokens) and self.words.is_beginning(self.tokens[i] + self.tokens[at])
 
     def _group(self, i):
         "(token, joint) of the word at token `i` and of up to two more that a blank or hyphen joins to it."

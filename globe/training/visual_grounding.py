@@ -72,7 +72,7 @@ def _counted_as(said, seen):
         unsure = set()  # a list of nothing else
     unsure |= {name for name, s in said.items() if _is_room(name, seen.intersection(s.classes))}
     claimed = ((name, s) for name, s in said.items() if name not in unsure)
-    for name, s in sorted(claimed, key=lambda item: len(item[1].classes)):
+    for name, s in sorted(claimed, key=lambda item: (len(item[1].classes), item[0] not in item[1].classes)):
         kinds = s.classes if s.classes[:1] == (name,) and name in seen else ()
         kinds = kinds or [c for c in s.classes if c in seen] or s.classes
         if name in s.classes:
