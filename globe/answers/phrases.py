@@ -104,7 +104,10 @@ _ADVERBS = frozenset(
 
 def _matches(words, i):
     "(end, kind) of the phrases at token `i`, the longest first; with one adverb in them at most."
-    found, states = [], [(_tree(), i, 0, 0)]
+    found, node, second = [], _tree().get(words[i], {}), words[i + 1] if i + 1 < len(words) else None
+    if second not in _ADVERBS and (second is None or second not in node) and "*" not in node:
+        return [(i + 1, node[None])] if None in node else []
+    states = [(_tree(), i, 0, 0)]
     while states:
         node, at, adverbs, wildcards = states.pop()
         word = words[at] if at < len(words) else None
