@@ -37,6 +37,8 @@ _ALTERNATIVES = frozenset("or nor oder noch ou o ni nem né lub ani või atau el
 _EXAMPLES = (["such", "as"], ["like"], ["including"], ["for", "example"])
 _CORRECTIONS = frozenset("actually really in only just merely a an the nothing out".split())
 _OPENERS = frozenset("without instead rather unlike".split())
+_WRONG_STEP = re.compile(r"\bstep (\d+) (?:was|is) (?:wrong|mistaken|incorrect|false)\b")
+_NO = re.compile(r"[?.!\n] (?:no|nein|non|nao|net|нет)\b")
 
 
 class _Clauses:
@@ -114,9 +116,17 @@ class _Clauses:
     def _goes_on_with(self, gap, first, has_article):
         "Do the articles allow the enumeration to continue?"
         has_one = bool(_ARTICLES & {*gap[1:]}) or self.words[first].startswith(("ال", "وال"))
+        if has_one and has_article and gap[0] == "," and self._leads_to_or(first):
+            return True
         if _ALTERNATIVES & {*gap}:
             return "the" not in gap or has_article
         return not has_one or has_article and gap[0] != ","
+
+    def _leads_to_or(self, first):
+        "Does the enumeration end in *or*: *a river, a lake or the sea*?"
+        rest = self.words[first : min(first + 3 * _WINDOW, self.sentence_ends[first])]
+        at = next((i for i, word in enumerate(rest) if word in ("or", "nor")), 0)
+        return bool(at) and not any(self.edges[first : first + at])
 
     def _goes_on(self, position):
         "Does an enumeration continue here?"
@@ -190,6 +200,24 @@ class _Clauses:
         pairs = zip(rest, rest[1:])
         return any(a in ("is", "are", "turns", "turned") and b in _CORRECTIONS for a, b in pairs)
 
+    def taken_back(self):
+        "Things of a step that is called wrong later, and of a question such as *A bus?* that *no* answers."
+        words, text = self.words, " ".join(self.words) if {"wrong", "?"} & {*self.words} else ""
+        for number in dict.fromkeys(_WRONG_STEP.findall(text)):
+            begin = next((i for i in range(len(words)) if words[i : i + 3] == ["step", number, ":"]), None)
+            if begin is not None:
+                end = next(
+                    (i for i in range(begin + 1, len(words)) if words[i] in ("\n", "step")), len(words)
+                )
+                yield from (k for k in self._after(begin) if self.things[k][0] < end)
+        for mark in (i for i, word in enumerate(words) if word == "?"):
+            begin = mark
+            while begin and words[begin - 1] not in BOUNDARY:
+                begin -= 1
+            said = " ".join(words[mark + 1 : mark + 12]).partition("?")[0]
+            if mark - begin < 5 and _NO.search(f"? {said}"):
+                yield from (k for k in self._after(begin) if self.things[k][1] <= mark)
+
     def asked(self, start, end):
         "Things that a question asks for, unless the answer is yes."
         mark = self.sentence_ends[start]
@@ -228,7 +256,8 @@ def denied(
     "Which things the text denies, only supposes, or sees elsewhere."
     if not things:
         return set()
-    text, found, is_absent = _Clauses(words, things), set(), -1
+    text, is_absent = _Clauses(words, things), -1
+    found = {*text.taken_back()}
     for start, end, kind in text.found:
         if kind == "after":
             is_absent = end

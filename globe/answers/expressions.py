@@ -59,7 +59,7 @@ _PATTERNS = re.compile(
             r"floral(?= (?:print|pattern|motif|design|ornament|decoration|wallpaper|tile|fabric|dress)s?)",
             r"(?:hotel|school|church|office|restaurant|hospital|shop)(?= (?:room|lobby|hall|yard|kitchen)s?)",
             r"taxis (?:on|along|to|down|past) (?:the|a) (?:tarmac|runway|apron|terminal|gate)",
-            r"meaning (?:the )?\w+(?: \w+)?",
+            r"meaning (?:the )?\w+(?: \w+)?|(?:by|many|most) (?:visitors|tourists|travell?ers)",
             r"(?:ground|upper|lower|first|second|third|top|middle|\w+th) floors?|the size of (?:an? )?\w+",
             r"(?:may|might|could|can|is|are|be|appears?|seems?|looks?|how|rather|equally|just) well",
             r"well[ -](?:\w+ed|kept|known|lit|worn|built|made|suited|beyond|before|into|as|within|enough)",
@@ -114,6 +114,11 @@ _MADE = re.compile(
     rf"|\b(?:{_IMAGES})s? (?:depict|portray|represent)s? (?P<scene>[^.;:\n]{{1,120}})"
     rf"|\b(?:steel|concrete|iron|copper|bronze|marble|metal|brick),? (?:and |or )?(?P<metal>{_MATERIAL})\b"
     r"|\b(?:car|vehicle|it|its|wing|side)(?:'?s)? (?P<part>mirrors?)\b"
+    rf"|\b(?:flag|shirt|screen|{_IMAGES})s? (?:that|which) (?:show|depict)s? (?P<view>[^.;\n]{{1,160}})"
+    r"|\b(?:flag|shirt|screen|stamp)s? (?:show|bear|depict)(?:s|ing)? (?P<crest>[^.;:,\n]{1,60})"
+    rf"|\b(?:{_IMAGES})s? (?:advertise|promote|warn|announce)s? (?P<pitch>[^.;:\n]{{1,120}}?)"
+    r"(?=[.;:\n]|, (?:and|while|but|below|beside|behind|with)\b|$)"
+    r"|\b(?:photographs|photos|pictures|prints|postcards|drawings) of (?P<subject>[^.;:,\n]{1,60})"
 )
 _SIGN = re.compile(
     r"\b(?:signs?|signage|posters?|billboards?|banners?|shops?|stores?|boards?|plates?|letter(?:ing|s)|texts?"
@@ -128,7 +133,7 @@ _CAPITAL = r"[A-ZÀ-Þ][a-zß-ÿ]+"
 _NAME = re.compile(rf"\b{_CAPITAL}(?: {_CAPITAL})+")
 _PLACES = frozenset(  # what of a name in capital letters is no view
     """island islands sea ocean gulf bay strait desert hills rock rocks forest mountains springs falls fields
-    beach coast port view heights""".split()
+    beach coast port view heights heath moor valley canyon plateau peninsula cape""".split()
 )
 
 
@@ -156,7 +161,7 @@ _HAS = (
     "typically|usually|often|generally|rarely|sits|comes?"
 )
 _ELSEWHERE = re.compile(
-    rf"{_CLAUSE}(?P<first>(?:the )?(?P<place>[A-ZÀ-Þ][\w.-]+)(?P<more>(?: [A-ZÀ-Þ][\w.-]+)*))"
+    rf"{_CLAUSE}(?P<first>(?:the )?(?P<place>[A-ZÀ-Þ][\w.-]{{1,40}})(?P<more>(?: [A-ZÀ-Þ][\w.-]{{1,40}}){{0,8}}))"
     rf"(?:(?: [a-z-]+){{0,2}}? (?:{_HAS})\b|['’]s? )[^.!?;:\n]*"
     rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
     r"(?!I |we |this |there )[^.!?;:\n]*"
@@ -167,7 +172,7 @@ _COMMON = (
 )
 _GENERAL = re.compile(
     rf"{_CLAUSE}(?!the |these |this |those |all |both |such |its |their |it |they |i |we |there )"
-    rf"(?:[\w'’-]+ ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?"
+    rf"(?:[\w'’-]{{1,30}} ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?"
     r"(?:in|of|for|across|throughout|all)\b"
     r"|\b(?:seen|viewed|looking|view|photographed|taken|shot|captured|perspective)(?: down| out)? "
     r"(?:from|out of|through) "
@@ -231,6 +236,7 @@ _NO_SUBJECT = frozenset(
     beside near behind under over above through past against around across into onto beyond below""".split()
 )
 _OBJECTS = frozenset("the a an its their this that these those his her him them it up for to".split())
+_ALONG = frozenset("past by along through down over up across".split())
 _PRONOUNS = frozenset("it he she they we i you which that this who to".split())
 
 
@@ -238,7 +244,8 @@ def is_attribute(
     said,  # a word and those after it
 ) -> bool:
     "Is the first word only an attribute of the next?"
-    return len(said) > 1 and said[1] in _ATTRIBUTE_OF
+    is_verb = said[1:2] == ["rides"] and said[2:3] and said[2] in _ALONG  # "a motorbike rides past"
+    return len(said) > 1 and said[1] in _ATTRIBUTE_OF and not is_verb
 
 
 def is_verb(

@@ -28,6 +28,9 @@ _TOWNS = frozenset("city town county bay springs rapids heights falls".split())
 _OF = frozenset("de del della da do la las los le les di".split())
 _GENITIVES = frozenset("of de del della da do du di der des van av af 的 の ka की का के".split())
 _CONTAINERS = frozenset("bottle glass pot basket bag box barrel".split())
+_DETERMINERS = frozenset("the a an its their his her".split())
+_AS_HERE = re.compile(r"\b(?:both|like (?:this|these|it)|as here|too|also|same|such)\b")
+_RETRACTING = frozenset("wait scratch correction recount".split())
 _MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
 _BUILDINGS = frozenset(
     "church mosque cathedral basilica building temple hall roof palace tower chapel house".split()
@@ -47,12 +50,16 @@ class _Reader:
         self.languages = Counter(
             language
             for word in self.tokens
-            for language, (_, shared) in words.foreign.get(word, {}).items()
+            if word in words.foreign
+            for language, (_, shared) in words.foreign[word].items()
             if not shared
         )
         named = [*name_spans(text, self.plain)] if words.listed else []
-        self.skipped = self._tokens_in([*idle_spans(self.plain), *named])
-        self.doubtful = self._tokens_in(uncertain_spans(text, self.plain)) if words.listed else set()
+        doubtful = [*uncertain_spans(text, self.plain)] if words.listed else []
+        here = [bool(_AS_HERE.search(self.plain, *span)) for span in doubtful]
+        elsewhere = [span for span, is_here in zip(doubtful, here) if not is_here]
+        self.skipped = self._tokens_in([*idle_spans(self.plain), *named, *elsewhere])
+        self.doubtful = self._tokens_in([span for span, is_here in zip(doubtful, here) if is_here])
 
     def _tokens_in(self, spans):
         "Positions of the tokens that begin within spans of characters."
@@ -65,6 +72,9 @@ class _Reader:
         "Yield (first token, one past the last, start, end, thing)."
         i = 0
         while i < len(self.tokens):
+            if not self._is_candidate(i):
+                i += 1
+                continue
             group = self._group(i)
             n, thing = self._name(i, group)
             if thing and self.words.listed and not thing.if_shown and self._uncertain(i, n, group):
@@ -72,6 +82,13 @@ class _Reader:
             if thing:
                 yield i, i + n, self.spans[i][0], self.spans[i + n - 1][1], thing
             i += n
+
+    def _is_candidate(self, i):
+        "May a name or an expression begin at token `i`?"
+        if self.words.is_candidate(self.tokens[i]):
+            return True
+        at = i + 1 + (self.tokens[i + 1 : i + 2] == ["-"])
+        return at < len(self.tokens) and self.words.is_beginning(self.tokens[i] + self.tokens[at])
 
     def _group(self, i):
         "(token, joint) of the word at token `i` and of up to two more that a blank or hyphen joins to it."
@@ -130,7 +147,8 @@ class _Reader:
         at, joint = following[0]
         if joint == "-" or self._is_upper(i) and self._is_upper(at):
             return True
-        return not self.tokens[i + n - 1].endswith("s") and self.tokens[at] in nouns()
+        is_verb = self.tokens[at + 1 : at + 2] and self.tokens[at + 1] in _DETERMINERS  # "a truck blocks the"
+        return not self.tokens[i + n - 1].endswith("s") and self.tokens[at] in nouns() and not is_verb
 
     def _is_idle(self, i, n):
         "Is the name at token `i` part of an expression that names nothing, or is it a verb?"
@@ -276,6 +294,8 @@ def mentions_of(
     reader = _Reader(text, lexicon(tuple(classes), tuple(more)))
     found = _heads(list(reader.names()), reader.tokens, reader.words)
     no = denied(reader.tokens, [(i, j) for i, j, *_ in found])
+    for k in [k for k in no if _RETRACTING & {*reader.tokens[max(0, found[k][0] - 8) : found[k][0]]}]:
+        no |= {at for at in range(k) if found[at][-1].name == found[k][-1].name}
     return [Mention(start, end, thing, k in no) for k, (_, _, start, end, thing) in enumerate(found)]
 
 

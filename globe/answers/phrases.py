@@ -52,10 +52,7 @@ def _unspaced_words():
 
 
 def _pieces(word, start):
-    "(text, span) of a word; without blanks in its script, of the known words in it and the text between."
-    if not is_unspaced(word):
-        yield word.replace("'", "").replace("’", "") or word, (start, start + len(word))
-        return
+    "(text, span) of the known words in a word of a script that writes no blanks, and of the text between."
     table, i, done = _unspaced_words(), 0, 0
     while i < len(word):
         piece = next((w for w in table.get(word[i], ()) if word.startswith(w, i)), "")
@@ -73,8 +70,17 @@ def tokens(
     text,  # any text
 ) -> tuple:  # (words and signs, their spans in `text`)
     "The tokens of a text."
-    found = [piece for m in _TOKEN.finditer(plain(text)) for piece in _pieces(m[0], m.start())]
-    return [word for word, _ in found], [span for _, span in found]
+    words, spans = [], []
+    for m in _TOKEN.finditer(plain(text)):
+        word = m[0]
+        if word >= "\u0e00" and is_unspaced(word):
+            for piece, span in _pieces(word, m.start()):
+                words.append(piece)
+                spans.append(span)
+        else:
+            words.append(word.replace("'", "").replace("’", "") or word)
+            spans.append(m.span())
+    return words, spans
 
 # %% ../../nbs/03_answers/24_phrases.ipynb #e2ea00aa
 @functools.cache
@@ -98,7 +104,10 @@ _ADVERBS = frozenset(
 
 def _matches(words, i):
     "(end, kind) of the phrases at token `i`, the longest first; with one adverb in them at most."
-    found, states = [], [(_tree(), i, 0, 0)]
+    found, node, second = [], _tree().get(words[i], {}), words[i + 1] if i + 1 < len(words) else None
+    if second not in _ADVERBS and (second is None or second not in node) and "*" not in node:
+        return [(i + 1, node[None])] if None in node else []
+    states = [(_tree(), i, 0, 0)]
     while states:
         node, at, adverbs, wildcards = states.pop()
         word = words[at] if at < len(words) else None
@@ -126,8 +135,11 @@ def phrases(
 ) -> list:  # of (start, end, kind), in order
     "The phrases of the table in a text."
     found, i, asked = [], 0, -1
-    ends, is_portuguese = sentence_ends(words), not _PORTUGUESE.isdisjoint(words)
+    ends, is_portuguese, begins = sentence_ends(words), not _PORTUGUESE.isdisjoint(words), _tree()
     while i < len(words):
+        if words[i] not in begins:
+            i += 1
+            continue
         for end, kind in () if i == asked else _matches(words, i):
             if is_portuguese and words[i:end] == ["no"]:
                 continue  # "um barco no rio": in the river

@@ -94,7 +94,7 @@ def said_of(
     rest = "".join(letters)
     for things, span in zip(named, spans):
         words = frozenset(_WORD.findall(rest, *span)) - _COMMON if things else frozenset()
-        for thing in set(things):
+        for thing in dict.fromkeys(things):
             found[thing.name] = _together(found.get(thing.name), thing, words)
     return found
 

@@ -18,11 +18,16 @@ _LOOKALIKE = str.maketrans("асеорухіјѕһкмтпԁɡɑıοανρτικ
 _WORD = re.compile(r"\w+")
 
 
-@functools.lru_cache(4096)
-def _plain_letter(c):
-    "The letter without its accent, as long as that is one Latin letter."
-    base = unicodedata.normalize("NFD", c)[0]
-    return base.lower() if base.isascii() else c
+class _Letters(dict):
+    "Letter -> the letter without its accent, as long as that is one Latin letter."
+
+    def __missing__(self, code):
+        base = unicodedata.normalize("NFD", chr(code))[0]
+        self[code] = base.lower() if base.isascii() else chr(code)
+        return self[code]
+
+
+_LETTERS = _Letters({code: chr(code) for code in range(128)})
 
 
 def _in_latin(match):
@@ -32,6 +37,7 @@ def _in_latin(match):
     return word.translate(_LOOKALIKE) if is_mixed else word
 
 
+@functools.lru_cache(256)
 def plain(
     text,  # any text
 ) -> str:  # as long as `text`
@@ -41,7 +47,7 @@ def plain(
         lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
     if lower.isascii():
         return lower
-    lower = "".join(c if c.isascii() else _plain_letter(c) for c in lower)
+    lower = lower.translate(_LETTERS)
     return _WORD.sub(_in_latin, lower)
 
 # %% ../../nbs/03_answers/03_things.ipynb #fa882c38

@@ -6,7 +6,7 @@
 __all__ = ['nouns', 'compounds', 'is_unspaced', 'unspaced_names', 'Lexicon', 'lexicon']
 
 # %% ../../nbs/03_answers/04_words.ipynb #49a236a5
-import csv, functools, re
+import bisect, csv, functools, re
 from collections import defaultdict
 
 from ..files import data_dir
@@ -168,6 +168,21 @@ class Lexicon:
         core = [key for key in spelt if len(key) > 5 and self.things[key] and self.things[key].classes]
         self.letters = {part: key for key in core for part in (*_left_out(key), key)}
         self.things |= {_key(c) + "s": kinds.thing(c) for c in kinds.own}
+        self._keys = sorted({*self.things, *self.in_parts, *(line.replace(" ", "") for line in compounds())})
+        self.is_candidate = functools.lru_cache(1 << 16)(self._is_candidate)
+        self.is_beginning = functools.lru_cache(1 << 16)(self._is_beginning)
+
+    def _is_candidate(self, word):
+        "May the word alone name a thing, in any language or misspelt?"
+        return self.word(word)[0] or bool(self.abroad(word)) or self.misspelt(word) is not None
+
+    def _is_beginning(self, joined):
+        "May a name or an expression of several words begin with these two words, written as one?"
+        for one in {*_singulars(joined), joined.rstrip("s")}:
+            k = bisect.bisect_left(self._keys, one)
+            if k < len(self._keys) and self._keys[k].startswith(one):
+                return True
+        return False
 
     def word(
         self,

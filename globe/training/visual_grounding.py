@@ -56,14 +56,23 @@ def _kinds(reasoning, shown, classes):
     return _counted_as(said_of(reasoning, classes), seen) | {tag: (tag,) for tag in others}, seen
 
 
+def _is_room(name, seen):
+    "Does the picture show only the inside of a building that is named: of *a café*?"
+    return name == "building" and bool(seen) and seen <= {"ceiling", "floor"}
+
+
 def _counted_as(said, seen):
     """Name -> classes of each thing in `said_of`; names that match one class of the picture become one thing.
 
     For example, a church and a house may both be a building. If the picture shows a building and no house,
     they count as one thing."""
     found = {}
-    claimed = ((name, s) for name, s in said.items() if not s.if_shown or seen.intersection(s.classes))
-    for name, s in sorted(claimed, key=lambda item: len(item[1].classes)):
+    unsure = {name for name, s in said.items() if s.if_shown and not seen.intersection(s.classes)}
+    if len(unsure) > 2 and 2 * len(unsure) > len(said):
+        unsure = set()  # a list of nothing else
+    unsure |= {name for name, s in said.items() if _is_room(name, seen.intersection(s.classes))}
+    claimed = ((name, s) for name, s in said.items() if name not in unsure)
+    for name, s in sorted(claimed, key=lambda item: (len(item[1].classes), item[0] not in item[1].classes)):
         kinds = s.classes if s.classes[:1] == (name,) and name in seen else ()
         kinds = kinds or [c for c in s.classes if c in seen] or s.classes
         if name in s.classes:
