@@ -751,6 +751,27 @@ def test_the_table_of_places_is_what_its_script_makes():
         assert (row["name"], witness(row) or "no") == (row["name"], row["verified"])
 
 
+def test_the_table_of_regions_is_what_its_script_makes():
+    "All but the points and names of sources whose files are not committed."
+    import runpy
+
+    script = runpy.run_path(str(ROOT / "data" / "make_regions.py"))
+    towns = script["Towns"]()
+    table = pd.read_csv(ROOT / "data" / "regions.csv", dtype=str, keep_default_na=False)
+    assert set(table.code).isdisjoint(script["MISPLACED"]) and table.code.is_unique
+    for row in table.to_dict("records"):
+        country, admin1 = row["code"][:2], row["admin1"]
+        names = [row["name"], *filter(None, row["other_names"].split("|"))]
+        assert len(names) == len({fold(name) for name in names}), row["code"]
+        assert row["country_code"] == script["OWN_COUNTRIES"].get(row["code"], country)
+        assert admin1 == (script["RECODED"] | script["BY_TOWNS"]).get(row["code"], admin1)
+        if admin1:
+            assert int(row["people"]) == towns.people[towns.rows[country, admin1]].sum(), row["code"]
+        if row["source"] == "GeoNames":
+            lat, lon = towns.mean[country, admin1]
+            assert (float(row["lat"]), float(row["lon"])) == (round(lat, 3), round(lon, 3)), row["code"]
+
+
 @pytest.mark.parametrize(
     "city, country, name, kind",
     [
