@@ -778,12 +778,37 @@ def test_the_table_of_regions_is_what_its_script_makes():
         ("Xyzzyville", "Washington", "Washington", "region"),
         ("Xyzzyville, Bavaria", "Germany", "Bavaria", "region"),
         ("Xyzzyville", "Bavaria", "Bavaria", "region"),
+        ("Xyzzyville", "Bayern", "Bavaria", "region"),
+        ("Xyzzyville", "Kalifornien", "California", "region"),
         ("G-10, Islamabad", "Pakistan", "Islamabad", "city"),
     ],
 )
 def test_a_name_that_no_table_has_is_placed_in_its_division_as_a_guess(city, country, name, kind):
     place, why = locate_why(city, country)
     assert (place.city, place.kind, place.ambiguous) == (name, kind, True) and ": its point" in why
+
+
+@pytest.mark.parametrize(
+    "written, city, country",
+    [
+        ("文京区、日本", "Bunkyō", "Japan"),
+        ("渋谷区、東京、日本", "Shibuya", "Japan"),
+        ("日本、東京", "Tokyo", "Japan"),
+        ("上海市，中国", "Shanghai", "China"),
+        ("القاهرة، مصر", "Cairo", "Egypt"),
+    ],
+)
+def test_commas_of_other_scripts_part_names(written, city, country):
+    place = locate(written)
+    assert (place.city, place.country) == (city, country)
+
+
+@pytest.mark.parametrize(
+    "city, country",
+    [("San Juan", "Puerto Rico"), ("Salinas", "United States"), ("San Lorenzo", "United States")],
+)
+def test_a_town_of_a_territory_must_outweigh_its_namesake_in_a_state(city, country):
+    assert locate(city, "USA").country == country
 
 
 def test_two_names_that_no_table_has_are_the_same_city_only_if_spelt_alike():

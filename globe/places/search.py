@@ -289,7 +289,7 @@ def _resolved(city: str, country: str, state: str):
     if unread:
         hit = _in_region(city, country) or _search(city, "", "")
         region = _in_region("", country) if hit[:2] == (None, "") else None
-        if region and region[0] < 0 and fold(gazetteer().region_name[~region[0]]) == fold(country):
+        if region and region[0] < 0:
             hit = *region[:3], f"no {city!r} in {country!r}: its point"
         row, code, _, reason = hit
         return row, code, 1, f"{reason}; {country!r} was not read as a country"
