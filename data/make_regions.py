@@ -123,7 +123,7 @@ def plain_names(row, others):
 
 BY_TOWNS = {
     "MD-SN": "58"
-}  # GeoNames' codes of divisions whose point in the library is only a town at their end
+}  # GeoNames' codes of divisions for which the library and the map have only a town at their end
 
 RECODED = {
     "GY": "BA10 CU11 DE12 EB13 ES14 MA15 PM16 PT17 UD18 UT19",
@@ -363,7 +363,8 @@ def main(iso_file, map_file, cldr_folder):
         if a is None and has_point and code not in shapes and not row["parentCode"]:
             a = towns.nearest_mean(code[:2], tuple(map(float, row["latLng"])), taken)
             taken |= {(code[:2], a)} - {(code[:2], None)}
-        found, done = division(code, row, names[code], shapes.get(code), a, towns, land.get(code[:2]))
+        shape = None if code in BY_TOWNS else shapes.get(code)
+        found, done = division(code, row, names[code], shape, a, towns, land.get(code[:2]))
         counts[done] += bool(done)
         if found:
             counts["not verified" if found["verified"] == "no" else "verified"] += 1

@@ -751,18 +751,64 @@ def test_the_table_of_places_is_what_its_script_makes():
         assert (row["name"], witness(row) or "no") == (row["name"], row["verified"])
 
 
+def test_the_table_of_regions_is_what_its_script_makes():
+    "All but the points and names of sources whose files are not committed."
+    import runpy
+
+    script = runpy.run_path(str(ROOT / "data" / "make_regions.py"))
+    towns = script["Towns"]()
+    table = pd.read_csv(ROOT / "data" / "regions.csv", dtype=str, keep_default_na=False)
+    assert set(table.code).isdisjoint(script["MISPLACED"]) and table.code.is_unique
+    for row in table.to_dict("records"):
+        country, admin1 = row["code"][:2], row["admin1"]
+        names = [row["name"], *filter(None, row["other_names"].split("|"))]
+        assert len(names) == len({fold(name) for name in names}), row["code"]
+        assert row["country_code"] == script["OWN_COUNTRIES"].get(row["code"], country)
+        assert admin1 == (script["RECODED"] | script["BY_TOWNS"]).get(row["code"], admin1)
+        if admin1:
+            assert int(row["people"]) == towns.people[towns.rows[country, admin1]].sum(), row["code"]
+        if row["source"] == "GeoNames":
+            lat, lon = towns.mean[country, admin1]
+            assert (float(row["lat"]), float(row["lon"])) == (round(lat, 3), round(lon, 3)), row["code"]
+
+
 @pytest.mark.parametrize(
     "city, country, name, kind",
     [
         ("Xyzzyville", "Washington", "Washington", "region"),
         ("Xyzzyville, Bavaria", "Germany", "Bavaria", "region"),
         ("Xyzzyville", "Bavaria", "Bavaria", "region"),
+        ("Xyzzyville", "Bayern", "Bavaria", "region"),
+        ("Xyzzyville", "Kalifornien", "California", "region"),
         ("G-10, Islamabad", "Pakistan", "Islamabad", "city"),
     ],
 )
 def test_a_name_that_no_table_has_is_placed_in_its_division_as_a_guess(city, country, name, kind):
     place, why = locate_why(city, country)
     assert (place.city, place.kind, place.ambiguous) == (name, kind, True) and ": its point" in why
+
+
+@pytest.mark.parametrize(
+    "written, city, country",
+    [
+        ("文京区、日本", "Bunkyō", "Japan"),
+        ("渋谷区、東京、日本", "Shibuya", "Japan"),
+        ("日本、東京", "Tokyo", "Japan"),
+        ("上海市，中国", "Shanghai", "China"),
+        ("القاهرة، مصر", "Cairo", "Egypt"),
+    ],
+)
+def test_commas_of_other_scripts_part_names(written, city, country):
+    place = locate(written)
+    assert (place.city, place.country) == (city, country)
+
+
+@pytest.mark.parametrize(
+    "city, country",
+    [("San Juan", "Puerto Rico"), ("Salinas", "United States"), ("San Lorenzo", "United States")],
+)
+def test_a_town_of_a_territory_must_outweigh_its_namesake_in_a_state(city, country):
+    assert locate(city, "USA").country == country
 
 
 def test_two_names_that_no_table_has_are_the_same_city_only_if_spelt_alike():

@@ -195,3 +195,67 @@ def test_tables_without_predictions_are_passed_over(tmp_path, truth):
     (e,) = found.values()
     assert list(found) == ["m"] and e.row()["acc@25 km"] == 1
     assert any("left_out.csv" in line for line in e.notes)
+
+
+FRAMES = {
+    "columns": lambda frame: frame.to_json(),
+    "ids as labels": lambda frame: frame.set_index("id").to_json(),
+    "split": lambda frame: frame.to_json(orient="split"),
+    "table": lambda frame: frame.to_json(orient="table"),
+    "index": lambda frame: frame.set_index("id").to_json(orient="index"),
+}
+
+
+@pytest.mark.parametrize("layout", FRAMES)
+def test_what_pandas_writes_as_json(tmp_path, truth, layout):
+    text = FRAMES[layout](truth[["id", "lat", "lon"]])
+    assert scored(tmp_path, truth, "p.json", text).row()["acc@25 km"] == 1
+
+
+@pytest.mark.parametrize("name", ["p.csv.gz", "p.jsonl.gz"])
+def test_packed_files_are_unpacked(tmp_path, truth, name):
+    frame, path = truth[["id", "lat", "lon"]], tmp_path / name
+    if "csv" in name:
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    assert score_files(path, truth).row()["acc@25 km"] == 1
+    path.write_bytes(path.read_bytes()[:-12])
+    with pytest.raises(ValueError, match="cannot be unpacked"):
+        score_files(path, truth)
+
+
+@pytest.mark.parametrize(
+    "title", ["# run 7, temperature 0\n", "Results of run 7\n\n", "Results of run 7;;\n;;\n# by us\n"]
+)
+def test_titles_and_comments_above_the_header_are_left_out_and_that_is_said(tmp_path, truth, title):
+    text = title + truth.to_csv(index=False, sep=";")
+    e = scored(tmp_path, truth, "p.csv", text)
+    assert e.row()["acc@25 km"] == 1 and any("above the header" in note for note in e.notes)
+
+
+@pytest.mark.parametrize("quote", ["'{}", "'{}'", '"{}"'])
+def test_ids_in_quotation_marks(tmp_path, truth, quote):
+    rows = truth.assign(id=truth.id.map(quote.format))
+    e = scored(tmp_path, truth, "p.csv", rows.to_csv(index=False))
+    assert e.row()["acc@25 km"] == 1 and any("quotation marks" in note for note in e.notes)
+
+
+def test_a_column_of_models_parts_a_file_only_if_they_answered_the_same_pictures(tmp_path, truth):
+    two = pd.concat([truth.assign(model="a"), truth.assign(model="b", lat=0, lon=0)])
+    two.to_csv(tmp_path / "two.csv", index=False)
+    found = score_each(tmp_path / "two.csv", truth)
+    assert {name: e.row()["acc@25 km"] for name, e in found.items()} == {"a": 1, "b": 0}
+    truth.assign(model=["a", "b"]).to_csv(tmp_path / "one.csv", index=False)
+    (e,) = score_each(tmp_path / "one.csv", truth).values()
+    assert (e.row()["n"], e.row()["acc@25 km"]) == (2, 1)
+
+
+@pytest.mark.parametrize("written", ["9007199254740992.0", "9.007199254741e+15"])
+def test_ids_that_lost_digits_as_numbers_are_an_error(tmp_path, truth, written):
+    true = truth.assign(id=["9007199254740992", "9007199254740995"])
+    text = f"id,lat,lon\n{written},-12,-77\n"
+    with pytest.raises(ValueError, match="lost digits"):
+        scored(tmp_path, true, "p.csv", text)
+    own = true.assign(id=["9007199254740992.0", "9007199254740995"])
+    assert scored(tmp_path, own, "p.csv", own.to_csv(index=False)).row()["acc@25 km"] == 1

@@ -18,7 +18,7 @@ from ..places.sphere import degrees
 _ROLES = {
     "id": (
         "id imgid imageid photoid panoid key uid sampleid questionid customid image imagepath img photo "
-        "filename file path imagename name imageurl photourl url docid index idx "
+        "filename file path imagename name imageurl photourl url docid index idx panoramaid pictureid photoname "
         "bild bildname bildnr dateiname datei imagen archivo fichier immagine imagem файл фото 图片 画像"
     ),
     "lat": (

@@ -320,11 +320,18 @@ def _parts(files):
 
 
 def _by_teacher(name, table):
-    "One table per teacher if the column `teacher` has several values."
-    if "teacher" not in table.rows or table.rows.teacher.nunique() < 2:
+    "One table per teacher or model if that column has several values."
+    plain = {plain_name(heading): heading for heading in table.rows}
+    heading = next(
+        (plain[what] for what in ("teacher", "model", "modelname", "modelid") if what in plain), ""
+    )
+    if not heading or table.rows[heading].nunique() < 2:
         return {name: table}
-    groups = table.rows.groupby("teacher", sort=False)
-    return {teacher: replace(table, rows=rows.reset_index(drop=True)) for teacher, rows in groups}
+    id = find_column(table.rows.columns, "id")
+    if plain_name(heading) != "teacher" and (not id or table.rows[id].is_unique):
+        return {name: table}  # parts of one table, each answered by another model
+    groups = table.rows.groupby(heading, sort=False)
+    return {model: replace(table, rows=rows.reset_index(drop=True)) for model, rows in groups}
 
 
 def _overlap(tables):

@@ -27,8 +27,12 @@ def _plain(id):
     return unicodedata.normalize("NFC", str(id).strip())
 
 
+def _unquoted(id):
+    return _plain(id).strip("'\"")
+
+
 def _without_query(id):
-    return re.sub(r"(?<=\S)[?#].*", "", _plain(id)) if "://" in str(id) else _plain(id)
+    return re.sub(r"(?<=\S)[?#].*", "", _unquoted(id)) if "://" in str(id) else _unquoted(id)
 
 
 def _without_ending(id):
@@ -53,6 +57,7 @@ def _without_zeros(id):
 
 _READINGS = {
     "in the same Unicode form": _plain,
+    "without quotation marks": _unquoted,
     "without the query of an address": _without_query,
     "without the endings of files": _without_ending,
     "without folders": _without_folders,
@@ -169,9 +174,17 @@ def _without_summary(table, same):
     return replace(table, rows=table.rows[~below], notes=[*table.notes, note])
 
 # %% ../../nbs/08_evaluation/16_score.ipynb #e4c4dd18
+_ROUNDED = re.compile(r"\d{16,}\.0+|\d(?:\.\d+)?e\+\d+", re.I)  # whole numbers beyond 2**53 as floats
+
+
 def _measured(said, truth, name, radii):
     "`Evaluation` of prediction rows. Raises ValueError if the tables have no id in common."
     same, notes = _matched_ids(truth.rows.id, said.rows.id)
+    if rounded := [id for id in said.rows.id if same.get(id) != id and _ROUNDED.fullmatch(id)]:
+        raise ValueError(
+            f"{said.name}: ids such as {rounded[0]} lost digits when they were saved as numbers: "
+            "save them as text"
+        )
     if not same:
         first = [t.rows.id.iloc[0] if len(t.rows) else "no rows" for t in (said, truth)]
         raise ValueError(

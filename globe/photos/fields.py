@@ -200,6 +200,8 @@ def _records_of_object(value, name):
     if value.get("type") == "FeatureCollection":
         return [_feature(f) for f in value.get("features") or []]
     inner, roles = list(value.values()), columns_by_role(value)
+    if records := _frame_records(value, roles):
+        return records
     lists = [v for v in inner if _is_records(v)]
     if len(lists) == 1 and not (roles.get("file") and "file" not in columns_by_role(lists[0][0])):
         return json_records(lists[0], name)
@@ -212,6 +214,23 @@ def _records_of_object(value, name):
         return [value]
     if inner and all(v is None or isinstance(v, (str, list)) for v in inner):
         return [{"id": key} | _said_of(v) for key, v in value.items()]
+
+
+def _frame_records(value, roles):
+    """The records of what `DataFrame.to_json` writes, by columns such as `{'lat': {'0': 60.17}}` or split;
+    None for anything else. Labels of rows that are not 0, 1, ... are the ids."""
+    rows = value.get("data")
+    if set(value) - {"index"} == {"columns", "data"} and all(isinstance(row, list) for row in rows):
+        return [dict(zip(value["columns"], row)) for row in rows]
+    columns = list(value.values())
+    if not columns or not all(isinstance(v, dict) and v.keys() == columns[0].keys() for v in columns):
+        return None
+    labels = list(columns[0])
+    is_counted = labels == [str(i) for i in range(len(labels))]
+    if not roles or not (is_counted or {"lat", "lon"} <= set(roles)):
+        return None
+    ids = [{} if is_counted else {"id": label} for label in labels]
+    return [id | {name: cells[label] for name, cells in value.items()} for id, label in zip(ids, labels)]
 
 
 def _said_of(value):

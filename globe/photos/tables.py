@@ -6,7 +6,7 @@
 __all__ = ['Table', 'table_files', 'answers_by_file', 'stacked', 'read_table', 'columns_by_role', 'plain_name']
 
 # %% ../../nbs/02_photos/04_tables.ipynb #c909348a
-import csv, io, json, re
+import csv, gzip, io, json, re, zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +44,24 @@ def _delimited(text):
     first, _, rest = text.partition("\n")
     if said := re.fullmatch(r'"?sep=(.)"?\s*', first, re.I):
         return said[1], rest
-    return max(",;\t|", key=re.sub(r'"[^"]*"', "", first).count), text
+    return _separator(first), text
+
+
+def _separator(line):
+    "The delimiter that is most frequent in a line, outside quotation marks."
+    return max(",;\t|", key=re.sub(r'"[^"]*"', "", line).count)
+
+
+def _below_title(text):
+    "(text from its header on, number of lines above it): comments or a title above a header with an id."
+    lines = text.split("\n", 10)
+    for i, line in enumerate(lines[:10]):
+        filled = [cell for c in line.split(_separator(line)) if (cell := c.strip(' "\r\ufeff'))]
+        if len(filled) > 1 and "file" in columns_by_role(filled):
+            return "\n".join(lines[i:]), i
+        if len(filled) > 1 and not line.startswith("#") or line.lower().lstrip('"').startswith("sep="):
+            break
+    return text, 0
 
 
 def _cell(text):
@@ -145,10 +162,13 @@ def _unique(header):
 
 def _csv_table(text, name):
     "The `Table` of a CSV. Raises `ValueError` if it is empty or cannot be read."
+    text, above = _below_title(text.lstrip("\r\n "))
     delimiter, text = _delimited(text)
     if not text.strip():
         raise ValueError(f"{name} is empty: it needs a header line such as id,lat,lon and a row per picture")
-    return _cells_table(_cells(text, delimiter, name), delimiter, name)
+    table = _cells_table(_cells(text, delimiter, name), delimiter, name)
+    table.notes += [f"{name}: {above} lines above the header were left out"] * bool(above)
+    return table
 
 
 def _cells_table(cells, delimiter, name):
@@ -255,6 +275,18 @@ def _check_file(path):
         raise ValueError(f"{path.name} has {size / 1e9:.0f} GB, more than {_MOST_BYTES / 1e9:.0f}: divide it")
 
 
+def _unpacked(path):
+    "The bytes of a gzip file."
+    try:
+        with gzip.open(path) as f:
+            content = f.read(_MOST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as e:
+        raise ValueError(f"{path.name} cannot be unpacked: {e}") from None
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"{path.name} holds more than {_MOST_BYTES / 1e9:.0f} GB: divide it")
+    return content
+
+
 def _file_table(path):
     _check_file(path)
     with path.open("rb") as f:
@@ -263,8 +295,10 @@ def _file_table(path):
         return _parquet_table(path)
     if head[:2] == b"PK":
         return _workbook_table(path)
-    text, warnings = decoded(path.read_bytes(), path.name)
-    if path.suffix.lower() in (".jsonl", ".ndjson"):
+    is_packed = head[:2] == b"\x1f\x8b"
+    text, warnings = decoded(_unpacked(path) if is_packed else path.read_bytes(), path.name)
+    suffix = Path(path.stem).suffix if is_packed else path.suffix
+    if suffix.lower() in (".jsonl", ".ndjson"):
         table = _json_lines(text, path.name)
     elif text.lstrip()[:1] in ("{", "["):
         table = _json_table(text, path.name)

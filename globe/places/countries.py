@@ -112,7 +112,7 @@ def _abbreviated(text: str) -> str:
 # %% ../../nbs/01_places/08_countries.ipynb #edecf494
 def _parts(text: str) -> list:
     "Folded parts of a name of a country or state, without ambiguous codes."
-    g, parts = gazetteer(), [p for p in map(fold, re.split(r"[,;()\[\]–—]| - ", text)) if p]
+    g, parts = gazetteer(), [p for p in map(fold, re.split(r"[,、，،;；()（）\[\]–—]| - ", text)) if p]
     return (
         parts
         if len(parts) == 1

@@ -15,13 +15,13 @@ from .names import fold, holdings
 from .regions import _KIND_WORDS, short_name, word_key
 
 # %% ../../nbs/01_places/11_wordings.ipynb #6dd64863
-SEPARATOR = re.compile(r"[,;/|(\[–—>:]| - | or ")
+SEPARATOR = re.compile(r"[,、，،;；/|(（\[–—>:：]| - | or ")
 
 
 @functools.lru_cache(maxsize=10_000)
 def split_name(city: str) -> tuple:
     "The parts of a name between separators."
-    parts = SEPARATOR.split(city.replace(")", " ").replace("]", " "))
+    parts = SEPARATOR.split(re.sub(r"[)）\]]", " ", city))
     return tuple(p for p in parts if fold(p))
 
 
