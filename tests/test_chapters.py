@@ -195,6 +195,7 @@ WORDS = [
     ("training/settings_judge.py", "rank of the LoRA matrices", "rank of LoRA"),
     ("training/trainer.py", "no number nearer to", "no number near"),
     ("training/trainer.py", "or a larger beta may help", "or a higher beta may help"),
+    ("training/samples.py", "sans-serif", "serif"),
     ("training/sampler_check.py", "it read another prompt", "it read a different prompt"),
     ("training/settings_grpo.py", "the address of a server such as", "the address of a vLLM server such as"),
     ("validation/checks.py", "check i: mean score of the teachers", "check i: their mean score"),

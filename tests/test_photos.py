@@ -1110,3 +1110,14 @@ def test_avif_on_a_pillow_that_cannot_read_it_has_a_sentence_of_its_own(monkeypa
     monkeypatch.setattr(images, "FORMATS", [name for name in images.FORMATS if name != "AVIF"])
     with pytest.raises(PhotoError, match="Pillow does not read AVIF"):
         open_photo(content)
+
+
+@pytest.mark.parametrize(
+    "content, word", [("Köln".encode("cp1252"), "Windows-1252"), ("K\ufffdln".encode(), "replacement")]
+)
+def test_lost_letters_and_a_guessed_encoding_of_a_photo_table_are_told(tmp_path, content, word):
+    SCENE.save(tmp_path / "a.jpg")
+    (tmp_path / "t.csv").write_bytes(b"file,lat,lon,city\na.jpg,50.94,6.96," + content + b"\n")
+    for read in (lambda: from_csv(tmp_path / "t.csv", ledger=[]), lambda: from_folder(tmp_path, ledger=[])):
+        with pytest.warns(UserWarning, match=word):
+            assert len(read()) == 1

@@ -466,3 +466,15 @@ def test_the_profile_paper_goes_as_far_as_its_first_download(monkeypatch):
     for split in ("train", "test", "shifted"):
         with pytest.raises(FileNotFoundError, match="put .* into that folder"):
             run.photos(split)
+
+
+def test_a_clock_that_is_set_back_neither_silences_a_run_nor_changes_its_times(tmp_path, monkeypatch, capsys):
+    import time
+    from globe.pipeline.report import Watch
+
+    (tmp_path / "progress").write_text("")
+    watch, now = Watch(tmp_path / "progress", every=0), time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600)
+    watch.look()
+    watch.status("cell 1 of 2")
+    assert watch.beside >= 0 and "cell 1 of 2" in capsys.readouterr().out

@@ -6,7 +6,7 @@
 __all__ = ['picture_files', 'pictures', 'table_listings', 'from_csv', 'from_folder']
 
 # %% ../../nbs/02_photos/05_collections.ipynb #b7479bbc
-import os, re, unicodedata
+import os, re, unicodedata, warnings
 from pathlib import Path
 
 from ..files import encodable
@@ -151,8 +151,12 @@ def picture_finder(
 
 # %% ../../nbs/02_photos/05_collections.ipynb #d3a46950
 def table_rows(path):
-    "Rows of a table as dicts of text, by role. Raises `ValueError` if a needed column is missing."
+    """Rows of a table as dicts of text, by role.
+
+    Warns of lost letters and a guessed encoding. Raises `ValueError` if a needed column is missing."""
     table = read_table(path)
+    for line in table.warnings:
+        warnings.warn(line)
     columns = columns_by_role(table.rows.columns)
     missing = [f"{r} ({' or '.join(HEADERS[r][:4])})" for r in ("file", "lat", "lon") if r not in columns]
     if missing:

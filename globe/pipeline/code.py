@@ -211,7 +211,13 @@ def _function_hashes(work, messages):
     return dict(sorted(found.items()))
 
 # %% ../../nbs/12_pipeline/01_code.ipynb #485bb1f3
-SAYS_ONLY = ("globe.progress", "globe.locks", "globe.settings", "globe.settings_text")
+SAYS_ONLY = (
+    "globe.progress",
+    "globe.locks",
+    "globe.settings",
+    "globe.settings_text",
+    "globe.training.samples",  # a page to look at, written beside the model
+)
 
 
 @lru_cache(None)

@@ -202,12 +202,12 @@ class _Execution:
         self.thread.start()
 
     def _work(self):
-        start = time.time()
+        start = time.monotonic()
         try:
             execute(self.notebook, self.output, self.parameters, self._count)
         except BaseException as e:
             self.error = e
-        self.seconds = time.time() - start
+        self.seconds = time.monotonic() - start
 
     def _count(self, cell_index, **_):
         self.cell = cell_index
@@ -267,13 +267,13 @@ def _failure(error, notebook, output, root):
 def _follow(watch, execution, label, estimate):
     "Show an execution until it ends. Returns the peak memory, with that of a notebook beside it, in MB."
     total = len(json.loads(execution.notebook.read_text(encoding="utf-8"))["cells"])
-    start, peak = time.time(), 0.0
+    start, peak = time.monotonic(), 0.0
     watch.begin(timed=bool(execution.parameters))
     while execution.thread.is_alive():
         execution.thread.join(0.3)
         watch.look()
         peak = max(peak, _memory_mb())
-        now = time.time()
+        now = time.monotonic()
         estimate.learn(watch.made, watch.held, now - start)
         left = estimate.seconds(now - start)
         parts = [
@@ -287,6 +287,6 @@ def _follow(watch, execution, label, estimate):
     if execution.error is not None:
         raise execution.error
     watch.look()
-    estimate.learn(watch.made, watch.held, time.time() - start)
+    estimate.learn(watch.made, watch.held, time.monotonic() - start)
     estimate.finish(watch.beside)
     return peak

@@ -145,7 +145,7 @@ class Watch:
         every: float = 30,  # seconds between status lines in a log
     ):
         self.progress, self.every = progress, every
-        self.start = self.shown = self.looked = time.time()
+        self.start = self.shown = self.looked = time.monotonic()
         self.read, self.passing, self.told, self.tty = 0, "", set(), sys.stdout.isatty()
         self.begin()
 
@@ -163,13 +163,13 @@ class Watch:
         "Update the bottom line of a terminal; in a log, print a line now and then."
         if self.tty:
             print("\r\x1b[2K" + text[: shutil.get_terminal_size().columns - 1], end="", flush=True)
-        elif time.time() - self.shown > self.every:
-            self.shown = time.time()
+        elif time.monotonic() - self.shown > self.every:
+            self.shown = time.monotonic()
             print(text, flush=True)
 
     def look(self):
         "Read and show what stages reported since the last call."
-        before, self.looked = self.looked, time.time()
+        before, self.looked = self.looked, time.monotonic()
         self.beside += 0 if self.at_work else self.looked - before
         with open(self.progress, encoding="utf-8", errors="replace") as f:
             f.seek(self.read)

@@ -124,7 +124,7 @@ def _run_all(jobs, given, root, report_at=None):
             rows[name] = row.timed(watch, rows.get(name), given["seeds"])
             report = _save_rows(report_at, rows, given["profile"], order)
     watch.line(
-        f"done in {clock(time.time() - watch.start)}; "
+        f"done in {clock(time.monotonic() - watch.start)}; "
         f"report: {(report_at / 'run_report.md').relative_to(root)}"
     )
     own = {notebook.relative_to(root).as_posix() for notebook, _ in jobs}
