@@ -443,7 +443,7 @@ def test_every_attack_is_paid_as_its_reason_says():
         paid["honest"]
         == paid["invisible characters"]
         == paid["plea for a good reason"]
-        == paid["tokens of the chat"]
+        == paid["chat template tokens"]
         == (1, 1, 1, 0.7)
     )
     assert {n for n, p in paid.items() if p[0]} == {
@@ -460,7 +460,7 @@ def test_every_attack_is_paid_as_its_reason_says():
         "plea as data",
         "threat to the judge",
         "constant",
-        "tokens of the chat",
+        "chat template tokens",
     }
     assert {n for n, p in paid.items() if not p[2]} == {
         "empty",
@@ -470,7 +470,7 @@ def test_every_attack_is_paid_as_its_reason_says():
         "echo of the prompt",
         "nested tags",
         "answer first",
-        "reasons after all",
+        "hidden answer first",
     }
     assert {n for n, p in paid.items() if not p[1]} >= {
         "empty",
@@ -480,7 +480,7 @@ def test_every_attack_is_paid_as_its_reason_says():
         "echo of the prompt",
         "prompt as reasoning",
         "answer first",
-        "reasons after all",
+        "hidden answer first",
         "place in the thoughts",
     }
     assert {n for n, p in paid.items() if not p[3]} == {
@@ -491,7 +491,7 @@ def test_every_attack_is_paid_as_its_reason_says():
         "echo of the prompt",
         "prompt as reasoning",
         "answer first",
-        "reasons after all",
+        "hidden answer first",
     }
     assert paid["invented things"][1] == 0.4 and paid["prompt as reasoning"][3] == 0
 

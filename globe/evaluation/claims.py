@@ -210,7 +210,7 @@ def truthfulness_table(
     for i, seeds in enumerate(runs.values()):
         values = np.stack([truthful(e, true) for e in seeds])
         low, high = 100 * np.clip(interval(bootstrap(values, place)), 0, 1)
-        table.loc[i, CLEAN] += f" [{low:.1f}, {high:.1f}]"
+        table.loc[i, "95 % interval"] = f"{low:.1f} to {high:.1f}"
     return table
 
 # %% ../../nbs/08_evaluation/08_claims.ipynb #45c88f06
@@ -227,6 +227,6 @@ def seed_by_seed(
         yield (
             f"* {model}, {column.removesuffix(' (%)')}: lower than after {reference} in "
             f"{(points < 0).sum()} of {len(points)} training seeds, differences of "
-            + ", ".join(f"{x:+.1f}" for x in points)
+            + ", ".join(f"{x:+.1f}".replace("+nan", "–") for x in points)
             + " points"
         )

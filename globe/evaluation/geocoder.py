@@ -49,7 +49,7 @@ def _point(answer, city):
     found = answer[0] | (answer[0].get("position") or {})
     lat, lon = float(found["lat"]), float(found["lon"])
     if not (abs(lat) <= 90 and abs(lon) <= 180):
-        raise ValueError(f"({lat}, {lon}) is no coordinate")
+        raise ValueError(f"({lat}, {lon}) is not a coordinate")
     return lat, lon, _kind(found, city)
 
 # %% ../../nbs/08_evaluation/09_geocoder.ipynb #91ce2bb8

@@ -157,7 +157,7 @@ def _explained(pool, seen, classes):
         answer=[f"{a.city}, {a.country}" if a else "not one place" for a in places],
         seen=[", ".join(sorted(shown)) or "–" for _, shown in things],
         invented=[", ".join(sorted(named - shown)) or "–" for named, shown in things],
-        why_0=why,
+        why_unpaid=why,
         inventions=[len(named - shown) if c else 0 for c, (named, shown) in zip(counted, things)],
     )
 

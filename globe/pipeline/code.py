@@ -145,7 +145,7 @@ def _paths_used(tree, module):
 
 
 def _handed_on(path):
-    "Modules that define what a path such as `globe.places.locate` names, if a chapter hands it on."
+    "Modules that define what a path such as `globe.places.locate` names, if a chapter re-exports it."
     chapter, _, wanted = path.rpartition(".")
     file = Path(chapter and _file(chapter) or "-")
     if file.name != "__init__.py":

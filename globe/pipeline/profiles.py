@@ -118,7 +118,7 @@ class TeacherEndpoint(Settings):
     @classmethod
     def _addresses(cls, urls):
         if wrong := [url for url in urls if not is_address(url)]:
-            raise ValueError(f"{wrong[0]!r} is no address such as http://localhost:8000/v1")
+            raise ValueError(f"{wrong[0]!r} is not an address such as http://localhost:8000/v1")
         return urls
 
 

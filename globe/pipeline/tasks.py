@@ -86,7 +86,7 @@ def _lessons(s):  # `StudentSettings`
 
 
 def _pretrained(tiny, lessons, folder):
-    "Train and save; an interrupted run resumes after its last finished lesson."
+    "Train and save; an interrupted run resumes after its last finished stage."
     from globe.models.vlm import load
 
     logs = []

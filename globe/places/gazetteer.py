@@ -101,7 +101,7 @@ class Gazetteer:
             return self.key_city[i], self.key_flags[i] & DOUBT
 
     def look(self, name, scope=""):
-        """City, its doubt, region, whether the region goes first, and whether that is ambiguous.
+        """City, its doubt, region, whether the region takes precedence, and whether that is ambiguous.
 
         -1 stands for no row. Returns None for an unknown name."""
         key = _name_hash(name) ^ _scope(scope)
@@ -140,7 +140,7 @@ class Gazetteer:
         number: int,  # of the list
         edits: int,  # at most so many: insert, drop, change or swap a letter
     ) -> list:
-        "Pairs of edits and row of the names of a list that are near `name` and have the same figures."
+        "Pairs of edits and row of the names of a list that are near `name` and have the same digits."
         if not (found := self.within(name, number, edits)):
             return []
         from rapidfuzz.distance import OSA

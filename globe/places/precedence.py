@@ -33,7 +33,7 @@ def _city_inside(
     radius,  # of each region, km
     is_division,  # of each region
 ):
-    "Whether the city goes first because it lies inside the region of the same name."
+    "Whether the city takes precedence because it lies inside the region of the same name."
     people, km_of_region, divided = population[city], radius[region], is_division[region]
     is_own = weight == OWN_NAME * np.maximum(people, 1)
     is_heavy = weight >= OWN_NAME * _INSIDE_PEOPLE
@@ -43,7 +43,7 @@ def _city_inside(
     return (km < times * km_of_region) & (is_large | is_namesake)
 
 
-_NATURE = ["lake", "range", "mountain"]  # a town goes before these only under its own name
+_NATURE = ["lake", "range", "mountain"]  # a town takes precedence over these only under its own name
 _QUARTERS = ["district"]
 _ELSEWHERE_KM, _LESSER_PEOPLE, _METROPOLIS = 15, 20_000, 1_000_000
 

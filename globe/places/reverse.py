@@ -133,7 +133,7 @@ NEIGHBOURS = 4  # if these nearest places are in one country, no border is near
 
 
 def _neighbours(lat, lon):
-    "Chords to the `NEIGHBOURS` nearest places, and their rows; neighbouring points are asked for together."
+    "Chords to the `NEIGHBOURS` nearest places, and their rows; neighbouring points are looked up together."
     chord, near = np.empty((len(lat), NEIGHBOURS)), np.empty((len(lat), NEIGHBOURS), dtype=int)
     order = np.lexsort((lon.round(), lat.round()))  # the tree then answers twice as fast
     points = unit_vectors(lat[order], lon[order])
