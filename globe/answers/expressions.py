@@ -161,7 +161,8 @@ _HAS = (
     "typically|usually|often|generally|rarely|sits|comes?"
 )
 _ELSEWHERE = re.compile(
-    rf"{_CLAUSE}(?P<first>(?:the )?(?P<place>[A-ZÀ-Þ][\w.-]{{1,40}})(?P<more>(?: [A-ZÀ-Þ][\w.-]{{1,40}}){{0,8}}))"
+    rf"{_CLAUSE}(?P<first>(?:the )?(?P<place>[A-ZÀ-Þ][\w.-]{{1,40}})"
+    rf"(?P<more>(?: [A-ZÀ-Þ][\w.-]{{1,40}}){{0,8}}))"
     rf"(?:(?: [a-z-]+){{0,2}}? (?:{_HAS})\b|['’]s? )[^.!?;:\n]*"
     rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
     r"(?!I |we |this |there )[^.!?;:\n]*"

@@ -137,7 +137,7 @@ class _Reader:
         """Does a name count only where the picture shows the thing?
 
         It does as an attribute of another noun ("railway platform"), at the beginning of a name in capital
-        letters ("Monument Valley"), and in a clause about another place or about things in general."""
+        letters ("Monument Valley"), and in a clause that compares the picture with another place."""
         following = group[[at for at, _ in group].index(i + n - 1) + 1 :]
         if "'s" in self.text[self.spans[i + n - 1][0] : self.spans[i + n - 1][1]].replace("’", "'"):
             return True  # "the trooper's car"
