@@ -284,3 +284,21 @@ def test_hostile_text_takes_no_time(warm, text):
         assert any(seconds() < 0.25 for _ in range(10))  # the processor may be taken away for a while
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.parametrize(
+    "text, country, region",
+    [
+        ("This looks like Tuscany in Italy.", "Italy", "Tuscany"),
+        ("I would say Bavaria in Germany.", "Germany", "Bavaria"),
+        ("The signs are in Spanish, so Peru.", "Peru", ""),
+        ("Red soil and eucalyptus, probably Australia.", "Australia", ""),
+        ("Cyrillic letters and Ladas, I think Kazakhstan.", "Kazakhstan", ""),
+        ("일본어 간판이 보이지만 이곳은 한국 서울입니다.", "South Korea", ""),
+        ("일본어 간판이 있지만 대만 타이베이로 보입니다.", "Taiwan", ""),
+        ("영어 표지판, 태국 방콕", "Thailand", ""),
+    ],
+)
+def test_regions_in_a_country_verdicts_after_a_comma_and_languages_before_a_country(text, country, region):
+    a = read_answer(text)
+    assert same_country(a.country, country) and a.region == region
