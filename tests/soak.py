@@ -529,9 +529,9 @@ def mixed_server(out, n, seed):
         more = test_endpoints.http(test_endpoints.chat(content="city: [Wrong]")) if chance > 0.6 else b""
         sock.sendall(reply + more)
 
-    picture = lambda i: test_endpoints.Image.new("RGB", (40 + i, 30), (i % 255, 99, 9))
+    picture = lambda i: test_endpoints.Image.new("RGB", (100 + i, 90), (i % 255, 99, 9))
     kinds = test_distill.Features(id=test_distill.Value("string"), image=test_distill.Image())
-    towns = {f"p{i}": f"Town {40 + i}]" for i in range(n)}
+    towns = {f"p{i}": f"Town {100 + i}]" for i in range(n)}
     rows = [dict(id=id, image=picture(i)) for i, id in enumerate(towns)]
     data = test_distill.Dataset.from_list(rows, features=kinds)
     with test_endpoints.Server(*[some] * 100_000) as s:

@@ -107,11 +107,11 @@ def test_dateline_crossing_is_two_pieces():
 
 
 def test_missing_coasts_name_the_remedy(monkeypatch, tmp_path):
-    maps.land.cache_clear()
+    maps._land.cache_clear()
     monkeypatch.setattr(maps, "data_dir", lambda: tmp_path)
     with pytest.raises(FileNotFoundError, match="git checkout"):
         maps._land()
-    maps.land.cache_clear()
+    maps._land.cache_clear()
 
 
 def test_maps_of_nothing():

@@ -176,7 +176,7 @@ def test_rows_of_one_label_cannot_train_a_judge(base, tmp_path):
     with pytest.raises(ValueError, match="both"):
         train_judge(base, rows().filter(lambda row: row["label"]), tmp_path, steps=1)
     with pytest.raises(ValueError, match="both"):
-        train_judge(base, [], tmp_path, steps=1)
+        train_judge(base, rows().select([]), tmp_path, steps=1)
 
 
 def test_a_tokenizer_that_begins_yes_and_no_alike_is_refused():
