@@ -13,6 +13,7 @@ class PhotoError(ValueError):
     "Raised for a picture that cannot be used; the message says why."
 
 
+# type of a value -> its bytes
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _TEXTS = (1, 2, 7)  # types that stay bytes; the others become Python numbers, one by one
 _OFFSETS = {3: "H", 4: "L", 6: "b", 8: "h", 9: "l", 13: "L", 16: "Q"}  # types that can hold an address

@@ -93,10 +93,9 @@ def levels_of(sentence, places):  # text, and (start, end) of each place that it
 
 # %% ../../nbs/03_answers/14_assertions.ipynb #fb504956
 _VERDICT = r"(?:I(?:'d| would)? (?:say|guess|think|go with|lean)|my (?:best )?guess is)\b"
-_SENTENCE_END = (
-    re.compile(  # a verdict after a comma counts as a sentence: *Finland or Sweden, I would say Finland*
-        rf"[.!?]+[\"'”’)*]*\s+|[。！？]|\n+|,\s(?=(?:but |so |and )?{_VERDICT}[^.!?,]{{0,20}}[A-Z])"
-    )
+# a verdict after a comma counts as a sentence: *Finland or Sweden, I would say Finland*
+_SENTENCE_END = re.compile(
+    rf"[.!?]+[\"'”’)*]*\s+|[。！？]|\n+|,\s(?=(?:but |so |and )?{_VERDICT}[^.!?,]{{0,20}}[A-Z])"
 )
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:St|Mt|Ft|Dr|Mr|Mrs|Ms|No|[A-Z]|[A-Z]\.[A-Z]|e\.g|i\.e|approx|vs)\.\s*$"

@@ -53,9 +53,8 @@ class _Counts:
 def _alone(path, name, shard):
     "Acquire the lock of `path`. Raises `Busy` if another run writes it or divides the photos differently."
     same = f"-of-{shard[1]}.sqlite.lock" if shard else f"{name}.sqlite.lock"
-    with acquired(
-        path.parent / f"{name}.lock", wait=-1
-    ):  # one process at a time checks the others and takes its lock
+    # one process at a time checks the others and takes its lock
+    with acquired(path.parent / f"{name}.lock", wait=-1):
         others = answer_files(path.parent, [".sqlite.lock"]).get(name, [])
         for p in [p for p in others if not p.name.endswith(same)]:
             try:

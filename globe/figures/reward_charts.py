@@ -9,6 +9,7 @@ __all__ = ['reward_surfaces', 'pay_distributions', 'correlation_chart', 'attack_
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from babel import Locale
 
 from .style import WIDE
 from ..intervals import share_intervals
@@ -164,8 +165,8 @@ def plea_chart(
         ax.errorbar(x, part.change, yerr=error, fmt="os^"[i], label=_PLEAS.get(what, what), **look)
     ax.axhline(0, color=".6", linewidth=0.8)
     ax.legend(title="plea")
-    languages = {"language ru": "Russian", "language ko": "Korean"}
-    ticks = [languages.get(f, f) for f in families]
+    named = lambda f: Locale.parse(f.removeprefix("language ")).get_language_name("en")
+    ticks = [named(f) if f.startswith("language ") else f for f in families]
     ax.set_xticks(range(len(families)), ticks, rotation=30, ha="right")
     ax.set_title(f"n = {changes.n.max()} rejected reasonings")
     ax.set_ylabel("change of the bounded R_loc")

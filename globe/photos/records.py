@@ -14,7 +14,7 @@ from ..files import cache_dir, encodable, write_csv
 from ..progress import batches
 from ..places.gazetteer import gazetteer
 from ..places.countries import country_code
-from ..places.match import locate_why, nearest
+from ..places.match import locate_why, nearest, stands_in
 from ..places.names import fold, holdings
 from ..places.sphere import chord_of, distance_km, unit_vectors
 from .images import PhotoError, encode, photo_and_gps
@@ -61,8 +61,8 @@ def _may_be_in(lat, lon, city, country) -> bool:
     "Whether a place of this name may be near a point: there is one, or no city of this name is known."
     here = nearest(lat, lon)
     around = (here.country, here.state), (here.country, ""), (country, ""), ("", "")
-    found = [(p, why) for p, why in (locate_why(city, *where) for where in around) if p and p.city]
-    found = [(p, why) for p, why in found if not why.startswith("no ")]  # the point of what contains it
+    found = [locate_why(city, *where) for where in around]
+    found = [(p, why) for p, why in found if p and p.city and not stands_in(why)]
     if fold(city) == fold(here.state or "") or any(
         distance_km(lat, lon, p.lat, p.lon) <= LABEL_KM + p.radius_km for p, _ in found
     ):
