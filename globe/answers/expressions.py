@@ -67,6 +67,8 @@ _PATTERNS = re.compile(
             r"people (?:call|say|think|believe|assume|associate|often|usually|would|might|who)",
             r"(?:mountain|sea|ocean|flood|wave|river|stream|web|wall)s? of (?:it|them|that|these|those)",
             r"(?:two|three|four|five|several|main) (?:pillars|columns|planks|legs)(?= ?:| of| are)",
+            r"at anchor|(?<=[.!?] )well(?=,)|(?:hundreds of thousands|millions|tens of thousands) of \w+",
+            r"(?:(?:man|woman|boy|girl|person|player|rider|driver)['’]s|his|her|their) (?:chest|back|hand)s?",
         ]
     )
     + r")\b"
@@ -103,7 +105,7 @@ _IMAGES = (
 )
 _BEHIND = "is|are|was|stands?|hangs?|in|at|near|behind|beside|above|below|next|and|that|which|who|where"
 _IMAGE = re.compile(
-    rf"\b(?:{_IMAGES})s? (?:of|depicting|showing|portraying|featuring|advertising|shows?|depicts?|for|with) "
+    rf"\b(?:{_IMAGES})s? (?:of|depicting|showing|portraying|featuring|advertising|shows?|depicts?|for|with|to(?! the )) "
     rf"(?P<idle>[^\W\d][\w' -]{{0,40}}?)(?=[,.;:()\n]| (?:{_BEHIND}|marks?|warns?|says?|to|from)\b|$)"
 )
 _MATERIAL = "oak|pine|cedar|teak|bamboo|glass|clay|slate|larch|cypress|palm"
@@ -118,6 +120,7 @@ _MADE = re.compile(
     r"|\b(?:flag|shirt|screen|stamp)s? (?:show|bear|depict)(?:s|ing)? (?P<crest>[^.;:,\n]{1,60})"
     rf"|\b(?:{_IMAGES})s? (?:advertise|promote|warn|announce)s? (?P<pitch>[^.;:\n]{{1,120}}?)"
     r"(?=[.;:\n]|, (?:and|while|but|below|beside|behind|with)\b|$)"
+    r"|\bfences? (?:with|on|between) (?:\w+ )?(?P<of_fence>posts?)\b"
     r"|\b(?:photographs|photos|pictures|prints|postcards|drawings) of (?P<subject>[^.;:,\n]{1,60})"
 )
 _SIGN = re.compile(
@@ -160,17 +163,21 @@ _HAS = (
     "is known|are known|is famous|is all|"
     "typically|usually|often|generally|rarely|sits|comes?"
 )
+_RATHER = "(?!under|over|other|either|never|after)[a-z]+er|more|less|too|framed|surrounded|bordered|dominated|dotted|full|all|mostly|much|far"
 _ELSEWHERE = re.compile(
     rf"{_CLAUSE}(?P<first>(?:the )?(?P<place>[A-ZÀ-Þ][\w.-]{{1,40}})"
-    rf"(?P<more>(?: [A-ZÀ-Þ][\w.-]{{1,40}}){{0,8}}))"
-    rf"(?:(?: [a-z-]+){{0,2}}? (?:{_HAS})\b|['’]s? )[^.!?;:\n]*"
-    rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
-    r"(?!I |we |this |there )[^.!?;:\n]*"
+    rf"(?P<more>(?:(?: and| or|,)? [A-ZÀ-Þ][\w.-]{{1,40}}){{0,8}}))"
+    rf"(?:(?: [a-z-]+){{0,2}}? (?:{_HAS})\b| (?:is|are) (?:{_RATHER})\b|['’]s? )[^.!?;:\n]*"
+    rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?:the )?(?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
+    r"(?!I |we |this |there (?!would))[^.!?;:\n]*"
+    r"|\b(?:in|of|from|against|like|than|to|for) (?P<where>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? where [^.!?;:\n]*"
 )
 _COMMON = (
     "common|typical|characteristic|ubiquitous|widespread|prevalent|popular|rare|usual|"
     "found|seen|used|built|grown"
 )
+_VIEWS = "(?:photo|picture|image|view|scene|postcard|shot|photograph)s"
+_OFTEN = "(?:usually|commonly|often|typically|normally|generally|mostly|always|also|tend to)"
 _GENERAL = re.compile(
     rf"{_CLAUSE}(?!the |these |this |those |all |both |such |its |their |it |they |i |we |there )"
     rf"(?:[\w'’-]{{1,30}} ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?"
@@ -180,6 +187,8 @@ _GENERAL = re.compile(
     r"(?:an?|the|inside an?|inside the|my|our) [\w-]+(?: window| seat| balcony)?"
     r"|\b(?:inside|interior of|inside of) (?:an?|the) [\w-]+(?: [\w-]+)?"
     r"|\bthe (?:city|town|country|region|area) of \w+"
+    rf"|{_CLAUSE}(?:(?:such|most|many|typical) )?{_VIEWS} (?:(?:of|from|in) [^.!?\n]{{1,60}}? )?"
+    rf"(?:{_OFTEN} )?(?:show|contain|feature|include|depict|have)\b[^.!?\n]*"
     r"|\b(?:like|as) (?:those|the ones|that|the one) (?:in|of|from|on)\b[^.!?;:,\n]*"
 )
 
@@ -198,7 +207,7 @@ def uncertain_spans(
 ):
     "Yield (first character, one past the last) of what is said about other places, or in general."
     for match in _ELSEWHERE.finditer(text):
-        if match["region"]:
+        if match["region"] or match["where"]:
             yield match.span()
             continue
         start = match.start("place")

@@ -276,6 +276,28 @@ def _heads(
     return [name for k, name in enumerate(names) if k not in left_out]
 
 
+def _is_withdrawn(words, at):
+    "Does a denial take back what was said before: *wait, no bus*, or *those are rocks, not sheep*?"
+    before = words[max(0, at - 8) : at]
+    return bool(_RETRACTING & {*before}) or before[-2:] in ([",", "not"], ["and", "not"])
+
+
+_BARE = 6  # names in an enumeration with no word between them, from which on vague ones count too
+
+
+def _in_full(names, words):
+    "The names; those of a bare enumeration, such as *sky, wall, door, plant*, count even if not shown."
+    run, names = [], list(names)
+    for k, (start, end, *_) in enumerate([*names, (len(words), 0)]):
+        is_next = bool(run) and words[names[run[-1]][1] : start] in ([","], ["and"], [",", "and"])
+        if not is_next:
+            for i in run if len(run) >= _BARE else ():
+                names[i] = (*names[i][:-1], names[i][-1]._replace(if_shown=False))
+            run = []
+        run.append(k)
+    return names
+
+
 class Mention(NamedTuple):
     "One name in a text."
 
@@ -294,8 +316,10 @@ def mentions_of(
     reader = _Reader(text, lexicon(tuple(classes), tuple(more)))
     found = _heads(list(reader.names()), reader.tokens, reader.words)
     no = denied(reader.tokens, [(i, j) for i, j, *_ in found])
-    for k in [k for k in no if _RETRACTING & {*reader.tokens[max(0, found[k][0] - 8) : found[k][0]]}]:
+    for k in [k for k in no if _is_withdrawn(reader.tokens, found[k][0])]:
         no |= {at for at in range(k) if found[at][-1].name == found[k][-1].name}
+    if reader.words.listed:
+        found = _in_full(found, reader.tokens)
     return [Mention(start, end, thing, k in no) for k, (_, _, start, end, thing) in enumerate(found)]
 
 
