@@ -68,7 +68,7 @@ _PATTERNS = re.compile(
             r"(?:mountain|sea|ocean|flood|wave|river|stream|web|wall)s? of (?:it|them|that|these|those)",
             r"(?:two|three|four|five|several|main) (?:pillars|columns|planks|legs)(?= ?:| of| are)",
             r"at anchor|(?<=[.!?] )well(?=,)|(?:hundreds of thousands|millions|tens of thousands) of \w+",
-            r"(?:(?:man|woman|boy|girl|person|player|rider|driver)['’]s|his|her|their) (?:chest|back|hand)s?",
+            r"(?:(?<=['’]s )|(?<=\bhis )|(?<=\bher ))chests?",
         ]
     )
     + r")\b"
@@ -163,9 +163,19 @@ _HAS = (
     "is known|are known|is famous|is all|"
     "typically|usually|often|generally|rarely|sits|comes?"
 )
-_RATHER = "(?!under|over|other|either|never|after)[a-z]+er|more|less|too|framed|surrounded|bordered|dominated|dotted|full|all|mostly|much|far"
+_RATHER = (
+    "(?!under|over|other|either|never|after)[a-z]+er|more|less|too|framed|surrounded|bordered|dominated|"
+    "dotted|full|all|mostly|much|far"
+)
+_OPENING = frozenset(
+    """the this these that those there it its they their he she i my we our you one each every everything
+    all both some most many few several other others another nothing none no neither also here what which who
+    how where when while since because as if although though but and or so yet still overall however on in
+    at with from by for to of under behind above between near beyond along around across beside next""".split()
+)
+_OPENER = rf"(?:{'|'.join(sorted(word.capitalize() for word in _OPENING))})\b"
 _ELSEWHERE = re.compile(
-    rf"{_CLAUSE}(?P<first>(?:the )?(?P<place>[A-ZÀ-Þ][\w.-]{{1,40}})"
+    rf"{_CLAUSE}(?P<first>(?:(?:the|{_OPENER}) )?(?P<place>(?!{_OPENER})[A-ZÀ-Þ][\w.-]{{1,40}})"
     rf"(?P<more>(?:(?: and| or|,)? [A-ZÀ-Þ][\w.-]{{1,40}}){{0,8}}))"
     rf"(?:(?: [a-z-]+){{0,2}}? (?:{_HAS})\b| (?:is|are) (?:{_RATHER})\b|['’]s? )[^.!?;:\n]*"
     rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?:the )?(?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
@@ -193,14 +203,6 @@ _GENERAL = re.compile(
 )
 
 
-_OPENING = frozenset(
-    """the this these that those there it its they their he she i my we our you one each every everything
-    all both some most many few several other others another nothing none no neither also here what which who
-    how where when while since because as if although though but and or so yet still overall however on in
-    at with from by for to of under behind above between near beyond along around across beside next""".split()
-)
-
-
 def uncertain_spans(
     text,  # as it was written
     letters,  # the same, plain
@@ -212,7 +214,7 @@ def uncertain_spans(
             continue
         start = match.start("place")
         word = letters[start : match.end("place")]
-        is_word = {word, word.removesuffix("s"), word.replace("men", "man")} & nouns() or word in _OPENING
+        is_word = {word, word.removesuffix("s"), word.replace("men", "man")} & nouns()
         if match["more"] or not is_word:
             yield match.start("first"), match.end()
     for match in _GENERAL.finditer(letters):

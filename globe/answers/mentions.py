@@ -29,7 +29,10 @@ _OF = frozenset("de del della da do la las los le les di".split())
 _GENITIVES = frozenset("of de del della da do du di der des van av af 的 の ka की का के".split())
 _CONTAINERS = frozenset("bottle glass pot basket bag box barrel".split())
 _DETERMINERS = frozenset("the a an its their his her".split())
-_AS_HERE = re.compile(r"\b(?:both|like (?:this|these|it)|as here|too|also|same|such)\b")
+_AS_HERE = re.compile(
+    r"\b(?:both|like (?:this|these|it)|as here|too|same|also(?! (?:show|contain|feature|include|depict))"
+    r"|such(?! (?:photo|picture|image|view|scene)s))\b"
+)
 _RETRACTING = frozenset("wait scratch correction recount".split())
 _MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
 _BUILDINGS = frozenset(
@@ -286,13 +289,17 @@ _BARE = 6  # names in an enumeration with no word between them, from which on va
 
 
 def _in_full(names, words):
-    "The names; those of a bare enumeration, such as *sky, wall, door, plant*, count even if not shown."
+    """The names; those of a bare enumeration, such as *sky, wall, door, plant*, count even if not shown.
+
+    There a building is no wall, if the list has both."""
     run, names = [], list(names)
     for k, (start, end, *_) in enumerate([*names, (len(words), 0)]):
         is_next = bool(run) and words[names[run[-1]][1] : start] in ([","], ["and"], [",", "and"])
         if not is_next:
             for i in run if len(run) >= _BARE else ():
-                names[i] = (*names[i][:-1], names[i][-1]._replace(if_shown=False))
+                thing, heads = names[i][-1], {names[j][-1].name for j in run if j != i}
+                own = tuple(c for c in thing.classes if c == thing.name or c not in heads)
+                names[i] = (*names[i][:-1], thing._replace(if_shown=False, classes=own))
             run = []
         run.append(k)
     return names

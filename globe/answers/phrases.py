@@ -39,6 +39,7 @@ _MARKS = "\u0300-\u036f\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e" + _SIGNS
 _LETTERS = rf"(?:[^\W_]|[{_MARKS}])+"
 _ELISION = rf"(?:[cdjlmnst]|qu|sull|un|dall|all|[dn]ell)['’](?={_LETTERS})"
 _TOKEN = re.compile(rf"{_ELISION}|{_LETTERS}(?:['’]{_LETTERS})*|[^\w\s]|\n")
+_KANA = re.compile("[\u3040-\u30ff]")
 BOUNDARY = frozenset(".!?;:\n()…–—|•。！？；：।۔؟؛")
 
 
@@ -54,8 +55,16 @@ def _unspaced_words():
 def _pieces(word, start):
     "(text, span) of the known words in a word of a script that writes no blanks, and of the text between."
     table, i, done = _unspaced_words(), 0, 0
+    is_japanese = bool(_KANA.search(word))
     while i < len(word):
         piece = next((w for w in table.get(word[i], ()) if word.startswith(w, i)), "")
+        if (
+            is_japanese
+            and len(piece) == 1
+            and "\u4e00" <= piece
+            and "\u4e00" <= word[i + 1 : i + 2] <= "\u9fff"
+        ):
+            piece = piece if word[i + 1] in table else ""  # the head of a compound is at its end
         if piece and done < i:
             yield word[done:i], (start + done, start + i)
         if piece:
