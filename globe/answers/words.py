@@ -112,6 +112,7 @@ def _stems(word):
             yield word[:-n]
     if "\u0400" < word[0] < "\u0530":
         yield from (word[:-1] + "а", word + "а", word[:-1] + "ь", word[:-1] + "я")
+        yield from (word[:-n] + end for n in (2, 3) if len(word) - n > 3 for end in "ьаяой")
 
 # %% ../../nbs/03_answers/04_words.ipynb #1690f5cd
 _DIGITS = str.maketrans("0134578", "oieastb")
