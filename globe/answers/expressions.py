@@ -14,7 +14,7 @@ from .words import Lexicon, compounds, nouns
 
 # %% ../../nbs/03_answers/27_expressions.ipynb #2fb6a761
 _PATTERNS = re.compile(
-    r"\b(?:"
+    r"\b(?=\w)(?:"
     + "|".join(
         [
             r"signs? (?:of|that|which|for)|palms? of (?:the|his|her|a) hand|in (?:the )?light of",
@@ -156,7 +156,7 @@ def name_spans(
             yield match.span()
 
 # %% ../../nbs/03_answers/27_expressions.ipynb #u5828000
-_CLAUSE = r"(?:^|[.!?;:\n(–—-]\s*(?:[*\-•\d.]+ *)?|, |"
+_CLAUSE = r"(?:^|[.!?;:\n(–—-]\s{0,4}(?:[*\-•\d.]{1,4} {0,3})?|, |"
 _CLAUSE += r"\b(?:and|but|while|whereas|since|because|as|though|although) )"
 _HAS = (
     "has|have|had|lacks?|features?|boasts?|tends?|uses?|looks|stands|lies|"
@@ -190,7 +190,7 @@ _VIEWS = "(?:photo|picture|image|view|scene|postcard|shot|photograph)s"
 _OFTEN = "(?:usually|commonly|often|typically|normally|generally|mostly|always|also|tend to)"
 _GENERAL = re.compile(
     rf"{_CLAUSE}(?!the |these |this |those |all |both |such |its |their |it |they |i |we |there )"
-    rf"(?:[\w'’-]{{1,30}} ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?"
+    rf"(?:\w[\w'’-]{{0,29}} ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?"
     r"(?:in|of|for|across|throughout|all)\b"
     r"|\b(?:seen|viewed|looking|view|photographed|taken|shot|captured|perspective)(?: down| out)? "
     r"(?:from|out of|through) "

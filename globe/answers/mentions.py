@@ -6,7 +6,7 @@
 __all__ = ['Mention', 'mentions_of', 'things', 'mentions', 'entities', 'highlighted', 'similar_words']
 
 # %% ../../nbs/03_answers/28_mentions.ipynb #3642d9b4
-import bisect, html, re
+import bisect, html, itertools, re
 from collections import Counter
 from typing import NamedTuple
 
@@ -50,13 +50,9 @@ class _Reader:
     ):
         self.text, self.plain, self.words = text, plain(text), words
         self.tokens, self.spans = tokens(text)
-        self.languages = Counter(
-            language
-            for word in self.tokens
-            if word in words.foreign
-            for language, (_, shared) in words.foreign[word].items()
-            if not shared
-        )
+        told = [words.telling[word] for word in self.tokens if word in words.telling]
+        self.languages = Counter(itertools.chain.from_iterable(told))
+        self.language, self.evidence = self.languages.most_common(1)[0] if told else ("", 0)
         named = [*name_spans(text, self.plain)] if words.listed else []
         doubtful = [*uncertain_spans(text, self.plain)] if words.listed else []
         here = [bool(_AS_HERE.search(self.plain, *span)) for span in doubtful]
@@ -66,16 +62,20 @@ class _Reader:
 
     def _tokens_in(self, spans):
         "Positions of the tokens that begin within spans of characters."
-        starts, found = [start for start, _ in self.spans], set()
+        starts, found = [start for start, _ in self.spans] if spans else [], set()
         for start, end in spans:
             found.update(range(bisect.bisect_left(starts, start), bisect.bisect_left(starts, end)))
         return found
 
     def names(self):
         "Yield (first token, one past the last, start, end, thing)."
-        i = 0
-        while i < len(self.tokens):
-            if not self._is_candidate(i):
+        i, last = 0, len(self.tokens) - 1
+        is_candidate, is_beginning = self.words.is_candidate, self.words.is_beginning
+        while i <= last:
+            word, at = self.tokens[i], i + 1
+            if at < last and self.tokens[at] == "-":
+                at += 1
+            if not is_candidate(word) and (at > last or not is_beginning(word + self.tokens[at])):
                 i += 1
                 continue
             group = self._group(i)
@@ -85,13 +85,6 @@ class _Reader:
             if thing:
                 yield i, i + n, self.spans[i][0], self.spans[i + n - 1][1], thing
             i += n
-
-    def _is_candidate(self, i):
-        "May a name or an expression begin at token `i`?"
-        if self.words.is_candidate(self.tokens[i]):
-            return True
-        at = i + 1 + (self.tokens[i + 1 : i + 2] == ["-"])
-        return at < len(self.tokens) and self.words.is_beginning(self.tokens[i] + self.tokens[at])
 
     def _group(self, i):
         "(token, joint) of the word at token `i` and of up to two more that a blank or hyphen joins to it."
@@ -112,7 +105,8 @@ class _Reader:
     def _name(self, i, group):
         "(number of tokens, the `Thing` that they name or None) of the longest name at token `i`."
         said = [self.tokens[at] for at, _ in group]
-        for k in range(len(group), 1, -1):
+        longest = len(group) if len(group) > 1 and self.words.is_beginning(said[0] + said[1]) else 1
+        for k in range(longest, 1, -1):
             n = group[k - 1][0] - i + 1
             joined = "".join(said[:k])
             if joined not in self.words.listed and is_expression(" ".join(said[:k])):
@@ -187,10 +181,11 @@ class _Reader:
 
     def _is_of_language(self, word):
         "Does the language of most words of the text have the word too: French *chaises*?"
-        if not self.words.listed or word not in self.words.foreign or not self.languages:
-            return False
-        language, evidence = self.languages.most_common(1)[0]
-        return evidence > 2 and language in self.words.foreign[word]
+        return (
+            self.evidence > 2
+            and bool(self.words.listed)
+            and self.language in self.words.foreign.get(word, ())
+        )
 
     def _is_name(self, i):
         "Is a foreign word part of a name of several words, such as *Monte Carlo* or *Mar del Plata*?"
@@ -205,8 +200,8 @@ class _Reader:
         them = {} if word in _ARTICLES else self.words.abroad(word)
         if them and "de" not in them and self._is_name(i):
             return None
-        most = max(self.languages.values(), default=1)
-        for language in sorted(them, key=self.languages.__getitem__, reverse=True):
+        most = self.evidence or 1
+        for language in sorted(them, key=self.languages.__getitem__, reverse=True) if len(them) > 1 else them:
             thing, shared = them[language]
             evidence = self.languages[language]
             is_likely = evidence == most or not shared and (most < 3 or 2 * evidence > most)
