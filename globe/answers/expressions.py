@@ -52,12 +52,13 @@ _PATTERNS = re.compile(
             r"think(?:ing)? outside (?:of )?the box|(?:is|it's) in the bag|(?:big|great|no) fan of",
             r"(?:the|in|of|soft|warm|golden|bright|harsh|lets? in) light",
             r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
-            r"(?:fit(?:s|ted|ting)?|match(?:es)?|works?|agrees?|goes|go|as|very|quite|known) well",
+            r"(?:fit(?:s|ted|ting)?|match(?:es)?|works?|agrees?|goes|go|as|very|quite|known?) well",
             r"(?:hit|hits|hitting) (?:a|the) wall|(?:my|the) case (?:is|was) (?:clear|closed|settled|open)",
             r"glass(?= (?:shelter|roof|front|fa[cç]ade|tower|building|house|wall|dome|panel|box|canopy))",
             r"(?:the|as|so|how|too|very|thus|by) far",
             r"floral(?= (?:print|pattern|motif|design|ornament|decoration|wallpaper|tile|fabric|dress)s?)",
             r"(?:hotel|school|church|office|restaurant|hospital|shop)(?= (?:room|lobby|hall|yard|kitchen)s?)",
+            r"(?:(?<=plane )|(?<=aircraft )|(?<=jet )|(?<=airliner ))taxis|forks?(?= (?:of|in) (?:the|an?) )",
             r"taxis (?:on|along|to|down|past) (?:the|a) (?:tarmac|runway|apron|terminal|gate)",
             r"meaning (?:the )?\w+(?: \w+)?|(?:by|many|most) (?:visitors|tourists|travell?ers)",
             r"(?:ground|upper|lower|first|second|third|top|middle|\w+th) floors?|the size of (?:an? )?\w+",
@@ -67,7 +68,7 @@ _PATTERNS = re.compile(
             r"people (?:call|say|think|believe|assume|associate|often|usually|would|might|who)",
             r"(?:mountain|sea|ocean|flood|wave|river|stream|web|wall)s? of (?:it|them|that|these|those)",
             r"(?:two|three|four|five|several|main) (?:pillars|columns|planks|legs)(?= ?:| of| are)",
-            r"at anchor|(?<=[.!?] )well(?=,)|(?:hundreds of thousands|millions|tens of thousands) of \w+",
+            r"at anchor|(?:(?<=[.!?] )|(?<=[\"“'(\n]))well(?=,)|(?:hundreds of thousands|millions|tens of thousands) of \w+",
             r"(?:(?<=['’]s )|(?<=\bhis )|(?<=\bher ))chests?",
         ]
     )
@@ -103,7 +104,7 @@ _IMAGES = (
     "statue|sculpture|bust|monument|memorial|painting|mural|portrait|poster|mosaic|relief|carving|fresco"
     "|drawing|logo|sticker|emblem|figurine|icon|billboard|advertisement|advert|plaque|signboard|sign|banner"
 )
-_BEHIND = "is|are|was|stands?|hangs?|in|at|near|behind|beside|above|below|next|and|that|which|who|where"
+_BEHIND = "is|are|was|stands?|hangs?|in(?! an?\\b)|at(?! an?\\b)|near|behind|beside|above|below|next|and|that|which|who|where"
 _IMAGE = re.compile(
     rf"\b(?:{_IMAGES})s? (?:of|depicting|showing|portraying|featuring|advertising|shows?|depicts?|for|with|to(?! the )) "
     rf"(?P<idle>[^\W\d][\w' -]{{0,40}}?)(?=[,.;:()\n]| (?:{_BEHIND}|marks?|warns?|says?|to|from)\b|$)"
@@ -113,7 +114,8 @@ _MADE = re.compile(
     r"\b(?:made|built|constructed|clad|doors?|walls?|roofs?|floors?|frames?|beams?|huts?|boats?|fences?) "
     rf"(?:\w+ )?(?:of|in|from) (?:\w+ )?(?P<idle>{_MATERIAL})\b"
     r"|\b(?:painted|decorated|adorned|printed|embroidered|carved) with (?P<motif>[^.;:,\n]{1,60})"
-    rf"|\b(?:{_IMAGES})s? (?:depict|portray|represent)s? (?P<scene>[^.;:\n]{{1,120}})"
+    rf"|\b(?:{_IMAGES})s? (?:(?:on|at|above|in|behind|near|over|by) (?:the|a|an|its) \w+ shows?|(?:depict|portray|represent)s?)"
+    rf" (?P<scene>[^.;:\n]{{1,120}})"
     rf"|\b(?:steel|concrete|iron|copper|bronze|marble|metal|brick),? (?:and |or )?(?P<metal>{_MATERIAL})\b"
     r"|\b(?:car|vehicle|it|its|wing|side)(?:'?s)? (?P<part>mirrors?)\b"
     rf"|\b(?:flag|shirt|screen|{_IMAGES})s? (?:that|which) (?:show|depict)s? (?P<view>[^.;\n]{{1,160}})"

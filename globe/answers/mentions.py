@@ -33,6 +33,7 @@ _AS_HERE = re.compile(
     r"\b(?:both|like (?:this|these|it)|as here|too|same|also(?! (?:show|contain|feature|include|depict))"
     r"|such(?! (?:photo|picture|image|view|scene)s))\b"
 )
+_VIETNAMESE = re.compile("[\u1ea0-\u1ef9]")
 _RETRACTING = frozenset("wait scratch correction recount".split())
 _MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
 _BUILDINGS = frozenset(
@@ -50,6 +51,7 @@ class _Reader:
     ):
         self.text, self.plain, self.words = text, plain(text), words
         self.tokens, self.spans = tokens(text)
+        self.is_vietnamese = bool(_VIETNAMESE.search(text))  # "rất" is no rat
         told = [words.telling[word] for word in self.tokens if word in words.telling]
         self.languages = Counter(itertools.chain.from_iterable(told))
         self.language, self.evidence = self.languages.most_common(1)[0] if told else ("", 0)
@@ -118,6 +120,7 @@ class _Reader:
                 return n, self._foreign(i, joined)
         known, thing = self.words.word(said[0])
         known = known and not is_foreign_here(said[0], self.languages) and not self._is_of_language(said[0])
+        known = known and not (self.is_vietnamese and _VIETNAMESE.search(self.text, *self.spans[i]))
         if not known:
             thing = self._foreign(i, said[0])
             if not thing and not self.languages and not self._is_proper(i):
@@ -144,6 +147,8 @@ class _Reader:
         at, joint = following[0]
         if joint == "-" or self._is_upper(i) and self._is_upper(at):
             return True
+        if self.languages and self.words.is_foreign(self.tokens[i]):
+            return False  # "un tracteur rouge"
         is_verb = self.tokens[at + 1 : at + 2] and self.tokens[at + 1] in _DETERMINERS  # "a truck blocks the"
         return not self.tokens[i + n - 1].endswith("s") and self.tokens[at] in nouns() and not is_verb
 
