@@ -52,7 +52,8 @@ class _Reader:
         self.text, self.plain, self.words = text, plain(text), words
         self.tokens, self.spans = tokens(text)
         self.is_vietnamese = bool(_VIETNAMESE.search(text))  # "rất" is no rat
-        told = [words.telling[word] for word in self.tokens if word in words.telling]
+        self.about = [words.about[word] for word in self.tokens]
+        told = [languages for *_, languages in self.about if languages]
         self.languages = Counter(itertools.chain.from_iterable(told))
         self.language, self.evidence = self.languages.most_common(1)[0] if told else ("", 0)
         named = [*name_spans(text, self.plain)] if words.listed else []
@@ -72,12 +73,9 @@ class _Reader:
     def names(self):
         "Yield (first token, one past the last, start, end, thing)."
         i, last = 0, len(self.tokens) - 1
-        is_candidate, is_beginning = self.words.is_candidate, self.words.is_beginning
         while i <= last:
-            word, at = self.tokens[i], i + 1
-            if at < last and self.tokens[at] == "-":
-                at += 1
-            if not is_candidate(word) and (at > last or not is_beginning(word + self.tokens[at])):
+            is_name, is_prefix, _ = self.about[i]
+            if not is_name and not (is_prefix and self._is_beginning(i, last)):
                 i += 1
                 continue
             group = self._group(i)
@@ -87,6 +85,11 @@ class _Reader:
             if thing:
                 yield i, i + n, self.spans[i][0], self.spans[i + n - 1][1], thing
             i += n
+
+    def _is_beginning(self, i, last):
+        "May a name of several words begin at token `i`?"
+        at = i + 2 if i + 1 < last and self.tokens[i + 1] == "-" else i + 1
+        return at <= last and self.words.is_beginning(self.tokens[i] + self.tokens[at])
 
     def _group(self, i):
         "(token, joint) of the word at token `i` and of up to two more that a blank or hyphen joins to it."
@@ -107,7 +110,8 @@ class _Reader:
     def _name(self, i, group):
         "(number of tokens, the `Thing` that they name or None) of the longest name at token `i`."
         said = [self.tokens[at] for at, _ in group]
-        longest = len(group) if len(group) > 1 and self.words.is_beginning(said[0] + said[1]) else 1
+        is_long = len(group) > 1 and self.about[i][1] and self.words.is_beginning(said[0] + said[1])
+        longest = len(group) if is_long else 1
         for k in range(longest, 1, -1):
             n = group[k - 1][0] - i + 1
             joined = "".join(said[:k])
