@@ -1,21 +1,23 @@
-"""Which words name a thing that a picture can show: `python data/make_things.py WORDNET CLDR STOP FREQUENT MAP`.
+"""Which words name a thing that a picture shows: `python data/make_things.py WORDNET CLDR STOP FREQUENT MAP`.
 
 WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordnet), CLDR the folder
-`annotations` of the npm package `cldr-annotations-full`, STOP the file stopwords-iso.json of the PyPI package
-`stopwordsiso` (MIT), FREQUENT the file large_en.msgpack.gz of the PyPI package `wordfreq` (CC BY-SA 4.0; it
-only tells which rare names are left out), MAP the folder `dist/translations` of the npm package
-`@openstreetmap/id-tagging-schema` 6.19.2 (what the map of the world calls things in the street). Written are things.csv, compounds.csv (expressions
-that hold the name of a thing and name none, "rock music"), near_words.csv (English words and names of
-towns that look like a misspelt or foreign thing) and foreign.csv (names in other languages).
+`annotations` of the npm package `cldr-annotations-full`, STOP the file stopwords-iso.json of the PyPI
+package `stopwordsiso` (MIT), FREQUENT the file large_en.msgpack.gz of the PyPI package `wordfreq` (CC BY-SA
+4.0; it only tells which rare names are left out), MAP the folder `dist/translations` of the npm package
+`@openstreetmap/id-tagging-schema` 6.19.2 (what the map of the world calls things in the street). Written
+are things.csv, compounds.csv (expressions that hold the name of a thing and name none, "rock music"),
+near_words.csv (English words and names of towns that look like a misspelt or foreign thing) and foreign.csv
+(names in other languages).
 
-The emoji and the kinds of things on the map that are taken are those whose English name is a name of a thing
-here. What these do not say stands in foreign_by_hand.csv (in the row `-` small words that tell the
+The emoji and the kinds of things on the map that are taken are those whose English name is a name of a
+thing here. What these do not say stands in foreign_by_hand.csv (in the row `-` small words that tell the
 language), in foreign_classes.csv (what the classes of ADE20K are called, after `-` words that name none of
 them, with `!` those that the others have otherwise; ours, as foreign_by_hand.csv is) and in
-things_by_hand.csv: a kind, or several with the best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter
-knows. `*` marks names of parts and surroundings, which name nothing where the segmenter knows none of their
-kinds, `=` another name of the same thing, `!` a kind that holds for the word alone and not for what is a
-kind of it. `nothing` lists names of WordNet that are left out, `no thing` expressions that name nothing.
+things_by_hand.csv: a kind, or several with the best first, and the names of that kind. A thing is seen as
+the first of its kinds that a segmenter knows. `*` marks names of parts and surroundings, which name nothing
+where the segmenter knows none of their kinds, `=` another name of the same thing, `!` a kind that holds for
+the word alone and not for what is a kind of it. `nothing` lists names of WordNet that are left out, `no
+thing` expressions that name nothing.
 
 WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved. Used under the WordNet licence
 (https://wordnet.princeton.edu/license-and-commercial-use), which permits use, copying and changes without
@@ -330,8 +332,8 @@ def further_emoji(folder, languages, names, listed):
 
 
 def foreign(folder, stop, map_folder, names, english):
-    """Rows language, word, name: the words of foreign_by_hand.csv, what CLDR calls the emoji there, and, for
-    words that are not in these and no short or English ones, of further emoji and of kinds of things on the map."""
+    """Rows language, word, name: the words of foreign_by_hand.csv, what CLDR calls the emoji there, and what
+    further emoji and kinds of things on the map are called, without short, English and known words."""
     rows = list(csv.DictReader((HERE / "foreign_by_hand.csv").open(encoding="utf-8")))
     languages = [*rows[0]][2:]  # behind `name` and `emoji`
     found, small = set(), next(row for row in rows if row["name"] == "-")

@@ -86,16 +86,16 @@ def sealed_differences(name):
 
 
 def test_sealed_reasonings_with_classes_of_ade20k():
-    """80 by somebody who built nothing: 36 % were paid wrongly at first sight, 33 % after work on other cases, and
-    9 % after their mistakes were looked at."""
+    """80 by somebody who built nothing: 36 % were paid wrongly at first sight, 33 % after work on other cases,
+    and 9 % after their mistakes were looked at."""
     off = sealed_differences("visual_grounding.csv")
     over, under = sum(d > 0.05 for d in off), sum(d < -0.05 for d in off)
     assert len(off) == 80 and over <= 0.06 * 80 and over + under <= 0.12 * 80
 
 
 def test_second_sealed_reasonings():
-    """108, labelled by the author of the rules before they were changed: 24 % were paid wrongly by the rules before,
-    19 % at the first score, and 4 % after their mistakes were looked at."""
+    """108, labelled by the author of the rules before they were changed: 24 % were paid wrongly by the rules
+    before, 19 % at the first score, and 4 % after their mistakes were looked at."""
     off = sealed_differences("visual_grounding_second.csv")
     assert len(off) == 108 and sum(abs(d) > 0.05 for d in off) <= 0.06 * 108
 

@@ -201,8 +201,8 @@ class _Clauses:
         return any(a in ("is", "are", "turns", "turned") and b in _CORRECTIONS for a, b in pairs)
 
     def taken_back(self):
-        """Things of a step that is called wrong later, of a question such as *A bus?* that *no* answers, and of
-        the sentence before *Correction:*."""
+        """Things of a step that is called wrong later, of a question such as *A bus?* that *no* answers,
+        and of the sentence before *Correction:*."""
         words, text = self.words, " ".join(self.words) if {"wrong", "?"} & {*self.words} else ""
         for number in dict.fromkeys(_WRONG_STEP.findall(text)):
             begin = next((i for i in range(len(words)) if words[i : i + 3] == ["step", number, ":"]), None)

@@ -68,7 +68,8 @@ _PATTERNS = re.compile(
             r"people (?:call|say|think|believe|assume|associate|often|usually|would|might|who)",
             r"(?:mountain|sea|ocean|flood|wave|river|stream|web|wall)s? of (?:it|them|that|these|those)",
             r"(?:two|three|four|five|several|main) (?:pillars|columns|planks|legs)(?= ?:| of| are)",
-            r"at anchor|(?:(?<=[.!?] )|(?<=[\"“'(\n]))well(?=,)|(?:hundreds of thousands|millions|tens of thousands) of \w+",
+            r"at anchor|(?:(?<=[.!?] )|(?<=[\"“'(\n]))well(?=,)",
+            r"(?:hundreds of thousands|millions|tens of thousands) of \w+",
             r"(?:(?<=['’]s )|(?<=\bhis )|(?<=\bher ))chests?",
         ]
     )
@@ -104,9 +105,13 @@ _IMAGES = (
     "statue|sculpture|bust|monument|memorial|painting|mural|portrait|poster|mosaic|relief|carving|fresco"
     "|drawing|logo|sticker|emblem|figurine|icon|billboard|advertisement|advert|plaque|signboard|sign|banner"
 )
-_BEHIND = "is|are|was|stands?|hangs?|in(?! an?\\b)|at(?! an?\\b)|near|behind|beside|above|below|next|and|that|which|who|where"
+_BEHIND = (
+    r"is|are|was|stands?|hangs?|in(?! an?\b)|at(?! an?\b)|near|behind|beside|above|below|next|and|that|which|"
+    "who|where"
+)
 _IMAGE = re.compile(
-    rf"\b(?:{_IMAGES})s? (?:of|depicting|showing|portraying|featuring|advertising|shows?|depicts?|for|with|to(?! the )) "
+    rf"\b(?:{_IMAGES})s? (?:of|depicting|showing|portraying|featuring|advertising|shows?|depicts?|for|with|"
+    r"to(?! the )) "
     rf"(?P<idle>[^\W\d][\w' -]{{0,40}}?)(?=[,.;:()\n]| (?:{_BEHIND}|marks?|warns?|says?|to|from)\b|$)"
 )
 _MATERIAL = "oak|pine|cedar|teak|bamboo|glass|clay|slate|larch|cypress|palm"
@@ -114,8 +119,8 @@ _MADE = re.compile(
     r"\b(?:made|built|constructed|clad|doors?|walls?|roofs?|floors?|frames?|beams?|huts?|boats?|fences?) "
     rf"(?:\w+ )?(?:of|in|from) (?:\w+ )?(?P<idle>{_MATERIAL})\b"
     r"|\b(?:painted|decorated|adorned|printed|embroidered|carved) with (?P<motif>[^.;:,\n]{1,60})"
-    rf"|\b(?:{_IMAGES})s? (?:(?:on|at|above|in|behind|near|over|by) (?:the|a|an|its) \w+ shows?|(?:depict|portray|represent)s?)"
-    rf" (?P<scene>[^.;:\n]{{1,120}})"
+    rf"|\b(?:{_IMAGES})s? (?:(?:on|at|above|in|behind|near|over|by) (?:the|a|an|its) \w+ shows?|"
+    rf"(?:depict|portray|represent)s?) (?P<scene>[^.;:\n]{{1,120}})"
     rf"|\b(?:steel|concrete|iron|copper|bronze|marble|metal|brick),? (?:and |or )?(?P<metal>{_MATERIAL})\b"
     r"|\b(?:car|vehicle|it|its|wing|side)(?:'?s)? (?P<part>mirrors?)\b"
     rf"|\b(?:flag|shirt|screen|{_IMAGES})s? (?:that|which) (?:show|depict)s? (?P<view>[^.;\n]{{1,160}})"
@@ -173,7 +178,8 @@ _OPENING = frozenset(
     """the this these that those there it its they their he she i my we our you one each every everything
     all both some most many few several other others another nothing none no neither also here what which who
     how where when while since because as if although though but and or so yet still overall however on in
-    at with from by for to of under behind above between near beyond along around across beside next""".split()
+    at with from by for to of under behind above between near beyond along around across beside next
+    """.split()
 )
 _OPENER = rf"(?:{'|'.join(sorted(word.capitalize() for word in _OPENING))})\b"
 _ELSEWHERE = re.compile(
