@@ -56,8 +56,8 @@ def _plain_letters(text):
     text = _MARKUP.sub(_joint, _CONTROL_TOKENS.sub(" ", text))
     text = _ESCAPED.sub(lambda code: chr(int(code[0][1:], 16)), text)
     text = re.sub(r"(?<=[A-Za-z])[@$](?=[a-z])", lambda sign: "as"[sign[0] == "$"], text)
-    text = _SPELT_OUT.sub(lambda word: re.sub(r"\W|_", "", word[0]), text)
-    return _CYRILLIC.sub(_latin, text.replace("_", " ")).strip()
+    text = _SPELT_OUT.sub(lambda word: re.sub(r"\W|_", "", word[0]), text).replace("_", " ")
+    return (text if text.isascii() else _CYRILLIC.sub(_latin, text)).strip()
 
 # %% ../../nbs/03_answers/05_completions.ipynb #aa166c65
 def _as_written(text):

@@ -147,12 +147,20 @@ _PLACES = frozenset(  # what of a name in capital letters is no view
 )
 
 
+_MADE_WORDS = frozenset(  # one of them is in every match
+    f"{_IMAGES}|{_MATERIAL}|flag|shirt|screen|stamp|fence|photograph|photo|picture|print|postcard|mirror|"
+    "painted|decorated|adorned|printed|embroidered|carved".split("|")
+)
+_MADE_WORDS |= {f"{word}s" for word in _MADE_WORDS}
+
+
 def name_spans(
     text,  # as it was written
     letters,  # the same, plain
+    words,  # its words, see `globe.answers.phrases.tokens`
 ):
     "Yield (first character, one past the last) of what is only shown, of materials, lettering and names."
-    for pattern in (_IMAGE, _MADE):
+    for pattern in () if _MADE_WORDS.isdisjoint(words) else (_IMAGE, _MADE):
         for match in pattern.finditer(letters):
             yield match.span(match.lastgroup)
     for cue in _SIGN.finditer(text):
@@ -196,24 +204,35 @@ _COMMON = (
 )
 _VIEWS = "(?:photo|picture|image|view|scene|postcard|shot|photograph)s"
 _OFTEN = "(?:usually|commonly|often|typically|normally|generally|mostly|always|also|tend to)"
-_GENERAL = re.compile(
+_TYPICAL = re.compile(
     rf"{_CLAUSE}(?!the |these |this |those |all |both |such |its |their |it |they |i |we |there )"
     rf"(?:\w[\w'’-]{{0,29}} ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?"
     r"(?:in|of|for|across|throughout|all)\b"
-    r"|\b(?:seen|viewed|looking|view|photographed|taken|shot|captured|perspective)(?: down| out)? "
+)
+_GENERAL = re.compile(
+    r"\b(?:seen|viewed|looking|view|photographed|taken|shot|captured|perspective)(?: down| out)? "
     r"(?:from|out of|through) "
     r"(?:an?|the|inside an?|inside the|my|our) [\w-]+(?: window| seat| balcony)?"
     r"|\b(?:inside|interior of|inside of) (?:an?|the) [\w-]+(?: [\w-]+)?"
     r"|\bthe (?:city|town|country|region|area) of \w+"
-    rf"|{_CLAUSE}(?:(?:such|most|many|typical) )?{_VIEWS} (?:(?:of|from|in) [^.!?\n]{{1,60}}? )?"
-    rf"(?:{_OFTEN} )?(?:show|contain|feature|include|depict|have)\b[^.!?\n]*"
     r"|\b(?:like|as) (?:those|the ones|that|the one) (?:in|of|from|on)\b[^.!?;:,\n]*"
+)
+_USUALLY = re.compile(
+    rf"{_CLAUSE}(?:(?:such|most|many|typical) )?{_VIEWS} (?:(?:of|from|in) [^.!?\n]{{1,60}}? )?"
+    rf"(?:{_OFTEN} )?(?:show|contain|feature|include|depict|have)\b[^.!?\n]*"
+)
+_COMMON_WORDS = frozenset(_COMMON.split("|"))  # one of them is in every match of `_TYPICAL`, and so on
+_VIEW_WORDS = frozenset("photos pictures images views scenes postcards shots photographs".split())
+_SEEN_WORDS = frozenset(
+    """seen viewed looking view photographed taken shot captured perspective inside interior city town country
+    region area those ones that one""".split()
 )
 
 
 def uncertain_spans(
     text,  # as it was written
     letters,  # the same, plain
+    words,  # its words, see `globe.answers.phrases.tokens`
 ):
     "Yield (first character, one past the last) of what is said about other places, or in general."
     for match in _ELSEWHERE.finditer(text):
@@ -225,8 +244,9 @@ def uncertain_spans(
         is_word = {word, word.removesuffix("s"), word.replace("men", "man")} & nouns()
         if match["more"] or not is_word:
             yield match.start("first"), match.end()
-    for match in _GENERAL.finditer(letters):
-        yield match.span()
+    for needed, pattern in ((_COMMON_WORDS, _TYPICAL), (_VIEW_WORDS, _USUALLY), (_SEEN_WORDS, _GENERAL)):
+        for match in () if needed.isdisjoint(words) else pattern.finditer(letters):
+            yield match.span()
 
 # %% ../../nbs/03_answers/27_expressions.ipynb #2e260bd9
 _ATTRIBUTE_OF = frozenset(

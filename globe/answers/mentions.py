@@ -56,8 +56,8 @@ class _Reader:
         told = [languages for *_, languages in self.about if languages]
         self.languages = Counter(itertools.chain.from_iterable(told))
         self.language, self.evidence = self.languages.most_common(1)[0] if told else ("", 0)
-        named = [*name_spans(text, self.plain)] if words.listed else []
-        doubtful = [*uncertain_spans(text, self.plain)] if words.listed else []
+        named = [*name_spans(text, self.plain, self.tokens)] if words.listed else []
+        doubtful = [*uncertain_spans(text, self.plain, self.tokens)] if words.listed else []
         here = [bool(_AS_HERE.search(self.plain, *span)) for span in doubtful]
         elsewhere = [span for span, is_here in zip(doubtful, here) if not is_here]
         self.skipped = self._tokens_in([*idle_spans(self.plain), *named, *elsewhere])
