@@ -11,9 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from ..csv_files import write_csv
-
 from ..folders import cache_dir
-
 from ..foreign_text import encodable
 from ..progress import batches
 from ..places.gazetteer import gazetteer

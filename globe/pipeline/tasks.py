@@ -7,16 +7,15 @@ __all__ = ['Run']
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #ac053e98
 import os
+from functools import lru_cache
+from pathlib import Path
 
 import pandas as pd
 
-from ..csv_files import write_csv
-
 from ..answers.prompts import prompt_versions
+from ..csv_files import write_csv
 from ..files import write_atomic
-
-from ..processes import cores
-from ..processes import in_processes
+from ..processes import cores, in_processes
 from ..progress import lines
 from ..evaluation.metrics import frame, score
 from ..evaluation.predictions import predictions
@@ -36,7 +35,8 @@ class _BaseStages(DataStages):
         "Folder of the pre-trained student; in profile `paper` the id of the model named there."
         s, other = self.profile.student, backbone == "internvl"
         if s.source:
-            return s.internvl if other else s.source
+            setting = "internvl" if other else "source"
+            return _checked(f"student.{setting}", getattr(s, setting))
 
         def work(folder):
             from globe.world.student import student
@@ -67,6 +67,21 @@ class _BaseStages(DataStages):
         title = "upper bound: trained on labels"
         settings = s.flat() | dict(vision=vision)
         return self.make("models/upper-bound", work, settings, "upper bound", [base], title)
+
+
+@lru_cache(None)
+def _checked(setting, source):
+    "A folder or hub id that is named in a profile. Raises an error that names the setting."
+    from globe.models.sources import cached_commit, check_source
+
+    if not source:
+        raise ValueError(f"{setting} is null: name a folder or a hub id, as in profile paper")
+    try:
+        if Path(source).is_dir() or not cached_commit(source):
+            check_source(source)
+    except (FileNotFoundError, ConnectionError, ValueError) as e:
+        raise type(e)(f"{setting}: {e}") from None
+    return source
 
 
 def _lessons(s):  # `StudentSettings`
