@@ -68,7 +68,7 @@ def test_a_run_killed_after_its_last_step_takes_no_further_one(
     watch = lambda done, total, numbers: steps.append(done)
     with monkeypatch.context() as patch:
         patch.setattr(trainer_module, "_save", die)
-        patch.setattr("globe.training.judge.save_judge", die)
+        patch.setattr("globe.training.judge._save_judge", die)
         for _ in range(3):
             with pytest.raises(Enough):
                 run(kind, start, data, out, watch=watch)
