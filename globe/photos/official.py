@@ -289,7 +289,7 @@ def _labelled(photos, solutions):
         label_source=["given" if c else old for (c, _), old in sources],
         city=[c or old for (c, _), old in zip(labels, photos["city"])],
         country=[c or old for (_, c), old in zip(labels, photos["country"])],
-        country_code=[country_code(c) or old for (_, c), old in zip(labels, photos["country_code"])],
+        country_code=[country_code(c) if c else old for (_, c), old in zip(labels, photos["country_code"])],
     )
     for name, values in told.items():
         photos = photos.remove_columns(name).add_column(name, values, feature=Value("string"))
