@@ -204,6 +204,7 @@ WORDS = [
     ("locks.py", "another run is using", "another run holds"),
     ("settings.py", "le=32_768", "le=65_536"),
     ("settings.py", "is neither an existing folder", "is no folder"),
+    ("answers/prompts.py", 'dict(judge="judge-2")', 'dict(judge="judge-1")'),
     ("photos/__init__.py", "open_photo PhotoError", "open_photo"),
     ("places/__init__.py", "country_code continent", "country_code"),
 ]
@@ -229,7 +230,7 @@ def test_a_default_makes_only_its_own_models_again(copy):
 ERRORS = [
     ("exchange.py", "it redirects in a circle", "it redirects for ever"),
     ("photos/images.py", "the file does not exist", "there is no such file"),
-    ("files.py", "clone the repository and run", "clone it and run"),
+    ("files.py", "make it writable", "let it be writable"),
 ]
 
 
@@ -296,6 +297,14 @@ def test_every_function_that_runs_in_a_stage_is_in_its_hash(traced):
     ran = {kind: {f.partition(":")[0] for f in noted["ran"]} for kind, noted in traced.items()}
     assert {"globe.models.vlm", "globe.training.trainer"} <= ran["sft"] and len(ran["grpo"]) > 30
     assert "globe.models.client" in ran["answers of endpoints"]
+
+
+def test_a_stage_depends_on_the_prompts_that_it_reads_and_on_no_other(traced):
+    traced["upper bound"]["asked"].append("teacher")  # one question in seven: not in so short a training
+    for kind, noted in traced.items():
+        assert set(noted["told"]) == set(noted["asked"]), kind
+    of_the_judge = {kind for kind, noted in traced.items() if "judge" in noted["told"]}
+    assert of_the_judge == {"base", "judge", "grpo", "confidence"}
 
 
 def test_a_changed_constant_makes_exactly_the_stages_again_that_run_it(copy, traced):
@@ -407,7 +416,7 @@ def test_a_byte_of_a_committed_table_makes_exactly_the_stages_again_that_read_it
 
 OPENED = """
 import sys
-from globe.files import data_dir
+from globe.folders import data_dir
 opened = set()
 def hook(event, args):
     if event == "open" and str(args[0]).startswith(str(data_dir()) + "/"):

@@ -8,7 +8,7 @@ __all__ = ['latest_student']
 # %% ../../nbs/12_pipeline/06_students.ipynb #8eacfc3d
 from datetime import datetime
 
-from ..files import run_folder
+from ..folders import run_folder
 from .stages import Manifest
 
 # %% ../../nbs/12_pipeline/06_students.ipynb #1902cfd4
