@@ -550,6 +550,14 @@ def test_no_model_is_downloaded_unasked(monkeypatch):
     assert source == "Qwen/Qwen2.5-VL-7B-Instruct" and re.fullmatch("[0-9a-f]{40}", how["revision"])
 
 
+def test_a_wrong_model_is_named_before_anything_is_loaded(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("globe.models.vlm.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    for model, said in [("no-such-model", "owner/name"), (str(tmp_path), "adapter")]:
+        assert main(["locate", str(photos), "--model", model]) == 1
+        assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_locate_writes_a_map(photos, capsys):
     pytest.importorskip("folium")
     server = Endpoint(lambda n: (200, said("Paris", "France")))
