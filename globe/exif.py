@@ -134,6 +134,9 @@ def _angle(value, ref, what, sides) -> float:
     return size if sign > 0 else -size
 
 
+_LAT_REF, _LAT, _LON_REF, _LON, _STATUS = 1, 2, 3, 4, 9  # tags of EXIF's GPS
+
+
 def gps_of(
     im,  # PIL image of a file, after `check_exif`
 ):  # (latitude, longitude, problem)
@@ -142,11 +145,13 @@ def gps_of(
         gps = im.getexif().get_ifd(0x8825)
     except Exception as e:
         return math.nan, math.nan, f"EXIF cannot be read ({type(e).__name__})"
-    if gps.get(2) is None and gps.get(4) is None:
+    if gps.get(_LAT) is None and gps.get(_LON) is None:
         return math.nan, math.nan, ""
+    if _letter(gps.get(_STATUS)) in ("V", "VOID"):
+        return math.nan, math.nan, "EXIF says that the position is void (GPSStatus V)"
     try:
-        lat = _angle(gps.get(2), gps.get(1), "latitude", "NS")
-        lon = _angle(gps.get(4), gps.get(3), "longitude", "EW")
+        lat = _angle(gps.get(_LAT), gps.get(_LAT_REF), "latitude", "NS")
+        lon = _angle(gps.get(_LON), gps.get(_LON_REF), "longitude", "EW")
     except PhotoError as e:
         return math.nan, math.nan, str(e)
     return lat, lon, ""

@@ -7,7 +7,7 @@ __all__ = ['FINISHED', 'step_of', 'checkpoints', 'last_checkpoint', 'damaged', '
            'begin', 'finish', 'sort_out']
 
 # %% ../../nbs/04_models/07_checkpoints.ipynb #c437a3eb
-import json, shutil, zipfile
+import json, re, shutil, zipfile
 from pathlib import Path
 
 from ..files import write_atomic
@@ -62,11 +62,18 @@ def _missing(folder):
 
 
 def _missing_of_deepspeed(folder):
-    "The same for a checkpoint that DeepSpeed wrote."
+    "The same for a checkpoint that DeepSpeed wrote: an optimizer and, under ZeRO-3, weights of each process."
     if not (folder / "latest").exists():
         return "latest is missing"
     inner = folder / (folder / "latest").read_text().strip()
-    return "" if any(inner.glob("*optim_states.pt")) else f"the optimizer in {inner.name} is missing"
+    processes = len(list(folder.glob("rng_state*.pth")))
+    optimizers, weights = (list(inner.glob(f"*{kind}_states.pt")) for kind in ("optim", "model"))
+    if len(optimizers) < max(1, processes):
+        return f"the optimizer in {inner.name} is missing for some processes"
+    are_divided = any(path.name.startswith("zero_") for path in weights)
+    if len(weights) < (processes if are_divided else 1):
+        return f"the weights in {inner.name} are missing"
+    return ""
 
 
 def flaw(
@@ -84,8 +91,9 @@ def flaw(
     except (OSError, ValueError, LookupError, TypeError):
         return "its table of contents is damaged"
     random_states = list(folder.glob("rng_state*.pth"))
-    alone = len(random_states) == 1 and random_states[0].name != "rng_state.pth"
-    if not random_states or alone:  # one numbered file: those of the other processes are missing
+    numbers = {int(n[1]) for path in random_states if (n := re.search(r"_(\d+)\.pth$", path.name))}
+    is_gap = len(numbers) == 1 or numbers != set(range(len(numbers)))  # one process has no number
+    if not random_states or is_gap:
         gone = gone or "the state of the random numbers is missing"
     kinds = ("*.safetensors", "*.pt", "*.pth", "global_step*/*.pt")
     return gone or damaged(sorted(path for kind in kinds for path in folder.glob(kind)))

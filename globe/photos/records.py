@@ -15,7 +15,7 @@ from ..folders import cache_dir
 from ..foreign_text import encodable
 from ..progress import batches
 from ..places.gazetteer import gazetteer
-from ..places.countries import country_code
+from ..places.countries import country_code, country_or_state
 from ..places.match import locate_why, nearest, stands_in
 from ..places.names import fold, holdings
 from ..places.sphere import chord_of, distance_km, unit_vectors
@@ -31,7 +31,7 @@ _KINDS = dict(
     state="string",  # first-level division of that place, if it has one
     country="string",  # English name
     country_code="string",  # ISO code of two letters
-    label_source="string",  # where the names are from: given, nearest town or country only; "" for none
+    label_source="string",  # where the city is from: given, nearest town or country only; "" for none
     km="float64",  # how far the nearest town is
     on_land="bool",  # False at sea
     source="string",  # collection
@@ -59,15 +59,22 @@ def _fits(lat, lon, code) -> bool:
     return town.country_code == code and town.km <= LABEL_KM
 
 
+def _named(here, city, country):
+    "(place, how it was found) of the places of a name, those around the place `here` first."
+    around = (here.country, here.state), (here.country, ""), (country, ""), ("", "")
+    found = [locate_why(city, *where) for where in around]
+    return [(p, why) for p, why in found if p and p.city and not stands_in(why)]
+
+
+def _is_near(place, lat, lon) -> bool:
+    return distance_km(lat, lon, place.lat, place.lon) <= LABEL_KM + place.radius_km
+
+
 def _may_be_in(lat, lon, city, country) -> bool:
     "Whether a place of this name may be near a point: there is one, or no city of this name is known."
     here = nearest(lat, lon)
-    around = (here.country, here.state), (here.country, ""), (country, ""), ("", "")
-    found = [locate_why(city, *where) for where in around]
-    found = [(p, why) for p, why in found if p and p.city and not stands_in(why)]
-    if fold(city) == fold(here.state or "") or any(
-        distance_km(lat, lon, p.lat, p.lon) <= LABEL_KM + p.radius_km for p, _ in found
-    ):
+    found = _named(here, city, country)
+    if fold(city) == fold(here.state or "") or any(_is_near(p, lat, lon) for p, _ in found):
         return True
     g = gazetteer()
     towns = g.tree.query_ball_point(unit_vectors(lat, lon), chord_of(LABEL_KM))
@@ -77,7 +84,9 @@ def _may_be_in(lat, lon, city, country) -> bool:
 
 def _contradiction(lat, lon, country, city="") -> str:
     "How a coordinate contradicts what the table gives, and what would fit; '' if it does not."
-    code = country_code(country) if country else ""
+    code, is_unknown = country_or_state(country)
+    if is_unknown:
+        return f"the country {country!r} in the table is not known: correct it, or leave it empty"
     if code and not _fits(lat, lon, code):
         given, nowhere = country, "any town of the country"
         fits = lambda y, x: _fits(y, x, code)
@@ -121,11 +130,22 @@ def _nearest_town(item, lat, lon):
     return nearest(lat, lon)
 
 
+def _given_city(item, here, lat, lon):
+    "The city that the table names; None if it names none, or none of that name is near the coordinate."
+    if not (city := item.get("city")):
+        return None
+    found = (p for p, _ in _named(here, city, item.get("country", "")))
+    place = next((p for p in found if p.kind == "city" and _is_near(p, lat, lon)), None)
+    return nearest(place.lat, place.lon, place.country) if place else None  # which knows its state
+
+
 def _labels(item, lat, lon) -> dict:
     "Names of the place, from the source or else from the nearest town, and where they come from."
-    place = _nearest_town(item, lat, lon)
-    is_near = bool(place.city) and place.km <= LABEL_KM
-    is_known = is_near or place.on_land
+    town = _nearest_town(item, lat, lon)
+    named = _given_city(item, town, lat, lon)
+    place, km = named or town, town.km
+    is_near = bool(place.city) and (named is not None or km <= LABEL_KM)
+    is_known = is_near or town.on_land
     given = {what: item.get(f"given_{what}") or "" for what in ("city", "state", "country")}
     city = given["city"] or (place.city if is_near else "")
     country = given["country"] or (place.country if is_known else "")
@@ -138,9 +158,9 @@ def _labels(item, lat, lon) -> dict:
         state=given["state"] or (place.state if is_near else ""),
         country=country,
         country_code=code,
-        label_source="given" if given["city"] else by_town,
-        km=round(place.km, 3),
-        on_land=place.on_land,
+        label_source="given" if given["city"] or named else by_town,
+        km=round(km, 3),
+        on_land=town.on_land,
     )
 
 
