@@ -219,22 +219,22 @@ def test_checkpoints_of_several_processes_and_of_deepspeed(interrupted, tmp_path
     out = shutil.copytree(interrupted["sft"], tmp_path / "out")
     a, b = checkpoints.checkpoints(out)[-2:]
     (a / "rng_state.pth").rename(a / "rng_state_0.pth")
-    assert "random" in checkpoints.flaw(a)
+    assert "random" in str(checkpoints.flaw(a))
     shutil.copy(a / "rng_state_0.pth", a / "rng_state_1.pth")
     assert not checkpoints.flaw(a)
     shutil.copy(a / "rng_state_0.pth", a / "rng_state_3.pth")
-    assert "random" in checkpoints.flaw(a), "those of the third process are missing"
+    assert "random" in str(checkpoints.flaw(a)), "those of the third process are missing"
     inner = b / "global_step3"
     inner.mkdir()
     optimizer = inner / "zero_pp_rank_0_mp_rank_00_optim_states.pt"
     (b / "optimizer.pt").rename(optimizer)
-    assert "latest" in checkpoints.flaw(b)
+    assert "latest" in str(checkpoints.flaw(b))
     (b / "latest").write_text("global_step3\n")
-    assert "weights" in checkpoints.flaw(b)
+    assert "weights" in str(checkpoints.flaw(b))
     shutil.copy(b / "scheduler.pt", inner / "mp_rank_00_model_states.pt")
     assert not checkpoints.flaw(b)
     os.truncate(optimizer, 99)
-    assert "cut" in checkpoints.flaw(b)
+    assert "cut" in str(checkpoints.flaw(b))
 
 
 def test_deepspeed_wants_the_files_of_every_process(interrupted, tmp_path):
@@ -253,7 +253,7 @@ def test_deepspeed_wants_the_files_of_every_process(interrupted, tmp_path):
     ]:
         (inner / name).write_bytes(tensors)
         flaw = checkpoints.flaw(last)
-        assert missing in flaw and bool(flaw) == bool(missing)
+        assert missing in str(flaw) and bool(flaw) == bool(missing)
 
 
 def test_shards_of_the_weights_are_all_wanted(interrupted, tmp_path):
@@ -261,7 +261,7 @@ def test_shards_of_the_weights_are_all_wanted(interrupted, tmp_path):
     last = checkpoints.checkpoints(out)[-1]
     index = dict(weight_map=dict(a="model.safetensors", b="model-2.safetensors"))
     (last / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "model-2.safetensors is missing" in checkpoints.flaw(last)
+    assert "model-2.safetensors is missing" in str(checkpoints.flaw(last))
     (last / "model.safetensors.index.json").write_text("{")
     assert checkpoints.flaw(last)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..files import write_atomic
 from ..progress import report
+from ..reasons import Reason
 
 # %% ../../nbs/04_models/07_checkpoints.ipynb #ecb5471f
 def step_of(checkpoint):  # folder
@@ -35,8 +36,8 @@ def last_checkpoint(
 # %% ../../nbs/04_models/07_checkpoints.ipynb #47a63593
 def damaged(
     paths,  # files of tensors
-) -> str:
-    "A message about the first damaged file; '' if all are complete. Only headers are read."
+):  # `Reason` or None
+    "The first damaged file; None if all are complete. Only headers are read."
     from safetensors import SafetensorError, safe_open
 
     for path in paths:
@@ -47,54 +48,54 @@ def damaged(
             else:
                 zipfile.ZipFile(path).close()
         except (OSError, SafetensorError, zipfile.BadZipFile):
-            return f"{path.name} is cut or damaged"
-    return ""
+            return Reason(f"{path.name} is cut or damaged")
+    return None
 
 
 def _missing(folder):
-    "A message about a missing part of a checkpoint; '' if it is complete."
+    "What is missing in a checkpoint; None if it is complete."
     index = folder / "model.safetensors.index.json"
     wanted = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else set()
     needed = [*sorted(wanted), "optimizer.pt", "scheduler.pt"]
     if gone := [name for name in needed if not (folder / name).exists()]:
-        return f"{gone[0]} is missing"
-    return "" if any(folder.glob("*.safetensors")) else "the weights are missing"
+        return Reason(f"{gone[0]} is missing")
+    return None if any(folder.glob("*.safetensors")) else Reason("the weights are missing")
 
 
 def _missing_of_deepspeed(folder):
     "The same for a checkpoint that DeepSpeed wrote: an optimizer and, under ZeRO-3, weights of each process."
     if not (folder / "latest").exists():
-        return "latest is missing"
+        return Reason("latest is missing")
     inner = folder / (folder / "latest").read_text().strip()
     processes = len(list(folder.glob("rng_state*.pth")))
     optimizers, weights = (list(inner.glob(f"*{kind}_states.pt")) for kind in ("optim", "model"))
     if len(optimizers) < max(1, processes):
-        return f"the optimizer in {inner.name} is missing for some processes"
+        return Reason(f"the optimizer in {inner.name} is missing for some processes")
     are_divided = any(path.name.startswith("zero_") for path in weights)
     if len(weights) < (processes if are_divided else 1):
-        return f"the weights in {inner.name} are missing"
-    return ""
+        return Reason(f"the weights in {inner.name} are missing")
+    return None
 
 
 def flaw(
     checkpoint,  # folder
-) -> str:
-    "Why training cannot resume from a checkpoint; '' if it can."
+):  # `Reason` or None
+    "Why training cannot resume from a checkpoint; None if it can."
     folder = Path(checkpoint)
     try:
         int(json.loads((folder / "trainer_state.json").read_text())["global_step"])
     except (OSError, ValueError, LookupError, TypeError):
-        return "trainer_state.json is empty or damaged"
+        return Reason("trainer_state.json is empty or damaged")
     try:
         of_deepspeed = any(folder.glob("global_step*"))
         gone = _missing_of_deepspeed(folder) if of_deepspeed else _missing(folder)
     except (OSError, ValueError, LookupError, TypeError):
-        return "its table of contents is damaged"
+        return Reason("its table of contents is damaged")
     random_states = list(folder.glob("rng_state*.pth"))
     numbers = {int(n[1]) for path in random_states if (n := re.search(r"_(\d+)\.pth$", path.name))}
     is_gap = len(numbers) == 1 or numbers != set(range(len(numbers)))  # one process has no number
     if not random_states or is_gap:
-        gone = gone or "the state of the random numbers is missing"
+        gone = gone or Reason("the state of the random numbers is missing")
     kinds = ("*.safetensors", "*.pt", "*.pth", "global_step*/*.pt")
     return gone or damaged(sorted(path for kind in kinds for path in folder.glob(kind)))
 
@@ -139,28 +140,28 @@ def _differences(
     mark,  # file with a task
     wanted,  # other task
 ) -> list:
-    "What differs between two training runs, in words; only what `wanted` states is compared."
+    "What differs between two training runs, as reasons; only what `wanted` states is compared."
     made = json.loads(mark.read_text(encoding="utf-8"))
     before, now = made.get("settings", {}), wanted["settings"]
     changed = [name for name in now if before.get(name) != now[name]]
-    told = [f"{name} was {before.get(name)}, is now {now[name]}" for name in changed]
-    return told + [
-        f"another {name}" for name in wanted if name != "settings" and made.get(name) != wanted[name]
-    ]
+    told = [Reason(f"{name} was {before.get(name)}, is now {now[name]}") for name in changed]
+    others = [name for name in wanted if name != "settings" and made.get(name) != wanted[name]]
+    return told + [Reason(f"another {name}") for name in others]
 
 
 def other_training(
     out,  # folder of a run
     task,  # from `task_of`
-) -> str:  # "" if there is none
+):  # `Reason`, or None if there is none
     "How the training run whose result or checkpoints are in the folder differs from this one."
     out, wanted = Path(out), json.loads(task)
     begun = dict(settings=wanted["settings"])  # the stages compare the rest by content
     for name, kept, known in ((FINISHED, "*.safetensors", wanted), (_BEGUN, "checkpoint-*", begun)):
         if (out / name).exists() and any(out.glob(kept)):
             if told := _differences(out / name, known):
-                return f"{out} holds another training ({', '.join(told)}): give another folder, or delete it"
-    return ""
+                how = ", ".join(map(str, told))
+                return Reason(f"{out} holds another training ({how}): give another folder, or delete it")
+    return None
 
 
 def begin(
@@ -197,6 +198,6 @@ def sort_out(
         shutil.rmtree(aside, ignore_errors=True)
         c.rename(aside)
     left = last_checkpoint(out, until)
-    then = f"resumes from {Path(left).name}" if left else "starts from the beginning"
+    then = Reason(f"resumes from {Path(left).name}" if left else "starts from the beginning")
     for c, why in flaws.items():
         report(f"{c}: {why}; set aside as damaged-{c.name}, the training {then}")

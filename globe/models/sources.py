@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from ..foreign_text import encodable
+from ..reasons import Reason
 from .checkpoints import damaged
 from .vlm import check_folder, refuse_adapter
 
@@ -96,20 +97,20 @@ _NEEDED = dict(  # what a vision-language model needs beside its weights: one fi
 
 
 def _flaw(folder):
-    "What is missing or cut in the folder of a model; '' if nothing is."
+    "What is missing or cut in the folder of a model; None if nothing is."
     stated = {}
     for file in sorted(folder.glob("*.json")):
         try:
             stated[file.name] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
-            return f"{file.name} is cut or damaged"
+            return Reason(f"{file.name} is cut or damaged")
     shards = stated.get("model.safetensors.index.json", {}).get("weight_map", {})
     if gone := sorted(name for name in set(shards.values()) if not (folder / name).exists()):
-        return f"{gone[0]} is missing"
+        return Reason(f"{gone[0]} is missing")
     if "vision_config" in stated["config.json"]:
         for kind, names in _NEEDED.items():
             if not any((folder / name).exists() for name in names):
-                return f"the {kind} is missing ({' or '.join(names)})"
+                return Reason(f"the {kind} is missing ({' or '.join(names)})")
     return damaged(sorted(folder.glob("*.safetensors")))
 
 

@@ -14,6 +14,7 @@ from ..csv_files import write_csv
 from ..folders import cache_dir
 from ..foreign_text import encodable
 from ..progress import batches
+from ..reasons import Reason
 from ..places.gazetteer import gazetteer
 from ..places.countries import country_code, country_or_state
 from ..places.match import locate_why, nearest, stands_in
@@ -82,42 +83,42 @@ def _may_be_in(lat, lon, city, country) -> bool:
     return not is_known or fold(city) in {fold(g.name[row]) for row in towns}
 
 
-def _contradiction(lat, lon, country, city="") -> str:
-    "How a coordinate contradicts what the table gives, and what would fit; '' if it does not."
+def _contradiction(lat, lon, country, city=""):
+    "The `Reason` why a coordinate contradicts what the table gives, and what would fit; None if it does not."
     code, is_unknown = country_or_state(country)
     if is_unknown:
-        return f"the country {country!r} in the table is not known: correct it, or leave it empty"
+        return Reason(f"the country {country!r} in the table is not known: correct it, or leave it empty")
     if code and not _fits(lat, lon, code):
-        given, nowhere = country, "any town of the country"
+        given, nowhere = country, Reason("any town of the country")
         fits = lambda y, x: _fits(y, x, code)
     elif city and not _may_be_in(lat, lon, city, country):
-        given, nowhere = city, "any place of that name"
+        given, nowhere = city, Reason("any place of that name")
         fits = lambda y, x: (not code or _fits(y, x, code)) and _may_be_in(y, x, city, country)
     else:
-        return ""
-    said = f"the table says {given}"
+        return None
+    said = Reason(f"the table says {given}")
     readings = {
-        "latitude and longitude look swapped": (lon, lat),
-        "the sign of the latitude looks wrong": (-lat, lon),
-        "the sign of the longitude looks wrong": (lat, -lon),
-        "the signs of latitude and longitude look wrong": (-lat, -lon),
+        Reason("latitude and longitude look swapped"): (lon, lat),
+        Reason("the sign of the latitude looks wrong"): (-lat, lon),
+        Reason("the sign of the longitude looks wrong"): (lat, -lon),
+        Reason("the signs of latitude and longitude look wrong"): (-lat, -lon),
     }
     for hint, (y, x) in readings.items():
         if abs(y) <= 90 and fits(y, x):
-            return f"{hint}: {said}, where {y:g}, {x:g} lies, not {lat:g}, {lon:g}"
-    return f"coordinate {lat:g}, {lon:g} is not near {nowhere}: {said}"
+            return Reason(f"{hint}: {said}, where {y:g}, {x:g} lies, not {lat:g}, {lon:g}")
+    return Reason(f"coordinate {lat:g}, {lon:g} is not near {nowhere}: {said}")
 
 # %% ../../nbs/02_photos/01_records.ipynb #43df4c40
-def _wrong(lat, lon, country="", city="") -> str:
-    "What is wrong with a coordinate, '' if nothing is."
+def _wrong(lat, lon, country="", city=""):
+    "The `Reason` why a coordinate cannot be used, None if it can."
     if math.isnan(lat) or math.isnan(lon):
-        return "no coordinate"
+        return Reason("no coordinate")
     if abs(lat) > 90 or abs(lon) > 180:
         exchanged = abs(lat) <= 180 and abs(lon) <= 90
-        hint = "; latitude and longitude look swapped" if exchanged else ""
-        return f"coordinate {lat:g}, {lon:g} is out of range{hint}"
+        hint = Reason("; latitude and longitude look swapped" * exchanged)
+        return Reason(f"coordinate {lat:g}, {lon:g} is out of range{hint}")
     if lat == lon == 0:
-        return "coordinate 0, 0 means that none was known"
+        return Reason("coordinate 0, 0 means that none was known")
     return _contradiction(lat, lon, country, city)
 
 # %% ../../nbs/02_photos/01_records.ipynb #9786baa5
@@ -174,7 +175,7 @@ def _record(item) -> dict:
     image = encode(picture)
     country = item.get("given_country") or item.get("country", "")
     if why := problem or _wrong(lat, lon, country, item.get("city", "")):
-        raise PhotoError(why)
+        raise PhotoError(str(why))
     source = dict(source=item.get("source", ""), licence=item.get("licence", ""))
     content = dict(bytes=image, path=None)
     record = dict(id=item["id"], image=content, lat=lat, lon=lon) | _labels(item, lat, lon) | source
