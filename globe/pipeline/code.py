@@ -108,7 +108,7 @@ class _Silent(ast.NodeTransformer):
 
 def _without_words(
     source: str,  # Python
-    messages: bool = True,  # do the texts of errors count?
+    messages: bool = True,  # do the texts of errors and reasons count?
     module: str = "-",  # that holds it: relative imports start there
     known: dict = {},  # name -> its full path, if the source is part of a module
 ) -> str:  # dump of its syntax tree
@@ -123,6 +123,8 @@ def _without_words(
         if _called(node, names) == "globe.lazily":
             node.keywords = []
         if _talks(node, names):
+            _Silent().generic_visit(node)
+        if _called(node, names) == "globe.reasons.Reason" and not messages:
             _Silent().generic_visit(node)
         if isinstance(node, ast.Raise) and not messages:
             _Silent().generic_visit(node.exc if isinstance(node.exc, ast.Call) else node)
@@ -215,6 +217,7 @@ SAYS_ONLY = (
     "globe.progress",
     "globe.locks",
     "globe.processes",
+    "globe.reasons",
     "globe.folders",
     "globe.settings",
     "globe.settings_text",
