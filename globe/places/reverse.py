@@ -35,7 +35,7 @@ def _city(row: int, ambiguous=False) -> Place:
     "The `Place` of a row of the gazetteer."
     g = gazetteer()
     lat, lon, country, radius = g.quick
-    code = g.codes[country[row]]
+    code = g.codes[int(country[row])]
     return Place(g.name[row], g.english[code], code, lat[row], lon[row], "city", radius[row], ambiguous > 0)
 
 
