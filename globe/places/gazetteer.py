@@ -58,7 +58,7 @@ def _load_or_build():
         path, why = None, e
     if path and (index := _read_index(path)):
         return index
-    print("globe: building the index of place names (once, about 15 s)", file=sys.stderr)
+    print("globe: building the index of place names (once, 10 to 30 s)", file=sys.stderr)
     index, file = _built(), io.BytesIO()
     np.savez(file, **index)
     try:
@@ -176,6 +176,14 @@ class Gazetteer:
     def bags(self):
         "Country for the words of each of its names, whatever their order."
         return {_bag(name): code for name, code in reversed(self.names.items())}
+
+    @functools.cached_property
+    def labels(self):
+        "Arrays of the names of places, the codes and English names of countries, the names of divisions."
+        english = [self.english[code] for code in self.codes]
+        states = [self.state_names.get(code, "") for code in self.division_codes]
+        columns = self.name, self.codes, english, states
+        return tuple(np.array(column, dtype=object) for column in columns)
 
     @functools.cached_property
     def row_at(self):

