@@ -85,7 +85,7 @@ def test_the_published_dataset_comes_from_the_hub_at_a_commit(given, tmp_path, m
     import huggingface_hub
 
     from globe.photos.official import from_official, is_published
-    from globe.answers.prompts import conversation
+    from globe.answers.conversations import conversation
 
     _, table, mp16, photos = given
     monkeypatch.setenv("GLOBE_CACHE", str(tmp_path))

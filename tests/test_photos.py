@@ -7,7 +7,7 @@ import PIL
 from PIL import Image
 from globe.distillation.distill import distill
 from globe.distillation.teachers import judgement
-from globe.files import write_csv
+from globe.csv_files import write_csv
 from globe.photos import benchmarks, collections, images
 from globe.places import gazetteer
 from globe.photos.benchmarks import load_benchmark

@@ -5,7 +5,8 @@ import numpy as np, pandas as pd, pytest
 from pathlib import Path
 from hypothesis import given, settings, strategies as st
 from globe.places import gazetteer as gazetteer_module
-from globe.files import data_dir, write_atomic
+from globe.files import write_atomic
+from globe.folders import data_dir
 from globe.places.countries import country_code
 from globe.places.gazetteer import gazetteer
 from globe.places.match import locate, locate_why, nearest, same_city, same_country

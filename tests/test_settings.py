@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from globe.cli import main
-from globe.files import checkout
+from globe.folders import checkout
 from globe.pipeline.profiles import Profile, profile, read_profile
 from globe.settings import Settings, SettingsError
 from globe.settings_text import _allowed, overrides_of, read_yaml

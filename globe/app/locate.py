@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import checkout
+from ..folders import checkout
 from ..photos.images import MAX_SIDE, PhotoError, open_photo
 from ..photos.collections import pictures
 from ..models.client import chosen_model, is_endpoint_address, served_models

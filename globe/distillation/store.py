@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..files import encodable
+from ..foreign_text import encodable
 from ..locks import Busy
 from ..redaction import one_line
 from ..answers.prompts import PROMPT_FILES
@@ -80,11 +80,14 @@ _PUT = (
     "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (id, prompt) DO UPDATE "
     "SET error = excluded.error, record = excluded.record WHERE answers.error <> ''"
 )
-_RANK = "({0}.prompt NOT IN ('', '" + PROMPT_FILES["teacher"] + "'), {0}.error <> '', {0}.rowid)"
-_BEST = (
-    "SELECT id, error, record FROM answers a WHERE NOT EXISTS "
-    f"(SELECT 1 FROM answers b WHERE b.id = a.id AND {_RANK.format('b')} < {_RANK.format('a')})"
-)
+_RANK = "({0}.prompt NOT IN ('', '{1}'), {0}.error <> '', {0}.rowid)"
+
+
+def _best():
+    "The query for the best row of each photo."
+    other, own = (_RANK.format(name, PROMPT_FILES["teacher"]) for name in "ba")
+    found = "SELECT id, error, record FROM answers a WHERE NOT EXISTS "
+    return f"{found}(SELECT 1 FROM answers b WHERE b.id = a.id AND {other} < {own})"
 
 
 def _text(value):
@@ -230,7 +233,7 @@ class AnswerStore:
         part = self.lines.with_suffix(".part")
         with _explained(self.path):
             with open(part, "wb") as file:
-                for _, _, said in self.db.execute(_BEST + " ORDER BY a.rowid"):
+                for _, _, said in self.db.execute(_best() + " ORDER BY a.rowid"):
                     _record(said)  # raises before a damaged row replaces the good line of an earlier run
                     file.write(said.encode() + b"\n")
             os.replace(part, self.lines)
@@ -301,7 +304,7 @@ def answered(
 def _all(paths, read):  # files of a teacher, function of id, error and text of a record
     "What `read` gives for every photo, in the order in which they were asked about."
     with closing(_opened(paths)) as db, _explained(paths[0]):
-        for row in db.execute(_BEST + " ORDER BY a.rowid"):
+        for row in db.execute(_best() + " ORDER BY a.rowid"):
             yield read(*row)
 
 
@@ -341,7 +344,7 @@ class Answers(Mapping):
     def _records(self, name, where="ORDER BY a.rowid", *given):
         "Judgements of a teacher."
         with _explained(self.paths[name][0]):
-            for _, _, said in self.stores[name].execute(f"{_BEST} {where}", given):
+            for _, _, said in self.stores[name].execute(f"{_best()} {where}", given):
                 yield _record(said)
 
     def __getitem__(self, id):

@@ -8,7 +8,7 @@ __all__ = ['published', 'with_published']
 # %% ../../nbs/08_evaluation/18_published.ipynb #2bd42428
 import pandas as pd
 
-from ..files import data_dir
+from ..folders import data_dir
 
 # %% ../../nbs/08_evaluation/18_published.ipynb #a8038356
 _NAMED = {

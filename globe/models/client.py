@@ -26,7 +26,7 @@ from ..answers.replies import Reply, TransientError, accepted, retry_after
 def question(
     image,  # PIL picture
     model,  # name of the model at the endpoint
-    text=PROMPTS["teacher"],
+    text=None,  # the prompt `teacher` if not given
     max_tokens=1024,  # length limit of the answer
     **pixels,  # `min_pixels` and `max_pixels`, see `globe.photos.images.fitted`
 ):
@@ -34,7 +34,10 @@ def question(
     picture, out = fitted(image.convert("RGB"), **pixels), io.BytesIO()
     picture.save(out, "JPEG", quality=90, exif=b"")
     url = "data:image/jpeg;base64," + b64encode(out.getvalue()).decode()
-    content = [dict(type="image_url", image_url=dict(url=url)), dict(type="text", text=text)]
+    content = [
+        dict(type="image_url", image_url=dict(url=url)),
+        dict(type="text", text=text or PROMPTS["teacher"]),
+    ]
     return dict(
         model=model, messages=[dict(role="user", content=content)], max_tokens=max_tokens, temperature=0
     )

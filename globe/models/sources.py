@@ -9,7 +9,7 @@ __all__ = ['model_source', 'cached_commit', 'check_source']
 import json
 from pathlib import Path
 
-from ..files import encodable
+from ..foreign_text import encodable
 from .checkpoints import damaged
 from .vlm import check_folder, refuse_adapter
 

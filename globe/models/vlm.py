@@ -17,7 +17,7 @@ import numpy as np
 from ..files import whole_lines
 from ..locks import alone
 from ..progress import tracked
-from ..answers.prompts import conversation
+from ..answers.conversations import conversation
 
 # %% ../../nbs/04_models/00_vlm.ipynb #cf194ea2
 @lru_cache

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import file_name
+from ..foreign_text import file_name
 from ..places.countries import country_code
 from ..places.match import locate
 from ..places.sphere import degrees
@@ -211,7 +211,7 @@ def published_pictures(
 
 def from_official(
     root,  # folder with the official train table, CSV or parquet, and its pictures
-    prompt,  # conversation about every picture, such as `globe.answers.prompts.conversation("train")`
+    prompt,  # conversation about every picture, such as `globe.answers.conversations.conversation("train")`
     ledger=None,  # see `globe.photos.benchmarks.load_benchmark`
     pictures=None,  # folder with a copy of MP-16, for missing pictures
     min_share=0.0,  # share of the rows that must have a picture
@@ -275,7 +275,7 @@ def _check_prompt(prompt):
         return
     raise ValueError(
         f"prompt must be a conversation, a list of messages with role and content, got {prompt!r}: "
-        'pass globe.answers.prompts.conversation("train")'
+        'pass globe.answers.conversations.conversation("train")'
     )
 
 

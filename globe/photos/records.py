@@ -10,7 +10,11 @@ import math, os, warnings
 from hashlib import blake2b
 from pathlib import Path
 
-from ..files import cache_dir, encodable, write_csv
+from ..csv_files import write_csv
+
+from ..folders import cache_dir
+
+from ..foreign_text import encodable
 from ..progress import batches
 from ..places.gazetteer import gazetteer
 from ..places.countries import country_code

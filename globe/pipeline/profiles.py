@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..files import checkout
+from ..folders import checkout
 from ..progress import report
 from ..settings import Count, LearningRate, Rows, Seed, Settings, SettingsError, Share, Text, Tokens
 from ..settings import Weights, is_address

@@ -6,7 +6,7 @@
 __all__ = ['latest_student']
 
 # %% ../../nbs/12_pipeline/06_students.ipynb #8eacfc3d
-from ..files import run_folder
+from ..folders import run_folder
 
 # %% ../../nbs/12_pipeline/06_students.ipynb #1902cfd4
 def _is_student(folder):

@@ -10,7 +10,12 @@ import os
 
 import pandas as pd
 
-from ..files import cores, write_atomic, write_csv
+from ..csv_files import write_csv
+
+from ..answers.prompts import prompt_versions
+from ..files import write_atomic
+
+from ..processes import cores
 from ..processes import in_processes
 from ..progress import lines
 from ..evaluation.metrics import frame, score
@@ -288,7 +293,7 @@ class Run(_TrainedStages):
             return dict(photos=len(photos))
 
         at = f"answers/{split}/" + (f"{name}-{seed}" if is_trained(name) else name)
-        settings = a.flat() | dict(prompt=prompt)
+        settings = a.flat() | dict(prompts=prompt_versions([prompt]))
         inputs, title = [source, self.photos_at(split)], f"answers: {called(name)}, {split}, seed {seed}"
         return _read_predictions(self.make(at, work, settings, "answers", inputs, title) / "predictions.csv")
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import cache_dir, write_atomic
+from ..files import write_atomic
+
+from ..folders import cache_dir
 from .index import _build, _strings, list_key
 from .names import _bag, _hash, _scope
 from .precedence import DOUBT, REGION, REGION_FIRST, VAGUE_REGION

@@ -9,7 +9,7 @@ __all__ = ['fold']
 import csv, functools, hashlib, re, unicodedata
 from collections import Counter, defaultdict
 
-from ..files import data_dir
+from ..folders import data_dir
 
 # %% ../../nbs/01_places/01_names.ipynb #1932eaa9
 _LETTERS = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..files import data_dir
+from ..folders import data_dir
 from .countries import country_code
 from .gazetteer import gazetteer
 from .sphere import chord_km, haversine_km, unit_vectors

@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from ..files import data_dir
+from ..folders import data_dir
 from .names import fold
 
 # %% ../../nbs/01_places/04_town_names.ipynb #d2d33db9

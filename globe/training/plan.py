@@ -10,7 +10,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from ..files import data_dir
+from ..folders import data_dir
 from ..models.vlm import refuse_adapter
 
 # %% ../../nbs/07_training/25_plan.ipynb #038c3aa2

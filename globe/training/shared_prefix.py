@@ -14,6 +14,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 
 from ..models.vlm import load_processor
+from ..reasons import Reason
 from .prefix_generation import share_prompt, temporarily, unshareable, warn_once
 from .picture_cache import cache_processed, share_vision_tower, with_shared_pictures
 from .sampler_check import DiscardedLog, check_sampler, collapse_placeholders
@@ -96,7 +97,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
     def _reason_of_tools(self, model):
         if self.tools and getattr(model.config, "image_token_id", None) is not None:
-            return "tools may put pictures into completions"
+            return Reason("tools may put pictures into completions")
 
     def _calculate_rewards(self, *args):
         "Drop a reward for the whole group if it is missing for one answer, which TRL would count as 0."
@@ -223,7 +224,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         "Compare the log-probabilities of a few rows with TRL's. Returns the reason not to share, or None."
         difference, limit, self.checked = difference_from_trl(self, *batch, vision)
         if not difference < limit:
-            self.unshared = (
+            self.unshared = Reason(
                 f"log-probabilities of the first rows differ by {difference:.2g} nats, more than {limit:g}"
             )
         return self.unshared
