@@ -8,7 +8,7 @@ __all__ = ['misspelt']
 # %% ../../nbs/01_places/10_spelling.ipynb #ee32a321
 import csv, functools
 
-from ..files import data_dir
+from ..folders import data_dir
 from .names import fold
 from .index import LARGE_CITIES, LARGE_CITY, lists_of
 from .gazetteer import gazetteer
