@@ -92,8 +92,8 @@ _TOWN_SIGN = re.compile(r"^\s*(?:г|гор|с|пос)\.\s*")  # "г. Москв�
 
 def _divided(words):
     "A division and the town in it, as in *경기도 수원시*, or the words as one name."
-    is_divided = len(words) == 2 and divisions_of(words[0])
-    return words if is_divided else [" ".join(words)]
+    is_pair = len(words) == 2 and script_of(words[0]) == script_of(words[1])
+    return words if is_pair and divisions_of(words[0]) else [" ".join(words)]
 
 # %% ../../nbs/03_answers/16_chains.ipynb #1a44c3b0
 def chain(
