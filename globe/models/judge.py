@@ -99,6 +99,16 @@ def first_logits(
     out = vlm.model(**inputs(vlm, images, questions), logits_to_keep=1)
     return out.logits[:, -1].float()
 
+# %% ../../nbs/04_models/05_judge.ipynb #aae8dfb2
+_LONG = 2000  # characters of a text that is asked alone
+
+
+def _batches(texts, size):
+    "Indices of the texts of each batch, from short to long."
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    short = [i for i in order if len(texts[i]) <= _LONG]
+    return [short[i : i + size] for i in range(0, len(short), size)] + [[i] for i in order[len(short) :]]
+
 # %% ../../nbs/04_models/05_judge.ipynb #c3c8d700
 class Judge:
     "P(yes | picture, reasoning) of a vision-language model with its adapter."
@@ -135,13 +145,12 @@ class Judge:
         "One probability of yes per pair; None where the model's output is not a number."
         import torch
 
-        found = []
+        found = {}
         with torch.inference_mode(), self._judging():
-            for i in range(0, len(images), batch_size):
-                part = slice(i, i + batch_size)
-                logits = first_logits(self.vlm, images[part], reasonings[part])
-                found += yes_logit(logits, self.yes, self.no).sigmoid().tolist()
-        return [p if 0 <= p <= 1 else None for p in found]
+            for part in _batches(reasonings, batch_size):
+                logits = first_logits(self.vlm, [images[i] for i in part], [reasonings[i] for i in part])
+                found |= zip(part, yes_logit(logits, self.yes, self.no).sigmoid().tolist())
+        return [p if 0 <= p <= 1 else None for p in map(found.get, range(len(reasonings)))]
 
     @contextmanager
     def _judging(self):
