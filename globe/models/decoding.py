@@ -7,7 +7,7 @@ __all__ = ['decode', 'decoder']
 
 # %% ../../nbs/04_models/00_decoding.ipynb #788fe138
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import DynamicLayer
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 # %% ../../nbs/04_models/00_decoding.ipynb #b6038c5c
