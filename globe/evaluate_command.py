@@ -10,7 +10,7 @@ import os, sys
 from pathlib import Path
 
 from .extras import require
-from .files import write_csv
+from .csv_files import write_csv
 from .processes import in_processes
 from .command_options import check_model, name_for_files, named_endpoint, positive, shard
 from .pipeline.notebooks import Usage

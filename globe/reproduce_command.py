@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .command_options import positive, set_option
 from .extras import require
-from .files import checkout
+from .folders import checkout
 from .settings_text import overrides_of
 
 # %% ../nbs/13_cli/03_reproduce_command.ipynb #ea0067c9

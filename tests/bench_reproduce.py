@@ -14,7 +14,7 @@ import datasets, pandas as pd, torch
 from trl import GRPOTrainer
 
 from globe.training import grpo
-from globe.files import run_folder
+from globe.folders import run_folder
 from globe.pipeline.profiles import profile
 
 

@@ -32,7 +32,7 @@ from globe.distillation.distill import distill
 from globe.distillation.store import records
 from globe.distillation.teachers import EndpointTeacher
 from globe.evaluation.metrics import predictions
-from globe.files import write_csv
+from globe.csv_files import write_csv
 from globe.locks import Busy
 from globe.models import checkpoints, vlm
 from globe.places.gazetteer import gazetteer

@@ -14,7 +14,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from globe.files import run_folder
+from globe.folders import run_folder
 
 CITIES = "Paris Lyon Tokyo Nairobi Lima Helsinki Cairo Toronto".split()
 SPECIAL = (
@@ -500,7 +500,7 @@ class Teachers:
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
 
     def answer(self, asked):
-        from globe.answers.prompts import answer_text
+        from globe.answers.conversations import answer_text
 
         parts = [p for m in asked["messages"] if isinstance(m["content"], list) for p in m["content"]]
         data = next(p["image_url"]["url"] for p in parts if p["type"] == "image_url")

@@ -140,7 +140,8 @@ def doors(tmp_path_factory):
     from globe.answers import completions, mentions
     from globe.evaluation.columns import parted, read_coordinates
     from globe.evaluation.predictions import predictions
-    from globe.files import file_name, safe_cell
+    from globe.csv_files import safe_cell
+    from globe.foreign_text import file_name
     from globe.photos import official, tables
     from globe.photos.encodings import decoded
     from globe.places.match import locate, same_city, same_country

@@ -17,7 +17,7 @@ from globe.evaluation.metrics import RADII, accuracy, geoscore, oracle, predicti
 from globe.evaluation.claims import claim_verdict
 from globe.evaluation.files import read_truth
 from globe.evaluation.score import score_each, score_files
-from globe.files import write_csv
+from globe.csv_files import write_csv
 from globe.intervals import bootstrap, interval, share_intervals, wilson
 from globe.places.sphere import degrees
 

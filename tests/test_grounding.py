@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from globe.answers.completions import said_elsewhere
 from globe.answers.mentions import mentions_of, things
-from globe.answers.prompts import answer_text
+from globe.answers.conversations import answer_text
 from globe.answers.vocabulary import CLASSES, classes_of
 from globe.training.configurations import weighted
 from globe.answers.telling import said_of

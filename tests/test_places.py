@@ -5,7 +5,8 @@ import numpy as np, pandas as pd, pytest
 from pathlib import Path
 from hypothesis import given, settings, strategies as st
 from globe.places import gazetteer as gazetteer_module
-from globe.files import data_dir, write_atomic
+from globe.files import write_atomic
+from globe.folders import data_dir
 from globe.places.countries import country_code
 from globe.places.gazetteer import gazetteer
 from globe.places.match import locate, locate_why, nearest, same_city, same_country
@@ -875,6 +876,38 @@ def test_a_number_makes_no_city(name):
 def test_a_misspelt_name_is_corrected_as_a_guess(name, country, city):
     place, why = locate_why(name, country)
     assert place.city == city and (not why.startswith("misspelt") or place.ambiguous)
+
+
+@pytest.mark.parametrize(
+    "name, country",
+    [
+        ("Harbour", "United States"),
+        ("Station", "United Kingdom"),
+        ("Market", "Italy"),
+        ("Castle", "Spain"),
+        ("Colonial", "Germany"),
+        ("Brücke", "Germany"),
+        ("Mairie", "Spain"),
+        ("Train Station", "United States"),
+        ("Parking", ""),
+        ("Monastery", ""),
+    ],
+)
+def test_an_ordinary_word_is_no_misspelt_town(name, country):
+    place, why = locate_why(name, country)
+    assert "misspelt" not in why and (place is None or place.kind == "country")
+
+
+@pytest.mark.parametrize(
+    "name, country, city",
+    [
+        ("Gaden Grove", "United States", "Garden Grove"),
+        ("Colege Station", "United States", "College Station"),
+        ("Palm Spring", "United States", "Palm Springs"),
+    ],
+)
+def test_a_misspelt_town_of_ordinary_words_is_corrected(name, country, city):
+    assert locate(name, country).city == city
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from globe.answers.coordinates import coordinates
-from globe.answers.prompts import answer_text
+from globe.answers.conversations import answer_text
 from globe.answers.reader import Answer, read_answer
 from globe.answers.strict import read_strict
 from globe.places.match import same_city, same_country

@@ -150,7 +150,7 @@ def test_a_run_with_changed_settings_leaves_the_committed_figures_and_report_alo
     write = (
         "(figures_folder(profile, {root!r}) / 'a.csv').write_text(str(read_profile(profile, {nbs!r}).sft.lr))"
     )
-    cells = ["from globe.files import figures_folder\nfrom globe.pipeline.profiles import read_profile"]
+    cells = ["from globe.folders import figures_folder\nfrom globe.pipeline.profiles import read_profile"]
     cells.append(write.format(root=str(project), nbs=str(project / "nbs" / "profiles")))
     notebook(project / "nbs" / "paper" / "01_a.ipynb", *cells, parameters="profile = 'mini'")
     reproduce(root=project)

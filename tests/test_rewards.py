@@ -13,7 +13,8 @@ from globe.answers.pleas import pleas
 from globe.answers import completions
 from globe.training import attacks, configurations, localizability, rewards
 from globe.answers.mentions import entities
-from globe.answers.prompts import PROMPTS, answer_text
+from globe.answers.conversations import answer_text
+from globe.answers.prompts import PROMPTS
 
 SHOWN = [dict(text=name, share=0.1) for name in ("sky", "sea", "dome", "flag")]
 COUNTRIES = ["Finland", "Sweden", "Niger", "Nigeria", "Peru", "United States", "Japan"]

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import standins
-from globe.files import checkout, figures_folder
+from globe.folders import checkout, figures_folder
 
 WHERE = os.environ.get("GLOBE_STANDINS")  # folder where stand-ins are made, or already are
 

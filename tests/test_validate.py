@@ -15,7 +15,7 @@ from globe.distillation.distill import distill
 from globe.distillation.teachers import VLMTeacher, from_text, judgement
 from globe.world.simulated import CoordinateTeacher, SimulatedTeacher
 from globe.photos.collections import from_folder
-from globe.answers.prompts import conversation
+from globe.answers.conversations import conversation
 from globe.answers.vocabulary import CLASSES
 from globe.world.postcards import postcards
 from globe.answers.mentions import entities, highlighted, mentions, similar_words

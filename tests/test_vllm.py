@@ -18,7 +18,7 @@ import pytest
 
 import standins
 from globe.cli import main
-from globe.files import checkout
+from globe.folders import checkout
 
 WHERE = os.environ.get("GLOBE_VLLM")  # an environment that `vllm_cpu.py` made
 pytestmark = pytest.mark.skipif(

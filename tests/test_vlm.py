@@ -7,7 +7,7 @@ import datasets, pytest
 from PIL import Image
 from hypothesis import given, settings, strategies as st
 
-from globe.answers import prompts, reader
+from globe.answers import conversations, reader
 from globe.models import vlm
 from globe.world import student, tiny_models
 
@@ -36,7 +36,11 @@ def test_phrases_and_names_are_one_token(tokenizer):
     for text in (" Palm trees grow by the road.", " [Helsinki]", " [United States]"):
         assert len(tokenizer(text)["input_ids"]) == 1, text
     assert (
-        len(tokenizer(prompts.answer_text("Finland", "Helsinki", student.cue_sentences()[:5]))["input_ids"])
+        len(
+            tokenizer(conversations.answer_text("Finland", "Helsinki", student.cue_sentences()[:5]))[
+                "input_ids"
+            ]
+        )
         < 24
     )
 

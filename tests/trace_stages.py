@@ -1,6 +1,7 @@
 """Runs one small stage of every kind and prints what code ran in it: `python tests/trace_stages.py FOLDER`.
 
-Prints JSON: kind of stage -> dict(ran: names of functions, hashed: names in its manifest)."""
+Prints JSON: kind of stage -> dict(ran: names of functions, hashed: names in its manifest; asked: prompts
+read, told: prompts in its manifest)."""
 
 import json
 import sys
@@ -10,10 +11,32 @@ from pathlib import Path
 
 from PIL import Image
 
-from globe.photos.collections import from_folder
-from globe.pipeline import data, stages
-from globe.pipeline.confidence import ConfidenceRun
-from globe.pipeline.tasks import Run
+from globe.answers import prompts
+
+
+class Prompts(dict):
+    "The prompts; notes which of them are read."
+
+    note = staticmethod(lambda names: None)
+
+    def __getitem__(self, name):
+        self.note([name])
+        return super().__getitem__(name)
+
+    def get(self, name, other=None):
+        return self[name] if name in self else other
+
+    def values(self):
+        self.note(self)
+        return super().values()
+
+
+prompts.PROMPTS, prompts.PROMPT_FILES = Prompts(prompts.PROMPTS), Prompts(prompts.PROMPT_FILES)
+
+from globe.photos.collections import from_folder  # noqa: E402
+from globe.pipeline import data, stages  # noqa: E402
+from globe.pipeline.confidence import ConfidenceRun  # noqa: E402
+from globe.pipeline.tasks import Run  # noqa: E402
 
 SMALL = dict(
     photos=dict(train=60, test=8),
@@ -48,7 +71,7 @@ class Trace:
     "Which functions of the package run while a stage is made."
 
     def __init__(self):
-        self.ran, self.stack, self.kind = {}, [], None
+        self.ran, self.prompts, self.stack, self.kind = {}, {}, [], None
 
     def __call__(self, frame, event, arg):
         module = frame.f_globals.get("__name__") or ""
@@ -68,6 +91,12 @@ class Trace:
                 return True
         return False
 
+    def asked(self, names):
+        "Note prompts that are read; one that is read while a module is imported would be seen only once."
+        assert not self.importing(sys._getframe()), f"{names} must be read when they are used"
+        if self.stack and self.stack[-1] is not None:
+            self.prompts.setdefault(self.kind, set()).update(names)
+
     def around(self, function, found):  # a set, or None: nothing is noted
         def watched(*args, **named):
             self.stack.append(found)
@@ -82,9 +111,11 @@ class Trace:
         run, make, photos = stages._run, data.Stages.make, data.PhotoStages.photos
 
         def traced_run(folder, work, key, title, why):
-            noted = self.ran.setdefault(self.kind, dict(ran=set(), hashed=set()))
+            noted = self.ran.setdefault(self.kind, dict(ran=set(), hashed=set(), asked=set(), told=set()))
             noted["hashed"] |= set(key["code"])
+            noted["told"] |= set(key["parameters"].get("prompts", ()))
             run(folder, self.around(work, noted["ran"]), key, title, why)
+            noted["asked"] |= self.prompts.pop(self.kind, set())
 
         def traced_make(stages, at, work, settings, code, *more):
             before, self.kind = self.kind, code
@@ -95,6 +126,7 @@ class Trace:
 
         stages._run, data.Stages.make = traced_run, traced_make
         data.PhotoStages.photos = self.around(photos, None)  # what it gives is an input
+        Prompts.note = self.asked
         threading.setprofile(self)
         sys.setprofile(self)
 

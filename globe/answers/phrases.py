@@ -8,7 +8,7 @@ __all__ = ['BOUNDARY', 'DENYING', 'tokens', 'phrases', 'is_closed', 'sentence_en
 # %% ../../nbs/03_answers/24_phrases.ipynb #7422f0ce
 import csv, functools, itertools, re
 
-from ..files import data_dir
+from ..folders import data_dir
 from .things import plain
 from .words import is_unspaced, unspaced_names
 

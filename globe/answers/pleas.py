@@ -9,7 +9,7 @@ __all__ = ['HELD_OUT_LANGUAGES', 'pleas', 'held_out', 'training_pleas']
 import csv
 from functools import lru_cache
 
-from ..files import data_dir
+from ..folders import data_dir
 
 # %% ../../nbs/03_answers/29_pleas.ipynb #0a7d5a31
 _HELD_OUT_FAMILIES, HELD_OUT_LANGUAGES = ("reward", "format"), ("ru", "ko")  # never seen in training

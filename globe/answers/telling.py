@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
-from ..files import data_dir
+from ..folders import data_dir
 from .vocabulary import CLASSES
 from .mentions import mentions_of
 from .things import plain

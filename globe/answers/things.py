@@ -10,7 +10,7 @@ import csv, functools, re, unicodedata
 from collections import defaultdict
 from typing import NamedTuple
 
-from ..files import data_dir
+from ..folders import data_dir
 from .vocabulary import CLASSES
 
 # %% ../../nbs/03_answers/03_things.ipynb #23096e40

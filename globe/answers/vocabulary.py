@@ -8,7 +8,7 @@ __all__ = ['CLASSES', 'classes_of', 'vocabulary']
 # %% ../../nbs/03_answers/01_vocabulary.ipynb #e8be5ea8
 import functools, json, os
 
-from ..files import data_dir
+from ..folders import data_dir
 
 # %% ../../nbs/03_answers/01_vocabulary.ipynb #321ec6c4
 @functools.cache

@@ -9,7 +9,7 @@ __all__ = ['nouns', 'compounds', 'is_unspaced', 'unspaced_names', 'Lexicon', 'le
 import bisect, csv, functools, re
 from collections import defaultdict
 
-from ..files import data_dir
+from ..folders import data_dir
 from .vocabulary import CLASSES
 from .things import Kinds, Thing, plain
 

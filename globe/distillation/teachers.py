@@ -95,7 +95,10 @@ class Teacher(Protocol):
 class VLMTeacher:
     "A vision-language model in this process as a teacher."
 
-    prompt = PROMPT_FILES["teacher"]
+    @property
+    def prompt(self):
+        "Version of the prompt, for the store."
+        return PROMPT_FILES["teacher"]
 
     def __init__(
         self,
@@ -131,7 +134,11 @@ class EndpointTeacher(EndpointClient):
     "A vision-language model behind one or more OpenAI-compatible endpoints as a teacher."
 
     remote = True  # it computes elsewhere: `distill` asks such teachers at the same time
-    prompt = PROMPT_FILES["teacher"]
+
+    @property
+    def prompt(self):
+        "Version of the prompt, for the store."
+        return PROMPT_FILES["teacher"]
 
     def _read(self, reply):
         return chat_answer(reply)

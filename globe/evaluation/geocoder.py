@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from ..exchange import ExchangeError, exchange, query_values
-from ..files import cache_dir
+from ..folders import cache_dir
 from ..redaction import secrets_of
 from ..answers.replies import Reply, TransientError, accepted, retry_after
 

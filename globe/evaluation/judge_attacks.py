@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..answers.completions import NEUTRAL_REASONING
 from ..answers.pleas import HELD_OUT_LANGUAGES, held_out, pleas
-from ..answers.prompts import answer_text
+from ..answers.conversations import answer_text
 from .calibration import auroc
 from ..intervals import bootstrap, interval
 from ..training.localizability import Localizability, picture_key

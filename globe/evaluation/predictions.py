@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..answers.reader import read_answer
-from ..files import encodable
+from ..foreign_text import encodable
 from ..places.match import locate, nearest
 from ..places.sphere import degrees
 

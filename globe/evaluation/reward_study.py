@@ -12,7 +12,8 @@ import pandas as pd
 
 from ..places.sphere import distance_km
 from ..answers.completions import loops, own_reasoning, reasoning_of
-from ..answers.prompts import PROMPTS, answer_text
+from ..answers.conversations import answer_text
+from ..answers.prompts import PROMPTS
 from ..intervals import bootstrap, interval, resampled
 from ..training.attacks import attacks
 from ..training.localizability import Localizability

@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib.collections import LineCollection
 from shapely.geometry import shape
 
-from ..files import data_dir
+from ..folders import data_dir
 from ..places.sphere import unit_vectors
 from ..evaluation.metrics import Evaluation, RADII, frame, joined, judged
 from .style import WIDE, styled

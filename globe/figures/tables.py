@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..files import write_atomic, write_csv
+from ..csv_files import write_csv
+from ..files import write_atomic
 from ..markdown import markdown
 
 # %% ../../nbs/09_figures/01_tables.ipynb #388f4f12

@@ -13,7 +13,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from ..files import data_dir
+from ..folders import data_dir
 from ..places.gazetteer import gazetteer
 
 # %% ../../nbs/09_figures/07_web_maps.ipynb #dfbbf1d9

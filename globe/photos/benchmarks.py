@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import cache_dir
+from ..folders import cache_dir
 from ..places.sphere import degrees
 from .images import picture_of
 from .records import photo_dataset

@@ -9,7 +9,7 @@ __all__ = ['picture_files', 'pictures', 'table_listings', 'from_csv', 'from_fold
 import os, re, unicodedata, warnings
 from pathlib import Path
 
-from ..files import encodable
+from ..foreign_text import encodable
 from ..places.sphere import degrees
 from .fields import HEADERS
 from .images import MAX_BYTES

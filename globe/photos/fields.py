@@ -9,7 +9,7 @@ __all__ = ['HEADERS', 'plain_name', 'columns_by_role', 'exported_answer', 'reord
 import ast, json, re, unicodedata
 from collections import Counter
 
-from ..files import encodable
+from ..foreign_text import encodable
 
 # %% ../../nbs/02_photos/03_fields.ipynb #18159200
 HEADERS = dict(

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from ..exif import PhotoError, check_directories, check_exif, gps_of
+from ..reasons import Reason
 
 # %% ../../nbs/02_photos/00_images.ipynb #dfd095fc
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "JPEG2000", "AVIF")
@@ -108,11 +109,11 @@ def _read(source) -> bytes:
 
 # %% ../../nbs/02_photos/00_images.ipynb #2a71355f
 _KINDS = {
-    b"<": "HTML or XML",
-    b"{": "JSON",
-    b"%PDF": "PDF",
-    b"PK": "a ZIP archive",
-    b"version https://git-lfs": "a Git LFS pointer (run `git lfs pull`)",
+    b"<": Reason("HTML or XML"),
+    b"{": Reason("JSON"),
+    b"%PDF": Reason("PDF"),
+    b"PK": Reason("a ZIP archive"),
+    b"version https://git-lfs": Reason("a Git LFS pointer (run `git lfs pull`)"),
 }
 
 

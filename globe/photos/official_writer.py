@@ -8,7 +8,8 @@ __all__ = ['to_official']
 # %% ../../nbs/02_photos/10_official_writer.ipynb #4720b508
 from pathlib import Path
 
-from ..files import write_atomic, write_csv
+from ..csv_files import write_csv
+from ..files import write_atomic
 from ..progress import batches
 from .images import stored
 from .official import image_id

@@ -8,7 +8,8 @@ __all__ = ['read_dataset', 'with_ids', 'checked_pictures']
 # %% ../../nbs/02_photos/09_stored.ipynb #54e440d0
 from pathlib import Path
 
-from ..files import cache_dir, encodable
+from ..folders import cache_dir
+from ..foreign_text import encodable
 from ..redaction import one_line
 from .images import PhotoError, picture_of, stored
 from .picture_columns import PICTURES, undecoded

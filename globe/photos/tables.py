@@ -10,7 +10,8 @@ import csv, gzip, io, json, re, zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..files import encodable, safe_cell
+from ..csv_files import safe_cell
+from ..foreign_text import encodable
 from ..redaction import one_line
 from .encodings import decoded
 from ..workbooks import sheet_rows

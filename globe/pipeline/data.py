@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..files import checkout, cores, data_dir, figures_folder, run_folder
+from ..folders import checkout, data_dir, figures_folder, run_folder
+from ..processes import cores
 from ..photos.records import PHOTO
-from .code import STAGE_CODE, WRITES_ERRORS
+from ..answers.prompts import prompt_versions
+from .code import STAGE_CODE, STAGE_PROMPTS, WRITES_ERRORS
 from .comparisons import OFFICIAL, VARIANTS
 from .profiles import profile
 from ..progress import report
@@ -49,6 +51,8 @@ class Stages:
         folders = [Path(i) for i in files if Path(i).is_dir()]
         given = [f.name for f in folders if not (f / "manifest.json").exists()]  # somebody else's models
         more = {what: names for what, names in dict(hub=ids, given=given).items() if names}
+        if code in STAGE_PROMPTS:
+            more["prompts"] = prompt_versions(STAGE_PROMPTS[code])
         how = dict(inputs=files, title=title, messages=code in WRITES_ERRORS)
         stage(self.folder / at, work, settings | more, [*STAGE_CODE[code], work], **how)
         return self.folder / at
@@ -290,7 +294,7 @@ def published_rows(
     ledger=None,  # see `globe.photos.official.from_official`
 ):
     "(rows of MP16-Reason as published, with pictures at the size that models see; counts)."
-    from globe.answers.prompts import conversation
+    from globe.answers.conversations import conversation
     from globe.photos.official import from_official, published_pictures
 
     how = _published_settings(p)

@@ -10,7 +10,7 @@ import importlib.util, shutil
 from pathlib import Path
 
 from ..extras import APART, EXTRAS, install_line, lacking, requirements, version_of
-from ..files import checkout
+from ..folders import checkout
 
 # %% ../../nbs/12_pipeline/12_doctor.ipynb #f6ca3b6a
 def _unfit(
@@ -57,7 +57,7 @@ def _device():
 # %% ../../nbs/12_pipeline/12_doctor.ipynb #23608dc4
 def doctor() -> dict:  # what `globe doctor --json` prints
     "Versions, device, and what is missing, with the command that installs it."
-    from globe.files import cache_dir, data_dir
+    from globe.folders import cache_dir, data_dir
     from globe.pipeline.stages import versions
 
     extras = _extras()

@@ -11,13 +11,14 @@ import fnmatch, json, os, tempfile, threading, time
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..files import checkout, cores
+from ..folders import checkout
+from ..processes import cores
 from ..progress import clock
 
 # %% ../../nbs/12_pipeline/07_notebooks.ipynb #8265b09c
 _PROFILE = "grpo: {steps: 3}"
 _LINES = [
-    "from globe.files import figures_folder",
+    "from globe.folders import figures_folder",
     "from globe.progress import report",
     "report('▶ squares (new)')",
     "lines = ['seed,square', *(f'{s},{s * s}' for s in range(seeds)), '']",

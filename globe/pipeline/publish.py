@@ -9,7 +9,8 @@ __all__ = ['readme', 'publish']
 import os, re
 from pathlib import Path
 
-from ..files import checkout, run_folder, write_atomic
+from ..folders import checkout, run_folder
+from ..files import write_atomic
 from .notebooks import notebooks
 
 # %% ../../nbs/12_pipeline/10_publish.ipynb #d8870983

@@ -10,7 +10,7 @@ import importlib.util, shutil
 from pathlib import Path
 
 from ..extras import install_line, lacking
-from ..files import checkout
+from ..folders import checkout
 from .doctor import PARAMETERS, RUNS_ON, is_up, is_cached, obstacles, trainings
 
 # %% ../../nbs/12_pipeline/13_readiness.ipynb #97f6301c

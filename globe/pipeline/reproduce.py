@@ -9,7 +9,7 @@ __all__ = ['reproduce']
 import json, shutil, time
 from pathlib import Path
 
-from ..files import checkout, figures_folder, run_folder
+from ..folders import checkout, figures_folder, run_folder
 from ..locks import alone
 from ..progress import clock
 from .comparisons import OF_TEACHERS

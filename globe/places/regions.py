@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..files import data_dir
+from ..folders import data_dir
 from .names import _TERRITORIES, _hash, _scope, fold
 from .sphere import haversine_km
 

@@ -9,7 +9,8 @@ __all__ = ['attacks', 'GradedAnswer', 'geo_attacks']
 import re
 from typing import NamedTuple
 
-from ..answers.prompts import PROMPTS, answer_text
+from ..answers.conversations import answer_text
+from ..answers.prompts import PROMPTS
 from ..answers.vocabulary import CLASSES
 
 # %% ../../nbs/07_training/22_attacks.ipynb #f41895f6

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 from trl import GRPOTrainer
 
+from ..reasons import Reason
 from .picture_cache import split_pictures, unique_prompts
 from .prefix_attention import prefill, token_positions
 
@@ -56,19 +57,19 @@ def unshareable_batch(
     compute_aux_loss,  # whether TRL asks for the load-balancing loss of a mixture of experts
     vision,  # TRL's inputs for pictures
 ):
-    "Why this batch cannot be shared, or None."
+    "The reason why this batch cannot be shared, or None."
     if compute_aux_loss:
-        return "the load-balancing loss of experts needs every token"
+        return Reason("the load-balancing loss of experts needs every token")
     unknown = sorted(set(vision) - _PICTURES)
     if unknown:
-        return f"the model takes inputs that are not supported: {', '.join(unknown)}"
+        return Reason(f"the model takes inputs that are not supported: {', '.join(unknown)}")
     if input_ids.shape[1] - logits_to_keep < 2:
-        return "the prompt has only one token"
+        return Reason("the prompt has only one token")
     pixels, counts = vision.get("pixel_values"), _counts(vision)
     if pixels is None:
         return None
     if counts is None or ("image_grid_thw" not in vision and sum(counts) != len(pixels)):
-        return "its pictures have an unknown form"
+        return Reason("its pictures have an unknown form")
 
 # %% ../../nbs/07_training/16_prefix_logprobs.ipynb #29239303
 @contextmanager

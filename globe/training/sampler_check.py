@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from trl import GRPOTrainer
 
+from ..reasons import Reason
 from .prefix_generation import temporarily
 from .picture_cache import map_pictures, with_shared_pictures
 
@@ -90,11 +91,11 @@ _COLOURS = "black", "white", "red", "green", "blue"
 
 
 def _views(row):  # example
-    "The example with its own pictures and with plain colours instead; the keys describe them."
-    views = {"the first prompt": row}
+    "The example with its own pictures, and with each plain colour instead."
+    views = {"": row}
     for colour in _COLOURS:
         plain = lambda picture: Image.new("RGB", getattr(picture, "size", (224, 224)), colour)
-        views[f"{colour} in place of its pictures"] = map_pictures(row, plain)
+        views[colour] = map_pictures(row, plain)
     return views
 
 
@@ -112,8 +113,9 @@ def check_sampler(
     rows = [view for view in views.values() for _ in range(trainer.num_generations)]
     found = torch.stack([x.float() for x in _distances(trainer, with_shared_pictures(rows))])
     other_prompt, distance = trainer.accelerator.gather(found[None]).amax(0)
-    for shown, other, nats in zip(views, other_prompt, distance):
+    for colour, other, nats in zip(views, other_prompt, distance):
         if other or not nats < limit:
+            shown = Reason(f"{colour} in place of its pictures" if colour else "the first prompt")
             raise SamplerMismatch(
                 f"shown {shown}, vLLM disagrees with the model in training: "
                 f"{'it read another prompt' if other else f'{nats:.2g} nats per token from transformers'}. "

@@ -10,12 +10,15 @@ import time, warnings
 
 import numpy as np
 import torch
+from datasets import Dataset
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 
 from ..models.vlm import load_processor
+from ..reasons import Reason
 from .prefix_generation import share_prompt, temporarily, unshareable, warn_once
-from .picture_cache import cache_processed, share_vision_tower, with_shared_pictures
+from .picture_cache import DistinctRows, cache_processed, share_vision_tower
+from .picture_cache import with_shared_pictures
 from .sampler_check import DiscardedLog, check_sampler, collapse_placeholders
 from .prefix_logprobs import difference_from_trl, rows_of, shared_log_probs, unshareable_batch
 from .group_batches import NO_SPREAD, advantage_spread, regrouped, with_new_completions
@@ -64,6 +67,11 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         if hasattr(self.processing_class, "image_processor"):
             cache_processed(self.processing_class.image_processor)
 
+    def _get_dataloader(self, dataset, *args, **kwargs):
+        if isinstance(dataset, Dataset) and not self.args.remove_unused_columns:
+            dataset = DistinctRows(dataset)
+        return super()._get_dataloader(dataset, *args, **kwargs)
+
     def _check_options(self):
         "Raise ValueError, or warn, about incompatible options."
         across_groups = self.scale_rewards == "batch" or (
@@ -96,7 +104,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
 
     def _reason_of_tools(self, model):
         if self.tools and getattr(model.config, "image_token_id", None) is not None:
-            return "tools may put pictures into completions"
+            return Reason("tools may put pictures into completions")
 
     def _calculate_rewards(self, *args):
         "Drop a reward for the whole group if it is missing for one answer, which TRL would count as 0."
@@ -223,7 +231,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         "Compare the log-probabilities of a few rows with TRL's. Returns the reason not to share, or None."
         difference, limit, self.checked = difference_from_trl(self, *batch, vision)
         if not difference < limit:
-            self.unshared = (
+            self.unshared = Reason(
                 f"log-probabilities of the first rows differ by {difference:.2g} nats, more than {limit:g}"
             )
         return self.unshared

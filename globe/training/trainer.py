@@ -16,7 +16,8 @@ import pandas as pd
 from ..locks import alone
 from ..progress import report
 from ..photos.picture_columns import check_pictures
-from ..answers.prompts import PROMPTS, answer_text
+from ..answers.conversations import answer_text
+from ..answers.prompts import PROMPTS
 from ..models.vlm import check_folder, load, save_processor
 from ..models.checkpoints import begin, checkpoints, finish, is_finished, last_checkpoint
 from ..models.checkpoints import other_training, sort_out, step_of

@@ -9,7 +9,7 @@ __all__ = ['places_of', 'mp16_reason', 'with_columns']
 import pandas as pd
 
 from ..photos.records import PHOTO
-from ..answers.prompts import conversation
+from ..answers.conversations import conversation
 from .checks import CheckSettings
 
 # %% ../../nbs/06_validation/01_dataset.ipynb #c5de67a4

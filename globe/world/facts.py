@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..files import data_dir
+from ..folders import data_dir
 
 # %% ../../nbs/11_world/00_facts.ipynb #94d0b13b
 @functools.cache

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..places.sphere import displaced
-from ..answers.prompts import answer_text
+from ..answers.conversations import answer_text
 from ..distillation.teachers import from_text, judgement
 from .facts import CLASSES, cities
 

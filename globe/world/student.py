@@ -16,7 +16,8 @@ import numpy as np
 
 from ..progress import tracked
 from ..answers.completions import NEUTRAL_REASONING
-from ..answers.prompts import PROMPTS, answer_text
+from ..answers.conversations import answer_text
+from ..answers.prompts import PROMPTS
 from ..models.vlm import VLM, freeze_vision, inputs, look, remember_pictures, vision
 from .facts import cities, facts
 from .postcards import batch
