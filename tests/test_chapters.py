@@ -436,10 +436,10 @@ TABLES = {
     "things.csv": "globe.answers.things",
     "compounds.csv": "globe.answers.words",
     "near_words.csv": "globe.answers.words",
-    "nouns.csv": "globe.answers.words",
+    "nouns.csv": "globe.places.spelling",  # and globe.answers.words
     "ade20k.csv": "globe.answers.things",
     "shares.csv": "globe.answers.telling",
-    "foreign.csv": "globe.answers.words",
+    "foreign.csv": "globe.places.spelling",  # and globe.answers.words
     "denials.csv": "globe.answers.phrases",
     "pleas.csv": "globe.answers.pleas",
     "published.csv": "",  # tables show it
