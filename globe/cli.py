@@ -16,8 +16,14 @@ from .pipeline.doctor import globe_version
 from .distill_command import distill_command, distill_options
 from .evaluate_command import evaluate_command, evaluate_options
 from .locate_command import demo_command, demo_options, locate_command, locate_options
-from .reproduce_command import doctor_command, doctor_options, publish_command, publish_options
-from .reproduce_command import reproduce_command, reproduce_options
+from globe.reproduce_command import (
+    doctor_command,
+    doctor_options,
+    publish_command,
+    publish_options,
+    reproduce_command,
+    reproduce_options,
+)
 from .score_command import score_command, score_options
 from .train_command import train_command, train_options
 

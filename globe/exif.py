@@ -134,19 +134,28 @@ def _angle(value, ref, what, sides) -> float:
     return size if sign > 0 else -size
 
 
+_LAT_REF, _LAT, _LON_REF, _LON, _STATUS = 1, 2, 3, 4, 9  # tags of EXIF's GPS
+
+
+def _position(im):
+    "(latitude, longitude) as the camera wrote them, NaN, NaN if it wrote none. Raises `PhotoError`."
+    try:
+        gps = im.getexif().get_ifd(0x8825)
+    except Exception as e:
+        raise PhotoError(f"EXIF cannot be read ({type(e).__name__})") from None
+    if gps.get(_LAT) is None and gps.get(_LON) is None:
+        return math.nan, math.nan
+    if _letter(gps.get(_STATUS)) in ("V", "VOID"):
+        raise PhotoError("EXIF says that the position is void (GPSStatus V)")
+    lat = _angle(gps.get(_LAT), gps.get(_LAT_REF), "latitude", "NS")
+    return lat, _angle(gps.get(_LON), gps.get(_LON_REF), "longitude", "EW")
+
+
 def gps_of(
     im,  # PIL image of a file, after `check_exif`
 ):  # (latitude, longitude, problem)
     "The coordinate that the camera wrote: NaN, NaN and '' if there is none, or what is wrong with it."
     try:
-        gps = im.getexif().get_ifd(0x8825)
-    except Exception as e:
-        return math.nan, math.nan, f"EXIF cannot be read ({type(e).__name__})"
-    if gps.get(2) is None and gps.get(4) is None:
-        return math.nan, math.nan, ""
-    try:
-        lat = _angle(gps.get(2), gps.get(1), "latitude", "NS")
-        lon = _angle(gps.get(4), gps.get(3), "longitude", "EW")
+        return *_position(im), ""
     except PhotoError as e:
         return math.nan, math.nan, str(e)
-    return lat, lon, ""

@@ -9,7 +9,7 @@ __all__ = ['locate_options', 'locate_command', 'demo_options', 'demo_command']
 import json, sys, tempfile
 from pathlib import Path
 
-from .command_options import is_endpoint, model_option, positive, share
+from .command_options import check_model, is_endpoint, model_option, positive, share
 from .extras import require
 from .pipeline.notebooks import Usage
 
@@ -50,6 +50,8 @@ def _geolocator(model):
     from globe.pipeline.students import latest_student
 
     if not is_endpoint(model):
+        if model not in (None, "default", "geoclip"):
+            check_model(model)
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()

@@ -25,24 +25,40 @@ def _shown(
     return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
 
 
-_SIGNS = dict(ge="≥", gt=">", le="≤", lt="<")
+_BOUNDS = dict(ge="at least", gt="above", le="at most", lt="below")
 _TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 
 
 def _named(kind) -> str:
     "A type in words."
     if typing.get_origin(kind) is typing.Literal:
-        return " or ".join(map(str, typing.get_args(kind)))
+        *most, last = map(str, typing.get_args(kind))
+        return " or ".join(filter(None, [", ".join(most), last]))
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return " or ".join(map(_named, typing.get_args(kind)))
     if typing.get_origin(kind) in (list, tuple):
         inner = [k for k in typing.get_args(kind) if k is not ...]
-        return f"list of {' and '.join(map(_named, inner))}"
+        return f"a list of {' and '.join(map(_named, inner))}"
     if typing.get_origin(kind) is typing.Annotated:
         return _named(kind.__origin__)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return f"settings ({', '.join(kind.model_fields)})"
     return _TYPES.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _bounds(
+    checks,  # of a field of a pydantic model
+    of_whole_numbers,  # rather than of any numbers
+) -> str:  # with a space in front
+    "The range of a setting in words."
+    given = {name: getattr(m, name) for m in checks for name in _BOUNDS if hasattr(m, name)}
+    limits = {name: limit for name, limit in given.items() if limit is not None}
+    if of_whole_numbers and "lt" in limits:
+        limits["le"] = limits.pop("lt") - 1
+    shown = {name: f"{limit:,.10g}" for name, limit in limits.items()}
+    if shown.keys() == {"ge", "le"}:
+        return f" between {shown['ge']} and {shown['le']}"
+    return " and".join(f" {_BOUNDS[name]} {limit}" for name, limit in shown.items())
 
 
 def _allowed(
@@ -56,9 +72,8 @@ def _allowed(
         checks += [m for info in getattr(k, "__metadata__", ()) for m in getattr(info, "metadata", ())]
     named = " or ".join(_named(k) for k in options if k is not type(None))
     filled = " (not empty)" * any(getattr(m, "min_length", None) for m in checks)
-    limits = [(m, sign) for m in checks for sign in _SIGNS if getattr(m, sign, None) is not None]
     null = ", or null" * (type(None) in options)
-    return " ".join([named + filled, *(f"{_SIGNS[s]} {getattr(m, s):,.10g}" for m, s in limits)]) + null
+    return named + filled + _bounds(checks, named == _TYPES[int]) + null
 
 # %% ../nbs/00_base/04_settings_text.ipynb #f3e80d8b
 def explain(
@@ -75,8 +90,13 @@ def explain(
     if error["type"] == "value_error":
         return f"{path}: ".removeprefix(": ") + error["msg"].removeprefix("Value error, ")
     name, given = error["loc"][0], error["input"]
+    kind, shown = model.model_fields[name].annotation, "null" if given is None else repr(given)
+    if error["type"] == "missing":
+        return f"{name} is missing: it must be {_allowed(model.model_fields[name])}"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        example = f"{name}.{next(iter(kind.model_fields))}"
+        return f"{name} is a section and cannot be {shown}: set what is in it, such as {example}"
     finite = " and finite" if error["type"] == "finite_number" else ""
-    shown = "null" if given is None else repr(given)
     return f"{name} must be {_allowed(model.model_fields[name])}{finite}, got {shown}"
 
 # %% ../nbs/00_base/04_settings_text.ipynb #bcf69fde

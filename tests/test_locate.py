@@ -517,21 +517,20 @@ def test_import_is_light_and_geolocator_is_loaded_when_asked_for():
 
 
 def test_the_newest_student_with_all_rewards_is_the_default(tmp_path):
-    for age, name in enumerate(
-        [
-            "grpo-all-readme@single-2",
-            "internvl-grpo-all-readme-0",
-            "grpo-all-readme-1",
-            "grpo-all-readme-0",
-            "grpo-accuracy-0",
-            "base",
-            "upper-bound",
-        ]
-    ):
-        (tmp_path / "data" / "mini" / "models" / name).mkdir(parents=True)
-        for file in ("config.json", "manifest.json"):
-            (tmp_path / "data" / "mini" / "models" / name / file).write_text("{}")
-            os.utime(tmp_path / "data" / "mini" / "models" / name / file, (9e8 - 99 * age,) * 2)
+    "The newest by its manifest: files are newer where a folder was copied."
+    from globe.pipeline.stages import Manifest
+
+    names = (
+        "grpo-all-readme@single-2 internvl-grpo-all-readme-0 grpo-all-readme-1 grpo-all-readme-0 "
+        "grpo-accuracy-0 base upper-bound"
+    )
+    for age, name in enumerate(names.split()):
+        folder = tmp_path / "data" / "mini" / "models" / name
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        run = dict(started=f"2026-11-01T{20 - age}:00:00+0000")
+        Manifest(folder, name, {}, {}, {}, run).save()
+        os.utime(folder / "manifest.json", (9e8 + 99 * age,) * 2)
     for expected in ("grpo-all-readme-1", "grpo-all-readme-0", "grpo-accuracy-0", "base"):
         assert latest_student(tmp_path).name == expected
         shutil.rmtree(latest_student(tmp_path))
@@ -549,6 +548,14 @@ def test_no_model_is_downloaded_unasked(monkeypatch):
         Geolocator.from_pretrained("default")
     ((source,), how) = asked[0]
     assert source == "Qwen/Qwen2.5-VL-7B-Instruct" and re.fullmatch("[0-9a-f]{40}", how["revision"])
+
+
+def test_a_wrong_model_is_named_before_anything_is_loaded(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("globe.models.vlm.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    for model, said in [("no-such-model", "owner/name"), (str(tmp_path), "adapter")]:
+        assert main(["locate", str(photos), "--model", model]) == 1
+        assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_locate_writes_a_map(photos, capsys):

@@ -1,6 +1,6 @@
 "MP16-Reason as published is trained on: a part of its pictures in the archive, the others in MP-16."
 
-import shutil
+import shutil, warnings
 from pathlib import Path
 
 import pandas as pd
@@ -99,8 +99,27 @@ def test_the_published_dataset_comes_from_the_hub_at_a_commit(given, tmp_path, m
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     source = "globe-project/MP16-Reason@" + "0123456789" * 4
     assert is_published(source) and published_pictures(source) == (16, 4)
-    rows = from_official(source, conversation("train"), [], mp16, 0.9)
-    assert rows["city"][:] == photos["city"][:]
+    with pytest.warns(UserWarning, match="16 of 16 photos have no coordinate"):
+        rows = from_official(source, conversation("train"), [], mp16, 0.9)
+    assert rows["city"][:] == photos["city"][:] and rows["lat"][:] != photos["lat"][:]
+
+
+def test_coordinates_of_published_rows_come_from_the_table_of_mp16(given, tmp_path, monkeypatch):
+    "Also from one with a byte order mark."
+    from globe.photos.official import from_official
+    from globe.answers.prompts import conversation
+
+    _, table, mp16, photos = given
+    monkeypatch.setenv("GLOBE_CACHE", str(tmp_path))
+    copy = shutil.copytree(mp16, tmp_path / "mp16")
+    names = ["_".join(p.relative_to(copy).parts) for p in copy.rglob("*.jpg")]
+    order = {f"{i % 7:02x}_{i % 5:02x}_{8000 + i}.jpg": i for i in range(len(photos))}
+    lines = [f"{n},{photos[order[n]]['lat']},{photos[order[n]]['lon']}" for n in names]
+    (copy / "mp16.csv").write_text("\n".join(["IMG_ID,LAT,LON", *lines]), encoding="utf-8-sig")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = from_official(table, conversation("train"), [], copy, 0.9)
+    assert rows["lat"][:] == photos["lat"][:]
 
 
 def test_a_hub_that_does_not_answer_is_a_line(monkeypatch, capsys, tmp_path):

@@ -511,6 +511,29 @@ def test_records_say_where_their_names_come_from(tmp_path):
     assert got["springfield"]["km"] < 5 and got["springfield"]["on_land"]
 
 
+def test_a_city_that_agrees_is_the_label_and_an_unknown_country_is_left_out(tmp_path):
+    rows = [
+        ("airport", 48.353, 11.786, "München", "Germany"),
+        ("nameless", 48.353, 11.786, "a farm", "unknown"),
+        ("texan", 30.3, -97.7, "", "Texas"),
+        ("elsewhere", 35.7, 139.7, "", "Texas"),
+        ("ruritanian", 48.353, 11.786, "Munich", "Ruritania"),
+    ]
+    table = "file,lat,lon,city,country\n" + "".join(f"{n}.png,{y},{x},{c},{s}\n" for n, y, x, c, s in rows)
+    fill(tmp_path, t__csv=table)
+    for name, *_ in rows:
+        Image.new("RGB", (9, 9), "blue").save(tmp_path / f"{name}.png")
+    photos = from_csv(tmp_path / "t.csv", ledger=(ledger := []))
+    assert {r["id"]: (r["city"], r["label_source"]) for r in photos} == {
+        "airport.png": ("Munich", "given"),
+        "nameless.png": ("Hallbergmoos", "nearest town"),
+        "texan.png": ("Austin", "nearest town"),
+    }
+    (elsewhere, wrong), (ruritanian, unknown) = ((row["file"], row["reason"]) for row in ledger)
+    assert (elsewhere, ruritanian) == ("elsewhere.png", "ruritanian.png")
+    assert "says Texas" in wrong and "'Ruritania'" in unknown and "not known" in unknown
+
+
 def test_labels_of_a_benchmark_are_given_and_keep_their_state(tmp_path):
     table = "id,latitude,longitude,city,region,country\n7,39.8,-89.65,Springfield,Illinois,US\n8,0.5,-30,,,\n"
     (tmp_path / "images").mkdir()

@@ -68,7 +68,7 @@ def test_a_run_killed_after_its_last_step_takes_no_further_one(
     watch = lambda done, total, numbers: steps.append(done)
     with monkeypatch.context() as patch:
         patch.setattr(trainer_module, "_save", die)
-        patch.setattr("globe.training.judge.save_judge", die)
+        patch.setattr("globe.training.judge._save_judge", die)
         for _ in range(3):
             with pytest.raises(Enough):
                 run(kind, start, data, out, watch=watch)
@@ -219,17 +219,41 @@ def test_checkpoints_of_several_processes_and_of_deepspeed(interrupted, tmp_path
     out = shutil.copytree(interrupted["sft"], tmp_path / "out")
     a, b = checkpoints.checkpoints(out)[-2:]
     (a / "rng_state.pth").rename(a / "rng_state_0.pth")
-    assert "random" in checkpoints.flaw(a)
+    assert "random" in str(checkpoints.flaw(a))
     shutil.copy(a / "rng_state_0.pth", a / "rng_state_1.pth")
     assert not checkpoints.flaw(a)
+    shutil.copy(a / "rng_state_0.pth", a / "rng_state_3.pth")
+    assert "random" in str(checkpoints.flaw(a)), "those of the third process are missing"
     inner = b / "global_step3"
     inner.mkdir()
-    (b / "optimizer.pt").rename(inner / "zero_pp_rank_0_mp_rank_00_optim_states.pt")
-    assert "latest" in checkpoints.flaw(b)
+    optimizer = inner / "zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    (b / "optimizer.pt").rename(optimizer)
+    assert "latest" in str(checkpoints.flaw(b))
     (b / "latest").write_text("global_step3\n")
+    assert "weights" in str(checkpoints.flaw(b))
+    shutil.copy(b / "scheduler.pt", inner / "mp_rank_00_model_states.pt")
     assert not checkpoints.flaw(b)
-    os.truncate(inner / "zero_pp_rank_0_mp_rank_00_optim_states.pt", 99)
-    assert "cut" in checkpoints.flaw(b)
+    os.truncate(optimizer, 99)
+    assert "cut" in str(checkpoints.flaw(b))
+
+
+def test_deepspeed_wants_the_files_of_every_process(interrupted, tmp_path):
+    "Two processes: a kill between their writes leaves the files of one, which DeepSpeed cannot load."
+    last = checkpoints.checkpoints(shutil.copytree(interrupted["sft"], tmp_path / "out"))[-1]
+    (last / "latest").write_text("global_step3\n")
+    inner, tensors = last / "global_step3", (last / "optimizer.pt").read_bytes()
+    inner.mkdir()
+    (last / "rng_state.pth").rename(last / "rng_state_0.pth")
+    shutil.copy(last / "rng_state_0.pth", last / "rng_state_1.pth")
+    for name, missing in [
+        ("bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt", "optimizer"),
+        ("bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt", "weights"),
+        ("zero_pp_rank_0_mp_rank_00_model_states.pt", "weights"),
+        ("zero_pp_rank_1_mp_rank_00_model_states.pt", ""),
+    ]:
+        (inner / name).write_bytes(tensors)
+        flaw = checkpoints.flaw(last)
+        assert missing in str(flaw) and bool(flaw) == bool(missing)
 
 
 def test_shards_of_the_weights_are_all_wanted(interrupted, tmp_path):
@@ -237,7 +261,7 @@ def test_shards_of_the_weights_are_all_wanted(interrupted, tmp_path):
     last = checkpoints.checkpoints(out)[-1]
     index = dict(weight_map=dict(a="model.safetensors", b="model-2.safetensors"))
     (last / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert "model-2.safetensors is missing" in checkpoints.flaw(last)
+    assert "model-2.safetensors is missing" in str(checkpoints.flaw(last))
     (last / "model.safetensors.index.json").write_text("{")
     assert checkpoints.flaw(last)
 

@@ -10,6 +10,7 @@ import yaml
 from globe.cli import main
 from globe.folders import checkout
 from globe.pipeline.profiles import Profile, profile, read_profile
+from globe.pipeline.tasks import Run
 from globe.settings import Settings, SettingsError
 from globe.settings_text import _allowed, overrides_of, read_yaml
 from globe.train import GRPOSettings, SFTSettings
@@ -100,13 +101,21 @@ def test_every_number_has_an_upper_limit():
             elif re.search("number", _allowed(field)):
                 yield path + name, _allowed(field)
 
-    endless = [path for path, said in limits(Profile(), "") if not re.search("[≤<]", said)]
+    endless = [path for path, said in limits(Profile(), "") if not re.search("between|at most|below", said)]
     assert endless == []
 
 
 def test_a_section_is_no_value():
-    with pytest.raises(SettingsError, match=r"grpo must be settings \(.*rewards, steps.*\), got 3"):
+    with pytest.raises(SettingsError, match=r"grpo is a section and cannot be 3: .*grpo\.\w+"):
         Profile(grpo=3)
+
+
+def test_a_model_that_is_missing_is_refused_with_the_name_of_its_setting(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="student.source: .*config.json"):
+        Run("smoke", student=dict(source=str(tmp_path))).base()
+    with pytest.raises(ValueError, match="student.internvl is null"):
+        Run("smoke", student=dict(source=str(tmp_path))).base("internvl")
 
 
 def test_teachers_behind_endpoints_can_be_set_on_the_command_line():

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from ..csv_files import write_csv
-
 from ..files import write_atomic
 from ..markdown import markdown
 

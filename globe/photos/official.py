@@ -6,7 +6,7 @@
 __all__ = ['image_id', 'is_published', 'published_pictures', 'from_official', 'check_share']
 
 # %% ../../nbs/02_photos/07_official.ipynb #6ff52db6
-import ast, csv, json, math, os, re
+import ast, csv, json, math, os, re, warnings
 from functools import cached_property
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def _mp16_coordinates(folder, wanted):  # IMG_IDs
     "IMG_ID -> (lat, lon) from the tables of a copy of MP-16, for the pictures that are wanted."
     found = {}
     for table in sorted(Path(folder).glob("*.csv")) if folder else ():
-        with table.open(encoding="utf-8", errors="replace", newline="") as f:
+        with table.open(encoding="utf-8-sig", errors="replace", newline="") as f:
             for row in csv.DictReader(f):
                 id = image_id(row.get("IMG_ID") or "")
                 if id in wanted and row.get("LAT") and row.get("LON"):
@@ -116,6 +116,7 @@ class _TrainTable:
         if "file" not in self.roles and not {"image", "images"} & set(header):
             raise ValueError(f"{path} is not an official train table: it has neither IMG_ID nor images")
         self.find, self.placed, self.said = picture_finder(path.parent), None, {}
+        self.by_name = set()  # ids of the rows whose coordinate is that of the place that they name
 
     @cached_property
     def _csv(self):
@@ -164,6 +165,7 @@ class _TrainTable:
             self.placed = _mp16_coordinates(self.pictures, {image_id(self._id(r)) for r in self.rows()})
         place = self.placed.get(image_id(id))
         if place is None and (named := locate(city, country)):
+            self.by_name.add(id)
             place = named.lat, named.lon
         return place or (math.nan, math.nan)
 
@@ -233,6 +235,11 @@ def from_official(
         table.listings(chosen), f"official {path.resolve()} {pictures} {limit}", left := []
     )
     hand_over(left, ledger, len(photos) + len(left))
+    if by_name := len(table.by_name.intersection(photos["id"])):
+        warnings.warn(
+            f"{by_name} of {len(photos)} photos have no coordinate in {path.name} or MP-16; theirs is that of the "
+            "place that the row names"
+        )
     return _with_texts(photos, [table.said[id] for id in photos["id"]], prompt)
 
 
@@ -289,7 +296,7 @@ def _labelled(photos, solutions):
         label_source=["given" if c else old for (c, _), old in sources],
         city=[c or old for (c, _), old in zip(labels, photos["city"])],
         country=[c or old for (_, c), old in zip(labels, photos["country"])],
-        country_code=[country_code(c) or old for (_, c), old in zip(labels, photos["country_code"])],
+        country_code=[country_code(c) if c else old for (_, c), old in zip(labels, photos["country_code"])],
     )
     for name, values in told.items():
         photos = photos.remove_columns(name).add_column(name, values, feature=Value("string"))

@@ -9,7 +9,6 @@ __all__ = ['to_official']
 from pathlib import Path
 
 from ..csv_files import write_csv
-
 from ..files import write_atomic
 from ..progress import batches
 from .images import stored

@@ -11,13 +11,12 @@ from hashlib import blake2b
 from pathlib import Path
 
 from ..csv_files import write_csv
-
 from ..folders import cache_dir
-
 from ..foreign_text import encodable
 from ..progress import batches
+from ..reasons import Reason
 from ..places.gazetteer import gazetteer
-from ..places.countries import country_code
+from ..places.countries import country_code, country_or_state
 from ..places.match import locate_why, nearest, stands_in
 from ..places.names import fold, holdings
 from ..places.sphere import chord_of, distance_km, unit_vectors
@@ -33,7 +32,7 @@ _KINDS = dict(
     state="string",  # first-level division of that place, if it has one
     country="string",  # English name
     country_code="string",  # ISO code of two letters
-    label_source="string",  # where the names are from: given, nearest town or country only; "" for none
+    label_source="string",  # where the city is from: given, nearest town or country only; "" for none
     km="float64",  # how far the nearest town is
     on_land="bool",  # False at sea
     source="string",  # collection
@@ -61,15 +60,22 @@ def _fits(lat, lon, code) -> bool:
     return town.country_code == code and town.km <= LABEL_KM
 
 
+def _named(here, city, country):
+    "(place, how it was found) of the places of a name, those around the place `here` first."
+    around = (here.country, here.state), (here.country, ""), (country, ""), ("", "")
+    found = [locate_why(city, *where) for where in around]
+    return [(p, why) for p, why in found if p and p.city and not stands_in(why)]
+
+
+def _is_near(place, lat, lon) -> bool:
+    return distance_km(lat, lon, place.lat, place.lon) <= LABEL_KM + place.radius_km
+
+
 def _may_be_in(lat, lon, city, country) -> bool:
     "Whether a place of this name may be near a point: there is one, or no city of this name is known."
     here = nearest(lat, lon)
-    around = (here.country, here.state), (here.country, ""), (country, ""), ("", "")
-    found = [locate_why(city, *where) for where in around]
-    found = [(p, why) for p, why in found if p and p.city and not stands_in(why)]
-    if fold(city) == fold(here.state or "") or any(
-        distance_km(lat, lon, p.lat, p.lon) <= LABEL_KM + p.radius_km for p, _ in found
-    ):
+    found = _named(here, city, country)
+    if fold(city) == fold(here.state or "") or any(_is_near(p, lat, lon) for p, _ in found):
         return True
     g = gazetteer()
     towns = g.tree.query_ball_point(unit_vectors(lat, lon), chord_of(LABEL_KM))
@@ -77,40 +83,42 @@ def _may_be_in(lat, lon, city, country) -> bool:
     return not is_known or fold(city) in {fold(g.name[row]) for row in towns}
 
 
-def _contradiction(lat, lon, country, city="") -> str:
-    "How a coordinate contradicts what the table gives, and what would fit; '' if it does not."
-    code = country_code(country) if country else ""
+def _contradiction(lat, lon, country, city=""):
+    "The `Reason` why a coordinate contradicts what the table gives, and what would fit; None if it does not."
+    code, is_unknown = country_or_state(country)
+    if is_unknown:
+        return Reason(f"the country {country!r} in the table is not known: correct it, or leave it empty")
     if code and not _fits(lat, lon, code):
-        given, nowhere = country, "any town of the country"
+        given, nowhere = country, Reason("any town of the country")
         fits = lambda y, x: _fits(y, x, code)
     elif city and not _may_be_in(lat, lon, city, country):
-        given, nowhere = city, "any place of that name"
+        given, nowhere = city, Reason("any place of that name")
         fits = lambda y, x: (not code or _fits(y, x, code)) and _may_be_in(y, x, city, country)
     else:
-        return ""
-    said = f"the table says {given}"
+        return None
+    said = Reason(f"the table says {given}")
     readings = {
-        "latitude and longitude look swapped": (lon, lat),
-        "the sign of the latitude looks wrong": (-lat, lon),
-        "the sign of the longitude looks wrong": (lat, -lon),
-        "the signs of latitude and longitude look wrong": (-lat, -lon),
+        Reason("latitude and longitude look swapped"): (lon, lat),
+        Reason("the sign of the latitude looks wrong"): (-lat, lon),
+        Reason("the sign of the longitude looks wrong"): (lat, -lon),
+        Reason("the signs of latitude and longitude look wrong"): (-lat, -lon),
     }
     for hint, (y, x) in readings.items():
         if abs(y) <= 90 and fits(y, x):
-            return f"{hint}: {said}, where {y:g}, {x:g} lies, not {lat:g}, {lon:g}"
-    return f"coordinate {lat:g}, {lon:g} is not near {nowhere}: {said}"
+            return Reason(f"{hint}: {said}, where {y:g}, {x:g} lies, not {lat:g}, {lon:g}")
+    return Reason(f"coordinate {lat:g}, {lon:g} is not near {nowhere}: {said}")
 
 # %% ../../nbs/02_photos/01_records.ipynb #43df4c40
-def _wrong(lat, lon, country="", city="") -> str:
-    "What is wrong with a coordinate, '' if nothing is."
+def _wrong(lat, lon, country="", city=""):
+    "The `Reason` why a coordinate cannot be used, None if it can."
     if math.isnan(lat) or math.isnan(lon):
-        return "no coordinate"
+        return Reason("no coordinate")
     if abs(lat) > 90 or abs(lon) > 180:
         exchanged = abs(lat) <= 180 and abs(lon) <= 90
-        hint = "; latitude and longitude look swapped" if exchanged else ""
-        return f"coordinate {lat:g}, {lon:g} is out of range{hint}"
+        hint = Reason("; latitude and longitude look swapped" * exchanged)
+        return Reason(f"coordinate {lat:g}, {lon:g} is out of range{hint}")
     if lat == lon == 0:
-        return "coordinate 0, 0 means that none was known"
+        return Reason("coordinate 0, 0 means that none was known")
     return _contradiction(lat, lon, country, city)
 
 # %% ../../nbs/02_photos/01_records.ipynb #9786baa5
@@ -123,11 +131,22 @@ def _nearest_town(item, lat, lon):
     return nearest(lat, lon)
 
 
+def _given_city(item, here, lat, lon):
+    "The city that the table names; None if it names none, or none of that name is near the coordinate."
+    if not (city := item.get("city")):
+        return None
+    found = (p for p, _ in _named(here, city, item.get("country", "")))
+    place = next((p for p in found if p.kind == "city" and _is_near(p, lat, lon)), None)
+    return nearest(place.lat, place.lon, place.country) if place else None  # which knows its state
+
+
 def _labels(item, lat, lon) -> dict:
     "Names of the place, from the source or else from the nearest town, and where they come from."
-    place = _nearest_town(item, lat, lon)
-    is_near = bool(place.city) and place.km <= LABEL_KM
-    is_known = is_near or place.on_land
+    town = _nearest_town(item, lat, lon)
+    named = _given_city(item, town, lat, lon)
+    place, km = named or town, town.km
+    is_near = bool(place.city) and (named is not None or km <= LABEL_KM)
+    is_known = is_near or town.on_land
     given = {what: item.get(f"given_{what}") or "" for what in ("city", "state", "country")}
     city = given["city"] or (place.city if is_near else "")
     country = given["country"] or (place.country if is_known else "")
@@ -140,9 +159,9 @@ def _labels(item, lat, lon) -> dict:
         state=given["state"] or (place.state if is_near else ""),
         country=country,
         country_code=code,
-        label_source="given" if given["city"] else by_town,
-        km=round(place.km, 3),
-        on_land=place.on_land,
+        label_source="given" if given["city"] or named else by_town,
+        km=round(km, 3),
+        on_land=town.on_land,
     )
 
 
@@ -156,7 +175,7 @@ def _record(item) -> dict:
     image = encode(picture)
     country = item.get("given_country") or item.get("country", "")
     if why := problem or _wrong(lat, lon, country, item.get("city", "")):
-        raise PhotoError(why)
+        raise PhotoError(str(why))
     source = dict(source=item.get("source", ""), licence=item.get("licence", ""))
     content = dict(bytes=image, path=None)
     record = dict(id=item["id"], image=content, lat=lat, lon=lon) | _labels(item, lat, lon) | source

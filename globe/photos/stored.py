@@ -9,7 +9,6 @@ __all__ = ['read_dataset', 'with_ids', 'checked_pictures']
 from pathlib import Path
 
 from ..folders import cache_dir
-
 from ..foreign_text import encodable
 from ..redaction import one_line
 from .images import PhotoError, picture_of, stored

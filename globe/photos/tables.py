@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..csv_files import safe_cell
-
 from ..foreign_text import encodable
 from ..redaction import one_line
 from .encodings import decoded

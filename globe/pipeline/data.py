@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from ..folders import checkout, data_dir, figures_folder, run_folder
-
 from ..processes import cores
 from ..photos.records import PHOTO
 from ..answers.prompts import prompt_versions

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..folders import checkout
-
 from ..processes import cores
 from ..progress import clock
 

@@ -15,8 +15,19 @@ from pydantic import Field, field_validator, model_validator
 
 from ..folders import checkout
 from ..progress import report
-from ..settings import Count, LearningRate, Rows, Seed, Settings, SettingsError, Share, Text, Tokens
-from ..settings import Weights, is_address
+from globe.settings import (
+    Count,
+    LearningRate,
+    Rows,
+    Seed,
+    Settings,
+    SettingsError,
+    Share,
+    Text,
+    Tokens,
+    Weights,
+    is_address,
+)
 from ..settings_text import read_yaml
 from ..validation.checks import CheckSettings
 from ..training.settings_grpo import GRPOSettings

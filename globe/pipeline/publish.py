@@ -10,7 +10,6 @@ import os, re
 from pathlib import Path
 
 from ..folders import checkout, run_folder
-
 from ..files import write_atomic
 from .notebooks import notebooks
 

@@ -6,7 +6,10 @@
 __all__ = ['latest_student']
 
 # %% ../../nbs/12_pipeline/06_students.ipynb #8eacfc3d
+from datetime import datetime
+
 from ..folders import run_folder
+from .stages import Manifest
 
 # %% ../../nbs/12_pipeline/06_students.ipynb #1902cfd4
 def _is_student(folder):
@@ -18,8 +21,9 @@ def _is_student(folder):
 
 def _preference(folder):
     "Sort key of the folders of students; the last one is used."
-    name, written = folder.name, round((folder / "manifest.json").stat().st_mtime)
-    return name.startswith("grpo-all"), name.startswith("grpo"), written, name
+    name, started = folder.name, Manifest.load(folder).run["started"]
+    trained = datetime.strptime(started, "%Y-%m-%dT%H:%M:%S%z").timestamp()
+    return name.startswith("grpo-all"), name.startswith("grpo"), trained, name
 
 
 def latest_student(

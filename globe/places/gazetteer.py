@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from ..files import write_atomic
-
 from ..folders import cache_dir
 from .index import _build, _strings, list_key
 from .names import _bag, _hash, _scope

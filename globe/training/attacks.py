@@ -10,7 +10,6 @@ import re
 from typing import NamedTuple
 
 from ..answers.conversations import answer_text
-
 from ..answers.prompts import PROMPTS
 from ..answers.vocabulary import CLASSES
 

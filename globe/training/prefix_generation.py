@@ -13,24 +13,26 @@ from types import MethodType
 import torch
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 
+from ..models.decoding import decoder
 from .picture_cache import pictures_per_row
 from .prefix_attention import FUSED_DEVICES, prefill, use_shared_attention
+from ..reasons import Reason
 
 # %% ../../nbs/07_training/14_prefix_generation.ipynb #3c384e39
 def unshareable(model):  # vision-language model of transformers, wrapped or not
     "Why the prompts of `model` cannot be shared, or None."
     text, inner = model.config.get_text_config(), getattr(model, "get_base_model", lambda: model)()
     if text._attn_implementation not in ("sdpa", "shared_prefix"):
-        return f"its attention is {text._attn_implementation}, not sdpa"
+        return Reason(f"its attention is {text._attn_implementation}, not sdpa")
     if not getattr(inner, "_supports_attention_backend", False) or model.config.is_encoder_decoder:
-        return f"{type(inner).__name__} does not accept custom attention functions"
+        return Reason(f"{type(inner).__name__} does not accept custom attention functions")
     partial = set(getattr(text, "layer_types", None) or ["full_attention"]) - {"full_attention"}
     slides = getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True)
     if partial or slides:
-        return f"its layers use {', '.join(partial) or 'sliding_attention'}"
+        return Reason(f"its layers use {', '.join(partial) or 'sliding_attention'}")
     drops = any(isinstance(m, torch.nn.Dropout) and m.p for m in inner.modules())
     if drops or getattr(text, "attention_dropout", 0):
-        return "it has dropout, which differs between the rows of a group"
+        return Reason("it has dropout, which differs between the rows of a group")
 
 
 def warn_once(
@@ -118,29 +120,29 @@ class _Options:
         "Why sampling with these options cannot share prompts, or None."
         cache = self.get("cache_implementation")
         if any((self.get(k) or 1) > 1 for k in ("num_beams", "num_return_sequences")):
-            return "it uses beams or several sequences per row"
+            return Reason("it uses beams or several sequences per row")
         if cache not in (None, "dynamic", "static"):
-            return f"cache_implementation is {cache!r}; only 'dynamic' and 'static' are shared"
+            return Reason(f"cache_implementation is {cache!r}; only 'dynamic' and 'static' are shared")
         if cache == "static" and not self.get("max_new_tokens"):
-            return "a static cache needs max_new_tokens"
+            return Reason("a static cache needs max_new_tokens")
         if self.given.get("use_cache", self.config.use_cache) is False:
-            return "it uses no cache (use_cache=False)"
+            return Reason("it uses no cache (use_cache=False)")
 
 
 def _prompt_reason(model, input_ids, prompt, given):  # `prompt` by the names of `_PROMPT`; other options
     "Why this prompt cannot be shared, or None."
     other = sorted(k for k, v in given.items() if isinstance(v, (torch.Tensor, Cache)))
     if other:
-        return f"generate was called with {', '.join(other)}"
+        return Reason(f"generate was called with {', '.join(other)}")
     if input_ids is None or prompt["attention_mask"] is None or input_ids.shape[1] < 2:
-        return "generate needs input_ids of at least two tokens, and their attention_mask"
+        return Reason("generate needs input_ids of at least two tokens, and their attention_mask")
     pixels, grid = prompt["pixel_values"], prompt["image_grid_thw"]
     if pixels is None:
         return None
     if grid is None and not hasattr(model.config, "image_seq_length"):
-        return "its pictures have an unknown form"
+        return Reason("its pictures have an unknown form")
     if sum(pictures_per_row(model.config, input_ids, grid)) != len(pixels if grid is None else grid):
-        return "the number of picture tokens does not match the pictures"
+        return Reason("the number of picture tokens does not match the pictures")
 
 # %% ../../nbs/07_training/14_prefix_generation.ipynb #19b7e43d
 class _SharedGeneration:
@@ -162,13 +164,15 @@ class _SharedGeneration:
         mask, options = prompt.pop("attention_mask"), _Options(config, given)
         with torch.no_grad():
             cache = self.cache(model, input_ids, mask, prompt, options)
+        given |= dict(input_ids=input_ids, attention_mask=mask, past_key_values=cache)
+        given |= decoder(model, given)
         given.pop("cache_implementation", None)
         # transformers refuses a cache together with `cache_implementation`
         with (
             temporarily(config, cache_implementation=None),
             temporarily(model.generation_config, cache_implementation=None),
         ):
-            return self.plain(model, input_ids=input_ids, attention_mask=mask, past_key_values=cache, **given)
+            return self.plain(model, **given)
 
     def cache(self, model, input_ids, mask, pictures, options):
         "The cache that `generate` continues."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['geo_accuracy', 'decay', 'pieces', 'geo_distance', 'statements', 'statement_counts', 'true_statements', 'form',
-           'elsewhere', 'in_country', 'one_name', 'single_answer', 'visual_grounding']
+           'elsewhere', 'one_name', 'single_answer', 'visual_grounding']
 
 # %% ../../nbs/07_training/05_rewards.ipynb #2d97bdb5
 import math, re
@@ -16,11 +16,11 @@ from ..places.countries import country_code
 from ..places.match import locate, same_city, same_country
 from ..answers.completions import completion_text, reasoning_of
 from ..answers.labels import role_of
-from ..answers.single import elsewhere, in_country, metropolis, one_name, single_answer
+from ..answers.single import elsewhere, metropolis, one_name, single_answer
 from .visual_grounding import visual_grounding
 
 # %% ../../nbs/07_training/05_rewards.ipynb #e65f0ab8
-_all_ = ["elsewhere", "in_country", "one_name", "single_answer", "visual_grounding"]
+_all_ = ["elsewhere", "one_name", "single_answer", "visual_grounding"]
 
 # %% ../../nbs/07_training/05_rewards.ipynb #7460df0b
 _CITY_STATE_KM2 = 1_500
