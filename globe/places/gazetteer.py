@@ -140,7 +140,7 @@ class Gazetteer:
     @functools.cached_property
     def spelling_ends(self):
         "Where the lines of the names in `spelling` end."
-        return np.r_[-1, np.flatnonzero(self.spelling == ord("\n")), len(self.spelling)]
+        return memoryview(np.r_[-1, np.flatnonzero(self.spelling == ord("\n")), len(self.spelling)])
 
     def within(self, name, number, edits):
         """Numbers of the names in a list that may be within `edits` of `name` and share its first letter: an
@@ -163,8 +163,8 @@ class Gazetteer:
             return []
         from rapidfuzz.distance import OSA
 
-        ends, text = self.spelling_ends, self.spelling
-        names = [bytes(text[ends[i] + 1 : ends[i + 1]]).decode("utf-8", "surrogatepass") for i in found]
+        ends, text = self.spelling_ends, memoryview(self.spelling)
+        names = [str(text[ends[i] + 1 : ends[i + 1]], "utf-8", "surrogatepass") for i in found]
         figures = [*filter(str.isdigit, name)]
         near = [OSA.distance(name, other, score_cutoff=edits) for other in names]
         return [

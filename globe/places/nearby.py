@@ -104,7 +104,8 @@ _SMALL_COUNTRY_KM2 = 2000
 def _is_beside(lat, lon, code):
     "Whether a country has a town within `_BORDER_KM` of a point; False for NaN."
     g = gazetteer()
-    rows = np.flatnonzero((abs(g.lat - lat) < _BORDER_KM / _KM_OF_DEGREE) & (g.code == g.code_row[code]))
+    rows = np.flatnonzero(g.code == g.code_row[code])
+    rows = rows[abs(g.lat[rows] - lat) < _BORDER_KM / _KM_OF_DEGREE]
     return len(rows) > 0 and haversine_km(lat, lon, g.lat[rows], g.lon[rows]).min() <= _BORDER_KM
 
 
