@@ -15,9 +15,9 @@ from make_things import HERE, WordNet, classes, write
 
 TOPS = {  # what a picture shows of what is below a word.sense of WordNet 3.0
     "animal.1": "animal",
-    "garment.1": "apparel",
-    "headdress.1": "apparel",
-    "footwear.2": "apparel",
+    "garment.1": "apparel|person",
+    "headdress.1": "apparel|person",
+    "footwear.2": "apparel|person",
     "vine.1": "plant|tree",
     "shrub.1": "plant|tree",
     "succulent.1": "plant|tree",
@@ -107,11 +107,16 @@ def is_concrete(net, word, synset):
 
 
 def nouns(net):
-    "Words of the tagged texts that are nouns at least three times of four, and plurals that are no verbs."
+    """Words of the tagged texts that are nouns at least three times of four, and plurals that are no verbs.
+
+    Without those that are first of all a name, such as *italy*."""
     found, verbs = set(), {fields[0] for fields in net.rows("index.verb")}
     for (word, part), uses in [*net.uses.items()]:
         others = sum(net.uses[word, other] for other in "234")
-        if part == "1" and word.isalpha() and len(word) > 2 and uses >= 3 * others and word in net.senses:
+        is_noun = (
+            part == "1" and word.isalpha() and len(word) > 2 and uses >= 3 * others and word in net.senses
+        )
+        if is_noun and word in net.names[net.senses[word][0]]:
             is_verb = {word, word[:-1]} & verbs  # "crosses" is no plural of "crosse"
             found |= {word} - NO_HEADS if is_verb else {word, word + "s"}
     return sorted(found)

@@ -1,13 +1,15 @@
-"""Which words name a thing that a picture can show: `python data/make_things.py WORDNET CLDR STOP FREQUENT`.
+"""Which words name a thing that a picture can show: `python data/make_things.py WORDNET CLDR STOP FREQUENT MAP`.
 
 WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordnet), CLDR the folder
 `annotations` of the npm package `cldr-annotations-full`, STOP the file stopwords-iso.json of the PyPI package
 `stopwordsiso` (MIT), FREQUENT the file large_en.msgpack.gz of the PyPI package `wordfreq` (CC BY-SA 4.0; it
-only tells which rare names are left out). Written are things.csv, compounds.csv (expressions
+only tells which rare names are left out), MAP the folder `dist/translations` of the npm package
+`@openstreetmap/id-tagging-schema` 6.19.2 (what the map of the world calls things in the street). Written are things.csv, compounds.csv (expressions
 that hold the name of a thing and name none, "rock music"), near_words.csv (English words and names of
 towns that look like a misspelt or foreign thing) and foreign.csv (names in other languages).
 
-What WordNet and CLDR do not say stands in foreign_by_hand.csv (in the row `-` small words that tell the
+The emoji and the kinds of things on the map that are taken are those whose English name is a name of a thing
+here. What these do not say stands in foreign_by_hand.csv (in the row `-` small words that tell the
 language), in foreign_classes.csv (what the classes of ADE20K are called, after `-` words that name none of
 them, with `!` those that the others have otherwise; ours, as foreign_by_hand.csv is) and in
 things_by_hand.csv: a kind, or several with the best first, and the names of that kind. A thing is seen as the first of its kinds that a segmenter
@@ -17,7 +19,8 @@ kind of it. `nothing` lists names of WordNet that are left out, `no thing` expre
 
 WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved. Used under the WordNet licence
 (https://wordnet.princeton.edu/license-and-commercial-use), which permits use, copying and changes without
-fee as long as this notice stays. CLDR: Copyright Unicode, Inc., Unicode License v3.
+fee as long as this notice stays. CLDR: Copyright Unicode, Inc., Unicode License v3. The tagging schema:
+Copyright iD Contributors, ISC License.
 """
 
 import csv, gzip, json, re, sys, unicodedata
@@ -260,8 +263,75 @@ def inflected(words, names):
     return {w for w in words for n in (1, 2, 3) if len(w) - n > 3 and w[:-n] in names}
 
 
-def foreign(folder, stop):
-    "Rows language, word, name: the words of foreign_by_hand.csv, and what CLDR calls the emoji there."
+ON_THE_MAP = re.compile(  # kinds of things that stand in a view
+    "(?:man_made|power|highway|barrier|amenity|natural|leisure|tourism|railway|historic|aeroway|aerialway"
+    "|building|playground|advertising|waterway|emergency|attraction|traffic_sign)/"
+)
+NAMED_OTHERWISE = {  # in English
+    "amenity/post_box": "mailbox",
+    "advertising/column": "advertising column",
+    "railway/tram_stop": "bus stop",
+    "amenity/drinking_water": "drinking fountain",
+    "umbrella on ground": "umbrella",
+    "admission tickets": "",
+}
+NO_NAMES = {"mount fuji"} | set(
+    """artwork cape basin cross bar bunker chain planter toilets shower saddle fell park crossing wood ring key
+    student""".split()
+)
+
+
+def seen_things(names):
+    "The names that stand for a thing of its own, neither a part nor a person nor clothes."
+    kinds = {n: row["classes"] for row in by_ade20k() for n in map(str.strip, row["names"].split(","))}
+    known = {name for name, kind in names.items() if not kind.endswith("*")} - NO_NAMES
+    return {name for name in known | {*kinds} if not kinds.get(name, "").startswith(("?", "-"))} - NO_NAMES
+
+
+def by_ade20k():
+    return reversed(list(csv.DictReader((HERE / "ade20k_by_hand.csv").open(encoding="utf-8"))))
+
+
+def cleaned(words):
+    "Names without what stands in brackets; of *a / b* both."
+    for word in words:
+        word = re.sub(r"\(.*?\)|（.*?）", "", word)
+        yield from (part.strip().lower() for part in re.split("[/,、;:]", word) if part.strip())
+
+
+def on_the_map(folder, languages, names):
+    "(language, word, name) of the kinds of things on the map."
+    read = lambda code: json.loads((Path(folder) / f"{code}.json").read_text(encoding="utf-8"))[code]
+    said = {code: read(code).get("presets", {}).get("presets", {}) for code in ("en", *languages)}
+    for key, row in said["en"].items():
+        own = [
+            NAMED_OTHERWISE.get(key, ""),
+            *cleaned([row.get("name", ""), *row.get("aliases", "").split("\n")]),
+        ]
+        name = next((n for n in own if n in names), None)
+        if name and ON_THE_MAP.match(key):
+            for language in languages:
+                there = said[language].get(key, {})
+                words = cleaned([there.get("name", ""), *there.get("aliases", "").split("\n")])
+                yield from ((language, word, name) for word in words if word not in own and len(word) > 1)
+
+
+def further_emoji(folder, languages, names, listed):
+    "(language, word, name) of the emoji whose English name is one of `names`."
+    read = lambda code: json.loads((Path(folder) / code / "annotations.json").read_text(encoding="utf-8"))
+    said = {code: read(code)["annotations"]["annotations"] for code in ("en", *languages)}
+    for sign, row in said["en"].items():
+        english = row.get("tts", [""])[0].lower()
+        name = NAMED_OTHERWISE.get(english, english)
+        if name in names and sign > "\u2600" and sign not in listed:
+            for language in languages:
+                for word in cleaned(said[language].get(sign, {}).get("tts", [])):
+                    yield language, word, name
+
+
+def foreign(folder, stop, map_folder, names, english):
+    """Rows language, word, name: the words of foreign_by_hand.csv, what CLDR calls the emoji there, and, for
+    words that are not in these and no short or English ones, of further emoji and of kinds of things on the map."""
     rows = list(csv.DictReader((HERE / "foreign_by_hand.csv").open(encoding="utf-8")))
     languages = [*rows[0]][2:]  # behind `name` and `emoji`
     found, small = set(), next(row for row in rows if row["name"] == "-")
@@ -284,12 +354,27 @@ def foreign(folder, stop):
         found = {r for r in found if r[0] != language or plain(r[1]) not in first}
         new = {w.strip("!") for w in words if w[0] == "!" or (language, plain(w)) not in known}
         found |= {(language, w, row["name"].strip("-")) for w in new}
+    listed = {row["emoji"].replace("\ufe0f", "") for row in rows}
+    known = {(language, plain(word)) for language, word, _ in found}
+    for more in (further_emoji(folder, languages, names, listed), on_the_map(map_folder, languages, names)):
+        new = {
+            r
+            for r in more
+            if (r[0], plain(r[1])) not in known and is_telling(r[1]) and plain(r[1]) not in english
+        }
+        found |= new
+        known |= {(language, plain(word)) for language, word, _ in new}
     return sorted(found)
 
 
 def is_syllable(word):
     "A single Hangul syllable, which is most often something else."
     return len(word.strip()) == 1 and "\uac00" <= word.strip() <= "\ud7a3"
+
+
+def is_telling(word):
+    "Has the word at least four letters, or two of a script that writes no blanks?"
+    return len(word) > (1 if "\u3040" <= word[0] <= "\ud7a3" else 3)
 
 
 def is_shared(language, word, english, small):
@@ -319,7 +404,7 @@ if __name__ == "__main__":
     write("things.csv", ["name", "kind"], sorted(kinds.items()))
     write("compounds.csv", ["expression"], [[c] for c in sorted({*compounds(net, kinds), *expressions})])
     english = net.words()
-    rows = foreign(sys.argv[2], stop)
+    rows = foreign(sys.argv[2], stop, sys.argv[5], seen_things(kinds), english)
     small = defaultdict(set)  # word -> languages
     for language, words in stop.items():
         for word in words:

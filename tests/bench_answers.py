@@ -1,33 +1,48 @@
-"""Speed of the reader on raw answers, many of one shape after another. `make bench` calls it.
+"""Speed of the reader on raw answers, in seconds of the processor: the same answers again and again, and answers
+that are all different. `make bench` calls it.
 
 python tests/bench_answers.py [--answers 20000] [--repeats 3] [--out figures/bench_answers.csv]"""
 
 import argparse, json, statistics, time
 from pathlib import Path
 
-import pandas as pd
+import numpy as np, pandas as pd
 
 from globe.answers.reader import read_answer
+from globe.places.gazetteer import gazetteer
 
 PROSE = "The street is narrow, the houses are low, and the signs are in Latin letters. " * 8
 
 
+def cases():
+    lines = (Path(__file__).parent / "reader_cases.jsonl").read_text(encoding="utf-8").splitlines()
+    return list(map(json.loads, lines))
+
+
 def raw_answers(n):
     "`n` answers: the cases of the tests one after another, every second one behind a page of prose."
-    lines = (Path(__file__).parent / "reader_cases.jsonl").read_text(encoding="utf-8").splitlines()
-    texts = [json.loads(line)["text"] for line in lines]
+    texts = [case["text"] for case in cases()]
     return [("", PROSE)[i % 2] + texts[i % len(texts)] for i in range(n)]
 
 
-def seconds_to_read(texts, repeats):
-    "Median seconds to read all texts; the first pass fills the tables of names and does not count."
-    seconds = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        for text in texts:
-            read_answer(text)
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[1:])
+def different_answers(n, rng):
+    "`n` answers that are all different: the same cases about other towns, the larger the more frequent."
+    g, named = gazetteer(), [case for case in cases() if case["city"] and case["city"] in case["text"]]
+    weight, texts = np.sqrt(g.population + 1), {}
+    for i, row in enumerate(rng.choice(len(weight), size=2 * n, p=weight / weight.sum()).tolist()):
+        case = named[i % len(named)]
+        text = case["text"].replace(case["city"], g.name[row])
+        if case["country"]:
+            text = text.replace(case["country"], g.english[g.codes[g.code[row]]])
+        texts[("", PROSE)[i % 2] + text] = None
+    return list(texts)[:n]
+
+
+def seconds_to_read(texts):
+    start = time.process_time()
+    for text in texts:
+        read_answer(text)
+    return time.process_time() - start
 
 
 if __name__ == "__main__":
@@ -36,15 +51,24 @@ if __name__ == "__main__":
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--out", default="figures/bench_answers.csv")
     a = p.parse_args()
-    texts = raw_answers(a.answers)
-    seconds = seconds_to_read(texts, a.repeats)
-    characters = sum(map(len, texts))
-    row = {
-        "what": f"{a.answers:,} raw answers read",
-        "seconds": seconds,
-        "answers/s": a.answers / seconds,
-        "characters per answer": characters / a.answers,
+    texts, different = raw_answers(a.answers), different_answers(a.answers, np.random.default_rng(0))
+    seconds_to_read(texts[: len(cases())])  # fills the tables of names
+    seconds = {
+        "raw answers, all different": (different, seconds_to_read(different)),
+        "raw answers, read before": (
+            texts,
+            statistics.median(seconds_to_read(texts) for _ in range(a.repeats)),
+        ),
     }
-    table = pd.DataFrame([row])
+    rows = [
+        {
+            "what": f"{len(read):,} {what}",
+            "seconds": spent,
+            "answers/s": len(read) / spent,
+            "characters per answer": sum(map(len, read)) / len(read),
+        }
+        for what, (read, spent) in seconds.items()
+    ]
+    table = pd.DataFrame(rows)
     table.to_csv(a.out, index=False)
     print(table.to_string(index=False, float_format="%.3g"))

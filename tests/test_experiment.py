@@ -180,12 +180,18 @@ def test_a_model_that_is_asked_for_twice_is_trained_once(run, tmp_path, monkeypa
     "With a core for each, two trainings of one model would find each other at work."
     from globe.pipeline import tasks
 
-    trained = []
-    record = lambda work, jobs, most: trained.extend(job[1:] for job in jobs)
+    made = []
+    record = lambda work, jobs, most: made.append([job[2:] for job in jobs])
     monkeypatch.setattr(tasks, "in_processes", record)
     r = run(tmp_path, photos=dict(train=60, test=8), segmenter=dict(photos=30, steps=20))
     r.train([*r.models, *r.variants])
-    assert sorted(trained) == [
+    first, trained, asked = made
+    assert first == [("rows_of", "multi")]
+    assert sorted(("answers", name, "test", seed) for _, name, seed in trained) == [
+        a for a in sorted(asked) if a[2] == "test"
+    ]
+    assert {name for _, name, split, _ in asked if split == "shifted"} < {name for _, name, _ in trained}
+    assert sorted(job[1:] for job in trained) == [
         ("grpo-accuracy", 0),
         ("grpo-all-readme", 0),
         ("grpo-all-recommended", 0),

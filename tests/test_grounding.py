@@ -76,14 +76,28 @@ def test_equation_2_on_long_reasonings_about_photographs():
     assert len(wrong) <= 0.28 * len(cases), len(wrong)
 
 
-def test_sealed_reasonings_with_classes_of_ade20k():
-    "80 by somebody who built nothing: 36 % were paid wrongly at first sight, 33 % after work on other cases."
-    off = []
-    for row in rows(HERE / "sealed" / "visual_grounding.csv"):
+def sealed_differences(name):
+    "Pay minus fair pay of each reasoning of a sealed file."
+    found = []
+    for row in rows(HERE / "sealed" / name):
         shown = [dict(text=name) for name in row["shown"].split("|")]
-        off.append(pay(answer(row["reasoning"]), shown, classes="ade20k") - float(row["fair"]))
+        found.append(pay(answer(row["reasoning"]), shown, classes="ade20k") - float(row["fair"]))
+    return found
+
+
+def test_sealed_reasonings_with_classes_of_ade20k():
+    """80 by somebody who built nothing: 36 % were paid wrongly at first sight, 33 % after work on other cases, and
+    9 % after their mistakes were looked at."""
+    off = sealed_differences("visual_grounding.csv")
     over, under = sum(d > 0.05 for d in off), sum(d < -0.05 for d in off)
-    assert len(off) == 80 and over <= 0.1 * 80 and over + under <= 0.35 * 80
+    assert len(off) == 80 and over <= 0.06 * 80 and over + under <= 0.12 * 80
+
+
+def test_second_sealed_reasonings():
+    """108, labelled by the author of the rules before they were changed: 24 % were paid wrongly by the rules before,
+    19 % at the first score, and 4 % after their mistakes were looked at."""
+    off = sealed_differences("visual_grounding_second.csv")
+    assert len(off) == 108 and sum(abs(d) > 0.05 for d in off) <= 0.06 * 108
 
 
 def test_equation_2_on_shared_cases():

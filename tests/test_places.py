@@ -879,6 +879,38 @@ def test_a_misspelt_name_is_corrected_as_a_guess(name, country, city):
 
 
 @pytest.mark.parametrize(
+    "name, country",
+    [
+        ("Harbour", "United States"),
+        ("Station", "United Kingdom"),
+        ("Market", "Italy"),
+        ("Castle", "Spain"),
+        ("Colonial", "Germany"),
+        ("Brücke", "Germany"),
+        ("Mairie", "Spain"),
+        ("Train Station", "United States"),
+        ("Parking", ""),
+        ("Monastery", ""),
+    ],
+)
+def test_an_ordinary_word_is_no_misspelt_town(name, country):
+    place, why = locate_why(name, country)
+    assert "misspelt" not in why and (place is None or place.kind == "country")
+
+
+@pytest.mark.parametrize(
+    "name, country, city",
+    [
+        ("Gaden Grove", "United States", "Garden Grove"),
+        ("Colege Station", "United States", "College Station"),
+        ("Palm Spring", "United States", "Palm Springs"),
+    ],
+)
+def test_a_misspelt_town_of_ordinary_words_is_corrected(name, country, city):
+    assert locate(name, country).city == city
+
+
+@pytest.mark.parametrize(
     "name, city, code",
     [
         ("Japan, Kyoto", "Kyoto", "JP"),

@@ -259,3 +259,27 @@ def test_ids_that_lost_digits_as_numbers_are_an_error(tmp_path, truth, written):
         scored(tmp_path, true, "p.csv", text)
     own = true.assign(id=["9007199254740992.0", "9007199254740995"])
     assert scored(tmp_path, own, "p.csv", own.to_csv(index=False)).row()["acc@25 km"] == 1
+
+
+def test_letters_that_were_encoded_twice_are_mended_and_that_is_said(tmp_path):
+    truth = pd.DataFrame(
+        [("1", "São Paulo", "Brazil", -23.55, -46.63)], columns=["id", "city", "country", "lat", "lon"]
+    )
+    twice = "id,city,country\n1,São Paulo,Brazil\n".encode().decode("cp1252")
+    e = scored(tmp_path, truth, "twice.csv", twice)
+    assert e.row()["acc@25 km"] == 1 and any("encoded twice" in w for w in e.warnings)
+
+
+def test_coordinates_in_radians_are_suspected(tmp_path, truth):
+    lines = "".join(f"{id},{lat / 57.29578},{lon / 57.29578}\n" for id, _, _, lat, lon in PLACES)
+    assert any("radians" in w for w in scored(tmp_path, truth, "p.csv", "id,lat,lon\n" + lines).warnings)
+
+
+def test_a_table_without_a_header_says_so(tmp_path, truth):
+    with pytest.raises(ValueError, match="first line seems to hold data"):
+        scored(tmp_path, truth, "p.csv", "0001,-12.04,-77.03\n0002,59.91,10.75\n")
+
+
+def test_headings_in_chinese(tmp_path, truth):
+    text = "编号,纬度,经度\n0001,-12.04,-77.03\n0002,59.91,10.75\n"
+    assert scored(tmp_path, truth, "p.csv", text).row()["acc@25 km"] == 1

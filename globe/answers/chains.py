@@ -13,6 +13,7 @@ from .country_names import exact_country
 from globe.answers.divisions import (
     AREA,
     SIDE,
+    address_parts,
     country_part,
     divisions_of,
     found_in,
@@ -71,17 +72,28 @@ def chain_parts(
     text,  # a chain
 ):
     "The parts of a chain."
-    parts = (stripped(part.replace(")", " ")) for part in _LINK.split(text))
+    parts = (stripped(_TOWN_SIGN.sub("", part.replace(")", " "))) for part in _LINK.split(text))
     parts = [part for part in parts if re.search(r"[^\W\d_]", part)]
-    if len(parts) != 1 or script_of(parts[0]) not in ("ending", "beginning"):
-        return parts
-    words = parts[0].split()
+    script = script_of(parts[0]) if len(parts) == 1 else ""
+    if script == "joined":
+        return address_parts(parts[0]) or parts
+    words = parts[0].split() if script in ("ending", "beginning") else []
     if 1 < len(words) < 4:  # "일본 오사카"
         if country_part(words[0]):
-            return [words[0], " ".join(words[1:])]
+            return [words[0], *_divided(words[1:])]
         if country_part(words[-1]):
-            return [" ".join(words[:-1]), words[-1]]
+            return [*_divided(words[:-1]), words[-1]]
+        return _divided(words)
     return parts
+
+
+_TOWN_SIGN = re.compile(r"^\s*(?:г|гор|с|пос)\.\s*")  # "г. Москва"
+
+
+def _divided(words):
+    "A division and the town in it, as in *경기도 수원시*, or the words as one name."
+    is_pair = len(words) == 2 and script_of(words[0]) == script_of(words[1])
+    return words if is_pair and divisions_of(words[0]) else [" ".join(words)]
 
 # %% ../../nbs/03_answers/16_chains.ipynb #1a44c3b0
 def chain(
@@ -246,7 +258,7 @@ def town_of(
         scope, division = in_division(parts, code) or (code, "")
     parts = [town_in_name(p, scope) for p in parts]
     rows = [found_in(p, scope) for p in parts]
-    known = [i for i, row in enumerate(rows) if row is not None]
+    known = [i for i, row in enumerate(rows) if row is not None and not _is_area(parts[i])]
     region = division or next((p for p in parts if AREA.search(p)), "")
     if not known:
         inside = [p for p in parts if any(s[:2] == code for s in divisions_of(p))]
@@ -260,6 +272,11 @@ def town_of(
     if bare and bare[0] != rows[best]:
         town = f"{town}, {division}"
     return town, region if fold(region) != fold(town) else ""
+
+
+def _is_area(name):
+    "Whether a name says itself that it is a division: カリフォルニア州, also a name of the town of California."
+    return bool(AREA.search(name) and divisions_of(name))
 
 
 _IN_TOWN = re.compile(

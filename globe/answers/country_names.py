@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from .labels import is_coarse
 from .scripts import CAPITAL, REST, names_within, script_of, word_forms
+from ..places.countries import SHORT_FORMS
 from ..places.gazetteer import gazetteer
 from ..places.match import locate
 from ..places.names import fold
@@ -74,11 +75,20 @@ def _usual_names():
     return names | set(map(fold, gazetteer().english.values())) | _ALSO
 
 
+def _short_country(name):  # folded
+    "Code of the country with a short form that is no town's elsewhere: *EE. UU.*, アメリカ; '' if there is none."
+    g, code = gazetteer(), SHORT_FORMS.get(name, "")
+    town = g.find(name) if code else None
+    return "" if town and g.codes[g.code[town[0]]] != code else code
+
+
 @functools.lru_cache(20_000)
 def exact_country(name):  # folded
     "Code of the country that a folded name means in running text; '' if it means none, or a town elsewhere."
     code = gazetteer().names.get(name, "")
-    if not code or name in _NO_COUNTRY or is_coarse(name):
+    if not code:
+        return _short_country(name)
+    if name in _NO_COUNTRY or is_coarse(name):
         return ""
     if name.isascii() and len(name) > 3 and " " not in name and name not in _usual_names():
         return ""

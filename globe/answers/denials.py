@@ -201,7 +201,8 @@ class _Clauses:
         return any(a in ("is", "are", "turns", "turned") and b in _CORRECTIONS for a, b in pairs)
 
     def taken_back(self):
-        "Things of a step that is called wrong later, and of a question such as *A bus?* that *no* answers."
+        """Things of a step that is called wrong later, of a question such as *A bus?* that *no* answers, and of
+        the sentence before *Correction:*."""
         words, text = self.words, " ".join(self.words) if {"wrong", "?"} & {*self.words} else ""
         for number in dict.fromkeys(_WRONG_STEP.findall(text)):
             begin = next((i for i in range(len(words)) if words[i : i + 3] == ["step", number, ":"]), None)
@@ -217,6 +218,10 @@ class _Clauses:
             said = " ".join(words[mark + 1 : mark + 12]).partition("?")[0]
             if mark - begin < 5 and _NO.search(f"? {said}"):
                 yield from (k for k in self._after(begin) if self.things[k][1] <= mark)
+
+        for i in (i for i, word in enumerate(words[:-1]) if word == "correction" and words[i + 1] == ":"):
+            begin = max((k for k in range(i - 1) if words[k] in BOUNDARY), default=-1)
+            yield from (k for k in self._after(begin + 1) if self.things[k][1] <= i)
 
     def asked(self, start, end):
         "Things that a question asks for, unless the answer is yes."

@@ -14,7 +14,7 @@ from .words import Lexicon, compounds, nouns
 
 # %% ../../nbs/03_answers/27_expressions.ipynb #2fb6a761
 _PATTERNS = re.compile(
-    r"\b(?:"
+    r"\b(?=\w)(?:"
     + "|".join(
         [
             r"signs? (?:of|that|which|for)|palms? of (?:the|his|her|a) hand|in (?:the )?light of",
@@ -52,12 +52,13 @@ _PATTERNS = re.compile(
             r"think(?:ing)? outside (?:of )?the box|(?:is|it's) in the bag|(?:big|great|no) fan of",
             r"(?:the|in|of|soft|warm|golden|bright|harsh|lets? in) light",
             r"(?:road|path|bridge|door|key) to (?:an?|the|my|our) (?:answer|conclusion|solution|guess|truth)",
-            r"(?:fit(?:s|ted|ting)?|match(?:es)?|works?|agrees?|goes|go|as|very|quite|known) well",
+            r"(?:fit(?:s|ted|ting)?|match(?:es)?|works?|agrees?|goes|go|as|very|quite|known?) well",
             r"(?:hit|hits|hitting) (?:a|the) wall|(?:my|the) case (?:is|was) (?:clear|closed|settled|open)",
             r"glass(?= (?:shelter|roof|front|fa[cç]ade|tower|building|house|wall|dome|panel|box|canopy))",
             r"(?:the|as|so|how|too|very|thus|by) far",
             r"floral(?= (?:print|pattern|motif|design|ornament|decoration|wallpaper|tile|fabric|dress)s?)",
             r"(?:hotel|school|church|office|restaurant|hospital|shop)(?= (?:room|lobby|hall|yard|kitchen)s?)",
+            r"(?:(?<=plane )|(?<=aircraft )|(?<=jet )|(?<=airliner ))taxis|forks?(?= (?:of|in) (?:the|an?) )",
             r"taxis (?:on|along|to|down|past) (?:the|a) (?:tarmac|runway|apron|terminal|gate)",
             r"meaning (?:the )?\w+(?: \w+)?|(?:by|many|most) (?:visitors|tourists|travell?ers)",
             r"(?:ground|upper|lower|first|second|third|top|middle|\w+th) floors?|the size of (?:an? )?\w+",
@@ -67,6 +68,8 @@ _PATTERNS = re.compile(
             r"people (?:call|say|think|believe|assume|associate|often|usually|would|might|who)",
             r"(?:mountain|sea|ocean|flood|wave|river|stream|web|wall)s? of (?:it|them|that|these|those)",
             r"(?:two|three|four|five|several|main) (?:pillars|columns|planks|legs)(?= ?:| of| are)",
+            r"at anchor|(?:(?<=[.!?] )|(?<=[\"“'(\n]))well(?=,)|(?:hundreds of thousands|millions|tens of thousands) of \w+",
+            r"(?:(?<=['’]s )|(?<=\bhis )|(?<=\bher ))chests?",
         ]
     )
     + r")\b"
@@ -101,9 +104,9 @@ _IMAGES = (
     "statue|sculpture|bust|monument|memorial|painting|mural|portrait|poster|mosaic|relief|carving|fresco"
     "|drawing|logo|sticker|emblem|figurine|icon|billboard|advertisement|advert|plaque|signboard|sign|banner"
 )
-_BEHIND = "is|are|was|stands?|hangs?|in|at|near|behind|beside|above|below|next|and|that|which|who|where"
+_BEHIND = "is|are|was|stands?|hangs?|in(?! an?\\b)|at(?! an?\\b)|near|behind|beside|above|below|next|and|that|which|who|where"
 _IMAGE = re.compile(
-    rf"\b(?:{_IMAGES})s? (?:of|depicting|showing|portraying|featuring|advertising|shows?|depicts?|for|with) "
+    rf"\b(?:{_IMAGES})s? (?:of|depicting|showing|portraying|featuring|advertising|shows?|depicts?|for|with|to(?! the )) "
     rf"(?P<idle>[^\W\d][\w' -]{{0,40}}?)(?=[,.;:()\n]| (?:{_BEHIND}|marks?|warns?|says?|to|from)\b|$)"
 )
 _MATERIAL = "oak|pine|cedar|teak|bamboo|glass|clay|slate|larch|cypress|palm"
@@ -111,13 +114,15 @@ _MADE = re.compile(
     r"\b(?:made|built|constructed|clad|doors?|walls?|roofs?|floors?|frames?|beams?|huts?|boats?|fences?) "
     rf"(?:\w+ )?(?:of|in|from) (?:\w+ )?(?P<idle>{_MATERIAL})\b"
     r"|\b(?:painted|decorated|adorned|printed|embroidered|carved) with (?P<motif>[^.;:,\n]{1,60})"
-    rf"|\b(?:{_IMAGES})s? (?:depict|portray|represent)s? (?P<scene>[^.;:\n]{{1,120}})"
+    rf"|\b(?:{_IMAGES})s? (?:(?:on|at|above|in|behind|near|over|by) (?:the|a|an|its) \w+ shows?|(?:depict|portray|represent)s?)"
+    rf" (?P<scene>[^.;:\n]{{1,120}})"
     rf"|\b(?:steel|concrete|iron|copper|bronze|marble|metal|brick),? (?:and |or )?(?P<metal>{_MATERIAL})\b"
     r"|\b(?:car|vehicle|it|its|wing|side)(?:'?s)? (?P<part>mirrors?)\b"
     rf"|\b(?:flag|shirt|screen|{_IMAGES})s? (?:that|which) (?:show|depict)s? (?P<view>[^.;\n]{{1,160}})"
     r"|\b(?:flag|shirt|screen|stamp)s? (?:show|bear|depict)(?:s|ing)? (?P<crest>[^.;:,\n]{1,60})"
     rf"|\b(?:{_IMAGES})s? (?:advertise|promote|warn|announce)s? (?P<pitch>[^.;:\n]{{1,120}}?)"
     r"(?=[.;:\n]|, (?:and|while|but|below|beside|behind|with)\b|$)"
+    r"|\bfences? (?:with|on|between) (?:\w+ )?(?P<of_fence>posts?)\b"
     r"|\b(?:photographs|photos|pictures|prints|postcards|drawings) of (?P<subject>[^.;:,\n]{1,60})"
 )
 _SIGN = re.compile(
@@ -153,42 +158,50 @@ def name_spans(
             yield match.span()
 
 # %% ../../nbs/03_answers/27_expressions.ipynb #u5828000
-_CLAUSE = r"(?:^|[.!?;:\n(–—-]\s*(?:[*\-•\d.]+ *)?|, |"
+_CLAUSE = r"(?:^|[.!?;:\n(–—-]\s{0,4}(?:[*\-•\d.]{1,4} {0,3})?|, |"
 _CLAUSE += r"\b(?:and|but|while|whereas|since|because|as|though|although) )"
 _HAS = (
     "has|have|had|lacks?|features?|boasts?|tends?|uses?|looks|stands|lies|"
     "is known|are known|is famous|is all|"
     "typically|usually|often|generally|rarely|sits|comes?"
 )
+_RATHER = (
+    "(?!under|over|other|either|never|after)[a-z]+er|more|less|too|framed|surrounded|bordered|dominated|"
+    "dotted|full|all|mostly|much|far"
+)
+_OPENING = frozenset(
+    """the this these that those there it its they their he she i my we our you one each every everything
+    all both some most many few several other others another nothing none no neither also here what which who
+    how where when while since because as if although though but and or so yet still overall however on in
+    at with from by for to of under behind above between near beyond along around across beside next""".split()
+)
+_OPENER = rf"(?:{'|'.join(sorted(word.capitalize() for word in _OPENING))})\b"
 _ELSEWHERE = re.compile(
-    rf"{_CLAUSE}(?P<first>(?:the )?(?P<place>[A-ZÀ-Þ][\w.-]{{1,40}})"
-    rf"(?P<more>(?: [A-ZÀ-Þ][\w.-]{{1,40}}){{0,8}}))"
-    rf"(?:(?: [a-z-]+){{0,2}}? (?:{_HAS})\b|['’]s? )[^.!?;:\n]*"
-    rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
-    r"(?!I |we |this |there )[^.!?;:\n]*"
+    rf"{_CLAUSE}(?P<first>(?:(?:the|{_OPENER}) )?(?P<place>(?!{_OPENER})[A-ZÀ-Þ][\w.-]{{1,40}})"
+    rf"(?P<more>(?:(?: and| or|,)? [A-ZÀ-Þ][\w.-]{{1,40}}){{0,8}}))"
+    rf"(?:(?: [a-z-]+){{0,2}}? (?:{_HAS})\b| (?:is|are) (?:{_RATHER})\b|['’]s? )[^.!?;:\n]*"
+    rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?:the )?(?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
+    r"(?!I |we |this |there (?!would))[^.!?;:\n]*"
+    r"|\b(?:in|of|from|against|like|than|to|for) (?P<where>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? where [^.!?;:\n]*"
 )
 _COMMON = (
     "common|typical|characteristic|ubiquitous|widespread|prevalent|popular|rare|usual|"
     "found|seen|used|built|grown"
 )
+_VIEWS = "(?:photo|picture|image|view|scene|postcard|shot|photograph)s"
+_OFTEN = "(?:usually|commonly|often|typically|normally|generally|mostly|always|also|tend to)"
 _GENERAL = re.compile(
     rf"{_CLAUSE}(?!the |these |this |those |all |both |such |its |their |it |they |i |we |there )"
-    rf"(?:[\w'’-]{{1,30}} ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?"
+    rf"(?:\w[\w'’-]{{0,29}} ){{1,4}}(?:is|are|can be) (?:\w+ ){{0,2}}(?:{_COMMON}) (?:\w+ )?"
     r"(?:in|of|for|across|throughout|all)\b"
     r"|\b(?:seen|viewed|looking|view|photographed|taken|shot|captured|perspective)(?: down| out)? "
     r"(?:from|out of|through) "
     r"(?:an?|the|inside an?|inside the|my|our) [\w-]+(?: window| seat| balcony)?"
     r"|\b(?:inside|interior of|inside of) (?:an?|the) [\w-]+(?: [\w-]+)?"
     r"|\bthe (?:city|town|country|region|area) of \w+"
+    rf"|{_CLAUSE}(?:(?:such|most|many|typical) )?{_VIEWS} (?:(?:of|from|in) [^.!?\n]{{1,60}}? )?"
+    rf"(?:{_OFTEN} )?(?:show|contain|feature|include|depict|have)\b[^.!?\n]*"
     r"|\b(?:like|as) (?:those|the ones|that|the one) (?:in|of|from|on)\b[^.!?;:,\n]*"
-)
-
-
-_OPENING = frozenset(
-    """the this these that those there it its they their he she i my we our you one each every everything
-    all both some most many few several other others another nothing none no neither also here what which who
-    how where when while since because as if although though but and or so yet still overall however on in
-    at with from by for to of under behind above between near beyond along around across beside next""".split()
 )
 
 
@@ -198,12 +211,12 @@ def uncertain_spans(
 ):
     "Yield (first character, one past the last) of what is said about other places, or in general."
     for match in _ELSEWHERE.finditer(text):
-        if match["region"]:
+        if match["region"] or match["where"]:
             yield match.span()
             continue
         start = match.start("place")
         word = letters[start : match.end("place")]
-        is_word = {word, word.removesuffix("s"), word.replace("men", "man")} & nouns() or word in _OPENING
+        is_word = {word, word.removesuffix("s"), word.replace("men", "man")} & nouns()
         if match["more"] or not is_word:
             yield match.start("first"), match.end()
     for match in _GENERAL.finditer(letters):

@@ -72,6 +72,7 @@ def town_form(
     return ""
 
 # %% ../../nbs/03_answers/18_foreign_towns.ipynb #6d4c3823
+_DIVISION_BEHIND = re.compile(r"\s+(?:район|област|кра[йея]|округ|республик|улиц|проспект|площад)", re.I)
 _PAIR = re.compile(rf"{WORD.pattern}[ -]{WORD.pattern}")
 
 
@@ -88,6 +89,7 @@ def foreign_town(
     if script_of(sentence[start]) == "joined":
         return _near_letters(sentence, start, end, code)
     words = [m for m in WORD.finditer(sentence) if not start <= m.start() < end and len(m[0]) > 1]
+    words = [m for m in words if not _DIVISION_BEHIND.match(sentence, m.end())]
     words.sort(key=lambda m: min(abs(m.start() - end), abs(m.end() - start)))
     for m in words[:10]:
         if form := _pair_at(sentence, m.start(), code):
@@ -96,7 +98,7 @@ def foreign_town(
         cased = word.lower() != word.upper()
         form = "" if cased and word.islower() else town_form(fold(word), code)
         if form:
-            return form.title() if cased else form
+            return word if form == fold(word) else form.title() if cased else form
     return ""
 
 

@@ -6,7 +6,7 @@
 __all__ = ['Mention', 'mentions_of', 'things', 'mentions', 'entities', 'highlighted', 'similar_words']
 
 # %% ../../nbs/03_answers/28_mentions.ipynb #3642d9b4
-import bisect, html, re
+import bisect, html, itertools, re
 from collections import Counter
 from typing import NamedTuple
 
@@ -29,7 +29,11 @@ _OF = frozenset("de del della da do la las los le les di".split())
 _GENITIVES = frozenset("of de del della da do du di der des van av af 的 の ka की का के".split())
 _CONTAINERS = frozenset("bottle glass pot basket bag box barrel".split())
 _DETERMINERS = frozenset("the a an its their his her".split())
-_AS_HERE = re.compile(r"\b(?:both|like (?:this|these|it)|as here|too|also|same|such)\b")
+_AS_HERE = re.compile(
+    r"\b(?:both|like (?:this|these|it)|as here|too|same|also(?! (?:show|contain|feature|include|depict))"
+    r"|such(?! (?:photo|picture|image|view|scene)s))\b"
+)
+_VIETNAMESE = re.compile("[\u1ea0-\u1ef9]")
 _RETRACTING = frozenset("wait scratch correction recount".split())
 _MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
 _BUILDINGS = frozenset(
@@ -47,13 +51,11 @@ class _Reader:
     ):
         self.text, self.plain, self.words = text, plain(text), words
         self.tokens, self.spans = tokens(text)
-        self.languages = Counter(
-            language
-            for word in self.tokens
-            if word in words.foreign
-            for language, (_, shared) in words.foreign[word].items()
-            if not shared
-        )
+        self.is_vietnamese = bool(_VIETNAMESE.search(text))  # "rất" is no rat
+        self.about = [words.about[word] for word in self.tokens]
+        told = [languages for *_, languages in self.about if languages]
+        self.languages = Counter(itertools.chain.from_iterable(told))
+        self.language, self.evidence = self.languages.most_common(1)[0] if told else ("", 0)
         named = [*name_spans(text, self.plain)] if words.listed else []
         doubtful = [*uncertain_spans(text, self.plain)] if words.listed else []
         here = [bool(_AS_HERE.search(self.plain, *span)) for span in doubtful]
@@ -63,16 +65,17 @@ class _Reader:
 
     def _tokens_in(self, spans):
         "Positions of the tokens that begin within spans of characters."
-        starts, found = [start for start, _ in self.spans], set()
+        starts, found = [start for start, _ in self.spans] if spans else [], set()
         for start, end in spans:
             found.update(range(bisect.bisect_left(starts, start), bisect.bisect_left(starts, end)))
         return found
 
     def names(self):
         "Yield (first token, one past the last, start, end, thing)."
-        i = 0
-        while i < len(self.tokens):
-            if not self._is_candidate(i):
+        i, last = 0, len(self.tokens) - 1
+        while i <= last:
+            is_name, is_prefix, _ = self.about[i]
+            if not is_name and not (is_prefix and self._is_beginning(i, last)):
                 i += 1
                 continue
             group = self._group(i)
@@ -83,12 +86,10 @@ class _Reader:
                 yield i, i + n, self.spans[i][0], self.spans[i + n - 1][1], thing
             i += n
 
-    def _is_candidate(self, i):
-        "May a name or an expression begin at token `i`?"
-        if self.words.is_candidate(self.tokens[i]):
-            return True
-        at = i + 1 + (self.tokens[i + 1 : i + 2] == ["-"])
-        return at < len(self.tokens) and self.words.is_beginning(self.tokens[i] + self.tokens[at])
+    def _is_beginning(self, i, last):
+        "May a name of several words begin at token `i`?"
+        at = i + 2 if i + 1 < last and self.tokens[i + 1] == "-" else i + 1
+        return at <= last and self.words.is_beginning(self.tokens[i] + self.tokens[at])
 
     def _group(self, i):
         "(token, joint) of the word at token `i` and of up to two more that a blank or hyphen joins to it."
@@ -109,7 +110,9 @@ class _Reader:
     def _name(self, i, group):
         "(number of tokens, the `Thing` that they name or None) of the longest name at token `i`."
         said = [self.tokens[at] for at, _ in group]
-        for k in range(len(group), 1, -1):
+        is_long = len(group) > 1 and self.about[i][1] and self.words.is_beginning(said[0] + said[1])
+        longest = len(group) if is_long else 1
+        for k in range(longest, 1, -1):
             n = group[k - 1][0] - i + 1
             joined = "".join(said[:k])
             if joined not in self.words.listed and is_expression(" ".join(said[:k])):
@@ -121,6 +124,7 @@ class _Reader:
                 return n, self._foreign(i, joined)
         known, thing = self.words.word(said[0])
         known = known and not is_foreign_here(said[0], self.languages) and not self._is_of_language(said[0])
+        known = known and not (self.is_vietnamese and _VIETNAMESE.search(self.text, *self.spans[i]))
         if not known:
             thing = self._foreign(i, said[0])
             if not thing and not self.languages and not self._is_proper(i):
@@ -147,6 +151,8 @@ class _Reader:
         at, joint = following[0]
         if joint == "-" or self._is_upper(i) and self._is_upper(at):
             return True
+        if self.languages and self.words.is_foreign(self.tokens[i]):
+            return False  # "un tracteur rouge"
         is_verb = self.tokens[at + 1 : at + 2] and self.tokens[at + 1] in _DETERMINERS  # "a truck blocks the"
         return not self.tokens[i + n - 1].endswith("s") and self.tokens[at] in nouns() and not is_verb
 
@@ -184,10 +190,11 @@ class _Reader:
 
     def _is_of_language(self, word):
         "Does the language of most words of the text have the word too: French *chaises*?"
-        if not self.words.listed or word not in self.words.foreign or not self.languages:
-            return False
-        language, evidence = self.languages.most_common(1)[0]
-        return evidence > 2 and language in self.words.foreign[word]
+        return (
+            self.evidence > 2
+            and bool(self.words.listed)
+            and self.language in self.words.foreign.get(word, ())
+        )
 
     def _is_name(self, i):
         "Is a foreign word part of a name of several words, such as *Monte Carlo* or *Mar del Plata*?"
@@ -202,8 +209,8 @@ class _Reader:
         them = {} if word in _ARTICLES else self.words.abroad(word)
         if them and "de" not in them and self._is_name(i):
             return None
-        most = max(self.languages.values(), default=1)
-        for language in sorted(them, key=self.languages.__getitem__, reverse=True):
+        most = self.evidence or 1
+        for language in sorted(them, key=self.languages.__getitem__, reverse=True) if len(them) > 1 else them:
             thing, shared = them[language]
             evidence = self.languages[language]
             is_likely = evidence == most or not shared and (most < 3 or 2 * evidence > most)
@@ -276,6 +283,32 @@ def _heads(
     return [name for k, name in enumerate(names) if k not in left_out]
 
 
+def _is_withdrawn(words, at):
+    "Does a denial take back what was said before: *wait, no bus*, or *those are rocks, not sheep*?"
+    before = words[max(0, at - 8) : at]
+    return bool(_RETRACTING & {*before}) or before[-2:] in ([",", "not"], ["and", "not"])
+
+
+_BARE = 6  # names in an enumeration with no word between them, from which on vague ones count too
+
+
+def _in_full(names, words):
+    """The names; those of a bare enumeration, such as *sky, wall, door, plant*, count even if not shown.
+
+    There a building is no wall, if the list has both."""
+    run, names = [], list(names)
+    for k, (start, end, *_) in enumerate([*names, (len(words), 0)]):
+        is_next = bool(run) and words[names[run[-1]][1] : start] in ([","], ["and"], [",", "and"])
+        if not is_next:
+            for i in run if len(run) >= _BARE else ():
+                thing, heads = names[i][-1], {names[j][-1].name for j in run if j != i}
+                own = tuple(c for c in thing.classes if c == thing.name or c not in heads)
+                names[i] = (*names[i][:-1], thing._replace(if_shown=False, classes=own))
+            run = []
+        run.append(k)
+    return names
+
+
 class Mention(NamedTuple):
     "One name in a text."
 
@@ -294,8 +327,10 @@ def mentions_of(
     reader = _Reader(text, lexicon(tuple(classes), tuple(more)))
     found = _heads(list(reader.names()), reader.tokens, reader.words)
     no = denied(reader.tokens, [(i, j) for i, j, *_ in found])
-    for k in [k for k in no if _RETRACTING & {*reader.tokens[max(0, found[k][0] - 8) : found[k][0]]}]:
+    for k in [k for k in no if _is_withdrawn(reader.tokens, found[k][0])]:
         no |= {at for at in range(k) if found[at][-1].name == found[k][-1].name}
+    if reader.words.listed:
+        found = _in_full(found, reader.tokens)
     return [Mention(start, end, thing, k in no) for k, (_, _, start, end, thing) in enumerate(found)]
 
 

@@ -39,23 +39,34 @@ _MARKS = "\u0300-\u036f\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e" + _SIGNS
 _LETTERS = rf"(?:[^\W_]|[{_MARKS}])+"
 _ELISION = rf"(?:[cdjlmnst]|qu|sull|un|dall|all|[dn]ell)['’](?={_LETTERS})"
 _TOKEN = re.compile(rf"{_ELISION}|{_LETTERS}(?:['’]{_LETTERS})*|[^\w\s]|\n")
+_KANA = re.compile("[\u3040-\u30ff]")
 BOUNDARY = frozenset(".!?;:\n()…–—|•。！？；：।۔؟؛")
 
 
 @functools.cache
 def _unspaced_words():
-    "First letter -> words of the languages that write no blanks: names and phrases, the longest first."
-    found = {}
-    for word in sorted({*unspaced_names(), *_unspaced_phrases()}, key=len, reverse=True):
-        found.setdefault(word[0], []).append(word)
-    return found
+    """Names and phrases of the languages that write no blanks, and first letter -> their lengths, the longest
+    first."""
+    found, known = {}, {*unspaced_names(), *_unspaced_phrases()}
+    for word in sorted(known, key=len, reverse=True):
+        found.setdefault(word[0], {})[len(word)] = None
+    return known, found
 
 
 def _pieces(word, start):
     "(text, span) of the known words in a word of a script that writes no blanks, and of the text between."
-    table, i, done = _unspaced_words(), 0, 0
+    known, table = _unspaced_words()
+    i = done = 0
+    is_japanese = bool(_KANA.search(word))
     while i < len(word):
-        piece = next((w for w in table.get(word[i], ()) if word.startswith(w, i)), "")
+        piece = next((w for n in table.get(word[i], ()) if (w := word[i : i + n]) in known), "")
+        if (
+            is_japanese
+            and len(piece) == 1
+            and "\u4e00" <= piece
+            and "\u4e00" <= word[i + 1 : i + 2] <= "\u9fff"
+        ):
+            piece = piece if word[i + 1] in table else ""  # the head of a compound is at its end
         if piece and done < i:
             yield word[done:i], (start + done, start + i)
         if piece:

@@ -51,11 +51,15 @@ _LEAD = re.compile(
 )
 
 
+def _is_town(name):
+    return gazetteer().find(fold(name)) is not None
+
+
 def without_lead(value):  # stripped
     "A value without the words before the name."
     for _ in range(6):
         lead = _LEAD.match(value)
-        if not lead or lead.end() == len(value):
+        if not lead or lead.end() == len(value) or _is_town(value.split(",")[0]):
             break
         value = value[lead.end() :]
     return value

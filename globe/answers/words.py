@@ -112,6 +112,7 @@ def _stems(word):
             yield word[:-n]
     if "\u0400" < word[0] < "\u0530":
         yield from (word[:-1] + "а", word + "а", word[:-1] + "ь", word[:-1] + "я")
+        yield from (word[:-n] + end for n in (2, 3) if len(word) - n > 3 for end in "ьаяой")
 
 # %% ../../nbs/03_answers/04_words.ipynb #1690f5cd
 _DIGITS = str.maketrans("0134578", "oieastb")
@@ -120,7 +121,7 @@ _SOUNDS = dict(k="ck", c="ck")  # first letters that a misspelt word may exchang
 
 def _left_out(word):
     "The word with each of its letters left out in turn."
-    return {word[:i] + word[i + 1 :] for i in range(len(word))}
+    return list(dict.fromkeys(word[:i] + word[i + 1 :] for i in range(len(word))))
 
 
 def _differ_by_one(a, b):
@@ -139,6 +140,19 @@ _COMPOUNDING = frozenset("de nl sv da no fi hu".split())  # languages that write
 _LONGEST = 40  # letters of a compound
 _ADJECTIVE = re.compile("[aeioy]s?tisch")  # "klassizistischen" does not end in "Tisch"
 _ENDS_OF_TOWNS = frozenset("berg bergen burg meer hafen haven havn strand land hamn".split())
+
+
+class _Remembered(dict):
+    "What a function says of each word, for 65,536 words at most."
+
+    def __init__(self, function):
+        self.function = function
+
+    def __missing__(self, word):
+        if len(self) >= 1 << 16:
+            self.clear()
+        self[word] = found = self.function(word)
+        return found
 
 
 class Lexicon:
@@ -169,12 +183,24 @@ class Lexicon:
         self.letters = {part: key for key in core for part in (*_left_out(key), key)}
         self.things |= {_key(c) + "s": kinds.thing(c) for c in kinds.own}
         self._keys = sorted({*self.things, *self.in_parts, *(line.replace(" ", "") for line in compounds())})
-        self.is_candidate = functools.lru_cache(1 << 16)(self._is_candidate)
-        self.is_beginning = functools.lru_cache(1 << 16)(self._is_beginning)
+        told = {key: tuple(l for l, (_, shared) in them.items() if not shared) for key, them in found.items()}
+        self.telling = {key: languages for key, languages in told.items() if languages}
+        remember = functools.lru_cache(1 << 16)  # the words of one training recur
+        self.word, self.abroad, self._joined = map(remember, (self.word, self.abroad, self._joined))
+        self.is_beginning = remember(self._is_beginning)
+        self.about = _Remembered(self._about)
+
+    def _about(self, word):
+        """(may the word alone name a thing, may a longer name begin with it, languages that it tells), in one
+        place, since large tables are slow."""
+        k = bisect.bisect_left(self._keys, word)
+        is_prefix = k < len(self._keys) and self._keys[k].startswith(word)
+        return self._is_candidate(word), is_prefix, self.telling.get(word, ())
 
     def _is_candidate(self, word):
         "May the word alone name a thing, in any language or misspelt?"
-        return self.word(word)[0] or bool(self.abroad(word)) or self.misspelt(word) is not None
+        known, thing = self.word(word)
+        return thing is not None or bool(self.abroad(word)) or not known and self.misspelt(word) is not None
 
     def _is_beginning(self, joined):
         "May a name or an expression of several words begin with these two words, written as one?"
@@ -211,11 +237,11 @@ class Lexicon:
     ):
         "As `word`, for words that are one name."
         joined = "".join(words)
+        return self._joined(joined, len(joined) > 5 and ("-" in gaps or _SMALL.isdisjoint(words)))
+
+    def _joined(self, joined, may_be_cut):
         for one in _singulars(joined):
-            if one in self.in_two:
-                return True, self.things[one]
-            is_cut = len(joined) > 5 and ("-" in gaps or not _SMALL & {*words})
-            if is_cut and one in self.things:
+            if one in self.in_two or may_be_cut and one in self.things:
                 return True, self.things[one]
         return False, None
 

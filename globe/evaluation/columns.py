@@ -19,7 +19,8 @@ _ROLES = {
     "id": (
         "id imgid imageid photoid panoid key uid sampleid questionid customid image imagepath img photo "
         "filename file path imagename name imageurl photourl url docid index idx panoramaid pictureid photoname "
-        "bild bildname bildnr dateiname datei imagen archivo fichier immagine imagem файл фото 图片 画像"
+        "bild bildname bildnr dateiname datei imagen archivo fichier immagine imagem файл фото 图片 画像 "
+        "编号 序号 文件名 图像 番号 ファイル名 номер 번호"
     ),
     "lat": (
         "lat latitude gpslat gpslatitude latdeg latitudedeg latitud latitudine breitengrad breite "
@@ -109,10 +110,15 @@ def need_columns(
         usual = " or ".join(_ROLES[lost[0]].split()[:3])
         header = ", ".join(map(str, table.rows.columns[:12]))
         options = " ".join(f"{option}{what} COLUMN" for what in lost)
-        raise ValueError(
-            f"{table.name}: no column for {', '.join(lost)} among {header}. "
-            f"Call it {usual}, or name it by {options}"
-        )
+        no_header = sum(map(_is_number, table.rows.columns)) > 1
+        what_to_do = f"Call it {usual}, or name it by {options}"
+        if no_header:
+            what_to_do = "The first line seems to hold data: put a line such as id,lat,lon above it"
+        raise ValueError(f"{table.name}: no column for {', '.join(lost)} among {header}. {what_to_do}")
+
+
+def _is_number(heading):
+    return bool(re.fullmatch(r"[-+]?\d+([.,]\d+)?", str(heading).strip()))
 
 # %% ../../nbs/08_evaluation/10_columns.ipynb #9606588d
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d{1,3},\d+\s*")

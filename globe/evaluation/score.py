@@ -114,13 +114,21 @@ def _suspicions(e):
     equal = (r.km < 0.1).sum()
     if len(r) > 2 and equal > 0.95 * len(r):
         return [f"{equal} of {len(r)} predicted coordinates equal the truth: is the file the truth itself?"]
-    placed = len(r)
-    r = r[r.pred_lon.abs() <= 90]
-    if len(r) < max(1, placed / 2):
-        return []
-    now, swapped = np.median(r.km), np.median(distance_km(r.lat, r.lon, r.pred_lon, r.pred_lat))
-    line = f"the median error would fall from {now:,.0f} to {swapped:,.0f} km: check the columns"
-    return [f"with lat and lon of the predictions swapped {line}"] * bool(swapped < now / 4)
+    found, placed = [], len(r)
+    readings = {
+        "with lat and lon of the predictions swapped": ("pred_lon", "pred_lat", 1, 90),
+        "with the predictions in radians": ("pred_lat", "pred_lon", np.degrees(1), 90 / np.degrees(1)),
+    }
+    for how, (lat, lon, unit, most) in readings.items():
+        fit = r[(r[lat].abs() <= most) & (r[lon].abs() * unit <= 180)]
+        if len(fit) < max(1, placed / 2):
+            continue
+        now = np.median(fit.km)
+        read_so = np.median(distance_km(fit.lat, fit.lon, fit[lat] * unit, fit[lon] * unit))
+        if read_so < now / 4:
+            line = f"the median error would fall from {now:,.0f} to {read_so:,.0f} km: check the columns"
+            found.append(f"{how} {line}")
+    return found
 
 
 def _contradictions(rows):  # predictions

@@ -150,6 +150,32 @@ def _example(text):
     return found[0]
 
 
+def _one_byte(letter):
+    "The byte of a letter in Windows-1252, which leaves five bytes to Latin-1. Raises `UnicodeError` for others."
+    try:
+        return letter.encode("cp1252")
+    except UnicodeEncodeError:
+        return letter.encode("latin-1")
+
+
+def _encoded_once(text):
+    "The text with *SÃ£o* as *São*, and the pairs of letters that were changed."
+    pairs = {}
+
+    def mended(run):
+        try:
+            once = b"".join(map(_one_byte, run[0])).decode("utf-8")
+        except UnicodeError:
+            return run[0]
+        is_latin = once < "\u0180" or "\u1e00" <= once < "\u1f00" or once[0] in _SIGNS
+        return pairs.setdefault(run[0], once) if is_latin or len(run[0]) > 3 else run[0]
+
+    return _TWICE.sub(mended, text), pairs
+
+
+_TWICE = re.compile(r"(?![^Â][»“”’…](?![a-z]))[^\x00-\x7f]{2,}")  # not «MAÇÃ» or “Ã”
+
+
 def decoded(
     content: bytes,  # of a text file
     name: str,  # of the file, for messages
@@ -170,6 +196,12 @@ def decoded(
         warnings.append(
             f"{name} is not UTF-8; it was read as {_NAMED.get(page, page)}, for example {_example(text)!r}. "
             "If that is wrong, save the file as UTF-8"
+        )
+    text, pairs = _encoded_once(text)
+    if pairs:
+        said = ", ".join(f"{wrong!r} is read as {right!r}" for wrong, right in list(pairs.items())[:3])
+        warnings.append(
+            f"{name} holds letters that were encoded twice: {said}. If that is wrong, save it anew"
         )
     if broken := text.count("\ufffd"):
         warnings.append(

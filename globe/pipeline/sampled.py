@@ -47,6 +47,15 @@ class SampledRun(Run):
         made = self.make(at, work, how | dict(pictures=pictures), "samples", inputs, title)
         return pd.read_parquet(made / "samples.parquet")
 
+    def draw(
+        self,
+        names,  # keys of models
+    ):
+        "Sample the answers of several models side by side, one process for each model and seed."
+        self.photos("test")
+        seeds = {name: self.seeds if is_trained(name) else [0] for name in names}
+        self.side_by_side([("samples", name, "test", s) for name in names for s in seeds[name]])
+
     def sampled(
         self,
         name,  # key of a model

@@ -216,26 +216,49 @@ class Run(_TrainedStages):
         self.variants, self.backbones = variants_of(seeds, judged), backbones_of(seeds, judged)
         self.best = best_of(judged)
 
+    def side_by_side(
+        self,
+        calls,  # tuples: name of a method and its arguments; none needs the stages of another
+    ):
+        "Make the stages of these methods, each in a process and on a core of its own, unless they are there."
+        calls = [c for c in dict.fromkeys(calls) if not _there(self, *c)]
+        if not calls:
+            return
+        import torch
+
+        most = 1 if torch.cuda.is_available() else cores()
+        in_processes(_make, [(type(self), self.profile, *call) for call in calls], most)
+
+    def start(
+        self,
+        names=None,  # keys of models; None: all that a run compares
+    ):
+        "Make the base students of these models and MP16-Reason."
+        backbones = dict.fromkeys(parts_of(name)[0] for name in names or [*self.models, *self.backbones])
+        self.side_by_side([*(("base", b) for b in backbones), ("rows_of", "multi")])
+
     def train(
         self,
         names,  # keys of models
     ):
-        "Train every configuration with every seed, the long runs first, unless already done."
+        """Train every configuration with every seed, the long runs first, unless already done.
+
+        Then let each answer the test pictures, which later notebooks need."""
         runs = [(n, s) for s in self.seeds for n in dict.fromkeys(names) if is_trained(n)]
         if "upper-bound" in names and not self.profile.student.source:
             runs.append(("upper-bound", 0))
-        runs = [r for r in sorted(runs, key=lambda run: "sft" in run[0]) if not _there(self, *r)]
+        runs = [r for r in sorted(runs, key=lambda run: "sft" in run[0]) if not _there(self, "_model_at", *r)]
         if not runs:
             return
-        for backbone, _, variant in {parts_of(name) for name, _ in runs}:
-            self.base(backbone)
+        self.start([name for name, _ in runs])
+        for variant in {parts_of(name)[2] for name, _ in runs}:
             self.rows_of(variant)
         if any(pays_for(name, "localizability") for name, _ in runs):
             self.judge_at()
-        import torch
-
-        most = 1 if torch.cuda.is_available() else cores()
-        in_processes(_train_one, [(self.profile, *run) for run in runs], most)
+        self.side_by_side([("_model_at", *run) for run in runs])
+        self.photos("test"), self.photos("shifted")
+        asked = [("answers", n, split, s) for split in ("test", "shifted") for n, s in runs]
+        self.side_by_side([a for a in asked if a[2] == "test" or a[1] in self.models])
 
     def own_judgements(
         self,
@@ -341,25 +364,25 @@ def _read_predictions(file):
     return pd.read_csv(file, keep_default_na=False, na_values=empty, dtype={"id": str})
 
 # %% ../../nbs/12_pipeline/05_tasks.ipynb #d37bca5e
-def _train_one(
-    job,  # (profile, key of a model, training seed)
+def _make(
+    job,  # (class of the run, profile, name of a method, its arguments)
 ):
-    "One training, in its own process."
+    "Make one stage, in its own process."
     os.environ["TQDM_DISABLE"] = "1"  # its lines are the progress
     import torch
 
     torch.set_num_threads(1)
-    settings, model, seed = job
-    run = Run(settings.name)
+    kind, settings, method, *given = job
+    run = kind(settings.name)
     run.profile = settings
-    run._model_at(model, seed)
+    getattr(run, method)(*given)
 
 
-def _there(run, model, seed):
-    "Whether this model is already trained."
+def _there(run, method, *given):
+    "Whether the stages of a method are already made."
     try:
         with dry_run():
-            run._model_at(model, seed)
+            getattr(run, method)(*given)
         return True
     except Missing:
         return False

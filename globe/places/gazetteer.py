@@ -6,7 +6,7 @@
 __all__ = ['Gazetteer', 'gazetteer']
 
 # %% ../../nbs/01_places/07_gazetteer.ipynb #904d9227
-import bisect, functools, io, json, sys, warnings
+import bisect, functools, gc, io, json, sys, warnings
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,6 +40,17 @@ def _read_index(path):
         warnings.warn(f"{path} cannot be read ({e}); building it again")
 
 # %% ../../nbs/01_places/07_gazetteer.ipynb #509412d4
+def _built():
+    "The index from its sources. Garbage is not collected meanwhile: that would go over millions of names."
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        return _build()
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def _load_or_build():
     "The index, from the cache if it is there."
     try:
@@ -48,8 +59,8 @@ def _load_or_build():
         path, why = None, e
     if path and (index := _read_index(path)):
         return index
-    print("globe: building the index of place names (once, about 15 s)", file=sys.stderr)
-    index, file = _build(), io.BytesIO()
+    print("globe: building the index of place names (once, 10 to 30 s)", file=sys.stderr)
+    index, file = _built(), io.BytesIO()
     np.savez(file, **index)
     try:
         if path is None:
@@ -60,8 +71,16 @@ def _load_or_build():
     return index
 
 # %% ../../nbs/01_places/07_gazetteer.ipynb #76017f3b
-_PREFIX_BITS = 16
-_name_hash = functools.lru_cache(maxsize=1_000)(_hash)  # a name is looked up in several scopes
+_PREFIX_BITS = 18  # about ten keys share a prefix
+_name_hash = functools.lru_cache(maxsize=100)(_hash)  # a name is looked up in several scopes
+
+
+def _side_by_side(*columns, dtype):
+    "Columns as memoryviews of one array: the values of a row share a line of the processor's cache."
+    table = np.empty((len(columns[0]), len(columns)), dtype)
+    for i, column in enumerate(columns):
+        table[:, i] = column
+    return [memoryview(column) for column in table.T]
 
 
 class Gazetteer:
@@ -75,15 +94,13 @@ class Gazetteer:
         self.region_name, self.region_kind = _strings(index["region_name"]), _strings(index["region_kind"])
         self.region_codes = [codes.split("|") for codes in _strings(index["region_codes"])]
         self.code_row = {c: i for i, c in enumerate(self.codes)}
-        self.sorted_keys, self.key_city, self.key_flags = map(
-            memoryview, (self.keys, self.city, self.flags)
-        )  # faster one by one
-        starts = np.searchsorted(
-            self.keys, np.arange(1 << _PREFIX_BITS, dtype=np.uint64) << (64 - _PREFIX_BITS)
-        )
-        self.starts = [*starts.tolist(), len(self.keys)]
+        self.sorted_keys = memoryview(self.keys)  # faster one by one than an array
+        self.key_city, self.key_flags = _side_by_side(self.city, self.flags, dtype=np.int32)
+        prefixes = np.arange(1 << _PREFIX_BITS, dtype=np.uint64) << (64 - _PREFIX_BITS)
+        starts = np.r_[np.searchsorted(self.keys, prefixes), len(self.keys)]
+        self.starts = memoryview(starts.astype(np.int32))
         radius = np.round(reach_km(self.population), 1)
-        self.quick = tuple(map(memoryview, (self.lat, self.lon, self.code, radius)))
+        self.quick = _side_by_side(self.lat, self.lon, self.code, radius, dtype=float)
         self.spelling_keys = memoryview(self.spelling_key)
         self.region_at = dict(zip(self.region_keys.tolist(), self.region_row.tolist()))
 
@@ -160,6 +177,14 @@ class Gazetteer:
     def bags(self):
         "Country for the words of each of its names, whatever their order."
         return {_bag(name): code for name, code in reversed(self.names.items())}
+
+    @functools.cached_property
+    def labels(self):
+        "Arrays of the names of places, the codes and English names of countries, the names of divisions."
+        english = [self.english[code] for code in self.codes]
+        states = [self.state_names.get(code, "") for code in self.division_codes]
+        columns = self.name, self.codes, english, states
+        return tuple(np.array(column, dtype=object) for column in columns)
 
     @functools.cached_property
     def row_at(self):

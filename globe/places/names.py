@@ -53,7 +53,7 @@ def fold(name: str) -> str:
     "The spelling under which `name` is looked up."
     name = name.casefold()
     is_plain = name.isascii() and name.replace(" ", "").isalpha()  # as most names are
-    if "." in name:
+    if "t." in name or "te." in name:
         name = _DOTTED.sub(r"\1 ", name)
     if not name.isascii():
         name = unicodedata.normalize("NFKD", name)

@@ -11,7 +11,6 @@ import numpy as np
 from .sphere import haversine_km
 from .names import _SHORT_NAMES, fold
 from .gazetteer import gazetteer
-from .reverse import _in_country
 from .wordings import city_of_numbered
 
 # %% ../../nbs/01_places/12_nearby.ipynb #nearby06
@@ -98,17 +97,15 @@ def _city_behind(hit: tuple, parts: tuple):
                 return found[0], code, 1, f"no {parts[0]!r} near {part!r}"
 
 # %% ../../nbs/01_places/12_nearby.ipynb #nearby11
-_BORDER_KM = 50
+_BORDER_KM, _KM_OF_DEGREE = 50, 110  # at least, of latitude
 _SMALL_COUNTRY_KM2 = 2000
 
 
-def _town_km(lat, lon, code):
-    "Distance of a point from the nearest town of a country; NaN if the point is NaN or there is no town."
+def _is_beside(lat, lon, code):
+    "Whether a country has a town within `_BORDER_KM` of a point; False for NaN."
     g = gazetteer()
-    if not (np.isfinite(lat) and g.tree_of(code)):
-        return np.nan
-    town = _in_country([lat], [lon], code)[0]
-    return haversine_km(lat, lon, g.lat[town], g.lon[town])
+    rows = np.flatnonzero((abs(g.lat - lat) < _BORDER_KM / _KM_OF_DEGREE) & (g.code == g.code_row[code]))
+    return len(rows) > 0 and haversine_km(lat, lon, g.lat[rows], g.lon[rows]).min() <= _BORDER_KM
 
 
 def _beside(name: str, code: str):
@@ -118,11 +115,11 @@ def _beside(name: str, code: str):
     other = g.names.get(name)
     if other and g.area[other] < _SMALL_COUNTRY_KM2:
         point = g.points[g.code_row[other]]
-        if _town_km(*point, code) < _BORDER_KM:
+        if _is_beside(*point, code):
             return None, other, 1, reason
     found = g.find(name)
     if not found or g.population[row := found[0]] < 100_000:
         return None
-    if not _town_km(g.lat[row], g.lon[row], code) <= _BORDER_KM:
+    if not _is_beside(g.lat[row], g.lon[row], code):
         return None
     return row, code, 1, f"{reason}, in {g.english[g.codes[g.code[row]]]}"

@@ -94,6 +94,14 @@ def shared_names(
     return np.array(shared, dtype=np.uint64)
 
 
+def _are_in(keys, some):  # sorted and distinct; in any order
+    "`np.isin(keys, some)`, by bisection."
+    at = np.searchsorted(keys, some).clip(max=len(keys) - 1)
+    found = np.zeros(len(keys), dtype=bool)
+    found[at[keys[at] == some]] = True
+    return found
+
+
 def merged_names(
     cities,  # keys, rows, doubt and weight of the towns' names
     found,  # keys, rows, ambiguous and strength of the regions' names
@@ -114,7 +122,7 @@ def merged_names(
 
     city, region = spread(at_city, city_rows, -1), spread(at_region, region_rows, -1)
     weight, strength = spread(at_city, city_weight, 0), spread(at_region, region_strength, 0)
-    weight = np.where(np.isin(keys, shared), OWN_NAME * weight, weight)
+    weight = np.where(_are_in(keys, shared), OWN_NAME * weight, weight)
 
     column = lambda key: np.array([getattr(r, key) for r in regions])
     region_lat, region_lon, radius = (column(key).astype(float) for key in ("lat", "lon", "radius_km"))
@@ -205,7 +213,7 @@ def better_known_wins(
     of_region = dict(zip(merged["region_keys"].tolist(), merged["region_row"].tolist()))
     has_both = (city >= 0) & (flags & REGION > 0)
     town_first = flags & REGION_FIRST == 0
-    for at in np.flatnonzero(has_both & town_first & np.isin(keys, plain)).tolist():
+    for at in np.flatnonzero(has_both & town_first & _are_in(keys, plain)).tolist():
         name, town_code = int(keys[at]), code[city[at]]
         region = bearers.regions[of_region[name]]
         if town_code in region.codes or not bearers.division(keys[at], name):

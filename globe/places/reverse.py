@@ -35,7 +35,7 @@ def _city(row: int, ambiguous=False) -> Place:
     "The `Place` of a row of the gazetteer."
     g = gazetteer()
     lat, lon, country, radius = g.quick
-    code = g.codes[country[row]]
+    code = g.codes[int(country[row])]
     return Place(g.name[row], g.english[code], code, lat[row], lon[row], "city", radius[row], ambiguous > 0)
 
 
@@ -156,10 +156,12 @@ def _rows(lat, lon, code):
         country[unsure], here = _across(lat[unsure], lon[unsure], row[unsure])
         land[unsure] = here | ~far[unsure] | (lat[unsure] < POLE)
     country[lat < POLE] = "AQ"
-    given = np.array([c in g.code_row for c in code], dtype=bool)
+    given = np.flatnonzero(code != "")
+    given = given[[c in g.code_row for c in code[given]]]
     country[given] = code[given]
-    for c in set(country) - {""}:
-        here = np.flatnonzero(country == c)
+    decided = np.flatnonzero(country != "")
+    for c in set(country[decided]):
+        here = decided[country[decided] == c]
         if g.tree_of(c):
             row[here] = _in_country(lat[here], lon[here], c)
             country[here] = ""
@@ -183,18 +185,16 @@ def _labels(lat, lon, code):
     g = gazetteer()
     row, country, land = _rows(lat, lon, code)
     city = g.parent[row]
-    pick = lambda values, at: np.array(values, dtype=object)[at]
-    names = pick(g.name, city)
-    codes = pick(g.codes, g.code[city])
-    state_names = [g.state_names.get(c, "") for c in g.division_codes]
-    states = pick(state_names, g.division[city])
+    all_names, all_codes, all_english, all_states = g.labels
+    names, states = all_names[city], all_states[g.division[city]]
+    codes, english = all_codes[g.code[city]], all_english[g.code[city]]
     where = [g.lat[city], g.lon[city]]
     empty = country != ""
     km = haversine_km(lat, lon, *where)
     codes[empty] = country[empty]
+    english[empty] = [g.english[c] for c in country[empty]]
     names[empty] = states[empty] = ""
     where = [np.where(empty, np.nan, v) for v in where]
-    english = np.array([g.english[c] for c in codes], dtype=object)
     return names, states, english, codes, *where, km, land, city
 
 # %% ../../nbs/01_places/09_reverse.ipynb #9caa6c6a

@@ -6,8 +6,9 @@
 __all__ = ['misspelt']
 
 # %% ../../nbs/01_places/10_spelling.ipynb #ee32a321
-import functools
+import csv, functools
 
+from ..folders import data_dir
 from .names import fold
 from .index import LARGE_CITIES, LARGE_CITY, lists_of
 from .gazetteer import gazetteer
@@ -20,6 +21,25 @@ def _is_known(name: str) -> bool:
         return name in g.names
     city, _, region, *_ = found
     return region >= 0 or fold(g.name[city]) == name or g.population[city] >= LARGE_CITY
+
+
+_MORE_WORDS = """bakery central colonial harbour main marche mairie mercado mercato metropolitan puerto praca
+rynek wetland""".split()
+_FACILITIES = set("airport hall harbour mall market museum road school square stadium station street".split())
+
+
+@functools.cache
+def _ordinary_words() -> frozenset:
+    "Folded: English nouns, and words for things in other languages."
+    nouns = (data_dir() / "nouns.csv").read_text(encoding="utf-8").splitlines()[1:]
+    with open(data_dir() / "foreign.csv", encoding="utf-8", newline="") as f:
+        return frozenset((*nouns, *_MORE_WORDS, *(fold(row["word"]) for row in csv.DictReader(f))))
+
+
+def _is_ordinary(name: str) -> bool:  # folded
+    "Whether a name is an ordinary word, or a facility called by ordinary words: *train station*."
+    words, known = name.split(), _ordinary_words()
+    return name in known or words[-1] in _FACILITIES and known.issuperset(words)
 
 
 # lengths from which names of large cities, and all names, may have two errors
@@ -51,7 +71,7 @@ def misspelt(
     code: str,  # of its country; '' if not known
 ):
     "The hit for the best-known city or region under the nearest name; None if none is near."
-    if len(name) < (6 if code else 7) or _is_known(name):
+    if len(name) < (6 if code else 7) or _is_known(name) or _is_ordinary(name):
         return None
     g = gazetteer()
     near = _nearest_rows(name, lists_of(g.code_row[code]) if code else (LARGE_CITIES,))

@@ -58,23 +58,27 @@ def _given_names(cities):
     "Every folded name once per city: lists of names, city rows, and whether it is the city's own."
     names, rows, own = [], [], []
     for row, c in enumerate(cities):
-        seen = dict.fromkeys(map(fold, (c["name"], *c["alternatenames"])))
+        own_name = fold(c["name"])
+        seen = dict.fromkeys((own_name, *map(fold, c["alternatenames"])))
         seen.pop("", None)
         names += seen
         rows += [row] * len(seen)
-        own += [n == fold(c["name"]) for n in seen]
+        own += [n == own_name for n in seen]
     return names, rows, own
 
 
 def _more_names(cities, names, rows, known):  # GeoNames' cities, names and their rows; the set of names
     "(name, row) of each name from elsewhere that GeoNames gives to no town."
-    largest = {}
+    largest, tables = {}, (_zone_cities(), _named_by_hand())
+    listed = {name for table in tables for _, name in table}
     for name, row in zip(names, rows):
+        if name not in listed:
+            continue
         key = cities[row]["countrycode"], name
         if key not in largest or cities[row]["population"] > cities[largest[key]]["population"]:
             largest[key] = row
     found = {(bare, row) for name, row in zip(names, rows) if (bare := _bare(name))}
-    for table in (_zone_cities(), _named_by_hand()):
+    for table in tables:
         found |= {(name, largest[key]) for key, others in table.items() if key in largest for name in others}
     return sorted((name, row) for name, row in found if name and name not in known)
 

@@ -26,13 +26,16 @@ def _asked(
     reasonings,  # one text per pair
 ) -> list:
     "The judge's probabilities; None where it gave none, 0 for empty texts. Raises ValueError if all fail."
-    todo = [i for i, text in enumerate(reasonings) if text]
-    said = judge.probability([pictures[i] for i in todo], [reasonings[i] for i in todo]) if todo else []
+    pictures = list(pictures)
+    keys = [(id(picture), text) for picture, text in zip(pictures, reasonings, strict=True)]
+    todo = {key: i for i, key in enumerate(keys) if key[1]}  # each pair once
+    pairs = [pictures[i] for i in todo.values()], [text for _, text in todo]
+    said = judge.probability(*pairs) if todo else []
     found = [] if said is None else [_probability(p) for p in said]
     if len(found) != len(todo) or (todo and all(p is None for p in found)):
         raise ValueError(f"the judge answered {str(said)[:200]} to {len(todo)} questions")
     told = dict(zip(todo, found))
-    return [told.get(i, 0.0) for i in range(len(reasonings))]
+    return [told.get(key, 0.0) for key in keys]
 
 # %% ../../nbs/07_training/06_localizability.ipynb #72c8d847
 def picture_key(

@@ -25,7 +25,7 @@ class _PromptGroups:
         index,  # prompt of each row
         mask,  # of the prompts [prompts, length], 0 where padded
     ):
-        counts = index.bincount(minlength=len(mask))
+        self.mask, counts = mask, index.bincount(minlength=len(mask))
         before = counts.cumsum(0) - counts  # rows of earlier groups
         rows = torch.arange(len(index), device=index.device)
         order = index.argsort(stable=True)
@@ -290,6 +290,20 @@ class _CompletionLayer(DynamicLayer):
     def get_seq_length(self):
         return self.prompt.keys.shape[2] + super().get_seq_length()
 
+
+class _CompletionCache(Cache):
+    "Keys and values of completions and their prompts, from which rows can be taken."
+
+    def batch_select_indices(self, indices):
+        super().batch_select_indices(indices)
+        groups = self.layers[0].groups
+        prompts, index = groups.index[indices].unique(return_inverse=True)
+        groups, fewer = _PromptGroups(index, groups.mask[prompts]), len(prompts) < groups.prompts
+        for layer in self.layers:
+            layer.groups = groups
+            if fewer:
+                layer.prompt.batch_select_indices(prompts)
+
 # %% ../../nbs/07_training/13_prefix_attention.ipynb #d60dc2f2
 def token_positions(attention_mask):  # [rows, length], 0 where a row is padded on the left
     "Position of each token in its row."
@@ -344,7 +358,7 @@ def prefill(
         **inputs,
     )
     groups = _PromptGroups(index, attention_mask[first])
-    cache = Cache(layers=[_CompletionLayer(p, groups) for p in prompts.layers])
+    cache = _CompletionCache(layers=[_CompletionLayer(p, groups) for p in prompts.layers])
     if holder is None or holder.rope_deltas is None:
         return cache, 0
     holder.rope_deltas = holder.rope_deltas[index]

@@ -13,6 +13,7 @@ from types import MethodType
 import torch
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 
+from ..models.decoding import decoder
 from .picture_cache import pictures_per_row
 from .prefix_attention import FUSED_DEVICES, prefill, use_shared_attention
 from ..reasons import Reason
@@ -163,13 +164,15 @@ class _SharedGeneration:
         mask, options = prompt.pop("attention_mask"), _Options(config, given)
         with torch.no_grad():
             cache = self.cache(model, input_ids, mask, prompt, options)
+        given |= dict(input_ids=input_ids, attention_mask=mask, past_key_values=cache)
+        given |= decoder(model, given)
         given.pop("cache_implementation", None)
         # transformers refuses a cache together with `cache_implementation`
         with (
             temporarily(config, cache_implementation=None),
             temporarily(model.generation_config, cache_implementation=None),
         ):
-            return self.plain(model, input_ids=input_ids, attention_mask=mask, past_key_values=cache, **given)
+            return self.plain(model, **given)
 
     def cache(self, model, input_ids, mask, pictures, options):
         "The cache that `generate` continues."

@@ -10,13 +10,15 @@ import time, warnings
 
 import numpy as np
 import torch
+from datasets import Dataset
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from trl import GRPOTrainer
 
 from ..models.vlm import load_processor
 from ..reasons import Reason
 from .prefix_generation import share_prompt, temporarily, unshareable, warn_once
-from .picture_cache import cache_processed, share_vision_tower, with_shared_pictures
+from .picture_cache import DistinctRows, cache_processed, share_vision_tower
+from .picture_cache import with_shared_pictures
 from .sampler_check import DiscardedLog, check_sampler, collapse_placeholders
 from .prefix_logprobs import difference_from_trl, rows_of, shared_log_probs, unshareable_batch
 from .group_batches import NO_SPREAD, advantage_spread, regrouped, with_new_completions
@@ -64,6 +66,11 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             share_vision_tower(*models)
         if hasattr(self.processing_class, "image_processor"):
             cache_processed(self.processing_class.image_processor)
+
+    def _get_dataloader(self, dataset, *args, **kwargs):
+        if isinstance(dataset, Dataset) and not self.args.remove_unused_columns:
+            dataset = DistinctRows(dataset)
+        return super()._get_dataloader(dataset, *args, **kwargs)
 
     def _check_options(self):
         "Raise ValueError, or warn, about incompatible options."
