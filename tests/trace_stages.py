@@ -72,16 +72,21 @@ class Trace:
 
     def __init__(self):
         self.ran, self.prompts, self.stack, self.kind = {}, {}, [], None
+        self.seen = set()  # (id of the set of names, code object): already noted, or not ours
 
     def __call__(self, frame, event, arg):
-        module = frame.f_globals.get("__name__") or ""
-        if event != "call" or not self.stack or self.stack[-1] is None or not module.startswith("globe."):
+        if event != "call" or not self.stack or self.stack[-1] is None:
             return
-        code = frame.f_code
-        name = f"{module}:{code.co_qualname}"
+        found, code = self.stack[-1], frame.f_code
+        if (id(found), code) in self.seen:
+            return
+        module = frame.f_globals.get("__name__") or ""
         is_function = code.co_flags & 1  # bodies of modules and classes are not optimized
-        if is_function and name not in self.stack[-1] and not self.importing(frame):
-            self.stack[-1].add(name)
+        if module.startswith("globe.") and is_function:
+            if self.importing(frame):
+                return
+            found.add(f"{module}:{code.co_qualname}")
+        self.seen.add((id(found), code))
 
     def importing(self, frame):
         while frame := frame.f_back:

@@ -72,14 +72,14 @@ class _BaseStages(DataStages):
 @lru_cache(None)
 def _checked(setting, source):
     "A folder or hub id that is named in a profile. Raises an error that names the setting."
-    from globe.models.sources import cached_commit, check_source
+    from globe.models.sources import check_source
 
     if not source:
         raise ValueError(f"{setting} is null: name a folder or a hub id, as in profile paper")
     try:
-        if Path(source).is_dir() or not cached_commit(source):
+        if Path(source).is_dir():  # `readiness` asks the hub
             check_source(source)
-    except (FileNotFoundError, ConnectionError, ValueError) as e:
+    except (FileNotFoundError, ValueError) as e:
         raise type(e)(f"{setting}: {e}") from None
     return source
 
