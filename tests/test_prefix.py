@@ -543,6 +543,22 @@ def test_greedy_answers_are_the_same(start, data, pictures):
     assert torch.equal(a, b)
 
 
+def test_rows_that_have_ended_leave_and_the_samples_stay_the_same(start, data):
+    "Also the random numbers after them. Every fourth token ends an answer."
+    plain, shared = vlm.load(start), vlm.load(start)
+    prefix_generation.share_prompt(shared.model)
+    ids, attention, keep, _, vision = batch(plain, np.random.default_rng(1), 3, 4, 1, 4)
+    how = dict(max_new_tokens=20, do_sample=True, top_k=0, pad_token_id=0, eos_token_id=[*range(0, 1700, 4)])
+    found, sizes = [], []
+    shared.model.lm_head.register_forward_pre_hook(lambda m, args: sizes.append(len(args[0])))
+    for m in (plain, shared):
+        torch.manual_seed(2)
+        out = m.model.generate(**prompts_of(ids, attention, keep, vision), **how)
+        found.append((out, torch.rand(1)))
+    assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
+    assert min(sizes[1:]) < len(ids) // 2
+
+
 def test_static_caches_are_compiled_once(start, data):
     "Greedy completions stay the same; prompts of different lengths run through one graph, the longest first."
     plain, shared = vlm.load(start), vlm.load(start)
