@@ -386,7 +386,7 @@ def test_one_bad_pair_has_no_reward_and_leaves_the_others_theirs(endpoint):
     good, refused = reply(("yes", 0.9), ("no", 0.1)), (400, "picture refused")
     endpoint.said = [good, refused, good]
     reward = Localizability(at(endpoint, concurrency=1), max_gain=None)
-    paid = reward([TOLD] * 3, image=[picture(20)] * 3)
+    paid = reward([TOLD.replace(" ", " " * n, 1) for n in (1, 2, 3)], image=[picture(20)] * 3)
     assert paid[1] is None and paid[::2] == pytest.approx([0.9, 0.9])
     assert (reward.silent, reward.failed) == (1, 0)
 

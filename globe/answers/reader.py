@@ -19,7 +19,7 @@ from .objects import json_records
 from .records import PLACES, table_records, tag_records
 from .chains import chain, known_place, chain_parts, town_in_state
 from .divisions import found_in
-from .labels import is_no_answer, names_no_place
+from .labels import is_no_answer, is_short_refusal, names_no_place
 from .values import one_city, one_country
 from ..places.countries import country_code
 from ..places.match import same_city
@@ -303,6 +303,8 @@ def read_answer(
     if answer.lat is None and not (records and records[0].rule == "json"):
         answer = _with_coordinates(answer, said)
     before = reasoning or answer.reasoning or _before(said, records)
+    if not (answer.parsed or answer.refused or answer.alternatives) and is_short_refusal(said):
+        answer = replace(answer, refused=True)
     return replace(answer, reasoning=before)
 
 

@@ -38,6 +38,7 @@ _ROLES = {
         "city cityname town locality municipality place placename location "
         "stadt ort ville ciudad cidade città город 城市 都市 도시"
     ),
+    "state": "state province region admin1 adm1 stateprovince division prefecture bundesland estado provincia",
     "country": "country countryname nation pays país paese land страна 国家 国 국가",
     "country_code": "countrycode cc iso2 isocode",
     "text": (

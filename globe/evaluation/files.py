@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..answers.labels import names_no_place
 from ..answers.reader import read_answer
 from globe.evaluation.columns import (
     PREDICTED,
@@ -104,7 +105,7 @@ def read_truth(
     return replace(table, rows=rows, notes=table.notes + notes)
 
 # %% ../../nbs/08_evaluation/11_files.ipynb #b21fb2a6
-_PLACES = ("lat", "lon", "point", "city", "country", "country_code")
+_PLACES = ("lat", "lon", "point", "city", "state", "country", "country_code")
 _ASKED = ("id", *_PLACES, "text", "refused", "abstains", "error", "localizability", "parsed", "placed_by")
 
 
@@ -246,12 +247,26 @@ def _flagged_columns(said, rows, named):
     return rows
 
 
+def _named_columns(said):
+    """(city with its state, country, place to look up, whether a row names nothing but *unknown*)."""
+    city, state, country = (said.cells(what).to_numpy(object).copy() for what in ("city", "state", "country"))
+    without = {name: names_no_place(name) for name in {*city, *state, *country}}
+    silent = (city != "") | (country != "")
+    silent &= np.array([without[c] and without[n] for c, n in zip(city, country)], bool)
+    city[silent], country[silent] = "", ""
+    state = [s if c or n and not without[s] else "" for c, s, n in zip(city, state, country)]
+    city = np.array([f"{c}, {s}" if c and s else c for c, s in zip(city, state)], object)
+    return city, country, np.where(city != "", city, np.array(state, object)), silent
+
+
 def _from_columns(said, names, geocoder):
     "(prediction rows, notes, warnings) of coordinates and names."
     name = said.table.name
     lat, lon, notes = _stated_columns(said)
-    city, country = (said.cells(what).to_numpy(object) for what in ("city", "country"))
-    where = placements(lat, lon, city, country, names, 0, geocoder)
+    city, country, place, silent = _named_columns(said)
+    if said.filled("state"):
+        notes.append(f"{name}: column {said.columns['state']} was read as the state of the city")
+    where = placements(lat, lon, place, country, names, 0, geocoder)
     where = where.set_axis(said.table.rows.index)
     named = (city != "") | (country != "")
     notes += _waiting(where, named, names, name)
@@ -262,10 +277,14 @@ def _from_columns(said, names, geocoder):
         notes.append(f"{name}: countries and cities of {bare} rows were taken from the nearest city")
     rows = where.assign(id=said.cells("id"), text="", city=near_city, country=near_country)
     rows = _flagged_columns(said, rows, named)
+    rows["refused"] |= silent & ~rows.parsed
     warnings = []
     if len(rows) and not (rows.parsed | rows.refused).any():
         there = ", ".join(said.columns[what] for what in _PLACES if said.has(what))
         warnings.append(f"{name}: no row holds a prediction; {there} are empty everywhere")
+    for what in ("city", "country"):
+        if rows.parsed.any() and rows[what].eq("").all():
+            warnings.append(f"{name}: no row names a {what}, so that every row counts as a wrong {what}")
     return rows[COLUMNS], notes, warnings
 
 # %% ../../nbs/08_evaluation/11_files.ipynb #9e3c75fb
