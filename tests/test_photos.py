@@ -15,7 +15,7 @@ from globe.photos.collections import from_csv, from_folder, picture_files
 from globe.photos.images import PhotoError, check_photo, open_photo, photo_and_gps, picture_of
 from globe.photos.official import from_official
 from globe.photos.official_writer import to_official
-from globe.photos.records import photo_dataset
+from globe.photos.records import _contradiction, photo_dataset
 from globe.photos.picture_columns import undecoded
 from globe.photos.stored import checked_pictures
 from globe.photos.tables import read_table
@@ -1144,3 +1144,20 @@ def test_lost_letters_and_a_guessed_encoding_of_a_photo_table_are_told(tmp_path,
     for read in (lambda: from_csv(tmp_path / "t.csv", ledger=[]), lambda: from_folder(tmp_path, ledger=[])):
         with pytest.warns(UserWarning, match=word):
             assert len(read()) == 1
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "country", "fits"),
+    [
+        (48.208, 16.373, "Slovakia", False),  # Vienna
+        (60.17, 24.94, "Estonia", False),  # Helsinki
+        (-34.6, -58.4, "Uruguay", False),  # Buenos Aires
+        (54.6, -5.93, "Ireland", False),  # Belfast
+        (43.08, -79.07, "USA", True),  # Niagara Falls
+        (45.83, 6.86, "Italy", True),  # Mont Blanc
+        (46.2, 6.14, "France", True),  # Geneva
+        (22.3, 114.17, "China", True),  # Hong Kong
+    ],
+)
+def test_a_country_across_the_border_fits_only_near_the_border(lat, lon, country, fits):
+    assert (_contradiction(lat, lon, country) is None) is fits

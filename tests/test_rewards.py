@@ -1067,25 +1067,25 @@ def test_a_judge_that_is_down_gives_no_reward_then_stops_the_run(broken):
 
 @pytest.mark.parametrize("silent", [None, float("nan"), 1.2, -0.1, "yes", float("inf")])
 def test_a_judge_that_is_silent_about_one_pair_gives_it_no_value(silent):
-    judge = Judge([0.4, silent])
+    judge, both = Judge([0.4, silent]), [GOOD, GOOD.replace("</think>", " A hill.</think>")]
     reward, logged = localizability.Localizability(judge, max_gain=None), {}
-    assert reward([GOOD, GOOD], image=[None] * 2, log_metric=logged.__setitem__) == [0.4, None]
+    assert reward(both, image=[None] * 2, log_metric=logged.__setitem__) == [0.4, None]
     assert logged == {"localizability/failed": 0.0, "localizability/silent": 1.0}
     judge.value = [0.4, 0.4, silent]  # about the picture alone: the bound is not known
     reward.max_gain = 0.05
     with pytest.raises(RuntimeError):
         for _ in range(reward.patience):
             judge.value = [silent] * 3
-            assert reward([GOOD, GOOD], image=[None] * 2) == [None, None]
+            assert reward(both, image=[None] * 2) == [None, None]
     judge.value = [0.4, 0.4, silent]
-    assert reward([GOOD, GOOD], image=[None] * 2) == [None, None]
+    assert reward(both, image=[None] * 2) == [None, None]
 
 
 def test_the_picture_alone_is_asked_once_for_each_different_picture():
     judge, (one, other) = Judge(), [Image.new("RGB", (8, 8), c) for c in ("red", "blue")]
     reward = localizability.Localizability(judge)
     assert reward([GOOD] * 4, image=[one, one.copy(), other, one]) == [0.7] * 4
-    assert judge.heard.count(NEUTRAL_REASONING) == 2 and len(judge.heard) == 6
+    assert judge.heard.count(NEUTRAL_REASONING) == 2 and len(judge.heard) == 5  # equal pairs once
 
 
 def test_a_missing_picture_or_judge_is_said_at_once():

@@ -49,15 +49,17 @@ def features():
 
 # %% ../../nbs/02_photos/01_records.ipynb #9d13d487
 LABEL_KM = 100.0  # a town farther away gives no label
+_BORDER_KM = 10.0  # across a border this near, either country may be right
 
 
 def _fits(lat, lon, code) -> bool:
-    "Whether a point is in a country or one of its territories, or near one of its towns."
-    here = nearest(lat, lon).country_code
+    "Whether a point is in a country or one of its territories, or not much nearer to any other town."
+    town = nearest(lat, lon)
+    here, near = town.country_code, min(LABEL_KM, max(_BORDER_KM, 2 * town.km))
     if here == code or here in holdings(code) or code in holdings(here):
         return True
     town = nearest(lat, lon, code)
-    return town.country_code == code and town.km <= LABEL_KM
+    return town.country_code == code and town.km <= near
 
 
 def _named(here, city, country):
@@ -144,7 +146,8 @@ def _labels(item, lat, lon) -> dict:
     "Names of the place, from the source or else from the nearest town, and where they come from."
     town = _nearest_town(item, lat, lon)
     named = _given_city(item, town, lat, lon)
-    place, km = named or town, town.km
+    place = named or town
+    km = town.km if named is None else distance_km(lat, lon, named.lat, named.lon)
     is_near = bool(place.city) and (named is not None or km <= LABEL_KM)
     is_known = is_near or town.on_land
     given = {what: item.get(f"given_{what}") or "" for what in ("city", "state", "country")}

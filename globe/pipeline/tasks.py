@@ -180,16 +180,16 @@ class _TrainedStages(_BaseStages):
         if pays_for(name, "localizability"):
             more["judge"] = self.judge_at()
             inputs.append(more["judge"])
-        if pays_for(name, "true_statements"):
-            data = _with_sentences(data, self.photos("train"))
+        told_true = pays_for(name, "true_statements")
+        if told_true:
             inputs.append(self.photos_at("train"))
 
         def work(folder):
             from globe.training.launch import train
 
-            told = f"{name}, seed {seed}"
-            train(kind, base, data, folder, s, self.profile.launch, told, **more)
-            return dict(rows=len(data))
+            rows = _with_sentences(data, self.photos("train")) if told_true else data
+            train(kind, base, rows, folder, s, self.profile.launch, f"{name}, seed {seed}", **more)
+            return dict(rows=len(rows))
 
         title = f"training: {called(name)}, seed {seed}"
         return self.make(f"models/{name}-{seed}", work, settings, kind, inputs, title)
