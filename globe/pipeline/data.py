@@ -281,6 +281,19 @@ class DataStages(PhotoStages):
         out = self.make(f"mp16-{variant}", work, settings, "data of Table 5", inputs, title)
         return _read_rows(out), out
 
+    def judge_rows(self):
+        "(rows of the judge, their folder): a stage of its own, so that equal rows train no new judge."
+        _, ledger = self.mp16_reason()
+
+        def work(folder):
+            from globe.validation.splits import judge_rows
+
+            return _save_rows(judge_rows(ledger, self.photos("train")), folder)
+
+        inputs = [self.photos_at("train"), self.folder / "mp16-reason"]
+        out = self.make("judge-rows", work, {}, "judge rows", inputs, "rows of the judge")
+        return _read_rows(out), out
+
 
 def _published_settings(p):  # `PhotoSettings`
     "The settings that the published rows depend on."

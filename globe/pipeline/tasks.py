@@ -134,20 +134,16 @@ class _TrainedStages(_BaseStages):
                 "the judge learns from answers of teachers, which were not published. Set teachers.endpoints "
                 "as in profile paper, or take rewards without a judge, such as grpo.rewards=recommended"
             )
-        s, base = self.profile.judge, self.base()
-        data, ledger = self.mp16_reason()
+        s, base, (rows, rows_at) = self.profile.judge, self.base(), self.judge_rows()
 
         def work(folder):
             from globe.training.launch import train
-            from globe.validation.splits import judge_rows
 
-            rows = judge_rows(ledger, self.photos("train"))
             own = rows.filter(lambda r: r["part"] == "train")
             train("judge", base, own, folder, s, self.profile.launch, "judge")
             return dict(rows=len(rows))
 
-        inputs = [base, self.folder / "mp16-reason", self.photos_at("train")]
-        return self.make("models/judge", work, s.decisive(), "judge", inputs, "judge")
+        return self.make("models/judge", work, s.decisive(), "judge", [base, rows_at], "judge")
 
     def judge(self):
         "The judge itself."
