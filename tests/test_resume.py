@@ -166,6 +166,10 @@ BAD = {
     "no random numbers": ("rng_state.pth", None),
     "cut weights": ("*.safetensors", 0.9),
     "no weights": ("*.safetensors", None),
+    "an optimizer whose head is zero": ("optimizer.pt", (0, 0.02)),
+    "an optimizer whose middle is zero": ("optimizer.pt", (0.4, 0.9)),
+    "random numbers whose head is zero": ("rng_state.pth", (0, 0.1)),
+    "weights whose second half is zero": ("*.safetensors", (0.5, 1)),
 }
 
 
@@ -174,6 +178,10 @@ def spoil(checkpoint, how):
     (path,) = checkpoint.glob(name)
     if left is None:
         path.unlink()
+    elif isinstance(left, tuple):  # what a power loss may leave
+        content = path.read_bytes()
+        a, b = (int(part * len(content)) for part in left)
+        path.write_bytes(content[:a] + bytes(b - a) + content[b:])
     else:
         os.truncate(path, int(left * path.stat().st_size))
 

@@ -102,18 +102,25 @@ def _row(record):  # judgement
 
 
 def _line_row(line):  # bytes, from a file of judgements
-    "The row of the judgement in a line; None if the line is incomplete or is not a judgement."
+    "The row of the judgement in a line; None if the line is cut or is not a judgement."
     try:
-        r = json.loads(line) if line.endswith(b"\n") else None
+        r = json.loads(line)
     except (ValueError, RecursionError):
         return None
     return _row(r) if isinstance(r, dict) and isinstance(r.get("id"), (str, int)) and "error" in r else None
 
 
 def _line_rows(path):  # of JSON lines; may be missing
-    "The rows of all judgements in a file; none if it is missing."
+    "The rows of all judgements in a file, none if it is missing; warns about other lines."
+    lost = 0
     with suppress(FileNotFoundError), open(path, "rb") as file:
-        yield from filter(None, map(_line_row, file))
+        for line in filter(bytes.strip, file):
+            if row := _line_row(line):
+                yield row
+            else:
+                lost += 1
+    if lost:
+        warnings.warn(f"{path}: {lost} lines are no judgements (cut or damaged?) and were left out")
 
 # %% ../../nbs/05_distillation/01_store.ipynb #faf6e9f2
 FINAL = "picture: ", "refused: "
@@ -175,9 +182,10 @@ def _record(said):  # text in the table
 
 
 def _lacks_log(path):
-    "Whether the header of a store says that there is a log, but there is none."
+    "Whether the header of a store says that there is a log, but none is there, or a reader's empty one."
+    log = Path(f"{path}-wal")
     with suppress(OSError), open(path, "rb") as file:
-        return file.read(20)[18:] == b"\2\2" and not Path(f"{path}-wal").exists()
+        return file.read(20)[18:] == b"\2\2" and not (log.exists() and log.stat().st_size)
     return False
 
 
@@ -185,8 +193,8 @@ def _check_log(path):
     "Warn if a store lacks its log of newest answers, as if it was copied alone while a run was writing it."
     if _lacks_log(path) and not time.sleep(0.3) and _lacks_log(path):  # not just when a run begins or ends
         warnings.warn(
-            f"{path} may lack answers: it was not closed, and {path.name}-wal is not beside it; "
-            "copy both, or copy them when no run is writing"
+            f"{path} may lack answers: it was not closed, and {path.name}-wal is missing or empty; "
+            "copy both, or copy them when no run is writing, else a run requests the lost answers again"
         )
 
 
@@ -214,6 +222,8 @@ class AnswerStore:
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = NORMAL")
             self.db.execute(_TABLE)
+            (version,) = self.db.execute("PRAGMA user_version").fetchone()
+            self.db.execute(f"PRAGMA user_version = {version}")  # so that the log of a run is never empty
             if _has_news(self.db, self.lines):
                 self.db.execute("BEGIN")
                 self.db.executemany(_PUT, _line_rows(self.lines))

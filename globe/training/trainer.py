@@ -19,7 +19,7 @@ from ..photos.picture_columns import check_pictures
 from ..answers.conversations import answer_text
 from ..answers.prompts import PROMPTS
 from ..models.vlm import check_folder, load, save_processor
-from ..models.checkpoints import begin, checkpoints, finish, is_finished, last_checkpoint
+from ..models.checkpoints import begin, checkpoints, finish, is_finished, last_checkpoint, seal
 from ..models.checkpoints import other_training, sort_out, step_of
 
 # %% ../../nbs/07_training/10_trainer.ipynb #3729b772
@@ -160,7 +160,7 @@ class _Trained(Exception):
 
 
 def _resumed(trainer):  # of TRL
-    "A TRL callback that restores the token count, and raises `_Trained` if no step is left."
+    "Callback that restores the token count, seals checkpoints, and raises `_Trained` if no step is left."
     from transformers import TrainerCallback
 
     class Resumed(TrainerCallback):
@@ -170,6 +170,10 @@ def _resumed(trainer):  # of TRL
                 trainer._total_train_tokens = int(logged[-1])
             if state.global_step >= state.max_steps:
                 raise _Trained
+
+        def on_save(self, args, state, control, **kw):
+            if state.is_world_process_zero:
+                seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     return Resumed()
 
