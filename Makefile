@@ -60,7 +60,7 @@ test: .venv/installed
 	  $(LIBRARY); \
 	  echo "4/4 what crosses modules, bad input, kills, the command line"; \
 	  $(PYTEST) -n 2 --dist worksteal --durations 5 $(AGREE:%=--ignore %); \
-	  wait $$smoke || { tail -n 40 .venv/smoke.log; exit 1; }; echo "smoke reproduction: $$(tail -n 1 .venv/smoke.log)"
+	  wait $$smoke || { tail -n 40 .venv/smoke.log; exit 1; }; echo "smoke reproduction: $$(grep -F -m 1 "**all**" .venv/smoke.log)"
 
 test-quick: .venv/installed
 	@$(PYTEST) -n 2 --dist worksteal -m 'not slow and not real'
