@@ -132,15 +132,17 @@ _NOTHING = re.compile(
     r"""\W*(?:(?:is|was|it|the|exact|specific|city|country|location|place|name)\s+){0,4}(?:un(?:known
     |clear|certain|determin\w+|specifi\w+|identif\w+|available|able|defined|named|sure)|in(?:determin\w+
     |sufficient|conclusive|definite)|(?:none|null|nil|nan|n\.?/?\s?a\.?|tbd)(?=\W*$|\s*[(,;])|not
-    |non[- ]specific|unspecific|hard\s+to|no(?:t)?\s+(?:specific|clear|identif|recogni|city|country|information|data
-    |answer|idea|way|guess|definite|place|one|single)\w*|cannot|can['’]?t|could\s?n[o'’]t|could\s+not
+    |non[- ]specific|unspecific|hard\s+to|no(?:t)?\s+(?:specific|clear|identif|recogni|city
+    |country|information|data|answer|idea|way|guess|definite|place|one|single)\w*|cannot|can['’]?t
+    |could\s?n[o'’]t|could\s+not
     |impossible|difficult\s+to|i\s+(?:do\s?n[o'’]t|do\s+not|ca\s?n[o'’]t|cannot|am\s+not|am\s+unable)
     |any|anywhere|somewhere|various|multiple|several|nowhere|omitted|missing|redacted|withheld|\.\.\.|…
     |[-–—?_.\s]+$|desconocid\w+|indeterminad\w+|no\s+(?:se|es|est|hay|determin|especific|identific)\w*
     |sin\s+(?:determinar|especificar|datos)|inconnue?s?|ind[ée]termin\w+|non\s+(?:pr[ée]cis|d[ée]termin
     |identifi|sp[ée]cifi)\w+|impossible|aucune?|desconhecid\w+|n[ãa]o\s\w+|unbekannt|unklar|nicht\s\w+
-    |keine?\b|unbestimm\w+|sconosciut\w+|onbekend|nieznan\w+|nie\s+(?:mo[żz]na|wiadomo|wiem|da)|неизвест\w*|не\s\w+|невозможно|нет
-    |неопредел\w+|tidak\s\w+|bilinmiyor|belirsiz|không\s\w+|okänd|ukendt|ukjent|tuntematon|未知|不明|不详|不詳
+    |keine?\b|unbestimm\w+|sconosciut\w+|onbekend|nieznan\w+|nie\s+(?:mo[żz]na|wiadomo|wiem|da)
+    |неизвест\w*|не\s\w+|невозможно|нет|неопредел\w+|tidak\s\w+|bilinmiyor|belirsiz|không\s\w+
+    |okänd|ukendt|ukjent|tuntematon|未知|不明|不详|不詳
     |未指定|未确定|未確定|无法|無法|不确定|不確定|不能|没有|沒有|未|わから|分から|特定でき|判断でき|なし|알\s?수\s?없|불명|미상|확인\s?불가|غير|لا\s\w+|مجهول
     |अज्ञात|अनिश्चित|निर्धारित\s+नहीं|পাওয়া\s+যায়নি|অজানা|অজ্ঞাত|নির্ধারণ|نامعلوم|نامشخص)(?!\w)""",
     re.X | re.I,

@@ -52,7 +52,7 @@ class _Reader:
         self.text, self.plain, self.words = text, plain(text), words
         self.tokens, self.spans = tokens(text)
         self.is_vietnamese = bool(_VIETNAMESE.search(text))  # "rất" is no rat
-        self.about = [words.about[word] for word in self.tokens]
+        self.about = [*map(words.about, self.tokens)]
         told = [languages for *_, languages in self.about if languages]
         self.languages = Counter(itertools.chain.from_iterable(told))
         self.language, self.evidence = self.languages.most_common(1)[0] if told else ("", 0)

@@ -142,19 +142,6 @@ _ADJECTIVE = re.compile("[aeioy]s?tisch")  # "klassizistischen" does not end in 
 _ENDS_OF_TOWNS = frozenset("berg bergen burg meer hafen haven havn strand land hamn".split())
 
 
-class _Remembered(dict):
-    "What a function says of each word, for 65,536 words at most."
-
-    def __init__(self, function):
-        self.function = function
-
-    def __missing__(self, word):
-        if len(self) >= 1 << 16:
-            self.clear()
-        self[word] = found = self.function(word)
-        return found
-
-
 class Lexicon:
     "Finds the `Thing` that words name, for the classes of one segmenter."
 
@@ -187,8 +174,7 @@ class Lexicon:
         self.telling = {key: languages for key, languages in told.items() if languages}
         remember = functools.lru_cache(1 << 16)  # the words of one training recur
         self.word, self.abroad, self._joined = map(remember, (self.word, self.abroad, self._joined))
-        self.is_beginning = remember(self._is_beginning)
-        self.about = _Remembered(self._about)
+        self.is_beginning, self.about = remember(self._is_beginning), remember(self._about)
 
     def _about(self, word):
         """(may the word alone name a thing, may a longer name begin with it, languages that it tells), in one

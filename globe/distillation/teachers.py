@@ -92,13 +92,16 @@ class Teacher(Protocol):
         "One judgement for each photo row."
 
 # %% ../../nbs/05_distillation/00_teachers.ipynb #961445d6
+@property
+def _prompt(teacher):
+    "Version of the prompt, for the store."
+    return PROMPT_FILES["teacher"]
+
+
 class VLMTeacher:
     "A vision-language model in this process as a teacher."
 
-    @property
-    def prompt(self):
-        "Version of the prompt, for the store."
-        return PROMPT_FILES["teacher"]
+    prompt = _prompt
 
     def __init__(
         self,
@@ -134,11 +137,7 @@ class EndpointTeacher(EndpointClient):
     "A vision-language model behind one or more OpenAI-compatible endpoints as a teacher."
 
     remote = True  # it computes elsewhere: `distill` asks such teachers at the same time
-
-    @property
-    def prompt(self):
-        "Version of the prompt, for the store."
-        return PROMPT_FILES["teacher"]
+    prompt = _prompt
 
     def _read(self, reply):
         return chat_answer(reply)

@@ -18,8 +18,8 @@ from ..places.sphere import degrees
 _ROLES = {
     "id": (
         "id imgid imageid photoid panoid key uid sampleid questionid customid image imagepath img photo "
-        "filename file path imagename name imageurl photourl url docid index idx panoramaid pictureid photoname "
-        "bild bildname bildnr dateiname datei imagen archivo fichier immagine imagem файл фото 图片 画像 "
+        "filename file path imagename name imageurl photourl url docid index idx panoramaid pictureid "
+        "photoname bild bildname bildnr dateiname datei imagen archivo fichier immagine imagem файл фото 图片 画像 "
         "编号 序号 文件名 图像 番号 ファイル名 номер 번호"
     ),
     "lat": (
@@ -38,7 +38,9 @@ _ROLES = {
         "city cityname town locality municipality place placename location "
         "stadt ort ville ciudad cidade città город 城市 都市 도시"
     ),
-    "state": "state province region admin1 adm1 stateprovince division prefecture bundesland estado provincia",
+    "state": (
+        "state province region admin1 adm1 stateprovince division prefecture bundesland estado provincia"
+    ),
     "country": "country countryname nation pays país paese land страна 国家 国 국가",
     "country_code": "countrycode cc iso2 isocode",
     "text": (

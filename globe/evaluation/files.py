@@ -248,7 +248,7 @@ def _flagged_columns(said, rows, named):
 
 
 def _named_columns(said):
-    """(city with its state, country, place to look up, whether a row names nothing but *unknown*)."""
+    "(city with its state, country, place to look up, whether a row names nothing but *unknown*)."
     city, state, country = (said.cells(what).to_numpy(object).copy() for what in ("city", "state", "country"))
     without = {name: names_no_place(name) for name in {*city, *state, *country}}
     silent = (city != "") | (country != "")

@@ -151,7 +151,7 @@ def _example(text):
 
 
 def _one_byte(letter):
-    "The byte of a letter in Windows-1252, which leaves five bytes to Latin-1. Raises `UnicodeError` for others."
+    "The byte of a letter in Windows-1252, or else in Latin-1. Raises `UnicodeError` for others."
     try:
         return letter.encode("cp1252")
     except UnicodeEncodeError:

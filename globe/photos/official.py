@@ -237,8 +237,8 @@ def from_official(
     hand_over(left, ledger, len(photos) + len(left))
     if by_name := len(table.by_name.intersection(photos["id"])):
         warnings.warn(
-            f"{by_name} of {len(photos)} photos have no coordinate in {path.name} or MP-16; theirs is that of the "
-            "place that the row names"
+            f"{by_name} of {len(photos)} photos have no coordinate in {path.name} or MP-16; "
+            "theirs is that of the place that the row names"
         )
     return _with_texts(photos, [table.said[id] for id in photos["id"]], prompt)
 
