@@ -59,6 +59,17 @@ class Reply:
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
+    def code(self):
+        "The status; for an error in a reply of status 200 its code, or 0 if it has none."
+        try:
+            found = self.json() if self.status == 200 else None
+        except ValueError:
+            found = None
+        error = found.get("error") if isinstance(found, dict) else None
+        code = str(error.get("code") if isinstance(error, dict) else "")
+        stated = int(code) if re.fullmatch("[345][0-9]{2}", code) else 0
+        return stated if error else self.status
+
     def clean(self, text):
         "A text of the server without secrets."
         return redacted(text, self.secrets)
@@ -85,11 +96,16 @@ def _sentence(found):
     return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
 
+_STATED = "the answer states an error"
+
+
 def accepted(reply):  # `Reply`
     """The beginning of a successful reply, see `Reply.said`.
 
     Raises `TransientError`, `RefusedAnswer` for a refused photo, `PermissionError` for a refused run."""
-    code, said = reply.status, reply.said()
+    code, said = reply.code(), reply.said()
+    if code == 0:
+        raise TransientError(f"{_STATED}: {said}")
     if code in (401, 402, 403, 404, 405, 407, 410) or 300 <= code < 400:
         raise PermissionError(f"the endpoint refused ({code}): {said}")
     if code in (408, 425, 429) or code >= 500:
@@ -123,7 +139,7 @@ def _parts(content):
     if isinstance(content, str):
         return content, ""
     said, thought = "", ""
-    for part in content if isinstance(content, list) else []:
+    for part in content if isinstance(content, list) else [content]:
         if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
             thought += _parts(part.get("thinking") or part.get("text"))[0]
         elif isinstance(part, dict):
@@ -143,10 +159,22 @@ def _message_text(message):
     return f"<think>{thought}</think>\n{said}" if thought and "<think>" not in said else said
 
 
-def _check_ending(ending, refusal):
+def _refusal(message):
+    "What the model said when it refused, in the message or in a part of it; None if it did not refuse."
+    content = message.get("content")
+    parts = [p for p in (content if isinstance(content, list) else [content]) if isinstance(p, dict)]
+    refusing = [p for p in parts if str(p.get("type")).endswith("refusal") or p.get("refusal")]
+    told = [message.get("refusal"), *(p.get("refusal") or p.get("text") or "" for p in refusing)]
+    told = [t if isinstance(t, str) else json.dumps(t) for t in told if t or t == ""]
+    return " ".join(filter(None, told)) if refusing or any(told) else None
+
+
+def _check_ending(ending, refusal, error):
     "Raises `RefusedAnswer` or `TransientError` if an answer did not end well."
-    if refusal:
-        raise RefusedAnswer(f"{_REFUSED}: {refusal}", ending)
+    if refusal is not None:
+        raise RefusedAnswer(f"{_REFUSED}: {refusal}" if refusal else _REFUSED, ending)
+    if error:
+        raise TransientError(f"{_STATED}: {error}", finish_reason=ending)
     if ending in _ENDINGS:
         raise RefusedAnswer(_ENDINGS[ending], ending)
     if ending not in _GOOD_ENDINGS:
@@ -175,12 +203,15 @@ def chat_answer(
         found = reply.json()
         choice = found["choices"][0]
         message, ending = choice["message"], choice.get("finish_reason")
-        text, called, refusal = _message_text(message), message.get("tool_calls"), message.get("refusal")
+        text, called, refusal = _message_text(message), message.get("tool_calls"), _refusal(message)
+        error = choice.get("error") or message.get("error")
+        error = _sentence(error) if error else ""
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise TransientError(f"not a chat answer: {said}") from None
     ending = reply.line(str(ending or "").lower())[:40]
     is_cut = cut and ending in ("length", "max_tokens")
-    _check_ending("" if is_cut else ending, reply.line(refusal) if isinstance(refusal, str) else "")
+    refusal = refusal if refusal is None else reply.line(refusal)
+    _check_ending("" if is_cut else ending, refusal, reply.line(error))
     if not text.strip():
         raise RefusedAnswer(_TOOL, ending) if called else TransientError("an empty answer")
     if len(text) > _LONGEST:

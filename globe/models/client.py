@@ -304,7 +304,7 @@ class EndpointClient:
 
     def _learns(self, reply, sent):
         "Whether an error says which parameter to change; remembers the change."
-        if reply.status not in (400, 422):
+        if reply.code() not in (400, 422):
             return False
         said = reply.said().lower()
         if "max_tokens" in sent and "max_completion_tokens" in said:
