@@ -9,6 +9,7 @@ from globe.answers.replies import Reply, TransientError, chat_answer, retry_afte
 from globe.distillation.teachers import EndpointTeacher
 from globe.evaluation.geocoder import Geocoder
 from globe.exchange import _LARGEST
+from globe.command_options import named_endpoint
 from globe.models.client import chosen_model, endpoint_at, is_endpoint_address, served_models
 
 KEY = "sk-live/0123456789+abcdefghij"
@@ -380,11 +381,11 @@ REFUSALS = ("a refusal", "a refusal as a part", "a refusal without words")
 
 @pytest.mark.parametrize("behaviour", REFUSALS)
 def test_a_refusal_is_told_with_advice(behaviour):
-    from globe.distillation.summary import _advice
+    from globe.distillation.summary import advice
 
     with Server(LASTING[behaviour][0]) as s:
         (r,) = ask(s)
-    assert _advice(r["error"]) == "ask another model about these photos"
+    assert advice(r["error"]) == "ask another model about these photos"
 
 
 ENDING = {  # behaviour -> (what the server does, what the exception says): the run ends
@@ -658,6 +659,19 @@ def test_a_list_of_models_may_be_rubbish(names):
     with Server() as s:
         s.gets = http(names)
         assert served_models(s.url) == []
+
+
+def test_a_list_of_models_that_is_refused_names_the_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server() as s:
+        for status, cure in (
+            ("401 Unauthorized", "correct the key in OPENAI"),
+            ("403 Forbidden", "allow the key"),
+        ):
+            s.gets = http(b"no", status)
+            with pytest.raises(PermissionError, match=cure):
+                served_models(s.url)
+            assert named_endpoint(f"{s.url} m") == (s.url, "m")  # the list may be refused alone
 
 
 @pytest.mark.parametrize("address", ["localhost:99999", "http://ho\nst/v1", "http://a b/v1", "ftp://x", ""])
