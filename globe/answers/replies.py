@@ -104,16 +104,13 @@ def _sentence(found):
     return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
 
-_STATED = "the answer states an error"
-
-
 def accepted(reply):  # `Reply`
     """The beginning of a successful reply, see `Reply.said`.
 
     Raises `TransientError`, `RefusedAnswer` for a refused photo, `RefusedRun` for a wrong key or address."""
     code, said = reply.code(), reply.said()
     if code == 0:
-        raise TransientError(f"{_STATED}: {said}")
+        raise TransientError(f"the answer states an error: {said}")
     if code in (401, 402, 403, 404, 405, 407, 410) or 300 <= code < 400:
         raise RefusedRun(f"the endpoint refused ({code}): {said}", code)
     if code in (408, 425, 429) or code >= 500:
@@ -182,7 +179,7 @@ def _check_ending(ending, refusal, error):
     if refusal is not None:
         raise RefusedAnswer(f"{_REFUSED}: {refusal}" if refusal else _REFUSED, ending)
     if error:
-        raise TransientError(f"{_STATED}: {error}", finish_reason=ending)
+        raise TransientError(f"the answer states an error: {error}", finish_reason=ending)
     if ending in _ENDINGS:
         raise RefusedAnswer(_ENDINGS[ending], ending)
     if ending not in _GOOD_ENDINGS:
