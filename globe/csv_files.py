@@ -74,6 +74,8 @@ def holds_rows(
     lines = delimiter.join(row).split("\n")
     if len(lines) == 1 and len(row) >= n:
         return False
-    are_rows = 1 < n and len(lines) > 1 and all(line.count(delimiter) == n - 1 for line in lines)
-    same_ids = len({_form(line.split(delimiter)[0]) for line in lines}) == 1
-    return are_rows and same_ids or any(_is_ditto(row, k, delimiter, n) for k in range(len(row)))
+    forms = {_form(line.split(delimiter)[0]) for line in lines}
+    is_telling = len(forms) == 1 and len(form := min(forms)) > 1 and " " not in form  # no word, no number
+    most = max(line.count(delimiter) for line in lines) if is_telling else n - 1
+    are_rows = 1 < n and len(lines) > 1 and all(n - 1 <= line.count(delimiter) <= most for line in lines)
+    return are_rows and len(forms) == 1 or any(_is_ditto(row, k, delimiter, n) for k in range(len(row)))
