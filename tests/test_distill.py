@@ -464,6 +464,21 @@ def test_a_kill_between_both_renamings_of_a_repair_loses_nothing(tmp_path, monke
     assert len(list(records(tmp_path))) >= 56 and not Path(f"{path}.part").exists()
 
 
+def test_a_repair_that_was_killed_is_begun_anew_and_another_database_is_named(tmp_path):
+    path = filled(tmp_path)
+    with_bad_page(path, 9)
+    path.with_suffix(".jsonl").unlink()
+    Path(f"{path}.part").write_bytes(path.read_bytes()[:9999])
+    with pytest.warns(UserWarning, match="of its answers can be read"), AnswerStore(path):
+        pass
+    assert len(list(records(tmp_path))) >= 56 and not list(tmp_path.glob("*.part*"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.sqlite")) as db:
+        db.execute("CREATE TABLE answers (question TEXT)")
+    for use in (lambda: AnswerStore(tmp_path / "other.sqlite"), lambda: list(records(tmp_path, ["other"]))):
+        with pytest.raises(ValueError, match="other.sqlite is no store of answers .*move it away"):
+            use()
+
+
 def test_lines_that_were_edited_are_kept_and_named(tmp_path):
     path = filled(tmp_path, 3)
     text = path.with_suffix(".jsonl").read_text().replace('"city": ""', '"city": "Lahti"', 1)

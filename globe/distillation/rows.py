@@ -97,6 +97,10 @@ def explained(path):
                 errno.EACCES,
                 f"{path} cannot be opened ({e}): copy its folder to a writable place or choose another",
             ) from None
+        if name and not is_damage(e):
+            raise ValueError(
+                f"{path} is no store of answers of this version ({one_line(e)[:100]}): move it away"
+            ) from None
         raise ValueError(
             f"{path} was damaged while it was in use ({one_line(e)[:100]}): run the same command again, which "
             "keeps what can be read"

@@ -83,6 +83,7 @@ def _repaired(path):
                 return
         part.unlink(missing_ok=True)
         with closing(sqlite3.connect(part, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = OFF")  # a kill must leave no journal for the next attempt
             db.execute(TABLE)
             db.execute("BEGIN")
             put_store(db, path)
