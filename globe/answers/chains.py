@@ -169,12 +169,13 @@ def _is_town(
     code,  # of the country that the first one is
 ):
     "Whether the first part of two is a town with the name of a country: *Lebanon, Pennsylvania*."
-    if len(parts) != 2 or found_in(parts[1], code) is not None:
-        return False
-    scopes = divisions_of(parts[1])
+    scopes = divisions_of(parts[1]) if len(parts) == 2 else ()
     if any(scope[:2] == code for scope in scopes):
         return False
-    return any(found_in(parts[0], scope) is not None for scope in scopes)
+    people = gazetteer().population
+    there = [people[row] for scope in scopes if (row := found_in(parts[0], scope)) is not None]
+    here = found_in(parts[1], code)  # "Peru, Indiana" is also two places in Peru
+    return bool(there) and (here is None or max(there) > people[here])
 
 
 def _in_country(
