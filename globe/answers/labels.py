@@ -92,6 +92,10 @@ _OTHER = {
     "4",
     "5",
 }
+_RANKED, _LATER = (
+    {"candidate", "guess", "option", "hypothesis", "choice", "possibility"},
+    {"b", "c", "d", "e"},
+)
 _ELSEWHERE = {"neighboring", "neighbouring", "native", "similar", "bordering", "host", "origin"}
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z]|\d$)|_")
 
@@ -107,7 +111,7 @@ def role_of(
     words = plain.split()
     if len(words) > 8 or not _ELSEWHERE.isdisjoint(words):
         return ""
-    if not _OTHER.isdisjoint(words):
+    if not _OTHER.isdisjoint(words) or len(words) == 2 and words[1] in _LATER and words[0] in _RANKED:
         return "other" if any(w in _ROLES for w in words) else ""
     roles = {_ROLES.get(w, "") for w in words if w not in _FILLERS}
     if not _WHOLE.isdisjoint(words):

@@ -191,11 +191,30 @@ def _is_item(record, text):
     return bool(_ITEM.match(text, line)) and not _NEXT_ITEM.search(text, record.start, record.end)
 
 
+_SHARE = re.compile(r"\b\d{1,3}(?:[.,]\d)?\s?%")
+
+
+def _ranked(records):
+    "The records as hypotheses with their confidence if each is a place with a share: *Candidate 2: Vigo, Spain (70 %)*."
+    shares = [
+        _SHARE.search(value)
+        for r in records
+        for value in (r.values if set(r.values) == {"place"} else {"place": [""]})["place"]
+    ]
+    if len(shares) != len(records) or None in shares:
+        return []
+    return [
+        r._replace(mark="listed", values=r.values | {"confidence": [s[0]]}) for r, s in zip(records, shares)
+    ]
+
+
 def line_records(text):  # an answer
     "The records in labelled lines."
     parts = [p for p in line_parts(text) if p[0] != "continent" and (p[0] != "place" or _WORDS.search(p[1]))]
     others = [Record("lines", {"place": [v]}, s, e, "other") for r, v, s, e in parts if r == "other"]
     records = [r for r in grouped([p for p in parts if p[0] != "other"], "lines") if has_place(r.values)]
+    if others and (ranked := _ranked([*records, *others])):
+        return ranked
     marked, since, repeated = [], 0, len(records) > 1
     is_yaml = repeated and all(_is_item(record, text) for record in records)
     for record in records:

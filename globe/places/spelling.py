@@ -84,7 +84,9 @@ def misspelt(
     code: str,  # of its country; '' if not known
 ):
     "The hit for the best-known city or region under the nearest name; None if none is near."
-    if len(name) < (6 if code else 7) or _is_known(name) or is_ordinary(name) or is_common(name):
+    if len(name) < (6 if code else 7) or _is_known(name) or is_ordinary(name):
+        return None
+    if no_towns().get(name, GIVEN_NAME) != GIVEN_NAME:
         return None
     g = gazetteer()
     near = _nearest_rows(name, lists_of(g.code_row[code]) if code else (LARGE_CITIES,))
