@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .country_names import CountryName, countries_in, exact_country
 from .cues import CUES
-from .scripts import CAPITAL, REST, lowered
+from .scripts import CAPITAL, LOWER, REST, lowered
 from ..places.countries import country_code
 from ..places.gazetteer import gazetteer
 from ..places.names import fold
@@ -236,7 +236,11 @@ _DEMONYM_BEFORE = (
     rf"(?:{'|'.join(sorted(DEMONYMS, key=len, reverse=True))}|Swiss|{CAPITAL}{REST}(?:er|ische[rn]?)(?=\s[A-Z]))"
     rf"(?:\s[a-z-]+)?\s(?i:{_TRAVELLER}|touristin|touristen|besucher|urlauber)\b{_OFFICE}"
 )
-_TRAVELLERS = re.compile(rf"\b(?:{_FROM}|{_DEMONYM_BEFORE})")
+_FIRST = (
+    rf"(?:(?<=[.!?]\s)|(?<=\n)|\A)(?i:(?:an?|the|some|several|two|many|un|une|des|ein|eine|unos|unas|dos|dois|due)\s)?(?:[{LOWER}]+\s)?"
+    rf"(?i:{_TRAVELLER}|touristes?|turistas?|turist[ei]|touristen|visitantes?)\s(?=(?:[{LOWER}]+\s){{0,3}}(?:in|at|en|em|[aà]|devant|vor)\s)"
+)
+_TRAVELLERS = re.compile(rf"\b(?:{_FROM}|{_DEMONYM_BEFORE})|{_FIRST}")
 _BYSTANDERS = re.compile(
     rf"\b(?P<of>{'|'.join(sorted(DEMONYMS, key=len, reverse=True))}|{_NAMES})(?:\s[a-z-]+)?\s{_OTHERS}\b"
 )

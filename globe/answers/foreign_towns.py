@@ -15,6 +15,7 @@ from ..places.gazetteer import gazetteer
 from ..places.names import fold
 from ..places.spelling import is_no_town, is_ordinary
 from ..places.spelling import is_no_town, is_ordinary
+from ..places.spelling import is_no_town, is_ordinary
 
 # %% ../../nbs/03_answers/18_foreign_towns.ipynb #4ccd4655
 _LETTERS = re.compile(rf"[^\W\d_](?:[^\W\d_]|[{MARKS}])*")
@@ -155,7 +156,7 @@ def town_in_letters(
     return None
 
 # %% ../../nbs/03_answers/18_foreign_towns.ipynb #alone002
-_LEAST = (500, 10_000, 100_000)  # people of a town whose name is unambiguous, ambiguous, contested
+_LEAST = (500, 5_000, 80_000)  # people of a town whose name is unambiguous, ambiguous, contested
 _LEAST_IN_LETTERS = (20_000, 100_000)  # where a name has three letters or more, or two
 _SIGHT_WORDS, _OTHER_NAME, _WORD_TOWN = 2, 100_000, 80_000
 
@@ -203,7 +204,7 @@ _PLACED = {  # language -> phrases before a name, each alone or after another on
         |(?:penso|credo)(?:\sche)?(?:\ssia)?|direi(?:\sche)?|riconosco|sembra|siamo\sa|probabilmente""",
     "ru uk": r"""это|це|на\s(?:фото(?:графии)?|снимке|изображении)(?:\sизображ[её]н\w?)?|(?:фото\sсделано|снято)\sв
         |(?:я\s)?думаю,?|похоже,?(?:\sна)?|скорее\sвсего,?|вероятно,?|[—–-]""",
-    "others": r"""(?:dit|dat|het)\sis|de\sfoto\stoont|to\sjest|to\sje|na\szdjęciu\sjest|burası|bu\sşehir|ini\sadalah|ini
+    "others": r"""(?:dit|dat|het)\sis|de\sfoto\stoont|to\sjest|to\sje|na\szdjęciu\sjest|burası|bu\sşehir|ini\s(?:adalah|kota)
         |(?:foto|gambar)\sini\s(?:menunjukkan|diambil\sdi)|sepertinya|saya\skira|đây\slà|có\slẽ\slà""",
 }
 _CALLED = r"""(?:(?:the|la|le|die|das|el|a|o|il|de)\s)?(?:(?:small|old|little|pretty|kleine|alte|petite|pequeña|pequena
@@ -213,23 +214,23 @@ _OPENING = re.compile(
     rf"\W{{0,3}}(?:(?:{'|'.join(_PLACED.values())})\s+){{1,4}}(?P<called>{_CALLED})?(?=\w)", re.I | re.X
 )
 _TAIL = re.compile(
-    r"\s*(?:$|[.!…,;:(–—]|(?:in|at|on|during|by|near|with|because|as|from|seen|again|to me|bei|an|mit|en|au|dans"
+    r"\s*(?:$|[.!…,;:(–—]|(?:in|at|on|during|by|near|inside|with|because|as|from|seen|again|to me|bei|an|mit|en|au|dans"
     r"|avec|con|com|w|в|зимой|летом)\b)"
 )
-_MOST_LETTERS, _MOST_SENTENCES = 150, 60
+_CLAUSE = re.compile(r"[,:;–—]\s+(?:so\s+|hence\s+|and\s+|but\s+)?")
+_MOST_LETTERS, _MOST_SENTENCES, _MOST_CLAUSES = 150, 60, 4
 
 
 def _spaced_name(sentence):
     "(name, start, end) of what a sentence with capital letters says that the place is, None for nothing."
-    opening = _OPENING.match(sentence)
-    run = next(name_runs(sentence[opening.end() :]), None) if opening else None
-    if not run or run.start():
-        return None
-    whole = run[0].rstrip(".")
-    for name in dict.fromkeys((whole, re.split(rf"\s(?=[{LOWER}])", whole)[0])):
-        end = opening.end() + len(name)
-        if _TAIL.match(sentence, end) and _is_meant(name, bool(opening["called"])):
-            return name, opening.end(), end
+    clauses = [0, *(m.end() for m in _CLAUSE.finditer(sentence))][:_MOST_CLAUSES]
+    for opening in filter(None, (_OPENING.match(sentence, at) for at in clauses)):
+        run = next(name_runs(sentence[opening.end() :]), None)
+        whole = run[0].rstrip(".") if run and not run.start() else ""
+        for name in dict.fromkeys((whole, re.split(rf"\s(?=[{LOWER}])", whole)[0])):
+            end = opening.end() + len(name)
+            if name and _TAIL.match(sentence, end) and _is_meant(name, bool(opening["called"])):
+                return name, opening.end(), end
     return None
 
 # %% ../../nbs/03_answers/18_foreign_towns.ipynb #alone004

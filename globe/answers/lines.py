@@ -90,7 +90,10 @@ def _labels_in(line):  # one line
     for m in _SEPARATOR.finditer(line):
         since = max(since, m.start() - 100)
         role, begin = _label(line[since : m.start()])
-        if role and (not found or role in _INLINE):
+        if role == "other" and found and not line[found[-1][2] : since + begin].strip(" *_"):
+            found[-1] = *found[-1][:2], m.end()  # "Final answer: Option B: Tallinn"
+            since = m.end()
+        elif role and (not found or role in _INLINE):
             found.append((role, since + begin, m.end()))
             since = m.end()
         if len(found) > 20 or m.start() > 4_000:
@@ -170,7 +173,7 @@ _LISTED = re.compile(
     re.I,
 )
 _FINAL = re.compile(
-    r"\b(?:final|summary|conclu\w+|update\w*|revised|refined|corrected|overall|in short|answer)\b|"
+    r"\b(?:final|summary|conclu\w+|update\w*|revised|refined|corrected|overall|in short|answer|choose|chosen|pick)\b|"
     "最终|答案|итог|الإجابة",
     re.I,
 )

@@ -158,9 +158,9 @@ def unwrapped(text):  # whatever a program passes on
         except (ValueError, RecursionError):
             break
         said = node if isinstance(node, str) else None if _names_place(node) else _said(node)
-        if said is None:
+        if said is None and not (isinstance(node, dict) and "choices" in node):
             break
-        text = said
+        text = said or ""
     return text
 
 # %% ../../nbs/03_answers/22_parts.ipynb #wrapped5
