@@ -244,9 +244,16 @@ _TRAVELLERS = re.compile(rf"\b(?:{_FROM}|{_DEMONYM_BEFORE})|{_FIRST}")
 _BYSTANDERS = re.compile(
     rf"\b(?P<of>{'|'.join(sorted(DEMONYMS, key=len, reverse=True))}|{_NAMES})(?:\s[a-z-]+)?\s{_OTHERS}\b"
 )
-_SOMEBODY = re.compile(
-    rf"{_TRAVELLER}|t[ou]+rist|visit|viaj|reisende|besucher|urlauber|voyageur|турист|[客者]|{_OTHERS}", re.I
+_TRAVELLING = "ourist visitor travel packer maker seer vacationer expat turist visitant viaj visitator reisend besucher urlaub voyageur турист 客 者"
+_BESIDE_THEM = (
+    "couple famil student friend fan supporter man men girl boy teenager tour shirt jersey cap scar flag"
 )
+
+
+def _has_any(words, text):  # words with blanks between them, text
+    "Whether a text contains the beginning of one of the words; faster than a pattern."
+    low = text.lower()
+    return any(word in low for word in words.split())
 
 
 def _masked(m):  # match
@@ -255,7 +262,7 @@ def _masked(m):  # match
 
 def without_travellers(text):  # running text
     "The text without travellers and where they come from; all positions stay."
-    return _TRAVELLERS.sub(_masked, text) if _SOMEBODY.search(text) else text
+    return _TRAVELLERS.sub(_masked, text) if _has_any(_TRAVELLING, text) else text
 
 
 def without_bystanders(text):  # running text without travellers
@@ -265,4 +272,4 @@ def without_bystanders(text):  # running text without travellers
         is_country = m["of"] in DEMONYMS or exact_country(fold(m["of"]))
         return _masked(m) if is_country else m[0]
 
-    return _BYSTANDERS.sub(masked, text) if _SOMEBODY.search(text) else text
+    return _BYSTANDERS.sub(masked, text) if _has_any(_BESIDE_THEM, text) else text

@@ -172,6 +172,7 @@ _TURN = re.compile(
     r"[\]*_]{0,3}(?:[ \t]*[:：]|[ \t]*$)[*_ \t]*|(?P<inst>\[INST\])|(?P<end>\[/INST\])",
     re.I | re.M,
 )
+_SPEAKERS = [*_USERS.split("|"), *_REPLYING.split("|"), "[/inst]"]
 _MOST_TURNS = 20
 
 
@@ -179,6 +180,9 @@ def turns(
     text,  # plain
 ) -> list:
     "The last turns of the assistant in a conversation, in order; none for any other text."
+    low = text.lower()
+    if not any(name in low for name in _SPEAKERS):
+        return []
     marks = [m for _, m in zip(range(10 * _MOST_TURNS), _TURN.finditer(text))]
     has_user = any(m["user"] or m["inst"] for m in marks)
     marks = [m for m in marks if has_user or not m["model"]]
