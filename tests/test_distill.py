@@ -9,6 +9,7 @@ from datasets import Dataset, Features, Image, Value
 from filelock import FileLock
 from PIL import Image as PIL
 
+from globe.cli import main
 from globe.distillation.distill import distill, ray_distill
 from globe.answers.replies import Reply, chat_answer
 from globe.distillation.store import (
@@ -386,7 +387,6 @@ def test_a_store_that_is_copied_without_its_log_is_named(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that not even root can write to")
 def test_a_folder_that_cannot_be_written_to_is_named_with_what_to_do(tmp_path, capsys):
-    from globe.cli import main
     from globe.files import write_atomic
     from globe.locks import acquired, alone
 
@@ -1289,3 +1289,152 @@ def test_wrong_commands_are_one_line(tmp_path, monkeypatch, arguments, code, tex
         photos(1).to_parquet("p.parquet")
     done = command(*arguments)
     assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr
+
+
+def asked_with(server, folder, capsys, *more, **key):
+    "(exit code, JSON, standard error) of `globe distill --json` about 8 photos, one request at a time."
+    photos(8).save_to_disk(folder / "saved")
+    arguments = [
+        "--out",
+        str(folder / "out"),
+        "--endpoint",
+        f"{server.url} m",
+        "--concurrency",
+        "1",
+        "--json",
+    ]
+    code = main(["distill", str(folder / "saved"), *arguments, *more])
+    out, err = capsys.readouterr()
+    return code, json.loads(out), err
+
+
+ENDINGS = {  # what the server does, or None for Ctrl-C -> (exit code, words of the ending)
+    "401": (["ok", "ok", 401], 1, "(401): no, ***; correct the key in OPENAI_API_KEY"),
+    "budget": (["ok"] * 3, 1, "budget of 2 requests"),
+    "interrupted": (["ok"] * 3, 130, "interrupted"),
+    "disk": (["ok"] * 3, 1, "no space left"),
+}
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_json_says_what_was_done_and_why_a_run_ended_early(tmp_path, capsys, monkeypatch, how):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-1234")
+    plan, code, why = ENDINGS[how]
+    write, more = AnswerStore.write, ["--max-requests", "2"] if how == "budget" else []
+    if how in ("interrupted", "disk"):
+
+        def full(store, record):
+            if store.written == 2:
+                raise KeyboardInterrupt if how == "interrupted" else OSError(28, "no space left")
+            write(store, record)
+
+        monkeypatch.setattr(AnswerStore, "write", full)
+    with Server(*plan) as s:
+        got, (row,), err = asked_with(s, tmp_path, capsys, *more)
+    assert got == code and why in row["ended"] and why in err
+    assert (row["teacher"], row["photos"], row["known"], row["asked"], row["failed"]) == ("m", 8, 0, 2, 0)
+    (reason,) = row["reasons"]
+    assert (reason["what"], reason["photos"]) == ("not asked", 6) and row["seconds"] > 0
+    assert ("again" in reason["what helps"]) == (how != "401"), reason
+    monkeypatch.setattr(AnswerStore, "write", write)
+    with Server() as s:
+        got, (row,), err = asked_with(s, tmp_path / "again", capsys)
+    assert got == 0 and row["ended"] is None and row["asked"] == 8 and row["reasons"] == []
+
+
+def test_json_says_that_there_is_nothing_to_ask(tmp_path, capsys):
+    (tmp_path / "trip").mkdir()
+    PIL.new("RGB", (60, 40), "blue").save(tmp_path / "trip" / "a.jpg")
+    arguments = ["--out", str(tmp_path / "out"), "--endpoint", "http://127.0.0.1:9/v1 m", "--json"]
+    assert main(["distill", str(tmp_path / "trip"), *arguments]) == 1
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["asked"], row["reasons"][0]["for example"]) == (0, "a.jpg") and "nothing to ask" in row[
+        "ended"
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["distill", "nowhere", "--out", "out", "--geoclip"],
+        ["distill", "saved", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"],
+        ["score", "nowhere.csv", "--truth", "nowhere.csv"],
+        ["locate", "nowhere.jpg", "--model", "http://127.0.0.1:9/v1 m"],
+        ["locate", "a.jpg", "--model", "http://127.0.0.1:9/v1"],
+        ["doctor", "--profile", "huge"],
+    ],
+)
+def test_json_of_every_command_says_why_it_ended(tmp_path, capsys, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    photos(1).save_to_disk("saved")
+    PIL.new("RGB", (60, 40), "blue").save("a.jpg")
+    capsys.readouterr()
+    code = main([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert code in (1, 2) and told["exit_code"] == code and told["error"] in err
+
+
+def test_geojson_of_a_run_that_ends_early_holds_what_was_found(tmp_path, capsys, monkeypatch):
+    from globe.app.locate import Geolocator
+
+    PIL.new("RGB", (60, 40), "blue").save(tmp_path / "a.jpg")
+    each = Geolocator.each
+
+    def interrupted(*arguments):
+        yield from each(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Geolocator, "each", interrupted)
+    with Server() as s:
+        assert main(["locate", str(tmp_path / "a.jpg"), "--model", f"{s.url} m", "--geojson"]) == 130
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["features"]) == 1 and found["error"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    "status, says",
+    [
+        (401, "correct OPENAI_API_KEY (which is not set)"),
+        (402, "pay for OPENAI_API_KEY"),
+        (403, "allow OPENAI_API_KEY (which is not set) to use m, or use another"),
+        (404, "the name of the model, m"),
+        (405, "correct the address"),
+        (407, "proxy"),
+        (410, "name another model"),
+    ],
+)
+def test_the_advice_after_a_refusal_names_its_cause(tmp_path, capsys, monkeypatch, status, says):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with Server(status) as s:
+        code, (row,), err = asked_with(s, tmp_path, capsys)
+        assert len(s.seen) == 1
+    (reason,) = row["reasons"]
+    assert code == 1 and says in row["ended"] and says in err and says in reason["what helps"]
+    assert "again" not in reason["what helps"] + err
+
+
+@pytest.mark.parametrize(
+    "reason, says",
+    [
+        ("refused: HTTP 400: API key not valid. Please pass a valid API key", "set OPENAI_API_KEY"),
+        ("HTTP 429: You exceeded your current quota, please check your plan and billing", "pay"),
+        ("HTTP 429: slow down", "wait"),
+        ("refused: HTTP 400: model 'x' not found, try pulling it first", "name of the model"),
+        ("m: 20 photos in a row got no answer (last: ConnectError: Connection refused)", "start the server"),
+        ("m: 20 photos in a row got no answer (last: timeout: no complete answer)", "concurrency"),
+        ("http://h/v1: it redirects to https://h/v1: give that address yourself", "redirects"),
+        ("refused: an answer of 500,000 characters: at most 400,000 are read", "lower --max-tokens"),
+        ("the answer states an error: worker died", "log"),
+        (
+            "OPENAI_API_KEY contains a line break or another character that is invalid in a key",
+            "OPENAI_API_KEY",
+        ),
+        ("no space left for a.sqlite (database or disk is full)", "free some space"),
+        ("another run is writing a.sqlite; wait for it or stop it", "wait for it"),
+    ],
+)
+def test_the_advice_fits_the_cause(reason, says):
+    from globe.distillation.summary import advice
+
+    assert says in advice(reason)

@@ -25,8 +25,9 @@ from .lines import stripped
 from .scripts import CAPITAL, REST, script_of
 from ..places.countries import country_code
 from ..places.gazetteer import gazetteer
-from ..places.match import locate_why
+from ..places.match import locate_how
 from ..places.names import fold
+from ..places.nearby import How
 from ..places.sphere import distance_km
 
 # %% ../../nbs/03_answers/16_chains.ipynb #3799e644
@@ -244,8 +245,8 @@ def known_place(
     name,  # as written
 ):
     "The place that the gazetteer has under a name; None if it has none, or only a similar spelling."
-    place, why = locate_why(name) if len(name) <= 60 else (None, "")
-    if place is None or "misspelt" in why:
+    place, why = locate_how(name) if len(name) <= 60 else (None, None)
+    if place is None or why.code is How.MISSPELT:
         return None
     return None if place.kind == "city" and found_in(name, "") is None else place
 

@@ -9,6 +9,7 @@ __all__ = ['Answer', 'records_of', 'read_answer']
 import re
 from dataclasses import dataclass, replace
 
+from ..reasons import Reason
 from .coordinates import coordinates
 from .endings import without_endings
 from .lines import line_records, stripped
@@ -251,8 +252,8 @@ def _in_prose(text):  # the answer
     reading = read_prose(text)
     rule = f"prose {reading.start}-{reading.end or len(text)}" if reading.country else ""
     if not (reading.city or reading.region or reading.others or reading.refused):
-        guess = _without_endings(text, reading.country)
-        reading, rule = (guess, f"prose 0-{len(text)}, case endings guessed") if guess else (reading, rule)
+        if guess := _without_endings(text, reading.country):
+            reading, rule = guess, str(Reason(f"prose 0-{len(text)}, case endings guessed"))
     parsed = bool(reading.country)
     return Answer(
         reading.country,

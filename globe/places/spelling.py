@@ -83,14 +83,11 @@ def misspelt(
     name: str,  # folded
     code: str,  # of its country; '' if not known
 ):
-    "The hit for the best-known city or region under the nearest name; None if none is near."
+    "The row of the best-known city, or `~row` of the region, under the nearest name; None if none is near."
     if len(name) < (6 if code else 7) or _is_known(name) or is_ordinary(name):
         return None
     if no_towns().get(name, GIVEN_NAME) != GIVEN_NAME:
         return None
     g = gazetteer()
     near = _nearest_rows(name, lists_of(g.code_row[code]) if code else (LARGE_CITIES,))
-    if near:
-        best = max(near, key=lambda row: (_fame(row), -row))
-        found = g.name[best] if best >= 0 else g.region_name[~best]
-        return best, code, 1, f"misspelt {found!r}, a guess"
+    return max(near, key=lambda row: (_fame(row), -row), default=None)
