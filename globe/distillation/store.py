@@ -85,10 +85,10 @@ def _repaired(path):
         with closing(sqlite3.connect(part, isolation_level=None)) as db:
             db.execute(TABLE)
             db.execute("BEGIN")
-            said = put_store(db, path)
+            put_store(db, path)
             db.execute("COMMIT")
         aside = move_aside(path, "damaged")
-        warnings.warn(f"{said} and will be requested again. The damaged file is kept as {aside}")
+        warnings.warn(f"the damaged file is kept as {aside}; lost answers are requested again")
     elif part.exists():  # a kill came between both renamings
         move_aside(path, "damaged")
     if part.exists():
@@ -185,8 +185,8 @@ def _opened(paths):
         with explained(path):
             if path.suffix == ".jsonl":
                 put_lines(db, path)
-            elif said := put_store(db, path):
-                warnings.warn(said)
+            else:
+                put_store(db, path)
     db.execute("COMMIT")
     return db
 
