@@ -135,31 +135,35 @@ def _ask(
     watch=None,  # see `globe.progress.tracked`
     shard=None,  # (i, n), see `answer_file`
     stop=None,  # threading.Event that ends the work early
+    told=None,  # dict to put the counts into, under the teacher's name, also if an error ends the work
 ) -> dict:
     """Ask one teacher about the photos without an answer; returns counts.
 
     Raises `Busy` if another run is asking about the same photos."""
     photos = undecoded(photos)
     path, start = Path(out) / answer_file(teacher.name, shard), time.perf_counter()
-    stop = stop or threading.Event()
+    stop, told = stop or threading.Event(), {} if told is None else told
     with _alone(path, teacher.name, shard):
         with AnswerStore(path) as store, _stoppable(teacher, stop):
             mine, missing = _missing(photos, teacher, path, shard)
             counts = _Counts(len(missing))
             shown = dict(numbers=counts.numbers, title=teacher.name, unit="photo")
             answers = _records(photos, missing, teacher, stop)
-            for record in tracked(answers, len(missing), watch, **shown):
-                store.write(record)
-                counts.add(record)
-    return dict(
-        teacher=teacher.name,
-        photos=mine,
-        known=mine - len(missing),
-        asked=store.written,
-        failed=counts.failed,
-        tokens=counts.tokens,
-        seconds=round(time.perf_counter() - start, 2),
-    )
+            try:
+                for record in tracked(answers, len(missing), watch, **shown):
+                    store.write(record)
+                    counts.add(record)
+            finally:
+                told[teacher.name] = dict(
+                    teacher=teacher.name,
+                    photos=mine,
+                    known=mine - len(missing),
+                    asked=store.written,
+                    failed=counts.failed,
+                    tokens=counts.tokens,
+                    seconds=round(time.perf_counter() - start, 2),
+                )
+    return told[teacher.name]
 
 # %% ../../nbs/05_distillation/02_distill.ipynb #0c419684
 def _double(photos):
@@ -185,27 +189,31 @@ def distill(
     out,  # folder; one file of judgements per teacher
     watch=None,  # None: bars; False: nothing; else teacher's name -> watcher, such as `globe.progress.lines`
     shard=None,  # (i, n): only the i-th of n parts of the photos, counted from 1
+    told=None,  # dict to put the counts of each teacher into, also if an error ends the run
 ) -> pd.DataFrame:
     "Ask every teacher about the photos that it has not yet answered; returns counts per teacher."
-    photos = with_ids(photos)
+    photos, told = with_ids(photos), {} if told is None else told
     names = [t.name for t in teachers]
     _check(photos, names)
     Path(out).mkdir(parents=True, exist_ok=True)
     remote, stop = [t for t in teachers if getattr(t, "remote", False)], threading.Event()
 
     def asked(teacher, stop=None):
-        return _ask(photos, teacher, out, watch and watch(teacher.name), shard, stop)
+        _ask(photos, teacher, out, watch and watch(teacher.name), shard, stop, told)
 
     with ThreadPoolExecutor(len(remote) or 1) as pool:
         try:
-            begun = {t.name: pool.submit(asked, t, stop) for t in remote}
-            counts = {t.name: asked(t) for t in teachers if t.name not in begun}
-            wait(begun.values())
+            begun = [pool.submit(asked, t, stop) for t in remote]
+            for teacher in teachers:
+                if teacher not in remote:
+                    asked(teacher)
+            wait(begun)
         except BaseException:
             stop.set()
             raise
-    counts |= {name: job.result() for name, job in begun.items()}
-    return pd.DataFrame([counts[name] for name in names])
+    for job in begun:
+        job.result()
+    return pd.DataFrame([told[name] for name in names])
 
 
 def distill_lines(

@@ -7,18 +7,17 @@ __all__ = ['FINAL', 'key', 'photo_keys', 'answer_file', 'answer_files', 'AnswerS
            'judgements', 'Answers']
 
 # %% ../../nbs/05_distillation/01_store.ipynb #1041deb0
-import errno, hashlib, json, os, re, sqlite3, time, warnings, zlib
+import hashlib, os, re, sqlite3, warnings
 from collections.abc import Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..foreign_text import encodable
-from ..locks import Busy
-from ..redaction import one_line
-from ..answers.prompts import PROMPT_FILES
+from ..damaged_databases import checksum, copy_aside, move_aside
+from .rows import PUT, TABLE, as_row, as_text, best_rows, check_log, explained, has_news
+from .rows import has_table, put_lines, put_store, read_only, record_of, store_damage
 
 # %% ../../nbs/05_distillation/01_store.ipynb #1c19b2ae
 def key(id):  # of a photo
@@ -71,141 +70,29 @@ def _named_files(out, teachers=None):  # folder that `distill` filled, names or 
         )
     return {n: files[n] for n in names}
 
-# %% ../../nbs/05_distillation/01_store.ipynb #1601d46b
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS answers "
-    "(id TEXT, prompt TEXT, error TEXT, record TEXT, PRIMARY KEY (id, prompt))"
-)
-_PUT = (
-    "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (id, prompt) DO UPDATE "
-    "SET error = excluded.error, record = excluded.record WHERE answers.error <> ''"
-)
-_RANK = "({0}.prompt NOT IN ('', '{1}'), {0}.error <> '', {0}.rowid)"
-
-
-def _best():
-    "The query for the best row of each photo."
-    other, own = (_RANK.format(name, PROMPT_FILES["teacher"]) for name in "ba")
-    found = "SELECT id, error, record FROM answers a WHERE NOT EXISTS "
-    return f"{found}(SELECT 1 FROM answers b WHERE b.id = a.id AND {other} < {own})"
-
-
-def _text(value):
-    "A value as text that can be stored; unpaired surrogates become escape sequences."
-    return encodable(str(value), "backslashreplace")
-
-
-def _row(record):  # judgement
-    "The table row of a judgement."
-    said = _text(json.dumps(record, ensure_ascii=False))
-    return _text(record["id"]), _text(record.get("prompt") or ""), _text(record["error"] or ""), said
-
-
-def _line_row(line):  # bytes, from a file of judgements
-    "The row of the judgement in a line; None if the line is cut or is not a judgement."
-    try:
-        r = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return _row(r) if isinstance(r, dict) and isinstance(r.get("id"), (str, int)) and "error" in r else None
-
-
-def _line_rows(path):  # of JSON lines; may be missing
-    "The rows of all judgements in a file, none if it is missing; warns about other lines."
-    lost = 0
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        for line in filter(bytes.strip, file):
-            if row := _line_row(line):
-                yield row
-            else:
-                lost += 1
-    if lost:
-        warnings.warn(f"{path}: {lost} lines are no judgements (cut or damaged?) and were left out")
-
 # %% ../../nbs/05_distillation/01_store.ipynb #faf6e9f2
 FINAL = "picture: ", "refused: "
 
-# %% ../../nbs/05_distillation/01_store.ipynb #8b33e924
-_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
-_UNWRITTEN = {f"SQLITE_IOERR_{what}" for what in ("WRITE", "FSYNC", "DIR_FSYNC", "TRUNCATE", "SHMSIZE")}
-
-
-@contextmanager
-def _explained(path):
-    "Turn errors about a full disk or a damaged file into an OSError or ValueError that says what to do."
-    try:
-        yield
-    except (sqlite3.Error, UnicodeDecodeError, json.JSONDecodeError) as e:
-        name = getattr(e, "sqlite_errorname", "")
-        if name.startswith("SQLITE_FULL") or name in _UNWRITTEN:
-            _no_space(path, e)
-        if name.startswith("SQLITE_BUSY"):
-            raise Busy(f"another program holds {path}: close it and run the same command again") from None
-        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_IOERR")):
-            raise OSError(
-                errno.EACCES,
-                f"{path} cannot be opened ({e}): copy its folder to a writable place or choose another",
-            ) from None
-        raise ValueError(
-            f"{path} is damaged ({one_line(e)[:100]}): move it away and run the same command again; "
-            f"{path.with_suffix('.jsonl').name} holds the answers of earlier runs, which will be reused"
-        ) from None
-    except OSError as e:
-        if e.errno in _FULL:
-            _no_space(path, e.strerror)
-        raise
-
-
-def _no_space(path, why):
-    raise OSError(
-        errno.ENOSPC,
-        f"no space left for {path} ({why}): free some and run the same command again; "
-        "stored answers are kept",
-    ) from None
-
 # %% ../../nbs/05_distillation/01_store.ipynb #cf2979ef
-def _checksum(path):
-    "Checksum of a file as a signed integer, which SQLite can store as `user_version`; 0 without a file."
-    total = 0
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            total = zlib.crc32(part, total)
-    return total - (1 << 32) * (total >> 31)
-
-
-def _record(said):  # text in the table
-    "The judgement. Raises sqlite3.DatabaseError for a text that is none."
-    record = json.loads(said)
-    if not isinstance(record, dict) or "id" not in record:
-        raise sqlite3.DatabaseError("a record is no judgement")
-    return record
-
-
-def _lacks_log(path):
-    "Whether the header of a store says that there is a log, but none is there, or a reader's empty one."
-    log = Path(f"{path}-wal")
-    with suppress(OSError), open(path, "rb") as file:
-        return file.read(20)[18:] == b"\2\2" and not (log.exists() and log.stat().st_size)
-    return False
-
-
-def _check_log(path):
-    "Warn if a store lacks its log of newest answers, as if it was copied alone while a run was writing it."
-    if _lacks_log(path) and not time.sleep(0.3) and _lacks_log(path):  # not just when a run begins or ends
-        warnings.warn(
-            f"{path} may lack answers: it was not closed, and {path.name}-wal is missing or empty; "
-            "copy both, or copy them when no run is writing, else a run requests the lost answers again"
-        )
-
-
-def _has_table(db):
-    "Whether the table exists; a process may have been killed before it was created."
-    return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'answers'").fetchone())
-
-
-def _has_news(db, lines):
-    "Whether the JSON lines next to a store differ from its last export."
-    return _checksum(lines) != db.execute("PRAGMA user_version").fetchone()[0]
+def _repaired(path):
+    "Replace a damaged store by a new one with all answers that can be read; the old one is kept."
+    part = Path(f"{path}.part")
+    if path.exists():
+        with closing(read_only(path)) as db:
+            if not store_damage(db):
+                return
+        part.unlink(missing_ok=True)
+        with closing(sqlite3.connect(part, isolation_level=None)) as db:
+            db.execute(TABLE)
+            db.execute("BEGIN")
+            said = put_store(db, path)
+            db.execute("COMMIT")
+        aside = move_aside(path, "damaged")
+        warnings.warn(f"{said} and will be requested again. The damaged file is kept as {aside}")
+    elif part.exists():  # a kill came between both renamings
+        move_aside(path, "damaged")
+    if part.exists():
+        os.replace(part, path)
 
 
 class AnswerStore:
@@ -216,38 +103,56 @@ class AnswerStore:
         path,  # from `answer_file`
     ):
         self.path, self.lines, self.written = Path(path), Path(path).with_suffix(".jsonl"), 0
-        _check_log(self.path)
-        with _explained(self.path):
+        check_log(self.path)
+        with explained(self.path):
+            _repaired(self.path)
             self.db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = NORMAL")
-            self.db.execute(_TABLE)
+            self.db.execute(TABLE)
             (version,) = self.db.execute("PRAGMA user_version").fetchone()
             self.db.execute(f"PRAGMA user_version = {version}")  # so that the log of a run is never empty
-            if _has_news(self.db, self.lines):
-                self.db.execute("BEGIN")
-                self.db.executemany(_PUT, _line_rows(self.lines))
-                self.db.execute("COMMIT")
+            self._take_lines(version)
+
+    def _take_lines(self, seen):  # their checksum when they were read or written last, 0 for never
+        "Take over new answers from the JSON lines; a copy is kept if the next export would change the others."
+        self.seen = checksum(self.lines)
+        if self.seen == seen:
+            return
+        (photos,) = self.db.execute("SELECT count(DISTINCT id) FROM answers").fetchone()
+        self.db.execute("BEGIN")
+        bad, other, known = put_lines(self.db, self.lines)
+        self.db.execute("COMMIT")
+        self.db.execute(f"PRAGMA user_version = {self.seen}")
+        gone = max(0, photos - known) if seen else 0
+        if self.seen and (bad or other or gone):
+            warnings.warn(
+                f"{self.lines} is not as it was written: {other} answers differ from those in {self.path.name}, "
+                f"which are used, {gone} are missing, {bad} lines are no judgements. The next export replaces "
+                f"it; a copy is kept as {copy_aside(self.lines, 'changed')}"
+            )
 
     def write(
         self,
         record,  # judgement
     ):
         "Store a judgement. Raises OSError when the disk is full."
-        with _explained(self.path):
-            self.db.execute(_PUT, _row(record))
+        with explained(self.path):
+            self.db.execute(PUT, as_row(record))
         self.written += 1
 
     def export(self):
         "Write the JSON lines: the best row of each photo, in the order in which the rows were stored."
         part = self.lines.with_suffix(".part")
-        with _explained(self.path):
+        with explained(self.path):
+            self._take_lines(self.seen)
             with open(part, "wb") as file:
-                for _, _, said in self.db.execute(_best() + " ORDER BY a.rowid"):
-                    _record(said)  # raises before a damaged row replaces the good line of an earlier run
+                for _, _, said in self.db.execute(best_rows() + " ORDER BY a.rowid"):
+                    record_of(said)  # raises before a damaged row replaces the good line of an earlier run
                     file.write(said.encode() + b"\n")
             os.replace(part, self.lines)
-            self.db.execute(f"PRAGMA user_version = {_checksum(self.lines)}")
+            self.seen = checksum(self.lines)
+            self.db.execute(f"PRAGMA user_version = {self.seen}")
 
     def __enter__(self):
         return self
@@ -265,38 +170,23 @@ class AnswerStore:
             self.db.close()
 
 # %% ../../nbs/05_distillation/01_store.ipynb #34786383
-def _read_only(path):
-    _check_log(path)
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60, check_same_thread=False
-    )
-
-
-def _rows(path):
-    "All rows of a file, including those of newer JSON lines next to a store."
-    if path.suffix == ".jsonl":
-        yield from _line_rows(path)
-        return
-    with closing(_read_only(path)) as db:
-        if _has_news(db, lines := path.with_suffix(".jsonl")):
-            yield from _line_rows(lines)
-        if _has_table(db):
-            yield from db.execute("SELECT * FROM answers ORDER BY rowid")
-
-
 def _opened(paths):
-    "A database with the answers of all files of a teacher. Raises ValueError for a damaged one."
+    "A database with the answers of all files of a teacher; warns about those that cannot be read."
     if len(paths) == 1 and paths[0].suffix == ".sqlite":
-        with _explained(paths[0]):
-            db = _read_only(paths[0])
-            if _has_table(db) and not _has_news(db, paths[0].with_suffix(".jsonl")):
+        with explained(paths[0]):
+            db = read_only(paths[0])
+            if not store_damage(db) and has_table(db) and not has_news(db, paths[0].with_suffix(".jsonl")):
                 return db
+            db.close()
     db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-    db.execute(_TABLE)
+    db.execute(TABLE)
     db.execute("BEGIN")
     for path in paths:
-        with _explained(path):
-            db.executemany(_PUT, _rows(path))
+        with explained(path):
+            if path.suffix == ".jsonl":
+                put_lines(db, path)
+            elif said := put_store(db, path):
+                warnings.warn(said)
     db.execute("COMMIT")
     return db
 
@@ -307,14 +197,14 @@ def answered(
 ):
     "The keys of all photos with an answer to the current prompt, as an array."
     query = "SELECT id FROM answers WHERE error = '' AND (?1 IS NULL OR prompt IN ('', ?1))"
-    with closing(_opened([Path(path)])) as db, _explained(path):
+    with closing(_opened([Path(path)])) as db, explained(path):
         return np.fromiter((key(id) for (id,) in db.execute(query, (prompt,))), np.uint64)
 
 
 def _all(paths, read):  # files of a teacher, function of id, error and text of a record
     "What `read` gives for every photo, in the order in which they were asked about."
-    with closing(_opened(paths)) as db, _explained(paths[0]):
-        for row in db.execute(_best() + " ORDER BY a.rowid"):
+    with closing(_opened(paths)) as db, explained(paths[0]):
+        for row in db.execute(best_rows() + " ORDER BY a.rowid"):
             yield read(*row)
 
 
@@ -330,7 +220,7 @@ def records(
 ):
     "Every judgement in `out`, teacher by teacher. Raises FileNotFoundError if there is none."
     for paths in _named_files(out, teachers).values():
-        yield from _all(paths, lambda id, error, said: _record(said))
+        yield from _all(paths, lambda id, error, said: record_of(said))
 
 
 def judgements(out, teachers=None):
@@ -353,12 +243,12 @@ class Answers(Mapping):
 
     def _records(self, name, where="ORDER BY a.rowid", *given):
         "Judgements of a teacher."
-        with _explained(self.paths[name][0]):
-            for _, _, said in self.stores[name].execute(f"{_best()} {where}", given):
-                yield _record(said)
+        with explained(self.paths[name][0]):
+            for _, _, said in self.stores[name].execute(f"{best_rows()} {where}", given):
+                yield record_of(said)
 
     def __getitem__(self, id):
-        found = {name: next(self._records(name, "AND a.id = ?", _text(id)), None) for name in self.stores}
+        found = {name: next(self._records(name, "AND a.id = ?", as_text(id)), None) for name in self.stores}
         if not any(found.values()):
             raise KeyError(id)
         return {name: record for name, record in found.items() if record}
