@@ -170,12 +170,15 @@ def _is_town(
     code,  # of the country that the first one is
 ):
     "Whether the first part of two is a town with the name of a country: *Lebanon, Pennsylvania*."
-    if len(parts) != 2 or found_in(parts[1], code) is not None:
+    if len(parts) != 2:
         return False
     scopes = divisions_of(parts[1])
     if any(scope[:2] == code for scope in scopes):
         return False
-    return any(found_in(parts[0], scope) is not None for scope in scopes)
+    people = gazetteer().population
+    there = [people[row] for scope in scopes if (row := found_in(parts[0], scope)) is not None]
+    here = found_in(parts[1], code)  # "Peru, Indiana" is also two places in Peru
+    return max(there, default=-1) > (-1 if here is None else people[here])
 
 
 def _in_country(
@@ -284,7 +287,7 @@ _IN_TOWN = re.compile(
     r"""(?:the\s+)?(?:(?:old|historic(?:al)?|inner|upper|lower)\s+)?(?:town|city|quarter|cent(?:er|re)|port
     |harbou?r|cathedral|university|medina|kasbah|outskirts|suburbs?|streets?|village|municipality|altstadt
     |innenstadt|stadtzentrum|hafen|centro(?:\s+storico|\s+histórico)?|vieille\s+ville|casco\s+antiguo
-    |waterfront|stadt)\s+(?:of|von|de|di|do|da|del)\s+(?:the\s+)?(?P<town>.+)
+    |waterfront|stadt|op[eé]ra(?:\s+house)?|oper|rathaus|hauptbahnhof|gare)\s+(?:of|von|de|di|do|da|del)\s+(?:the\s+)?(?P<town>.+)
     |(?:downtown|greater|old\s+town|metropolitan)\s+(?P<around>.+)|(?P<owner>[^'’]{3,})['’]s\s.+""",
     re.X | re.I,
 )

@@ -14,7 +14,7 @@ from .coordinates import coordinates
 from .endings import without_endings
 from .lines import line_records, stripped
 from .chain_lines import Reading, read_chain
-from .parts import answer_span, plain_text, window
+from .parts import answer_span, plain_text, turns, unwrapped, window
 from .prose import read_prose
 from .objects import json_records
 from .records import PLACES, table_records, tag_records
@@ -285,8 +285,18 @@ def read_answer(
     """The place that a model's answer gives, and how it was read. Never raises.
 
     `parsed` is False if neither a single country nor a coordinate can be read. Positions in `read_as` count
-    the characters of the answer, without the tags around it and without invisible characters."""
-    plain = plain_text(text)
+    the characters of the answer, without the tags, the JSON of a server or the conversation around it and without
+    invisible characters."""
+    plain = plain_text(unwrapped(text))
+    for turn in reversed(turns(plain)):
+        answer = _read(turn)
+        if answer.parsed or answer.refused or answer.alternatives:
+            return answer
+    return _read(plain)
+
+
+def _read(plain):  # one answer
+    "The `Answer` of a plain text."
     start, end, reasoning = answer_span(plain)
     said = window(plain, start, end)
     if is_no_answer(said):
