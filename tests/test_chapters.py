@@ -476,6 +476,7 @@ TABLES = {  # of data/: the modules that read it
     "places.csv": "globe.places.regions",
     "han.csv": "globe.places.names",
     "town_names.csv": "globe.places.town_names",
+    "no_towns.csv": "globe.places.town_names",
     "regions.csv": "globe.places.regions",
     "naturalearth/borders.geojson": "globe.places.reverse",
     "cities.csv": "globe.world.facts",

@@ -15,6 +15,7 @@ from ..answers.prompts import PROMPT_FILES
 from ..damaged_databases import checksum, damage, is_damage, opened_to_mend, readable_rows
 from ..foreign_text import encodable
 from ..locks import Busy
+from ..reasons import Reason
 from ..redaction import one_line
 
 # %% ../../nbs/05_distillation/01_rows.ipynb #6b3e1006
@@ -172,7 +173,7 @@ def store_damage(db):
     try:
         for said, is_sound in db.execute(f"SELECT record, {checked} FROM answers"):
             if not is_sound and not _is_judgement(said):
-                return "a record is no judgement"
+                return Reason("a record is no judgement")
     except sqlite3.DatabaseError as e:
         if not is_damage(e):
             raise
@@ -193,22 +194,22 @@ def _lost(store, db):
 
 
 def put_store(db, path):  # open database, store
-    "Put the answers of a store, and of the JSON lines next to it, into a database; returns what to warn of."
+    "Put the answers of a store, and of the JSON lines next to it, into a database; warns of what is not used."
     lines = path.with_suffix(".jsonl")
     with closing(read_only(path)) as store:
         wrong = store_damage(store)
         if not wrong:
             if has_table(store):
                 db.executemany(PUT, store.execute("SELECT * FROM answers ORDER BY rowid"))
-            other = put_lines(db, lines)[1] if has_news(store, lines) else 0
-            differ = f"{other} answers in {lines} differ from those in {path.name}, which are used"
-            return differ if other else ""
+            if has_news(store, lines) and (other := put_lines(db, lines)[1]):
+                warnings.warn(f"{other} answers in {lines} differ from those in {path.name}, which are used")
+            return
     with opened_to_mend(path, TABLE) as store:
         rows = (row for row in readable_rows(store, "answers") if _is_judgement(row[3]))
         kept, before = db.executemany(PUT, rows).rowcount, db.total_changes
         put_lines(db, lines)
         more, lost = db.total_changes - before, _lost(store, db)
-    return (
+    warnings.warn(
         f"{path} is damaged ({one_line(wrong)[:100]}): {kept} of its answers can be read, {more} more are in "
         f"{lines.name}, {'an unknown number' if lost is None else lost} are lost"
     )
