@@ -281,7 +281,6 @@ DATA = {  # how texts of several words begin that are no messages: they are read
     "globe.exif": ["Raw profile type "],
     "globe.photos.records": ["nearest town", "country only"],
     "globe.training.trainer": ["probability tenso"],
-    "globe.distillation.store": ["CREATE TABLE IF N", "INSERT INTO answe", "SELECT id, error,"],
     "globe.evaluation.predictions": ["stated coordinate", "stated coordinate"],
     "globe.validation.splits": ["not localizable", "wrong place"],
     "globe.answers.country_names": ["en es fr de pt it"],
