@@ -198,7 +198,7 @@ _SHARE = re.compile(r"\b\d{1,3}(?:[.,]\d)?\s?%")
 
 
 def _ranked(records):
-    "The records as hypotheses with their confidence if each is a place with a share: *Candidate 2: Vigo, Spain (70 %)*."
+    "The records as hypotheses if each is a place with its share: *Candidate 2: Vigo, Spain (70 %)*."
     shares = [
         _SHARE.search(value)
         for r in records

@@ -168,7 +168,8 @@ _USERS = "user|human|usuario|utilisateur|benutzer|nutzer|usuário|utente|пол�
 _REPLYING = "assistant|asistente|assistent|assistente|ассистент|助手|アシスタント|어시스턴트|المساعد"
 _NAMED_MODEL = "model|ai|bot|chatgpt|gpt(?:-[\\w.]+)?|claude|gemini|llava"
 _TURN = re.compile(
-    rf"^[ \t>*_#\[]{{0,8}}(?:<start_of_turn>\s?)?(?:(?P<user>{_USERS})|(?P<reply>{_REPLYING})|(?P<model>{_NAMED_MODEL}))"
+    rf"^[ \t>*_#\[]{{0,8}}(?:<start_of_turn>\s?)?(?:(?P<user>{_USERS})|(?P<reply>{_REPLYING})"
+    rf"|(?P<model>{_NAMED_MODEL}))"
     r"[\]*_]{0,3}(?:[ \t]*[:：]|[ \t]*$)[*_ \t]*|(?P<inst>\[INST\])|(?P<end>\[/INST\])",
     re.I | re.M,
 )

@@ -101,7 +101,7 @@ def _wider(part: str, scope: str, hit):
     return (~region, code, 0, reason) if is_around else hit
 
 
-_LARGER = 10  # times the people of a town whose own name it is
+_LARGER, _LARGER_ABROAD = 10, 3  # times the people of a town whose own name it is
 
 
 def _city_behind(hit: tuple, parts: tuple):
@@ -119,8 +119,12 @@ def _city_behind(hit: tuple, parts: tuple):
         if not (found := g.find(part, code)):
             continue
         city, there = found[0], g.codes[g.code[found[0]]]
-        stays = g.look(part, home) if there != home else size >= _LARGE
-        least = max(_LARGE, size * _LARGER if is_own else size)
+        near = g.find(part, home) if there != home else None
+        stays = size >= _LARGE
+        if there != home:
+            stays = near and g.population[near[0]] * _LARGER > g.population[city]
+        factor = (_LARGER if there == home else _LARGER_ABROAD) if is_own else 1
+        least = max(_LARGE, size * factor)
         if is_own and stays or g.population[city] < least or _km_between(row, city) <= _FAR_KM:
             continue
         within = _hit(
