@@ -4,6 +4,8 @@ import base64, contextlib, io, json, os, re, shutil, signal, socket, sqlite3, st
 import threading, time, urllib.request, warnings, zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from pathlib import Path
+
 import pytest
 from datasets import Dataset, Features, Image, Value
 from filelock import FileLock
@@ -324,42 +326,168 @@ def test_an_export_on_a_full_disk_says_so_and_loses_nothing(tmp_path, monkeypatc
     assert not later.asked and ids(tmp_path / "simulated-a.sqlite") == [f"p{i}" for i in range(4)]
 
 
-def test_a_damaged_store_is_named_and_its_lines_are_taken_over(tmp_path):
+def filled(folder, n=60):
+    "The path of a store with the answers to `n` photos, of about two on a page, and of their JSON lines."
+    path = folder / "simulated-a.sqlite"
+    with AnswerStore(path) as store:
+        for i in range(n):
+            store.write(judgement(f"p{i}", "simulated-a", text="x" * 1200, prompt="teacher"))
+    return path
+
+
+def with_bad_page(path, page):
+    with open(path, "r+b") as file:
+        file.seek(4096 * page)
+        file.write(b"\xff" * 4096)
+
+
+def test_a_store_that_is_no_database_is_set_aside_and_its_lines_are_taken_over(tmp_path):
     distill(photos(4), [SimulatedTeacher()], tmp_path, watch=False)
     path = tmp_path / "simulated-a.sqlite"
     path.write_bytes(b"this is no store" * 300)
-    for use in (
-        lambda: list(records(tmp_path)),
-        lambda: distill(photos(4), [Counting()], tmp_path, watch=False),
-    ):
-        with pytest.raises(ValueError, match="simulated-a.sqlite is damaged"):
-            use()
-    path.rename(tmp_path / "damaged")
+    said = "is damaged .*0 of its answers can be read, 4 more are in simulated-a.jsonl, an unknown number are lost"
+    with pytest.warns(UserWarning, match=said):
+        assert len(list(records(tmp_path))) == 4
     later = Counting()
-    distill(photos(4), [later], tmp_path, watch=False)
-    assert not later.asked
+    with pytest.warns(UserWarning, match=said):
+        with pytest.warns(
+            UserWarning, match="kept as .*simulated-a.sqlite.damaged; lost answers are requested"
+        ):
+            distill(photos(5), [later], tmp_path, watch=False)
+    assert later.asked == ["p4"] and path.with_name("simulated-a.sqlite.damaged").stat().st_size == 4800
+    with warnings.catch_warnings(action="error"):
+        assert len(list(records(tmp_path))) == 5
 
 
-@pytest.mark.parametrize("change", ['\'{"id": "p1\'', "cast(x'ff00fe' as text)", "'[1]'"])
-def test_a_record_that_is_damaged_is_named_by_every_reader(tmp_path, change):
+@pytest.mark.parametrize("change", ['\'{"id": "p1\'', "cast(x'ff00fe' as text)", "'[1]'", "NULL"])
+def test_a_record_that_is_damaged_costs_at_most_itself(tmp_path, change):
     distill(photos(4), [SimulatedTeacher()], tmp_path, watch=False)
     path = tmp_path / "simulated-a.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute(f"UPDATE answers SET record = {change} WHERE id = 'p1'")
         db.commit()
+    content, whole = path.read_bytes(), path.with_suffix(".jsonl").read_bytes()
     for use in (
-        lambda: list(records(tmp_path)),
+        lambda: [r["id"] for r in records(tmp_path)],
         lambda: list(Answers(tmp_path)),
-        lambda: Answers(tmp_path)["p1"],
+        lambda: [id for _, id, error in outcomes(tmp_path)],
     ):
-        with pytest.raises(ValueError, match="simulated-a.sqlite is damaged"):
-            use()
-    lines = path.with_suffix(".jsonl").read_bytes()
-    with pytest.raises(ValueError, match="simulated-a.sqlite is damaged"):
-        distill(photos(5), [Counting()], tmp_path, watch=False)
-    assert path.with_suffix(".jsonl").read_bytes() == lines  # the good copy is not replaced
-    path.unlink()
-    assert len(list(records(tmp_path))) == 4
+        with pytest.warns(
+            UserWarning, match="3 of its answers can be read, 1 more are in .*jsonl, 0 are lost"
+        ):
+            assert sorted(use()) == ["p0", "p1", "p2", "p3"]
+    later = Counting()
+    with pytest.warns(UserWarning, match="0 are lost"):
+        distill(photos(4), [later], tmp_path, watch=False)
+    assert not later.asked and sorted(path.with_suffix(".jsonl").read_bytes().split()) == sorted(
+        whole.split()
+    )
+    path.write_bytes(content)
+    path.with_suffix(".jsonl").unlink()
+    with pytest.warns(UserWarning, match="3 of its answers can be read, 0 more .*, 1 are lost"):
+        distill(photos(4), [later], tmp_path, watch=False)
+    assert later.asked == ["p1"] and len(list(records(tmp_path))) == 4
+
+
+def test_every_page_may_be_bad_and_the_others_are_read(tmp_path):
+    "Whichever page it is: a run goes on, keeps what can be read, and says how many answers it keeps and lacks."
+    whole = filled(tmp_path).read_bytes()
+    pages, kept = len(whole) // 4096, []
+    assert pages > 20
+    for page in range(pages):
+        out = tmp_path / str(page)
+        out.mkdir()
+        path = out / "simulated-a.sqlite"
+        path.write_bytes(whole)
+        with_bad_page(path, page)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            read = len(list(records(out)))
+            with AnswerStore(path) as store:
+                (n,) = store.db.execute("SELECT count(*) FROM answers").fetchone()
+        kept.append(n)
+        said = " ".join(str(w.message) for w in seen)
+        told = re.search(r"(\d+) of its answers can be read, 0 more [^,]*, ([^,]*) are lost", said)
+        assert n == read == int(told[1]) and told[2] in (str(60 - n), "an unknown number"), (page, told[0])
+        assert Path(f"{path}.damaged").read_bytes()[: 4096 * page] == whole[: 4096 * page]
+        with warnings.catch_warnings(action="error"):
+            assert len(list(records(out))) == n
+    with open(path := tmp_path / "simulated-a.sqlite", "r+b") as file:
+        file.seek(200)
+        file.write(b"\xff" * 3896)  # the definition of the table
+    with pytest.warns(UserWarning, match="60 of its answers can be read"):
+        path.with_suffix(".jsonl").unlink()
+        assert len(list(records(tmp_path))) == 60
+    assert sum(n < 55 for n in kept) <= 1, kept  # the page that leads to all others
+    assert kept[0] == 60  # it holds what every store begins with
+
+
+def test_a_store_that_is_cut_keeps_its_beginning_and_its_log(tmp_path):
+    path = filled(tmp_path)
+    path.write_bytes(path.read_bytes()[: 4096 * 12 + 100])
+    path.with_suffix(".jsonl").unlink()
+    with pytest.warns(UserWarning, match="of its answers can be read"):
+        assert 10 < len(list(records(tmp_path))) < 60
+    store = AnswerStore(tmp_path / "b.sqlite")
+    for i in range(40):
+        store.write(judgement(f"p{i}", "b", text="x" * 1200))
+    there = tmp_path / "killed"
+    there.mkdir()
+    for part in ("", "-wal"):
+        shutil.copy(f"{store.path}{part}", there)
+    store.__exit__(None)
+    with open(
+        there / "b.sqlite-wal", "r+b"
+    ) as log:  # a bad page in the log, which hides the frames behind it
+        log.seek(20 * 4120)
+        log.write(b"\xff" * 4096)
+    assert 0 < len(list(records(there))) < 40
+    with AnswerStore(there / "b.sqlite"):
+        pass
+    assert 0 < len(list(records(there))) < 40
+
+
+def test_a_kill_between_both_renamings_of_a_repair_loses_nothing(tmp_path, monkeypatch):
+    path = filled(tmp_path)
+    with_bad_page(path, 9)
+    path.with_suffix(".jsonl").unlink()
+
+    def killed(old, new):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning):
+        m.setattr(os, "replace", killed)
+        AnswerStore(path)
+    assert not path.exists() and Path(f"{path}.damaged").exists()
+    with AnswerStore(path):
+        pass
+    assert len(list(records(tmp_path))) >= 56 and not Path(f"{path}.part").exists()
+
+
+def test_lines_that_were_edited_are_kept_and_named(tmp_path):
+    path = filled(tmp_path, 3)
+    text = path.with_suffix(".jsonl").read_text().replace('"city": ""', '"city": "Lahti"', 1)
+    first, second, third = text.splitlines(keepends=True)
+    path.with_suffix(".jsonl").write_text(first + second + "my remark\n")
+    with pytest.warns(UserWarning, match="1 lines are no judgements"):
+        with pytest.warns(UserWarning, match="1 answers in .*jsonl differ from those in simulated-a.sqlite"):
+            assert [r["city"] for r in records(tmp_path)] == ["", "", ""]
+    said = "1 answers differ from those in simulated-a.sqlite, which are used, 1 are missing, 1 lines are no "
+    for _ in range(2):
+        with pytest.warns(
+            UserWarning, match=said + "judgements.*a copy is kept as .*simulated-a.jsonl.changed"
+        ):
+            store = AnswerStore(path)
+        store.db.execute("PRAGMA user_version = 7")  # as after a kill before the lines were taken over
+        store.db.close()
+    with warnings.catch_warnings(action="ignore"), AnswerStore(path) as store:
+        store.lines.write_text(first)  # while the run is writing
+        store.export()
+    kept = sorted(p.read_text() for p in tmp_path.glob("*.changed*"))
+    assert kept == sorted([first + second + "my remark\n", first])
+    assert len(lines(path.with_suffix(".jsonl"))) == 3
+    with warnings.catch_warnings(action="error"), AnswerStore(path):
+        pass
 
 
 def test_a_store_that_is_copied_without_its_log_is_named(tmp_path):

@@ -1141,6 +1141,54 @@ def test_a_file_that_meets_a_full_disk_is_named(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_stored_jpeg_holds_nothing_but_its_picture():
+    "Whatever a segment, a thumbnail or the bytes around hold is not stored; a bare JPEG stays as it is."
+    bare, secret = encoded(quality=92), b"48.8584 N, 2.2945 E of a person"
+    assert images.stored(bare) == bare
+    for more in (dict(progressive=True), dict(restart_marker_rows=1), dict(subsampling=0, optimize=True)):
+        assert images.stored(plain := encoded(**more)) == plain
+    segment = lambda kind, body: bytes([255, kind]) + (len(body) + 2).to_bytes(2, "big") + body
+    thumbnail = segment(0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\x03\x04" + secret + bytes(36 - len(secret)))
+    header = bare[2:20]
+    assert header[:4] == b"\xff\xe0\0\x10"
+    frame = bare.index(b"\xff\xc0")
+    hidden = [
+        *(bare[:20] + segment(kind, secret) + bare[20:] for kind in (*range(0xE0, 0xF0), 0xFE, 0xF5)),
+        *(bare[:frame] + segment(kind, secret) + bare[frame:] for kind in (0xE5, 0xEB, 0xFE)),
+        bare[:2] + thumbnail + bare[20:],
+        bare[:20] + segment(0xE0, b"JFXX\0\x10" + secret) + bare[20:],
+        bare[:20] + secret + bare[20:],  # between two segments
+        bare + secret,
+        bare + bare[:2] + secret,
+        bare + bytes(9) + secret,
+        bare + b"\0",
+        bare[:-2] + segment(0xEB, secret) + bare[-2:],  # behind the scan
+    ]
+    for content in hidden:
+        assert secret in content or content == bare + b"\0"
+        try:
+            kept = images.stored(content)
+        except PhotoError:
+            continue
+        assert secret not in kept and kept != content and open_photo(kept).size == SCENE.size
+        assert images.stored(kept) == kept
+
+
+def test_a_tiff_of_numbers_may_hold_pixels_that_are_none():
+    import numpy as np
+
+    values = np.linspace(-5, 20, 64 * 48, dtype=np.float32).reshape(48, 64)
+    whole = open_photo(encoded(Image.fromarray(values), "TIFF"))
+    for wrong in (np.nan, np.inf, -np.inf):
+        odd = values.copy()
+        odd[0, 0] = odd[20, 30] = wrong
+        picture = open_photo(encoded(Image.fromarray(odd), "TIFF"))
+        assert picture.getpixel((30, 20)) == (0, 0, 0)  # the lowest number
+        assert all(abs(a - b) <= 1 for a, b in zip(picture.getpixel((9, 40)), whole.getpixel((9, 40))))
+    with pytest.raises(PhotoError, match="no pixel holds a number"):
+        open_photo(encoded(Image.fromarray(np.full((48, 64), np.nan, np.float32)), "TIFF"))
+
+
 def test_a_formula_behind_characters_that_do_not_show_is_no_formula_in_a_csv(tmp_path):
     "Whatever the Unicode database calls a blank, a control, a format or a mark, and letters that are drawn as blanks."
     unseen = [

@@ -14,8 +14,6 @@ from .scripts import LOWER, MARKS, WORD, script_of, word_forms
 from ..places.gazetteer import gazetteer
 from ..places.names import fold
 from ..places.spelling import is_no_town, is_ordinary
-from ..places.spelling import is_no_town, is_ordinary
-from ..places.spelling import is_no_town, is_ordinary
 
 # %% ../../nbs/03_answers/18_foreign_towns.ipynb #4ccd4655
 _LETTERS = re.compile(rf"[^\W\d_](?:[^\W\d_]|[{MARKS}])*")

@@ -208,6 +208,7 @@ def chat_answer(
         found = reply.json()
         choice = found["choices"][0]
         message, ending = choice["message"], choice.get("finish_reason")
+        ending = ending.get("type") if isinstance(ending, dict) else ending
         text, called, refusal = _message_text(message), message.get("tool_calls"), _refusal(message)
         error = choice.get("error") or message.get("error")
         error = _sentence(error) if error else ""

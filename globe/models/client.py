@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field
 
 from ..exchange import ExchangeError, exchange, query_values
+from ..reasons import Reason
 from ..redaction import one_line, secrets_of
 from ..photos.images import fitted
 from ..settings import Settings
@@ -117,22 +118,23 @@ def _key(name):
 
 
 _CURES = {
-    401: "correct {key}",
-    402: "pay for {key}, or use another",
-    403: "allow {key} to use {model}, or use another",
-    404: "correct the address, which mostly ends in /v1, or the name of the model, {model}",
-    405: "correct the address, which mostly ends in /v1",
-    407: "give the proxy its name and password: HTTPS_PROXY=http://NAME:PASSWORD@HOST",
-    410: "name another model or address",
+    401: Reason("correct {key}"),
+    402: Reason("pay for {key}, or use another"),
+    403: Reason("allow {key} to use {model}, or use another"),
+    404: Reason("correct the address, which mostly ends in /v1, or the name of the model, {model}"),
+    405: Reason("correct the address, which mostly ends in /v1"),
+    407: Reason("give the proxy its name and password: HTTPS_PROXY=http://NAME:PASSWORD@HOST"),
+    410: Reason("name another model or address"),
 }  # status -> what to do
 
 
 def _cured(error, endpoint, key_env, model):
     "A `PermissionError` with the address and what to do."
-    key = f"the key in {key_env}" if os.environ.get(key_env) else f"{key_env} (which is not set)"
-    key = "the name and password in the address" if endpoint.login else key
-    status = getattr(error, "status", 0)
-    cure = _CURES.get(status, "").format(key=key, model=one_line(model)[:80] or "the model")
+    is_set, status = bool(os.environ.get(key_env)), getattr(error, "status", 0)
+    key = Reason(f"the key in {key_env}" if is_set else f"{key_env} (which is not set)")
+    key = Reason("the name and password in the address") if endpoint.login else key
+    named = one_line(model)[:80] or Reason("the model")
+    cure = str(_CURES.get(status, "")).format(key=key, model=named)
     return RefusedRun(f"{endpoint.url}: {error}", status, cure)
 
 

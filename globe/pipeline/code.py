@@ -288,7 +288,7 @@ STAGE_CODE = {
         "globe.models.judge",
         "globe.models.likelihood",
         "globe.models.place_check",
-        "globe.evaluation.confidence",
+        "globe.evaluation.agreement",
     ],
 }
 # keys of `globe.answers.prompts.PROMPTS`; those of "answers" depend on the model that answers
