@@ -286,7 +286,7 @@ _STOP = re.compile(r"[^।۔。]+")
 def town_alone(
     text,  # running text
 ):
-    "(name, start, end) of the town or sight in a sentence that says no more than where this is; None for none."
+    "(name, start, end) of the place in a sentence that says no more than where this is, or None."
     for start, end in sentences(text)[:_MOST_SENTENCES]:
         for part in _STOP.finditer(text, start, end):
             sentence = part[0][:_MOST_LETTERS].rstrip()

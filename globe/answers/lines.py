@@ -173,7 +173,8 @@ _LISTED = re.compile(
     re.I,
 )
 _FINAL = re.compile(
-    r"\b(?:final|summary|conclu\w+|update\w*|revised|refined|corrected|overall|in short|answer|choose|chosen|pick)\b|"
+    r"\b(?:final|summary|conclu\w+|update\w*|revised|refined|corrected|overall|in short"
+    r"|answer|choose|chosen|pick)\b|"
     "最终|答案|итог|الإجابة",
     re.I,
 )

@@ -105,8 +105,8 @@ _LARGER, _LARGER_ABROAD = 10, 3  # times the people of a town whose own name it 
 
 
 def _city_behind(hit: tuple, parts: tuple):
-    """The hit for a large city, or its district, behind a name that means only a place far from it: *East Side,
-    Milwaukee*, *Lapa, Rio de Janeiro*, *Palermo, Buenos Aires*."""
+    """The hit for a large city, or its district, behind a name that means only a place far from it:
+    *East Side, Milwaukee*, *Lapa, Rio de Janeiro*, *Palermo, Buenos Aires*."""
     g, (row, code, *_) = gazetteer(), hit
     if row >= 0:
         name, home, size = g.name[row], g.codes[g.code[row]], g.population[row]
