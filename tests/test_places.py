@@ -891,11 +891,55 @@ def test_a_misspelt_name_is_corrected_as_a_guess(name, country, city):
         ("Train Station", "United States"),
         ("Parking", ""),
         ("Monastery", ""),
+        ("Market", "United States"),
+        ("Markets", "United States"),
+        ("Crossroads", "United States"),
     ],
 )
 def test_an_ordinary_word_is_no_misspelt_town(name, country):
     place, why = locate_why(name, country)
     assert "misspelt" not in why and (place is None or place.kind == "country")
+
+
+@pytest.mark.parametrize(
+    "name, country, lat, lon, km",
+    [
+        ("Palermo, Buenos Aires", "", -34.58, -58.42, 12),
+        ("Lapa, Rio de Janeiro", "", -22.91, -43.18, 20),
+        ("Lapa, Rio de Janeiro", "Brazil", -22.91, -43.18, 20),
+        ("Dongcheng, Beijing", "China", 39.93, 116.42, 20),
+        ("Soho, London", "", 51.51, -0.13, 12),
+        ("Altstadt, Düsseldorf", "Germany", 51.23, 6.77, 15),
+        ("Lapa, Paraná", "Brazil", -25.77, -49.72, 15),  # a town in a division
+        ("Mar del Plata, Buenos Aires", "Argentina", -38.0, -57.55, 15),
+        ("Palermo, Italy", "", 38.12, 13.36, 10),
+        ("Puno, Lima", "Peru", -15.84, -70.02, 15),  # a city of its own
+        ("Oxford, London", "United Kingdom", 51.75, -1.25, 10),
+    ],
+)
+def test_a_district_is_in_its_city_not_in_a_namesake_far_away(name, country, lat, lon, km):
+    place = locate(name, country)
+    assert distance_km(place.lat, place.lon, lat, lon) < km
+
+
+@pytest.mark.parametrize(
+    "name, country, lat, lon, km",
+    [
+        ("Карелия", "Россия", 63, 33, 250),
+        ("Камчатка", "", 56, 159, 400),
+        ("Республика Алтай", "Россия", 50.7, 86.7, 350),
+        ("富士山", "日本", 35.36, 138.73, 15),
+        ("九寨沟", "", 33.2, 103.9, 30),
+        ("巴厘岛", "印度尼西亚", -8.4, 115.2, 60),
+        ("설악산", "대한민국", 38.12, 128.46, 20),
+        ("البتراء", "الأردن", 30.33, 35.44, 20),
+        ("ताज महल", "भारत", 27.17, 78.04, 10),
+        ("সুন্দরবন", "বাংলাদেশ", 22.0, 89.2, 80),
+    ],
+)
+def test_regions_and_sights_are_known_in_scripts_of_their_own(name, country, lat, lon, km):
+    place = locate(name, country)
+    assert place.kind != "country" and distance_km(place.lat, place.lon, lat, lon) < km
 
 
 @pytest.mark.parametrize(

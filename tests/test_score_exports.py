@@ -57,6 +57,19 @@ def test_the_assistants_turn_is_the_answer(tmp_path, truth, origin):
     assert scored(tmp_path, truth, "chats.json", json.dumps(rows)).row()["acc@25 km"] == 1
 
 
+def test_rows_of_a_batch_are_known_by_the_id_that_the_asker_gave(tmp_path, truth):
+    rows = [
+        {
+            "id": f"batch_req_{i}",
+            "custom_id": id,
+            "response": {"status_code": 200, "body": chats(city, country)["chat completion"]},
+        }
+        for i, (id, city, country, *_) in enumerate(PLACES)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    assert scored(tmp_path, truth, "batch.jsonl", lines).row()["acc@25 km"] == 1
+
+
 @pytest.mark.parametrize("radii", ["inf", "1e400", "nan", "25,x"])
 def test_a_radius_that_is_no_distance_is_refused(radii, capsys):
     with pytest.raises(SystemExit):

@@ -216,36 +216,54 @@ _TRAVELLER = (
     "(?:tourists?|visitors?|travell?ers?|backpackers?|holidaymakers?|sightseers?|vacationers?|expats?)"
 )
 _OTHERS = (
-    "(?:couples?|famil(?:y|ies)|students?|friends?|(?:football\\s)?fans?|supporters?|(?:wo)?m[ae]n|girls?|boys?|teenagers?"
+    "(?:couples?|famil(?:y|ies)|students?|friends?|(?:football\\s)?fans?|supporters?|(?:wo)?m[ae]n"
+    "|girls?|boys?|teenagers?"
     "|tour\\sgroups?|(?:football\\s|t-)?(?:shirts?|jerseys?|caps?|scarf|scarves)"
-    "|flag\\s(?:patch\\s)?on\\s(?:an?|the|his|her|their)\\s(?:backpack|rucksack|bag|jacket|shirt|cap|hat|suitcase))"
+    "|flag\\s(?:patch\\s)?on\\s(?:an?|the|his|her|their)\\s(?:backpack|rucksack|bag|jacket|shirt|cap"
+    "|hat|suitcase))"
 )
 _NAMES = rf"(?:the\s)?{CAPITAL}{REST}(?:[ -]{CAPITAL}{REST}){{0,2}}"
-_OFFICE = r"(?!['’]|\s(?:office|information|cent(?:er|re)|attraction|spot|destination|site|trap|map|bus|boat|guide|season|visa)s?\b)"
+_OFFICE = (
+    r"(?!['’]|\s(?:office|information|cent(?:er|re)|attraction|spot|destination|site|trap|map|bus|boat"
+    r"|guide|season|visa)s?\b)"
+)
 _FROM = "|".join(
     (
         rf"(?i:{_TRAVELLER})\s(?i:(?:who\s)?(?:(?:is|are|coming|visiting)\s)?from\s){_NAMES}",
-        rf"(?i:touristes?|visiteurs?|voyageurs?)\s(?:venue?s?\s)?(?:de\sla\s|du\s|des\s|de\s|d['’]){_NAMES}",
-        rf"(?:Tourist(?:en|innen|in)?|Besucher(?:innen|in)?|Reisende[rn]?|Urlauber)\saus\s(?:de[rnm]\s)?{_NAMES}",
-        rf"(?i:turistas?|turist[ei]|visitantes?|viajer[oa]s?|visitator[ei])\s(?:de\sla\s|del?\s|d[oa]s?\s|dall[ae]\s|dall?['’]?\s?){_NAMES}",
+        rf"(?i:touristes?|visiteurs?|voyageurs?)\s(?:venue?s?\s)?(?:de\sla\s|du\s|des\s|de\s"
+        rf"|d['’]){_NAMES}",
+        rf"(?:Tourist(?:en|innen|in)?|Besucher(?:innen|in)?|Reisende[rn]?"
+        rf"|Urlauber)\saus\s(?:de[rnm]\s)?{_NAMES}",
+        rf"(?i:turistas?|turist[ei]|visitantes?|viajer[oa]s?|visitator[ei])\s(?:de\sla\s|del?\s"
+        rf"|d[oa]s?\s|dall[ae]\s|dall?['’]?\s?){_NAMES}",
         rf"(?i:турист\w*)\sиз\s{_NAMES}",
-        "来自[\u3400-\u9fff]{2,6}?的?(?:游客|旅客)|來自[\u3400-\u9fff]{2,6}?的?(?:遊客|旅客)|[\u30a0-\u30ff\u3400-\u9fff]{2,8}?人?からの(?:観光客|旅行者)",
+        "来自[\u3400-\u9fff]{2,6}?的?(?:游客|旅客)|來自[\u3400-\u9fff]{2,6}?的?(?:遊客|旅客)"
+        "|[\u30a0-\u30ff\u3400-\u9fff]{2,8}?人?からの(?:観光客|旅行者)",
     )
 )
 _DEMONYM_BEFORE = (
-    rf"(?:{'|'.join(sorted(DEMONYMS, key=len, reverse=True))}|Swiss|{CAPITAL}{REST}(?:er|ische[rn]?)(?=\s[A-Z]))"
+    rf"(?:{'|'.join(sorted(DEMONYMS, key=len, reverse=True))}|Swiss|{CAPITAL}{REST}(?:er"
+    rf"|ische[rn]?)(?=\s[A-Z]))"
     rf"(?:\s[a-z-]+)?\s(?i:{_TRAVELLER}|touristin|touristen|besucher|urlauber)\b{_OFFICE}"
 )
 _FIRST = (
-    rf"(?:(?<=[.!?]\s)|(?<=\n)|\A)(?i:(?:an?|the|some|several|two|many|un|une|des|ein|eine|unos|unas|dos|dois|due)\s)?(?:[{LOWER}]+\s)?"
-    rf"(?i:{_TRAVELLER}|touristes?|turistas?|turist[ei]|touristen|visitantes?)\s(?=(?:[{LOWER}]+\s){{0,3}}(?:in|at|en|em|[aà]|devant|vor)\s)"
+    rf"(?:(?<=[.!?]\s)|(?<=\n)|\A)(?i:(?:an?|the|some|several|two|many|un|une|des|ein|eine|unos|unas"
+    rf"|dos|dois|due)\s)?(?:[{LOWER}]+\s)?"
+    rf"(?i:{_TRAVELLER}|touristes?|turistas?|turist[ei]|touristen"
+    rf"|visitantes?)\s(?=(?:[{LOWER}]+\s){{0,3}}(?:in|at|en|em|[aà]|devant|vor)\s)"
 )
 _TRAVELLERS = re.compile(rf"\b(?:{_FROM}|{_DEMONYM_BEFORE})|{_FIRST}")
 _BYSTANDERS = re.compile(
     rf"\b(?P<of>{'|'.join(sorted(DEMONYMS, key=len, reverse=True))}|{_NAMES})(?:\s[a-z-]+)?\s{_OTHERS}\b"
 )
-_TRAVELLING = "ourist visitor travel packer maker seer vacationer expat turist visitant viaj visitator reisend besucher urlaub voyageur турист 客 者"
-_BESIDE_THEM = "couple famil student friend fans supporter _man_ _men_ woman women girl boy teenager tour_group shirt jersey _cap_ scar flag"
+_TRAVELLING = (
+    "ourist visitor travel packer maker seer vacationer expat turist visitant viaj visitator reisend "
+    "besucher urlaub voyageur турист 客 者"
+)
+_BESIDE_THEM = (
+    "couple famil student friend fans supporter _man_ _men_ woman women girl boy teenager tour_group "
+    "shirt jersey _cap_ scar flag"
+)
 
 
 def _has_any(words, text):  # beginnings of words, `_` for a blank; running text

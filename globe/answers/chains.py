@@ -287,7 +287,8 @@ _IN_TOWN = re.compile(
     r"""(?:the\s+)?(?:(?:old|historic(?:al)?|inner|upper|lower)\s+)?(?:town|city|quarter|cent(?:er|re)|port
     |harbou?r|cathedral|university|medina|kasbah|outskirts|suburbs?|streets?|village|municipality|altstadt
     |innenstadt|stadtzentrum|hafen|centro(?:\s+storico|\s+histórico)?|vieille\s+ville|casco\s+antiguo
-    |waterfront|stadt|op[eé]ra(?:\s+house)?|oper|rathaus|hauptbahnhof|gare)\s+(?:of|von|de|di|do|da|del)\s+(?:the\s+)?(?P<town>.+)
+    |waterfront|stadt
+    |op[eé]ra(?:\s+house)?|oper|rathaus|hauptbahnhof|gare)\s+(?:of|von|de|di|do|da|del)\s+(?:the\s+)?(?P<town>.+)
     |(?:downtown|greater|old\s+town|metropolitan)\s+(?P<around>.+)|(?P<owner>[^'’]{3,})['’]s\s.+""",
     re.X | re.I,
 )

@@ -181,38 +181,52 @@ def _is_meant(name, called=False):  # as written, whether it is called a town
 
 # %% ../../nbs/03_answers/18_foreign_towns.ipynb #alone003
 _PLACED = {  # language -> phrases before a name, each alone or after another one
-    "en": r"""(?:this|that|it|here)(?:['’]s|\s(?:is|must\sbe|would\sbe|has\sto\sbe|looks\slike|(?:seems|appears)\sto\sbe))
+    "en": r"""(?:this|that|it|here)(?:['’]s|\s(?:is|must\sbe|would\sbe|has\sto\sbe|looks\slike|(?:seems
+        |appears)\sto\sbe))
         |(?:the|this)\s(?:photo(?:graph)?|picture|image|scene|view|place|location|town|city|village|street)
         \s(?:\w+ly\s)?(?:is|was|shows|depicts|must\sbe|looks\slike)(?:\s(?:called|named|of))?
-        |(?:taken|shot|photographed|captured|located|situated)\s(?:in|near|at)|i(?:['’]d|\swould)?\s(?:say|guess|think
-        |believe|suspect|bet)(?:\sthat)?|i\srecogni[sz]e(?:\s(?:this|it)\sas)?|i(?:['’]m|\sam)\s(?:\w+\s){0,2}?
+        |(?:taken|shot|photographed|captured|located|situated)\s(?:in|near|at)|i(?:['’]d
+        |\swould)?\s(?:say|guess|think
+        |believe|suspect|bet)(?:\sthat)?|i\srecogni[sz]e(?:\s(?:this|it)\sas)?|i(?:['’]m
+        |\sam)\s(?:\w+\s){0,2}?
         (?:sure|certain|confident)(?:\sthat)?|my\s(?:\w+\s)?(?:guess|answer)\s(?:is|would\sbe)|looks\slike
         |definitely|clearly|probably|certainly|surely|obviously|(?:most\s)?likely""",
-    "de": r"""(?:das|dies|hier|es)\s(?:hier\s)?(?:ist|dürfte|müsste)|(?:das|dieses)\s(?:foto|bild)\s(?:zeigt|stammt\saus)
+    "de": r"""(?:das|dies|hier|es)\s(?:hier\s)?(?:ist|dürfte|müsste)|(?:das|dieses)\s(?:foto
+        |bild)\s(?:zeigt|stammt\saus)
         |ich\s(?:tippe\sauf|erkenne|denke,?|glaube,?|würde\ssagen,?)|(?:hier\s)?sieht\sman|aufgenommen\sin
         |wahrscheinlich|vermutlich|sicher|eindeutig""",
-    "fr": r"""c['’]est|il\ss['’]agit\sde|ceci\sest|voici|(?:la|cette)\s(?:photo|image)\s(?:montre|représente|a\sété\sprise\sà)
-        |je\s(?:pense|crois|dirais|reconnais|penche\spour)(?:\sque)?|prise?\sà|on\svoit|probablement|certainement
+    "fr": r"""c['’]est|il\ss['’]agit\sde|ceci\sest|voici|(?:la|cette)\s(?:photo|image)\s(?:montre
+        |représente|a\sété\sprise\sà)
+        |je\s(?:pense|crois|dirais|reconnais|penche\spour)(?:\sque)?|prise?\sà|on\svoit|probablement
+        |certainement
         |sans\sdoute""",
-    "es": r"""(?:est[aeo]|ésta)\ses|es|se\strata\sde|(?:la|esta)\s(?:foto|imagen)\s(?:muestra|es\sde|fue\stomada\sen)
+    "es": r"""(?:est[aeo]|ésta)\ses|es|se\strata\sde|(?:la|esta)\s(?:foto|imagen)\s(?:muestra|es\sde
+        |fue\stomada\sen)
         |creo\sque|diría(?:\sque)?|reconozco|parece(?:\sser)?|estamos\sen|probablemente|seguramente""",
-    "pt": r"""(?:isto|isso|est[ae])\sé|é|trata-se\sde|(?:a|esta)\s(?:foto|imagem)\s(?:mostra|é\sde|foi\stirada\sem)
+    "pt": r"""(?:isto|isso|est[ae])\sé|é|trata-se\sde|(?:a|esta)\s(?:foto|imagem)\s(?:mostra|é\sde
+        |foi\stirada\sem)
         |(?:acho|creio|penso)\sque|reconheço|estamos\sem|provavelmente""",
-    "it": r"""quest[ao]\sè|è|si\stratta\sdi|(?:la|questa)\s(?:foto|immagine)\s(?:mostra|è\sstata\sscattata\sa)
+    "it": r"""quest[ao]\sè|è|si\stratta\sdi|(?:la|questa)\s(?:foto|immagine)\s(?:mostra
+        |è\sstata\sscattata\sa)
         |(?:penso|credo)(?:\sche)?(?:\ssia)?|direi(?:\sche)?|riconosco|sembra|siamo\sa|probabilmente""",
-    "ru uk": r"""это|це|на\s(?:фото(?:графии)?|снимке|изображении)(?:\sизображ[её]н\w?)?|(?:фото\sсделано|снято)\sв
+    "ru uk": r"""это|це|на\s(?:фото(?:графии)?|снимке|изображении)(?:\sизображ[её]н\w?)?
+        |(?:фото\sсделано|снято)\sв
         |(?:я\s)?думаю,?|похоже,?(?:\sна)?|скорее\sвсего,?|вероятно,?|[—–-]""",
-    "others": r"""(?:dit|dat|het)\sis|de\sfoto\stoont|to\sjest|to\sje|na\szdjęciu\sjest|burası|bu\sşehir|ini\s(?:adalah|kota)
+    "others": r"""(?:dit|dat|het)\sis|de\sfoto\stoont|to\sjest|to\sje|na\szdjęciu\sjest|burası
+        |bu\sşehir|ini\s(?:adalah|kota)
         |(?:foto|gambar)\sini\s(?:menunjukkan|diambil\sdi)|sepertinya|saya\skira|đây\slà|có\slẽ\slà""",
 }
-_CALLED = r"""(?:(?:the|la|le|die|das|el|a|o|il|de)\s)?(?:(?:small|old|little|pretty|kleine|alte|petite|pequeña|pequena
-    |piccola)\s)?(?:town|city|village|stadt|dorf|ville|ciudad|pueblo|cidade|vila|città|borgo|stad|miasto|kota|kasabası
+_CALLED = r"""(?:(?:the|la|le|die|das|el|a|o|il|de)\s)?(?:(?:small|old|little|pretty|kleine|alte|petite
+        |pequeña|pequena
+    |piccola)\s)?(?:town|city|village|stadt|dorf|ville|ciudad|pueblo|cidade|vila|città|borgo|stad
+        |miasto|kota|kasabası
     |город|село|деревня|пос[её]лок)\s(?:(?:of|de|di|do|da|von)\s)?"""
 _OPENING = re.compile(
     rf"\W{{0,3}}(?:(?:{'|'.join(_PLACED.values())})\s+){{1,4}}(?P<called>{_CALLED})?(?=\w)", re.I | re.X
 )
 _TAIL = re.compile(
-    r"\s*(?:$|[.!…,;:(–—]|(?:in|at|on|during|by|near|inside|with|because|as|from|seen|again|to me|bei|an|mit|en|au|dans"
+    r"\s*(?:$|[.!…,;:(–—]|(?:in|at|on|during|by|near|inside|with|because|as|from|seen|again|to me|bei"
+    r"|an|mit|en|au|dans"
     r"|avec|con|com|w|в|зимой|летом)\b)"
 )
 _CLAUSE = re.compile(r"[,:;–—]\s+(?:so\s+|hence\s+|and\s+|but\s+)?")
@@ -244,11 +258,15 @@ _IN_SCRIPTS = [
         r"(?:です|だと思います|でしょう|と思われます|のようです|である)(?:ね|。)?",
         rf"(?:이곳은|여기는|여기가|이건|이것은|이\s?사진은|사진은|이\s?도시는|아마도?)\s*{_OWN}[시군]?\s?(?:입니다|이에요|예요|이다|인\s?것\s?같\w+"
         r"|으?로\s?보입니다|에서\s?(?:찍|촬영)[^.]*)",
-        rf"(?:यह|ये|यहाँ|यहां)\s(?:(?:तस्वीर|फोटो|फ़ोटो|चित्र|शहर|स्थान|जगह)\s)?{_OWN}\s(?:(?:शहर|नगर|गाँव|का|की|में|ली|खींची|गई)\s)*"
+        rf"(?:यह|ये|यहाँ|यहां)\s(?:(?:तस्वीर|फोटो|फ़ोटो|चित्र|शहर|स्थान|जगह)\s)?{_OWN}\s(?:(?:शहर|नगर"
+        rf"|गाँव|का|की|में|ली|खींची|गई)\s)*"
         r"(?:है|हैं|लगता\sहै)",
-        rf"(?:এটি|এটা|ইহা|এই|ছবিটি)\s(?:(?:শহরটি|জায়গাটি|ছবিটি|স্থানটি|হলো|হল)\s)*{_OWN}(?:\s(?:শহর|নগরী|শহরের|ছবি|তোলা)){{0,2}}",
-        rf"(?:یہ|یہاں)\s(?:(?:تصویر|شہر|جگہ|مقام)\s)?{_OWN}\s(?:(?:شہر|کا|کی|میں|لی|گئی)\s)*(?:ہے|لگتا\sہے)",
-        rf"(?:هذه|هذا|هنا|إنها|إنه|انها|انه|الصورة|صورة)\s(?:(?:الصورة|صورة|هي|مدينة|بلدة|قرية|من|في|التقطت)\s)*{_OWN}",
+        rf"(?:এটি|এটা|ইহা|এই|ছবিটি)\s(?:(?:শহরটি|জায়গাটি|ছবিটি|স্থানটি|হলো|হল)\s)*{_OWN}(?:\s(?:শহর"
+        rf"|নগরী|শহরের|ছবি|তোলা)){{0,2}}",
+        rf"(?:یہ|یہاں)\s(?:(?:تصویر|شہر|جگہ|مقام)\s)?{_OWN}\s(?:(?:شہر|کا|کی|میں|لی|گئی)\s)*(?:ہے"
+        rf"|لگتا\sہے)",
+        rf"(?:هذه|هذا|هنا|إنها|إنه|انها|انه|الصورة|صورة)\s(?:(?:الصورة|صورة|هي|مدينة|بلدة|قرية|من|في"
+        rf"|التقطت)\s)*{_OWN}",
     )
 ]
 
@@ -268,7 +286,7 @@ _STOP = re.compile(r"[^।۔。]+")
 def town_alone(
     text,  # running text
 ):
-    "(name, start, end) of the town or sight in a sentence that says no more than where this is; None for none."
+    "(name, start, end) of the place in a sentence that says no more than where this is, or None."
     for start, end in sentences(text)[:_MOST_SENTENCES]:
         for part in _STOP.finditer(text, start, end):
             sentence = part[0][:_MOST_LETTERS].rstrip()

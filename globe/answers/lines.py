@@ -173,7 +173,8 @@ _LISTED = re.compile(
     re.I,
 )
 _FINAL = re.compile(
-    r"\b(?:final|summary|conclu\w+|update\w*|revised|refined|corrected|overall|in short|answer|choose|chosen|pick)\b|"
+    r"\b(?:final|summary|conclu\w+|update\w*|revised|refined|corrected|overall|in short"
+    r"|answer|choose|chosen|pick)\b|"
     "最终|答案|итог|الإجابة",
     re.I,
 )
@@ -198,7 +199,7 @@ _SHARE = re.compile(r"\b\d{1,3}(?:[.,]\d)?\s?%")
 
 
 def _ranked(records):
-    "The records as hypotheses with their confidence if each is a place with a share: *Candidate 2: Vigo, Spain (70 %)*."
+    "The records as hypotheses if each is a place with its share: *Candidate 2: Vigo, Spain (70 %)*."
     shares = [
         _SHARE.search(value)
         for r in records

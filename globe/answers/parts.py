@@ -103,8 +103,8 @@ def window(text, start, end):
 
 # %% ../../nbs/03_answers/22_parts.ipynb #wrapped2
 _ASSISTANTS = {"assistant", "model", "gpt", "ai", "bot", "chatbot"}
-_WRAPPERS = """choices candidates messages conversations conversation message output_text output response body outputs
-delta content parts text value generated_text completion tool_calls function arguments input""".split()
+_WRAPPERS = """choices candidates messages conversations conversation message output_text output response body
+outputs delta content parts text value generated_text completion tool_calls function arguments input""".split()
 _MOST_LEVELS, _MOST_KEYS = 12, 40
 _WRAPPED = re.compile(r'\s*(?:```\w*\s*)?[\[{]\s*\{?\s*"|\s*"\s*[\[{\\]')
 
@@ -168,7 +168,8 @@ _USERS = "user|human|usuario|utilisateur|benutzer|nutzer|usuário|utente|пол�
 _REPLYING = "assistant|asistente|assistent|assistente|ассистент|助手|アシスタント|어시스턴트|المساعد"
 _NAMED_MODEL = "model|ai|bot|chatgpt|gpt(?:-[\\w.]+)?|claude|gemini|llava"
 _TURN = re.compile(
-    rf"^[ \t>*_#\[]{{0,8}}(?:<start_of_turn>\s?)?(?:(?P<user>{_USERS})|(?P<reply>{_REPLYING})|(?P<model>{_NAMED_MODEL}))"
+    rf"^[ \t>*_#\[]{{0,8}}(?:<start_of_turn>\s?)?(?:(?P<user>{_USERS})|(?P<reply>{_REPLYING})"
+    rf"|(?P<model>{_NAMED_MODEL}))"
     r"[\]*_]{0,3}(?:[ \t]*[:：]|[ \t]*$)[*_ \t]*|(?P<inst>\[INST\])|(?P<end>\[/INST\])",
     re.I | re.M,
 )

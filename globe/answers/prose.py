@@ -302,7 +302,7 @@ def _plain_town(name):
 
 # %% ../../nbs/03_answers/21_prose.ipynb #0c7e471f
 def _by_letters(text):  # running text
-    "The `Reading` of a town that a sentence names alone, or a text without blanks claims; None if there is none."
+    "The `Reading` of a town that a sentence names alone, or a text without blanks claims, or None."
     found = None if refusal(text) else town_alone(text) or not text.isascii() and town_in_letters(text)
     place = chain([found[0]]) if found else None
     return Reading(*place, start=found[1], end=found[2]) if place else None

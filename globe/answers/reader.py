@@ -285,7 +285,7 @@ def read_answer(
     """The place that a model's answer gives, and how it was read. Never raises.
 
     `parsed` is False if neither a single country nor a coordinate can be read. Positions in `read_as` count
-    the characters of the answer, without the tags, the JSON of a server or the conversation around it and without
+    the characters of the answer, without the tags, JSON of a server or conversation around it and without
     invisible characters."""
     plain = plain_text(unwrapped(text))
     for turn in reversed(turns(plain)):

@@ -126,9 +126,9 @@ def one_country(value) -> _Named:  # as written under a label
         return _Named(silent=True)
     if refusal(whole):
         return _Named(silent=True)
-    if is_common(fold(head)):
-        return _Named(silent=True)  # "Indoor"
     place = known_place(head)
+    if is_common(fold(head)) and not (place and " " in head):
+        return _Named(silent=True)  # "Indoor", but not "Canary Islands"
     if place and (place.kind != "city" or _is_large(head)):
         return _Named(place.country)
     return _Named(head) if _is_name(head) else _Named()

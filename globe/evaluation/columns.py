@@ -79,7 +79,8 @@ def find_column(
 ):
     "The heading of the column with this role, or None."
     plain = {plain_name(h): h for h in reversed(list(header))}
-    wanted = marked_names(what, prefixes) + _usual_names(what)
+    own = ["customid"] if what == "id" else []  # OpenAI's batches: `id` is that of the request
+    wanted = own + marked_names(what, prefixes) + _usual_names(what)
     return next((plain[n] for n in wanted if n in plain), None)
 
 

@@ -101,16 +101,39 @@ def _wider(part: str, scope: str, hit):
     return (~region, code, 0, reason) if is_around else hit
 
 
+_LARGER, _LARGER_ABROAD = 10, 3  # times the people of a town whose own name it is
+
+
 def _city_behind(hit: tuple, parts: tuple):
-    "The hit for a large city behind a name that means only a small town far from it: *East Side, Milwaukee*."
+    """The hit for a large city, or its district, behind a name that means only a place far from it:
+    *East Side, Milwaukee*, *Lapa, Rio de Janeiro*, *Palermo, Buenos Aires*."""
     g, (row, code, *_) = gazetteer(), hit
-    if row < 0 or fold(g.name[row]) == parts[0]:
+    if row >= 0:
+        name, home, size = g.name[row], g.codes[g.code[row]], g.population[row]
+    else:
+        name, home, size = g.region_name[~row], g.region_codes[~row][0], 0
+    is_own = fold(name) == parts[0]
+    if row < 0 and (code or not is_own):
         return None
     for part in parts[1:]:
-        found = g.find(part, code)
-        if found and g.population[found[0]] >= max(_LARGE, g.population[row]):
-            if _km_between(row, found[0]) > _FAR_KM:
-                return found[0], code, 1, Reason(f"no {parts[0]!r} near {part!r}", How.AROUND)
+        if not (found := g.find(part, code)):
+            continue
+        city, there = found[0], g.codes[g.code[found[0]]]
+        near = g.find(part, home) if there != home else None
+        stays = size >= _LARGE
+        if there != home:
+            stays = near and g.population[near[0]] * _LARGER > g.population[city]
+        factor = (_LARGER if there == home else _LARGER_ABROAD) if is_own else 1
+        least = max(_LARGE, size * factor)
+        if is_own and stays or g.population[city] < least or _km_between(row, city) <= _FAR_KM:
+            continue
+        within = _hit(
+            g.look(parts[0], there), there, Reason(f"read as {parts[0]!r} near {part!r}", How.OTHER)
+        )
+        if within and _km_between(within[0], city) < _CITY_KM:
+            return within
+        return city, code, 1, Reason(f"no {parts[0]!r} near {part!r}", How.AROUND)
+    return None
 
 # %% ../../nbs/01_places/12_nearby.ipynb #nearby11
 _BORDER_KM, _KM_OF_DEGREE = 50, 110  # at least, of latitude

@@ -37,7 +37,7 @@ class Region:
 # %% ../../nbs/01_places/02_regions.ipynb #0c3f421c
 _DIVISION_WORDS = """province region state prefecture county oblast krai department district governorate
 canton voivodeship territory emirate division""".split()
-_DIVISION_FRONTS = """provincia de|provincia di|provincia del|province of|province de|region of|region de|
+_DIVISION_FRONTS = """республика|provincia de|provincia di|provincia del|province of|province de|region of|region de|
 estado de|state of|departamento de|county of|district of""".replace("\n", "").split("|")
 _KIND_WORDS = {
     kind: re.compile(pattern)
