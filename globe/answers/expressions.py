@@ -238,7 +238,7 @@ def uncertain_spans(
     text,  # as it was written
     letters,  # the same, plain
     words,  # its words, see `globe.answers.phrases.tokens`
-    known,  # names of things, such as `Lexicon.things`
+    known,  # name -> thing, such as `Lexicon.things`
 ):
     "Yield (first character, one past the last) of what is said about other places, or in general."
     for match in _ELSEWHERE.finditer(text):
@@ -248,7 +248,9 @@ def uncertain_spans(
         start = match.start("place")
         word = letters[start : match.end("place")]
         is_word = {word, word.removesuffix("s"), word.replace("men", "man")} & nouns()
-        is_word = is_word or word.endswith("s") and word[:-1] in known  # "Nomads' tents"
+        is_word = (
+            is_word or known.get(word) or known.get(word.removesuffix("s"))
+        )  # "Snow lies", "Nomads' tents"
         if match["more"] or not is_word:
             yield match.start("first"), match.end()
     for needed, pattern in ((_COMMON_WORDS, _TYPICAL), (_VIEW_WORDS, _USUALLY), (_SEEN_WORDS, _GENERAL)):

@@ -33,6 +33,7 @@ _AS_HERE = re.compile(
     r"\b(?:both|like (?:this|these|it)|as here|too|same|so (?:do|does|is|are|has|have) (?:this|these|those|it|the)|also(?! (?:show|contain|feature|include|depict))"
     r"|such(?! (?:photo|picture|image|view|scene)s))\b"
 )
+_ENGLISH = frozenset("the of is are and with this that it by from".split())
 _VIETNAMESE = re.compile("[\u1ea0-\u1ef9]")
 _RETRACTING = frozenset("wait scratch correction recount".split())
 _MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
@@ -56,6 +57,7 @@ class _Reader:
         told = [languages for *_, languages in self.about if languages]
         self.languages = Counter(itertools.chain.from_iterable(told))
         self.language, self.evidence = self.languages.most_common(1)[0] if told else ("", 0)
+        self.is_english = self.evidence < 2 and len(_ENGLISH.intersection(self.tokens)) > 1
         named = [*name_spans(text, self.plain, self.tokens)] if words.listed else []
         doubtful = [*uncertain_spans(text, self.plain, self.tokens, words.things)] if words.listed else []
         here = [bool(_AS_HERE.search(self.plain, *span)) for span in doubtful]
@@ -222,7 +224,8 @@ class _Reader:
             evidence = self.languages[language]
             if language == "vi" and self._differs_in_accents(i, word):
                 continue
-            is_likely = evidence == most > shared or not shared and (most < 3 or 2 * evidence > most)
+            is_likely = evidence == most and not (shared and self.is_english)
+            is_likely = is_likely or not shared and (most < 3 or 2 * evidence > most)
             if not thing and evidence == most:
                 return None  # an adjective of this language, or a noun that names no thing
             if thing and (is_likely or not shared and word[0] > "\u0250"):
