@@ -6,7 +6,7 @@
 __all__ = ['main']
 
 # %% ../nbs/13_cli/07_cli.ipynb #6250591e
-import argparse, os, sys
+import argparse, json, os, sys
 
 from .extras import MissingExtra, with_extra
 from .locks import Busy
@@ -156,8 +156,16 @@ def main(
         if os.environ.get("GLOBE_TRACEBACK"):
             raise
         e = with_extra(e, args.called)
+        code = 2 if isinstance(e, (Usage, SettingsError, MissingExtra)) else 1
+        _print_ending(args, _one_line(e), code)
         print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
-        return 2 if isinstance(e, (Usage, SettingsError, MissingExtra)) else 1
+        return code
+
+
+def _print_ending(args, why, code):
+    "With --json, say on standard output too why the command ended."
+    if getattr(args, "json", False):
+        print(json.dumps(dict(error=why, exit_code=code)), flush=True)
 
 # %% ../nbs/13_cli/07_cli.ipynb #d8f8f1cd
 def _one_line(error):
@@ -184,6 +192,8 @@ def _one_line(error):
 def _interrupted(args):
     "Stop the kernels that this process started."
     import psutil
+
+    _print_ending(args, "interrupted", 130)
 
     for child in psutil.Process().children(recursive=True):
         try:

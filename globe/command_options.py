@@ -91,10 +91,10 @@ def named_endpoint(text):
     url, _, model = text.strip().partition(" ")
     try:
         chosen = chosen_model(served_models(url.split("|")[0]), model.strip())
-    except ConnectionError:
+    except (ConnectionError, PermissionError):
         if not model:
             raise
-        chosen = model.strip()  # it may come up, or another address may answer
+        chosen = model.strip()  # it may come up, another address may answer, or only the list be refused
     except ValueError as e:
         raise Usage(f"--endpoint: {e}") from None
     if not model:

@@ -144,18 +144,23 @@ def _nothing_to_ask(a):
 
     left = left_out_rows(a.out)
     why = f"none of its {len(left)} pictures can be used" if left else "it contains no picture"
-    print("[]" if a.json else summary_table(summary(None, [], a.out)))
-    print(f"\nglobe: nothing to ask about in {a.photos}: {why}", file=sys.stderr)
+    why = f"nothing to ask about in {a.photos}: {why}"
+    told = summary(None, [], a.out)
+    print(_summary_json(told, ["all"], {}, why) if a.json else summary_table(told))
+    print(f"\nglobe: {why}", file=sys.stderr)
     return 1
 
 
-def _summary_json(told, counts):
-    "Counts for each teacher, with the reasons why something was not answered."
-    rows = counts.to_dict("records")
-    of = {
-        r["teacher"]: told[told.teacher.isin([r["teacher"], "all"]) & (told.what != "answered")] for r in rows
-    }
-    return json.dumps([r | dict(reasons=of[r["teacher"]].to_dict("records")) for r in rows], indent=1)
+def _summary_json(told, teachers, counts, ended):
+    "Counts for each teacher, why the run ended early (else null), and why photos were not answered."
+    rows = []
+    for teacher in teachers:
+        own = told[told.teacher == teacher]
+        photos, known = (int(n) for n in (own.photos.sum(), own[own.what == "answered"].photos.sum()))
+        none = dict(teacher=teacher, photos=photos, known=known, asked=0, failed=0, tokens=0, seconds=0.0)
+        reasons = told[told.teacher.isin([teacher, "all"]) & (told.what != "answered")].to_dict("records")
+        rows.append(counts.get(teacher, none) | dict(ended=ended and str(ended), reasons=reasons))
+    return json.dumps(rows, indent=1)
 
 
 def distill_command(a):
@@ -174,17 +179,17 @@ def distill_command(a):
     photos = _given_photos(a.photos, a.out)
     if not len(photos):
         return _nothing_to_ask(a)
-    teachers, counts, ended = _named_teachers(a), None, None
+    teachers, counts, ended = _named_teachers(a), {}, None
+    names = [t.name for t in teachers]
     try:
-        counts = distill(photos, teachers, a.out, shard=a.shard)
+        distill(photos, teachers, a.out, shard=a.shard, told=counts)
     except (OSError, RuntimeError) as e:  # a dead endpoint, a refused key, a full disk, a spent budget
         ended = e
-    told = summary(photos, [t.name for t in teachers], a.out, a.shard, counts)
-    if not a.json:
-        print(summary_table(told))
-    elif not ended:
-        print(_summary_json(told, counts))
+    except KeyboardInterrupt:
+        ended = KeyboardInterrupt("interrupted")
+    told = summary(photos, names, a.out, a.shard, counts, ended)
+    print(_summary_json(told, names, counts, ended) if a.json else summary_table(told))
     if ended:
         print(f"\nglobe: {ended}", file=sys.stderr)
-        return 1
+        return 130 if isinstance(ended, KeyboardInterrupt) else 1
     return int((told.what == "failed").any())

@@ -256,6 +256,8 @@ def evaluate_command(a):
     photos = photos.select(range(min(a.limit or len(photos), len(photos))))
     _tell(a, photos, read_answers(folder), folder, name, left_out)
     if errors:
-        again = "Run the same command again to retry them"
-        print(f"\nglobe: {len(errors)} requests failed (the last: {errors[-1]}). {again}", file=sys.stderr)
+        from globe.distillation.summary import advice
+
+        last = f"{len(errors)} requests failed (the last: {errors[-1]})"
+        print(f"\nglobe: {last}. What helps: {advice(errors[-1])}", file=sys.stderr)
     return int(bool(errors))

@@ -40,7 +40,7 @@ def _body(response):
 def _redirected(url, location, is_kept=True):
     "The address of a redirect. Raises `PermissionError` for another host or if the body would be lost."
     new, old = urlsplit(urljoin(url, location)), urlsplit(url)
-    secured = (old.scheme, new.scheme) == ("http", "https")
+    secured = (old.scheme, new.scheme) == ("http", "https") and new.port in (None, 443, old.port)
     if new.hostname != old.hostname or not (secured or (new.scheme, new.port) == (old.scheme, old.port)):
         raise PermissionError(f"it redirects to another server ({new.hostname}): give that address yourself")
     if not is_kept:

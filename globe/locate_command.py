@@ -83,17 +83,18 @@ def locate_command(a):
         require("globe locate --map", "figures")
         if not Path(a.map).absolute().parent.is_dir():
             raise Usage(f"--map {a.map}: there is no folder {Path(a.map).parent}")
-    for p in tqdm(
-        _geolocator(a.model).each(paths, a.samples, a.threshold),
-        total=len(paths),
-        unit="picture",
-        disable=None if len(paths) > 1 else True,
-    ):
-        found.append(p)
-        if not a.geojson:
-            tqdm.write(json.dumps(p.to_dict()) if a.json else _printable(p), file=sys.stdout)
-    if a.geojson:
-        print(json.dumps(found.to_geojson()))
+    bar, ended = dict(total=len(paths), unit="picture", disable=None if len(paths) > 1 else True), {}
+    try:
+        for p in tqdm(_geolocator(a.model).each(paths, a.samples, a.threshold), **bar):
+            found.append(p)
+            if not a.geojson:
+                tqdm.write(json.dumps(p.to_dict()) if a.json else _printable(p), file=sys.stdout)
+    except BaseException as e:
+        ended = dict(error=str(e) or "interrupted")
+        raise
+    finally:
+        if a.geojson:
+            print(json.dumps(found.to_geojson() | ended), flush=True)
     if a.map:
         (found[0] if len(found) == 1 else found).map().save(a.map)
         print(f"wrote {a.map}", file=sys.stderr)

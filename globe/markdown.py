@@ -6,18 +6,22 @@
 __all__ = ['markdown', 'padded_table']
 
 # %% ../nbs/00_base/02_markdown.ipynb #82eb7b9d
-import html
+import html, re
 
 import pandas as pd
 
 # %% ../nbs/00_base/02_markdown.ipynb #227d9607
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # which could steer a terminal
+
+
 def _cell(value, na, digits) -> str:
     "A value as the text of a cell."
     if not isinstance(value, str) and pd.isna(value):
         return na
     if digits is not None and isinstance(value, float):
         value = f"{value:,.{digits}f}"
-    return html.escape(str(value), quote=False).replace("|", "\\|").replace("\n", " ")
+    shown = _CONTROL.sub(" ", html.escape(str(value), quote=False))
+    return shown.replace("|", "\\|")
 
 
 def markdown(

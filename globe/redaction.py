@@ -6,13 +6,17 @@
 __all__ = ['secrets_of', 'redacted', 'one_line']
 
 # %% ../nbs/00_base/08_redaction.ipynb #5636c309
-import html, re
+import html, json, re, unicodedata
 from array import array
-from base64 import b64encode
+from base64 import b32encode, b64encode
+from functools import lru_cache
+from urllib.parse import quote
 
 # %% ../nbs/00_base/08_redaction.ipynb #f112ddd7
 _CHARACTER = re.compile(
-    r"%(?:25)*([0-9a-f]{2})|\\++(?:u([0-9a-f]{4})|x([0-9a-f]{2})|[nrt]|(.))?|(&#?\w{1,8};)|(.)",
+    r"%(?:25)*([0-9a-f]{2})"
+    r"|\\++(?:(?-i:U)00([0-9a-f]{6})|u\{0*([0-9a-f]{1,6})\}|u([0-9a-f]{4})|x([0-9a-f]{2})|[nrt]|(.))?"
+    r"|(&#?\w{1,8};)|</?(?:b|br|code|em|i|p|span|strong|tt|wbr) ?/?>|(.)",
     re.IGNORECASE | re.DOTALL,
 )
 _SAME = {"-": "+", "_": "/"}
@@ -21,8 +25,9 @@ _SAME = {"-": "+", "_": "/"}
 def _character(m):
     "The character that a match stands for, '' if it is invisible."
     *hexadecimal, escaped, entity, plain = m.groups()
-    code = next((chr(int(h, 16)) for h in hexadecimal if h), "")
+    code = next((chr(min(int(h, 16), 0x10FFFF)) for h in hexadecimal if h), "")
     found = (code or escaped or html.unescape(entity or "") or plain or "")[:1]
+    found = found if found.isascii() else unicodedata.normalize("NFKC", found)[:1]
     return _SAME.get(found, found.lower()[:1]) if found.isprintable() and not found.isspace() else ""
 
 
@@ -37,13 +42,24 @@ def _read(text):
     return characters, begins, ends
 
 # %% ../nbs/00_base/08_redaction.ipynb #55cb2f56
+def _base64(raw):
+    "Bytes in base64, after any number of other bytes."
+    return [b64encode(bytes(n) + raw).decode().rstrip("=")[first:] for n, first in enumerate((0, 2, 3))]
+
+
 def _coded(text):
-    "A text in hexadecimal, and in base64 after any number of other bytes."
-    raw = text.encode(errors="replace")
-    within = [b64encode(bytes(n) + raw).decode().rstrip("=")[first:] for n, first in enumerate((0, 2, 3))]
-    return [raw.hex(), *within]
+    "A text as codes of its bytes, in base64, and in base64 twice; also percent-encoded, as JSON and in UTF-16."
+    forms = {text, quote(text, safe=""), json.dumps(text)[1:-1]}
+    found = []
+    for raw in [form.encode(errors="replace") for form in forms] + [text.encode("utf-16-le", "replace")]:
+        found += ["".join(map(code.format, raw)) for code in ("{:02x}", "0x{:02x}", "{}", "{:03o}")]
+        once = _base64(raw)
+        found += [b32encode(raw).decode().rstrip("="), *once]
+        found += [text for form in once for text in _base64(form.encode())]
+    return found
 
 
+@lru_cache(maxsize=64)
 def secrets_of(
     *texts,  # keys, passwords, "user:password"
 ) -> tuple:
@@ -53,11 +69,13 @@ def secrets_of(
     return tuple(sorted((text for text in bare if len(text) >= 6), key=len, reverse=True))
 
 # %% ../nbs/00_base/08_redaction.ipynb #109550a8
-def _pieces(secrets):
+@lru_cache(maxsize=64)
+def _pieces(secrets, letters):  # from `secrets_of`, only letters and digits?
     "First six characters -> beginnings and parts of secrets to remove, longest first."
     known = {}
     for s in secrets:
-        begins = {s[:n] for n in range(min(8, len(s)), 12)}
+        s = "".join(filter(str.isalnum, s)) if letters else s
+        begins = set() if letters else {s[:n] for n in range(min(8, len(s)), 12)}
         for piece in begins | {s[i : i + 12] for i in range(len(s) - 11)}:
             known.setdefault(piece[:6], set()).add(piece)
     return {first: sorted(pieces, key=len, reverse=True) for first, pieces in known.items()}
@@ -71,12 +89,19 @@ def redacted(
     if not secrets:
         return text
     characters, begins, ends = _read(text)
-    bare, known, cut = "".join(characters), _pieces(secrets), []
+    letters = [i for i, c in enumerate(characters) if c.isalnum()]
+    cut = [(begins[i], ends[j]) for i, j in _found("".join(characters), _pieces(secrets, False))]
+    bare = "".join(characters[i] for i in letters)
+    cut += [(begins[letters[i]], ends[letters[j]]) for i, j in _found(bare, _pieces(secrets, True))]
+    return _without(text, sorted(cut))
+
+
+def _found(bare, known):  # text, from `_pieces`
+    "(first, last) position of every piece."
     for i in range(len(bare) - 5):
         pieces = known.get(bare[i : i + 6], ())
         if length := next((len(p) for p in pieces if bare.startswith(p, i)), 0):
-            cut.append((begins[i], ends[i + length - 1]))
-    return _without(text, cut)
+            yield i, i + length - 1
 
 
 def _without(text, cut):  # message, sorted (start, end)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .command_options import positive, set_option
 from .extras import require
+from .files import sizes
 from .folders import checkout
 from .settings_text import overrides_of
 
@@ -73,10 +74,10 @@ def _dry_run(a):
     else:
         why += _print_needs(rows, p, needed_gb, free_gb)
     if needed_gb > free_gb:
-        what = f"{needed_gb:,.1f} GB{' and the photographs' * bool(rows)}"
+        needed, free = sizes(needed_gb * 1e9, free_gb * 1e9)
         why.append(
-            f"this run writes about {what}, but only {free_gb:,.1f} GB are free on the disk of {checkout()}: "
-            "free some space, or run from a checkout on a larger disk"
+            f"this run writes about {needed}{' and the photographs' * bool(rows)}, but only {free} are free on "
+            f"the disk of {checkout()}: free some space, or run from a checkout on a larger disk"
         )
     for line in why:
         print(f"cannot run: {line}")
@@ -95,7 +96,8 @@ def _print_needs(rows, p, needed_gb, free_gb):
 
     planned, why = trainings(p, free_gb)
     print(markdown(pd.DataFrame(rows).astype(object).fillna("–")))
-    print(f"\ndisk: about {needed_gb:,.0f} GB and the photographs; free here: {free_gb:,.0f} GB")
+    needed, free = sizes(needed_gb * 1e9, free_gb * 1e9)
+    print(f"\ndisk: about {needed} and the photographs; free here: {free}")
     speed = f"{p.launch.tflops:g} TFLOPS per GPU, GRPO at the paper's rate: {PAPER_RATE}"
     estimates = "copies of weights, KV of the rollout, activations, hours"
     print(f"\nTrainings, GiB on each GPU (estimates: {estimates}; hours at {speed}):\n")

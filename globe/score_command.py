@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .command_options import name_for_files
 from .extras import require
+from .redaction import one_line
 from .pipeline.notebooks import Usage
 
 # %% ../nbs/13_cli/04_score_command.ipynb #6e46a411
@@ -73,7 +74,7 @@ def score_command(a):
     found = score_each(a.predictions, a.truth, columns, truth_columns, **options)
     for e in found.values():
         for line in e.warnings:
-            print(f"globe: warning: {line}", file=sys.stderr)
+            print(f"globe: warning: {one_line(line)}", file=sys.stderr)
     if a.json:
         told = [_score_json(e, a.by) for e in found.values()]
         print(json.dumps(told[0] if len(told) == 1 else {"models": told}, indent=1))

@@ -4,11 +4,14 @@ import base64, contextlib, io, json, os, re, shutil, signal, socket, sqlite3, st
 import threading, time, urllib.request, warnings, zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from pathlib import Path
+
 import pytest
 from datasets import Dataset, Features, Image, Value
 from filelock import FileLock
 from PIL import Image as PIL
 
+from globe.cli import main
 from globe.distillation.distill import distill, ray_distill
 from globe.answers.replies import Reply, chat_answer
 from globe.distillation.store import (
@@ -323,42 +326,168 @@ def test_an_export_on_a_full_disk_says_so_and_loses_nothing(tmp_path, monkeypatc
     assert not later.asked and ids(tmp_path / "simulated-a.sqlite") == [f"p{i}" for i in range(4)]
 
 
-def test_a_damaged_store_is_named_and_its_lines_are_taken_over(tmp_path):
+def filled(folder, n=60):
+    "The path of a store with the answers to `n` photos, of about two on a page, and of their JSON lines."
+    path = folder / "simulated-a.sqlite"
+    with AnswerStore(path) as store:
+        for i in range(n):
+            store.write(judgement(f"p{i}", "simulated-a", text="x" * 1200, prompt="teacher"))
+    return path
+
+
+def with_bad_page(path, page):
+    with open(path, "r+b") as file:
+        file.seek(4096 * page)
+        file.write(b"\xff" * 4096)
+
+
+def test_a_store_that_is_no_database_is_set_aside_and_its_lines_are_taken_over(tmp_path):
     distill(photos(4), [SimulatedTeacher()], tmp_path, watch=False)
     path = tmp_path / "simulated-a.sqlite"
     path.write_bytes(b"this is no store" * 300)
-    for use in (
-        lambda: list(records(tmp_path)),
-        lambda: distill(photos(4), [Counting()], tmp_path, watch=False),
-    ):
-        with pytest.raises(ValueError, match="simulated-a.sqlite is damaged"):
-            use()
-    path.rename(tmp_path / "damaged")
+    said = "is damaged .*0 of its answers can be read, 4 more are in simulated-a.jsonl, an unknown number are lost"
+    with pytest.warns(UserWarning, match=said):
+        assert len(list(records(tmp_path))) == 4
     later = Counting()
-    distill(photos(4), [later], tmp_path, watch=False)
-    assert not later.asked
+    with pytest.warns(UserWarning, match=said):
+        with pytest.warns(
+            UserWarning, match="kept as .*simulated-a.sqlite.damaged; lost answers are requested"
+        ):
+            distill(photos(5), [later], tmp_path, watch=False)
+    assert later.asked == ["p4"] and path.with_name("simulated-a.sqlite.damaged").stat().st_size == 4800
+    with warnings.catch_warnings(action="error"):
+        assert len(list(records(tmp_path))) == 5
 
 
-@pytest.mark.parametrize("change", ['\'{"id": "p1\'', "cast(x'ff00fe' as text)", "'[1]'"])
-def test_a_record_that_is_damaged_is_named_by_every_reader(tmp_path, change):
+@pytest.mark.parametrize("change", ['\'{"id": "p1\'', "cast(x'ff00fe' as text)", "'[1]'", "NULL"])
+def test_a_record_that_is_damaged_costs_at_most_itself(tmp_path, change):
     distill(photos(4), [SimulatedTeacher()], tmp_path, watch=False)
     path = tmp_path / "simulated-a.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute(f"UPDATE answers SET record = {change} WHERE id = 'p1'")
         db.commit()
+    content, whole = path.read_bytes(), path.with_suffix(".jsonl").read_bytes()
     for use in (
-        lambda: list(records(tmp_path)),
+        lambda: [r["id"] for r in records(tmp_path)],
         lambda: list(Answers(tmp_path)),
-        lambda: Answers(tmp_path)["p1"],
+        lambda: [id for _, id, error in outcomes(tmp_path)],
     ):
-        with pytest.raises(ValueError, match="simulated-a.sqlite is damaged"):
-            use()
-    lines = path.with_suffix(".jsonl").read_bytes()
-    with pytest.raises(ValueError, match="simulated-a.sqlite is damaged"):
-        distill(photos(5), [Counting()], tmp_path, watch=False)
-    assert path.with_suffix(".jsonl").read_bytes() == lines  # the good copy is not replaced
-    path.unlink()
-    assert len(list(records(tmp_path))) == 4
+        with pytest.warns(
+            UserWarning, match="3 of its answers can be read, 1 more are in .*jsonl, 0 are lost"
+        ):
+            assert sorted(use()) == ["p0", "p1", "p2", "p3"]
+    later = Counting()
+    with pytest.warns(UserWarning, match="0 are lost"):
+        distill(photos(4), [later], tmp_path, watch=False)
+    assert not later.asked and sorted(path.with_suffix(".jsonl").read_bytes().split()) == sorted(
+        whole.split()
+    )
+    path.write_bytes(content)
+    path.with_suffix(".jsonl").unlink()
+    with pytest.warns(UserWarning, match="3 of its answers can be read, 0 more .*, 1 are lost"):
+        distill(photos(4), [later], tmp_path, watch=False)
+    assert later.asked == ["p1"] and len(list(records(tmp_path))) == 4
+
+
+def test_every_page_may_be_bad_and_the_others_are_read(tmp_path):
+    "Whichever page it is: a run goes on, keeps what can be read, and says how many answers it keeps and lacks."
+    whole = filled(tmp_path).read_bytes()
+    pages, kept = len(whole) // 4096, []
+    assert pages > 20
+    for page in range(pages):
+        out = tmp_path / str(page)
+        out.mkdir()
+        path = out / "simulated-a.sqlite"
+        path.write_bytes(whole)
+        with_bad_page(path, page)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            read = len(list(records(out)))
+            with AnswerStore(path) as store:
+                (n,) = store.db.execute("SELECT count(*) FROM answers").fetchone()
+        kept.append(n)
+        said = " ".join(str(w.message) for w in seen)
+        told = re.search(r"(\d+) of its answers can be read, 0 more [^,]*, ([^,]*) are lost", said)
+        assert n == read == int(told[1]) and told[2] in (str(60 - n), "an unknown number"), (page, told[0])
+        assert Path(f"{path}.damaged").read_bytes()[: 4096 * page] == whole[: 4096 * page]
+        with warnings.catch_warnings(action="error"):
+            assert len(list(records(out))) == n
+    with open(path := tmp_path / "simulated-a.sqlite", "r+b") as file:
+        file.seek(200)
+        file.write(b"\xff" * 3896)  # the definition of the table
+    with pytest.warns(UserWarning, match="60 of its answers can be read"):
+        path.with_suffix(".jsonl").unlink()
+        assert len(list(records(tmp_path))) == 60
+    assert sum(n < 55 for n in kept) <= 1, kept  # the page that leads to all others
+    assert kept[0] == 60  # it holds what every store begins with
+
+
+def test_a_store_that_is_cut_keeps_its_beginning_and_its_log(tmp_path):
+    path = filled(tmp_path)
+    path.write_bytes(path.read_bytes()[: 4096 * 12 + 100])
+    path.with_suffix(".jsonl").unlink()
+    with pytest.warns(UserWarning, match="of its answers can be read"):
+        assert 10 < len(list(records(tmp_path))) < 60
+    store = AnswerStore(tmp_path / "b.sqlite")
+    for i in range(40):
+        store.write(judgement(f"p{i}", "b", text="x" * 1200))
+    there = tmp_path / "killed"
+    there.mkdir()
+    for part in ("", "-wal"):
+        shutil.copy(f"{store.path}{part}", there)
+    store.__exit__(None)
+    with open(
+        there / "b.sqlite-wal", "r+b"
+    ) as log:  # a bad page in the log, which hides the frames behind it
+        log.seek(20 * 4120)
+        log.write(b"\xff" * 4096)
+    assert 0 < len(list(records(there))) < 40
+    with AnswerStore(there / "b.sqlite"):
+        pass
+    assert 0 < len(list(records(there))) < 40
+
+
+def test_a_kill_between_both_renamings_of_a_repair_loses_nothing(tmp_path, monkeypatch):
+    path = filled(tmp_path)
+    with_bad_page(path, 9)
+    path.with_suffix(".jsonl").unlink()
+
+    def killed(old, new):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt), pytest.warns(UserWarning):
+        m.setattr(os, "replace", killed)
+        AnswerStore(path)
+    assert not path.exists() and Path(f"{path}.damaged").exists()
+    with AnswerStore(path):
+        pass
+    assert len(list(records(tmp_path))) >= 56 and not Path(f"{path}.part").exists()
+
+
+def test_lines_that_were_edited_are_kept_and_named(tmp_path):
+    path = filled(tmp_path, 3)
+    text = path.with_suffix(".jsonl").read_text().replace('"city": ""', '"city": "Lahti"', 1)
+    first, second, third = text.splitlines(keepends=True)
+    path.with_suffix(".jsonl").write_text(first + second + "my remark\n")
+    with pytest.warns(UserWarning, match="1 lines are no judgements"):
+        with pytest.warns(UserWarning, match="1 answers in .*jsonl differ from those in simulated-a.sqlite"):
+            assert [r["city"] for r in records(tmp_path)] == ["", "", ""]
+    said = "1 answers differ from those in simulated-a.sqlite, which are used, 1 are missing, 1 lines are no "
+    for _ in range(2):
+        with pytest.warns(
+            UserWarning, match=said + "judgements.*a copy is kept as .*simulated-a.jsonl.changed"
+        ):
+            store = AnswerStore(path)
+        store.db.execute("PRAGMA user_version = 7")  # as after a kill before the lines were taken over
+        store.db.close()
+    with warnings.catch_warnings(action="ignore"), AnswerStore(path) as store:
+        store.lines.write_text(first)  # while the run is writing
+        store.export()
+    kept = sorted(p.read_text() for p in tmp_path.glob("*.changed*"))
+    assert kept == sorted([first + second + "my remark\n", first])
+    assert len(lines(path.with_suffix(".jsonl"))) == 3
+    with warnings.catch_warnings(action="error"), AnswerStore(path):
+        pass
 
 
 def test_a_store_that_is_copied_without_its_log_is_named(tmp_path):
@@ -386,7 +515,6 @@ def test_a_store_that_is_copied_without_its_log_is_named(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that not even root can write to")
 def test_a_folder_that_cannot_be_written_to_is_named_with_what_to_do(tmp_path, capsys):
-    from globe.cli import main
     from globe.files import write_atomic
     from globe.locks import acquired, alone
 
@@ -1289,3 +1417,152 @@ def test_wrong_commands_are_one_line(tmp_path, monkeypatch, arguments, code, tex
         photos(1).to_parquet("p.parquet")
     done = command(*arguments)
     assert done.returncode == code and text in done.stderr and "Traceback" not in done.stderr
+
+
+def asked_with(server, folder, capsys, *more, **key):
+    "(exit code, JSON, standard error) of `globe distill --json` about 8 photos, one request at a time."
+    photos(8).save_to_disk(folder / "saved")
+    arguments = [
+        "--out",
+        str(folder / "out"),
+        "--endpoint",
+        f"{server.url} m",
+        "--concurrency",
+        "1",
+        "--json",
+    ]
+    code = main(["distill", str(folder / "saved"), *arguments, *more])
+    out, err = capsys.readouterr()
+    return code, json.loads(out), err
+
+
+ENDINGS = {  # what the server does, or None for Ctrl-C -> (exit code, words of the ending)
+    "401": (["ok", "ok", 401], 1, "(401): no, ***; correct the key in OPENAI_API_KEY"),
+    "budget": (["ok"] * 3, 1, "budget of 2 requests"),
+    "interrupted": (["ok"] * 3, 130, "interrupted"),
+    "disk": (["ok"] * 3, 1, "no space left"),
+}
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_json_says_what_was_done_and_why_a_run_ended_early(tmp_path, capsys, monkeypatch, how):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-1234")
+    plan, code, why = ENDINGS[how]
+    write, more = AnswerStore.write, ["--max-requests", "2"] if how == "budget" else []
+    if how in ("interrupted", "disk"):
+
+        def full(store, record):
+            if store.written == 2:
+                raise KeyboardInterrupt if how == "interrupted" else OSError(28, "no space left")
+            write(store, record)
+
+        monkeypatch.setattr(AnswerStore, "write", full)
+    with Server(*plan) as s:
+        got, (row,), err = asked_with(s, tmp_path, capsys, *more)
+    assert got == code and why in row["ended"] and why in err
+    assert (row["teacher"], row["photos"], row["known"], row["asked"], row["failed"]) == ("m", 8, 0, 2, 0)
+    (reason,) = row["reasons"]
+    assert (reason["what"], reason["photos"]) == ("not asked", 6) and row["seconds"] > 0
+    assert ("again" in reason["what helps"]) == (how != "401"), reason
+    monkeypatch.setattr(AnswerStore, "write", write)
+    with Server() as s:
+        got, (row,), err = asked_with(s, tmp_path / "again", capsys)
+    assert got == 0 and row["ended"] is None and row["asked"] == 8 and row["reasons"] == []
+
+
+def test_json_says_that_there_is_nothing_to_ask(tmp_path, capsys):
+    (tmp_path / "trip").mkdir()
+    PIL.new("RGB", (60, 40), "blue").save(tmp_path / "trip" / "a.jpg")
+    arguments = ["--out", str(tmp_path / "out"), "--endpoint", "http://127.0.0.1:9/v1 m", "--json"]
+    assert main(["distill", str(tmp_path / "trip"), *arguments]) == 1
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["asked"], row["reasons"][0]["for example"]) == (0, "a.jpg") and "nothing to ask" in row[
+        "ended"
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["distill", "nowhere", "--out", "out", "--geoclip"],
+        ["distill", "saved", "--out", "out", "--endpoint", "http://127.0.0.1:9/v1"],
+        ["score", "nowhere.csv", "--truth", "nowhere.csv"],
+        ["locate", "nowhere.jpg", "--model", "http://127.0.0.1:9/v1 m"],
+        ["locate", "a.jpg", "--model", "http://127.0.0.1:9/v1"],
+        ["doctor", "--profile", "huge"],
+    ],
+)
+def test_json_of_every_command_says_why_it_ended(tmp_path, capsys, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    photos(1).save_to_disk("saved")
+    PIL.new("RGB", (60, 40), "blue").save("a.jpg")
+    capsys.readouterr()
+    code = main([*arguments, "--json"])
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert code in (1, 2) and told["exit_code"] == code and told["error"] in err
+
+
+def test_geojson_of_a_run_that_ends_early_holds_what_was_found(tmp_path, capsys, monkeypatch):
+    from globe.app.locate import Geolocator
+
+    PIL.new("RGB", (60, 40), "blue").save(tmp_path / "a.jpg")
+    each = Geolocator.each
+
+    def interrupted(*arguments):
+        yield from each(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Geolocator, "each", interrupted)
+    with Server() as s:
+        assert main(["locate", str(tmp_path / "a.jpg"), "--model", f"{s.url} m", "--geojson"]) == 130
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["features"]) == 1 and found["error"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    "status, says",
+    [
+        (401, "correct OPENAI_API_KEY (which is not set)"),
+        (402, "pay for OPENAI_API_KEY"),
+        (403, "allow OPENAI_API_KEY (which is not set) to use m, or use another"),
+        (404, "the name of the model, m"),
+        (405, "correct the address"),
+        (407, "proxy"),
+        (410, "name another model"),
+    ],
+)
+def test_the_advice_after_a_refusal_names_its_cause(tmp_path, capsys, monkeypatch, status, says):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with Server(status) as s:
+        code, (row,), err = asked_with(s, tmp_path, capsys)
+        assert len(s.seen) == 1
+    (reason,) = row["reasons"]
+    assert code == 1 and says in row["ended"] and says in err and says in reason["what helps"]
+    assert "again" not in reason["what helps"] + err
+
+
+@pytest.mark.parametrize(
+    "reason, says",
+    [
+        ("refused: HTTP 400: API key not valid. Please pass a valid API key", "set OPENAI_API_KEY"),
+        ("HTTP 429: You exceeded your current quota, please check your plan and billing", "pay"),
+        ("HTTP 429: slow down", "wait"),
+        ("refused: HTTP 400: model 'x' not found, try pulling it first", "name of the model"),
+        ("m: 20 photos in a row got no answer (last: ConnectError: Connection refused)", "start the server"),
+        ("m: 20 photos in a row got no answer (last: timeout: no complete answer)", "concurrency"),
+        ("http://h/v1: it redirects to https://h/v1: give that address yourself", "redirects"),
+        ("refused: an answer of 500,000 characters: at most 400,000 are read", "lower --max-tokens"),
+        ("the answer states an error: worker died", "log"),
+        (
+            "OPENAI_API_KEY contains a line break or another character that is invalid in a key",
+            "OPENAI_API_KEY",
+        ),
+        ("no space left for a.sqlite (database or disk is full)", "free some space"),
+        ("another run is writing a.sqlite; wait for it or stop it", "wait for it"),
+    ],
+)
+def test_the_advice_fits_the_cause(reason, says):
+    from globe.distillation.summary import advice
+
+    assert says in advice(reason)

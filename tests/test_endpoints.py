@@ -9,6 +9,7 @@ from globe.answers.replies import Reply, TransientError, chat_answer, retry_afte
 from globe.distillation.teachers import EndpointTeacher
 from globe.evaluation.geocoder import Geocoder
 from globe.exchange import _LARGEST
+from globe.command_options import named_endpoint
 from globe.models.client import chosen_model, endpoint_at, is_endpoint_address, served_models
 
 KEY = "sk-live/0123456789+abcdefghij"
@@ -106,6 +107,21 @@ class Handler(socketserver.BaseRequestHandler):
             self.request.sendall(what)
 
 
+def beside(**more):
+    "An answer with more fields beside it."
+    return http(json.dumps(json.loads(chat()) | more).encode())
+
+
+def chosen(**more):
+    "An answer with more fields in its choice."
+    found = json.loads(chat())
+    found["choices"][0] |= more
+    return http(json.dumps(found).encode())
+
+
+REFUSING = dict(type="refusal", refusal="I cannot.")
+
+
 def drip(data):
     "Sends a byte now and then."
 
@@ -187,6 +203,7 @@ GOOD = {  # behaviour -> what the server does; the answer is read at the first r
     "an unknown charset": http(chat()).replace(b"application/json", b"text/html; charset=hex"),
     "finish_reason eos_token": http(chat("eos_token")),
     "finish_reason STOP": http(chat("STOP")),
+    "finish_reason as an object": http(chat(dict(type="stop", matched=151645))),
     "reasoning_content": http(chat(content=ANSWER, reasoning_content="A flag.")),
     "reasoning": http(chat(content=ANSWER, reasoning="A flag.")),
     "all in reasoning_content": http(chat(content=None, reasoning_content=TEXT)),
@@ -197,6 +214,9 @@ GOOD = {  # behaviour -> what the server does; the answer is read at the first r
     ),
     "an empty tool_calls": http(chat(content=TEXT, tool_calls=[])),
     "a null refusal": http(chat(content=TEXT, refusal=None)),
+    "an empty refusal": http(chat(content=[dict(type="text", text=TEXT, refusal="")], refusal="")),
+    "a part that is no list": http(chat(content=dict(type="text", text=TEXT))),
+    "a null error": http(json.dumps(json.loads(chat()) | dict(error=None)).encode()),
     "half of a surrogate pair": http(chat(content=TEXT + " \ud83d")),
     "two responses at once": http() + http(chat(content="country: [Peru]")),
     "its number sent back": echo_number,
@@ -242,7 +262,12 @@ PASSING = {  # behaviour -> (what the server does, what the error says if it las
     ),
     "two codings": (http(gzip.compress(chat()), "200 OK", "Content-Encoding: gzip, br"), "'gzip, br'"),
     "two lengths": (http(chat(), "200 OK", "Content-Length: 5"), "conflicting Content-Length"),
-    "an error with status 200": (failing("200 OK", "worker died"), "not a chat answer: worker died"),
+    "an error with status 200": (failing("200 OK", "worker died"), "states an error: worker died"),
+    "an error beside the answer": (beside(error=dict(message="worker died")), "an error: worker died"),
+    "an error as a text beside the answer": (beside(error="worker died"), "an error: worker died"),
+    "an error with a code beside the answer": (beside(error=dict(code=503, message="x")), "HTTP 503: x"),
+    "an error in the choice": (chosen(error=dict(message="worker died")), "an error: worker died"),
+    "an error in the message": (http(chat(content=TEXT, error="worker died")), "an error: worker died"),
     "finish_reason abort": (http(chat("abort")), "'abort'"),
     "finish_reason error": (http(chat("error")), "'error'"),
     "an ending nobody knows": (http(chat("solar_flare")), "'solar_flare'"),
@@ -305,6 +330,25 @@ LASTING = {  # behaviour -> (what the server does, what the error says, finish_r
     "MAX_TOKENS": (http(chat("MAX_TOKENS", content="<thi")), "cut at `max_tokens`", "max_tokens"),
     "content_filter": (http(chat("content_filter", content="")), "content filter", "content_filter"),
     "a refusal": (http(chat(content=None, refusal="I cannot.")), "the model refused: I cannot.", "stop"),
+    "a refusal as a part": (http(chat(content=[REFUSING])), "the model refused: I cannot.", "stop"),
+    "a refusal as the only part": (http(chat(content=REFUSING)), "the model refused: I cannot.", "stop"),
+    "a refusal after half an answer": (
+        http(chat(content=[dict(type="text", text=TEXT), REFUSING])),
+        "the model refused: I cannot.",
+        "stop",
+    ),
+    "a refusal in other names": (
+        http(chat(content=[dict(type="output_refusal", text="I cannot.")])),
+        "the model refused: I cannot.",
+        "stop",
+    ),
+    "a refusal without words": (http(chat(content=[dict(type="refusal")])), "the model refused", "stop"),
+    "a refusal that is an object": (
+        http(chat(content=None, refusal=dict(why="no"))),
+        "the model refused",
+        "stop",
+    ),
+    "HTTP 400 in an answer": (beside(error=dict(code="400", message="bad")), "refused: HTTP 400: bad", ""),
     "tool calls": (
         http(chat("tool_calls", content=None, tool_calls=[dict(id="1")])),
         "called a tool",
@@ -333,8 +377,21 @@ def test_what_no_other_request_mends_is_asked_once(behaviour):
     assert why in r["error"] and (r["finish_reason"], len(s.seen)) == (finish, 1)
 
 
+REFUSALS = ("a refusal", "a refusal as a part", "a refusal without words")
+
+
+@pytest.mark.parametrize("behaviour", REFUSALS)
+def test_a_refusal_is_told_with_advice(behaviour):
+    from globe.distillation.summary import advice
+
+    with Server(LASTING[behaviour][0]) as s:
+        (r,) = ask(s)
+    assert advice(r["error"]) == "ask another model about these photos"
+
+
 ENDING = {  # behaviour -> (what the server does, what the exception says): the run ends
     "HTTP 401": (failing("401 Unauthorized", f"wrong key {KEY}"), r"refused \(401\): wrong key \*\*\*"),
+    "HTTP 401 in an answer": (beside(error=dict(code=401, message="no key")), r"refused \(401\): no key"),
     "HTTP 403": (http(b"", "403 Forbidden"), r"refused \(403\)"),
     "HTTP 404": (failing("404 Not Found", "no model m"), r"refused \(404\): no model m"),
     "HTTP 402": (failing("402 Payment Required", "no credit"), r"refused \(402\): no credit"),
@@ -603,6 +660,19 @@ def test_a_list_of_models_may_be_rubbish(names):
     with Server() as s:
         s.gets = http(names)
         assert served_models(s.url) == []
+
+
+def test_a_list_of_models_that_is_refused_names_the_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server() as s:
+        for status, cure in (
+            ("401 Unauthorized", "correct the key in OPENAI"),
+            ("403 Forbidden", "allow the key"),
+        ):
+            s.gets = http(b"no", status)
+            with pytest.raises(PermissionError, match=cure):
+                served_models(s.url)
+            assert named_endpoint(f"{s.url} m") == (s.url, "m")  # the list may be refused alone
 
 
 @pytest.mark.parametrize("address", ["localhost:99999", "http://ho\nst/v1", "http://a b/v1", "ftp://x", ""])

@@ -7,7 +7,7 @@ import PIL
 from PIL import Image
 from globe.distillation.distill import distill
 from globe.distillation.teachers import judgement
-from globe.csv_files import write_csv
+from globe.csv_files import safe_cell, write_csv
 from globe.photos import benchmarks, collections, images
 from globe.places import gazetteer
 from globe.photos.benchmarks import load_benchmark
@@ -484,6 +484,44 @@ def test_a_quotation_mark_left_open_is_named_with_its_line(tmp_path):
         from_csv(tmp_path / "where.csv")
     (tmp_path / "where.csv").write_text('file,lat,lon,city\na.jpg,60.2,24.9,"' + "x" * 200_000 + '"\n')
     assert len(from_csv(tmp_path / "where.csv")) == 1
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        'file,city\na.jpg,"\nb.jpg,"\n',  # ditto marks: the rest of both rows lies between them
+        'file,city,country\na.jpg,",Chad\nb.jpg,",Chad\n',
+        'file,city,country\na.jpg,Oslo,Norway\nb.jpg,","\n',
+        'file\tcity\na.jpg\t"\nb.jpg\t"\n',
+        'city,file\n",a.jpg\n",b.jpg\n',
+        'file,lat,lon,city\na.jpg,1,2,"\nb.jpg,3,4,Oslo\nc.jpg,5,6,"\n',
+        'file,city\na.jpg,"Oslo\nb.jpg,Rome"\n',  # two stray marks
+    ],
+)
+def test_quotation_marks_that_hold_other_rows_are_named_with_their_line(tmp_path, table):
+    fill(tmp_path, where__csv=table)
+    with pytest.raises(ValueError, match=r"where.csv, line [23].*ditto mark"):
+        read_table(tmp_path / "where.csv")
+
+
+def test_cells_with_line_breaks_and_commas_are_no_rows(tmp_path):
+    texts = ["I see palms,\nthe sea, and hills", "\n1, a\n2, b\n", "\ncity, country,", '{"a":\n"b"}', ","]
+    pd.DataFrame(dict(id=range(5), text=texts)).to_csv(tmp_path / "t.csv", index=False)
+    found = read_table(tmp_path / "t.csv")
+    assert found.rows.text.tolist() == [t.strip() for t in texts] and not found.warnings
+
+
+def test_ditto_marks_that_can_be_read_are_named(tmp_path):
+    fill(tmp_path, where__csv='file,city\na.jpg,Oslo\nb.jpg, "\nc.jpg,\u3003\n')
+    assert ["2 cells hold only a ditto mark" in line for line in read_table(tmp_path / "where.csv").warnings]
+
+
+def test_a_coordinate_table_of_mp16_with_an_open_quotation_mark_is_named(tmp_path):
+    from globe.photos.official import _mp16_coordinates
+
+    fill(tmp_path, places__csv='IMG_ID,LAT,LON\na.jpg,1,2\nb.jpg,"3,4\nc.jpg,5,6\n')
+    with pytest.raises(ValueError, match="places.csv, line 3"):
+        _mp16_coordinates(tmp_path, {"a.jpg", "c.jpg"})
 
 
 def test_records_say_where_their_names_come_from(tmp_path):
@@ -1101,6 +1139,67 @@ def test_a_file_that_meets_a_full_disk_is_named(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left .*left_out.csv"):
         write_csv(tmp_path / "left_out.csv", [dict(file="a")])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_stored_jpeg_holds_nothing_but_its_picture():
+    "Whatever a segment, a thumbnail or the bytes around hold is not stored; a bare JPEG stays as it is."
+    bare, secret = encoded(quality=92), b"48.8584 N, 2.2945 E of a person"
+    assert images.stored(bare) == bare
+    for more in (dict(progressive=True), dict(restart_marker_rows=1), dict(subsampling=0, optimize=True)):
+        assert images.stored(plain := encoded(**more)) == plain
+    segment = lambda kind, body: bytes([255, kind]) + (len(body) + 2).to_bytes(2, "big") + body
+    thumbnail = segment(0xE0, b"JFIF\0\x01\x01\0\0\x01\0\x01\x03\x04" + secret + bytes(36 - len(secret)))
+    header = bare[2:20]
+    assert header[:4] == b"\xff\xe0\0\x10"
+    frame = bare.index(b"\xff\xc0")
+    hidden = [
+        *(bare[:20] + segment(kind, secret) + bare[20:] for kind in (*range(0xE0, 0xF0), 0xFE, 0xF5)),
+        *(bare[:frame] + segment(kind, secret) + bare[frame:] for kind in (0xE5, 0xEB, 0xFE)),
+        bare[:2] + thumbnail + bare[20:],
+        bare[:20] + segment(0xE0, b"JFXX\0\x10" + secret) + bare[20:],
+        bare[:20] + secret + bare[20:],  # between two segments
+        bare + secret,
+        bare + bare[:2] + secret,
+        bare + bytes(9) + secret,
+        bare + b"\0",
+        bare[:-2] + segment(0xEB, secret) + bare[-2:],  # behind the scan
+    ]
+    for content in hidden:
+        assert secret in content or content == bare + b"\0"
+        try:
+            kept = images.stored(content)
+        except PhotoError:
+            continue
+        assert secret not in kept and kept != content and open_photo(kept).size == SCENE.size
+        assert images.stored(kept) == kept
+
+
+def test_a_tiff_of_numbers_may_hold_pixels_that_are_none():
+    import numpy as np
+
+    values = np.linspace(-5, 20, 64 * 48, dtype=np.float32).reshape(48, 64)
+    whole = open_photo(encoded(Image.fromarray(values), "TIFF"))
+    for wrong in (np.nan, np.inf, -np.inf):
+        odd = values.copy()
+        odd[0, 0] = odd[20, 30] = wrong
+        picture = open_photo(encoded(Image.fromarray(odd), "TIFF"))
+        assert picture.getpixel((30, 20)) == (0, 0, 0)  # the lowest number
+        assert all(abs(a - b) <= 1 for a, b in zip(picture.getpixel((9, 40)), whole.getpixel((9, 40))))
+    with pytest.raises(PhotoError, match="no pixel holds a number"):
+        open_photo(encoded(Image.fromarray(np.full((48, 64), np.nan, np.float32)), "TIFF"))
+
+
+def test_a_formula_behind_characters_that_do_not_show_is_no_formula_in_a_csv(tmp_path):
+    "Whatever the Unicode database calls a blank, a control, a format or a mark, and letters that are drawn as blanks."
+    unseen = [
+        chr(i) for i in range(0x110000) if unicodedata.category(chr(i)) in ("Cc", "Cf", "Co", "Zs", "Mn")
+    ]
+    unseen += ["\u3164", "\u115f", "\u1160", "\u2800", "\uffa0", " \u200e\t", "\u2028"]
+    for sign in ("=1+1", "+1+cmd|x", "-1+cmd|x", "@SUM(A1)", "\ufe66x", "\uff1dx", "\u2212x"):
+        wrong = [c for c in unseen if not safe_cell(c + sign).startswith("'")]
+        assert not wrong, (sign, wrong[:5])
+    for plain in ("a=1", "\u200fשלום", "e\u0301", "-33.9", "  two"):
+        assert safe_cell(plain) == plain
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252", "utf-16-le"])

@@ -93,7 +93,7 @@ def test_what_keeps_a_profile_from_running_names_its_fix(settings, fix, given, m
 def test_no_room_on_the_disk(given, machine, capsys):
     machine.free = 1e6
     lines = told(given, capsys)
-    assert lines and all("GB of disk are needed" in line for line in lines)
+    assert lines and all("B of disk are needed" in line and "1 MB are free" in line for line in lines)
 
 
 def test_deepspeed_that_is_not_there(given, machine, capsys, monkeypatch):

@@ -432,9 +432,14 @@ def test_a_dry_run_lists_what_the_paper_needs_and_fetches_nothing(monkeypatch, c
 
 
 @pytest.mark.parametrize(
-    "profile, free, says", [("paper", 20, "and the photographs"), ("mini", 0.1, "0.3 GB")]
+    "profile, free, says, left",
+    [
+        ("paper", 20, "and the photographs", "20 GB"),
+        ("mini", 0.1, "300 MB", "100 MB"),
+        ("mini", 0.0001, "300 MB", "100 kB"),
+    ],
 )
-def test_a_dry_run_refuses_a_disk_that_is_too_small(monkeypatch, capsys, profile, free, says):
+def test_a_dry_run_refuses_a_disk_that_is_too_small(monkeypatch, capsys, profile, free, says, left):
     import shutil
 
     usage = shutil.disk_usage("/")._replace(free=int(free * 1e9))
@@ -442,7 +447,7 @@ def test_a_dry_run_refuses_a_disk_that_is_too_small(monkeypatch, capsys, profile
     assert main(["reproduce", "--profile", profile, "--dry-run"]) == 1
     lines = capsys.readouterr().out.splitlines()
     (line,) = [line for line in lines if line.startswith("cannot run: this run writes about")]
-    assert says in line and f"{free:,.1f} GB are free" in line and "larger disk" in line
+    assert says in line and f"only {left} are free" in line and "larger disk" in line
     assert not lines[-1].startswith("then:")
 
 

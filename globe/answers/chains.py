@@ -25,8 +25,9 @@ from .lines import stripped
 from .scripts import CAPITAL, REST, script_of
 from ..places.countries import country_code
 from ..places.gazetteer import gazetteer
-from ..places.match import locate_why
+from ..places.match import locate_how
 from ..places.names import fold
+from ..places.nearby import How
 from ..places.sphere import distance_km
 
 # %% ../../nbs/03_answers/16_chains.ipynb #3799e644
@@ -169,12 +170,15 @@ def _is_town(
     code,  # of the country that the first one is
 ):
     "Whether the first part of two is a town with the name of a country: *Lebanon, Pennsylvania*."
-    if len(parts) != 2 or found_in(parts[1], code) is not None:
+    if len(parts) != 2:
         return False
     scopes = divisions_of(parts[1])
     if any(scope[:2] == code for scope in scopes):
         return False
-    return any(found_in(parts[0], scope) is not None for scope in scopes)
+    people = gazetteer().population
+    there = [people[row] for scope in scopes if (row := found_in(parts[0], scope)) is not None]
+    here = found_in(parts[1], code)  # "Peru, Indiana" is also two places in Peru
+    return max(there, default=-1) > (-1 if here is None else people[here])
 
 
 def _in_country(
@@ -241,8 +245,8 @@ def known_place(
     name,  # as written
 ):
     "The place that the gazetteer has under a name; None if it has none, or only a similar spelling."
-    place, why = locate_why(name) if len(name) <= 60 else (None, "")
-    if place is None or "misspelt" in why:
+    place, why = locate_how(name) if len(name) <= 60 else (None, None)
+    if place is None or why.code is How.MISSPELT:
         return None
     return None if place.kind == "city" and found_in(name, "") is None else place
 
@@ -283,7 +287,7 @@ _IN_TOWN = re.compile(
     r"""(?:the\s+)?(?:(?:old|historic(?:al)?|inner|upper|lower)\s+)?(?:town|city|quarter|cent(?:er|re)|port
     |harbou?r|cathedral|university|medina|kasbah|outskirts|suburbs?|streets?|village|municipality|altstadt
     |innenstadt|stadtzentrum|hafen|centro(?:\s+storico|\s+histórico)?|vieille\s+ville|casco\s+antiguo
-    |waterfront|stadt)\s+(?:of|von|de|di|do|da|del)\s+(?:the\s+)?(?P<town>.+)
+    |waterfront|stadt|op[eé]ra(?:\s+house)?|oper|rathaus|hauptbahnhof|gare)\s+(?:of|von|de|di|do|da|del)\s+(?:the\s+)?(?P<town>.+)
     |(?:downtown|greater|old\s+town|metropolitan)\s+(?P<around>.+)|(?P<owner>[^'’]{3,})['’]s\s.+""",
     re.X | re.I,
 )

@@ -16,6 +16,7 @@ from ..places.gazetteer import gazetteer
 from ..places.match import locate
 from ..places.names import fold
 from ..places.regions import people_within
+from ..places.wordings import division_scopes
 
 # %% ../../nbs/03_answers/13_country_names.ipynb #d2d1b0b3
 class CountryName(NamedTuple):
@@ -35,7 +36,7 @@ _PHRASE = re.compile(r"(?:\b(?:[SM]t|[A-Z])\.|[^,;:.!?()\[\]{}\n\"/|])+")
 _WORDS = re.compile(r"[^\W_]+\.?")
 _NO_COUNTRY = set(
     """island islands alan columbia gene laws maurice pearu pole sane saudi sepia equator reunion male
-    man jersey shine chin salvador granada sina chine quam iryna fala panya peina""".split()
+    man jersey shine chin salvador granada sina chine quam iryna fala panya peina christmas""".split()
 )
 _ALSO = set(
     """america britain england scotland wales holland turkey turkiye congo zaire burma swaziland macedonia
@@ -152,7 +153,10 @@ def _longest(text, start, word, most, cased):  # start of a name, its first word
             end = start + len(name)
             part = _PART_OF.search(text, max(0, start - 16), start) or _GOES_ON.match(text, end)
             is_part = (
-                part or _is_other_division(text, start, plain, code) or _is_longer_town(text, start, end)
+                part
+                or _is_other_division(text, start, plain, code)
+                or _is_longer_town(text, start, end)
+                or _is_town_of_division(text, start, end, plain, code)
             )
             return None if cased and is_part else CountryName(code, name, start, end)
     return None
@@ -175,6 +179,32 @@ def _is_other_division(text, start, name, code):  # where a folded name begins, 
     word = _WORD_BEFORE.search(text, max(0, start - 16), start)
     scopes = gazetteer().divisions.get(f"{fold(word[1])} {name}", ()) if word else ()
     return bool(scopes) and all(scope[:2] != code for scope in scopes)
+
+
+_NEXT_LINK = re.compile(
+    rf"\s?,\s({CAPITAL}{REST}(?:[ -]{CAPITAL}{REST}){{0,2}})(?!\s?,?\s(?:and|or|und|oder|et|ou|y|o|e)\b)"
+)
+_LINK_BEFORE = re.compile(r",\s?$")
+
+
+def _is_town_of_division(text, start, end, name, code):  # of a folded name, code of its country
+    "Whether the division behind it makes it a town elsewhere: *Lebanon, Pennsylvania*, *Peru, IN*."
+    link = _NEXT_LINK.match(text, end)
+    if not link or _LINK_BEFORE.search(text, max(0, start - 2), start):
+        return False
+    division, find = fold(link[1]), gazetteer().find
+    is_short = len(division) < 3
+    if is_short and not link[1].isupper() or exact_country(division) and division not in gazetteer().states:
+        return False
+    scopes = [s for s in division_scopes(division, "") if not is_short or s[:2] == "US"]
+    if any(scope[:2] == code for scope in scopes):
+        return False
+    people = gazetteer().population
+    there, here = (
+        [people[found[0]] for found in finds if found]
+        for finds in ([find(name, scope) for scope in scopes], [find(division, code)])
+    )
+    return max(there, default=-1) > max(here, default=-1)
 
 
 def _inflected(m, plain):  # match of a word, and the word folded

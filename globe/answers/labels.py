@@ -92,6 +92,11 @@ _OTHER = {
     "4",
     "5",
 }
+_RANKED, _LATER = (
+    {"candidate", "guess", "option", "hypothesis", "choice", "possibility"},
+    {"b", "c", "d", "e"},
+)
+_CHOSEN = {"choose", "chose", "chosen", "pick", "select", "selected", "prefer", "final"}
 _ELSEWHERE = {"neighboring", "neighbouring", "native", "similar", "bordering", "host", "origin"}
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z]|\d$)|_")
 
@@ -107,8 +112,9 @@ def role_of(
     words = plain.split()
     if len(words) > 8 or not _ELSEWHERE.isdisjoint(words):
         return ""
-    if not _OTHER.isdisjoint(words):
-        return "other" if any(w in _ROLES for w in words) else ""
+    if not _OTHER.isdisjoint(words) or len(words) == 2 and words[1] in _LATER and words[0] in _RANKED:
+        is_chosen = not _CHOSEN.isdisjoint(words)
+        return ("place" if is_chosen else "other") if any(w in _ROLES for w in words) else ""
     roles = {_ROLES.get(w, "") for w in words if w not in _FILLERS}
     if not _WHOLE.isdisjoint(words):
         return ""

@@ -90,7 +90,10 @@ def _labels_in(line):  # one line
     for m in _SEPARATOR.finditer(line):
         since = max(since, m.start() - 100)
         role, begin = _label(line[since : m.start()])
-        if role and (not found or role in _INLINE):
+        if role == "other" and found and not line[found[-1][2] : since + begin].strip(" *_"):
+            found[-1] = *found[-1][:2], m.end()  # "Final answer: Option B: Tallinn"
+            since = m.end()
+        elif role and (not found or role in _INLINE):
             found.append((role, since + begin, m.end()))
             since = m.end()
         if len(found) > 20 or m.start() > 4_000:
@@ -170,7 +173,7 @@ _LISTED = re.compile(
     re.I,
 )
 _FINAL = re.compile(
-    r"\b(?:final|summary|conclu\w+|update\w*|revised|refined|corrected|overall|in short|answer)\b|"
+    r"\b(?:final|summary|conclu\w+|update\w*|revised|refined|corrected|overall|in short|answer|choose|chosen|pick)\b|"
     "最终|答案|итог|الإجابة",
     re.I,
 )
@@ -191,11 +194,30 @@ def _is_item(record, text):
     return bool(_ITEM.match(text, line)) and not _NEXT_ITEM.search(text, record.start, record.end)
 
 
+_SHARE = re.compile(r"\b\d{1,3}(?:[.,]\d)?\s?%")
+
+
+def _ranked(records):
+    "The records as hypotheses with their confidence if each is a place with a share: *Candidate 2: Vigo, Spain (70 %)*."
+    shares = [
+        _SHARE.search(value)
+        for r in records
+        for value in (r.values if set(r.values) == {"place"} else {"place": [""]})["place"]
+    ]
+    if len(shares) != len(records) or None in shares:
+        return []
+    return [
+        r._replace(mark="listed", values=r.values | {"confidence": [s[0]]}) for r, s in zip(records, shares)
+    ]
+
+
 def line_records(text):  # an answer
     "The records in labelled lines."
     parts = [p for p in line_parts(text) if p[0] != "continent" and (p[0] != "place" or _WORDS.search(p[1]))]
     others = [Record("lines", {"place": [v]}, s, e, "other") for r, v, s, e in parts if r == "other"]
     records = [r for r in grouped([p for p in parts if p[0] != "other"], "lines") if has_place(r.values)]
+    if others and (ranked := _ranked([*records, *others])):
+        return ranked
     marked, since, repeated = [], 0, len(records) > 1
     is_yaml = repeated and all(_is_item(record, text) for record in records)
     for record in records:

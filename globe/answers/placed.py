@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..reasons import Reason
 from .divisions import divisions_of
 from ..places.gazetteer import gazetteer
 from ..places.match import Place, locate, nearest
@@ -65,14 +66,14 @@ def contradiction(
     country,  # name, may be empty
     lat,  # as stated, degrees
     lon,  # as stated, degrees
-) -> str:
-    "What is far from a stated coordinate, such as *Paris, France is 5,570 km away*; '' if nothing is."
+):
+    "The `Reason` that something is far from a stated coordinate (*Paris, France is 5,570 km away*), or None."
     place = locate(city, country) if city or country else None
     if place is None or place.ambiguous:
-        return ""
+        return None
     km = float(distance_km(place.lat, place.lon, lat, lon))
     if km < _CONTRADICTION_KM + place.radius_km:
-        return ""
+        return None
     if place.kind == "country" and nearest(lat, lon).country_code == place.country_code:
-        return ""
-    return f"{', '.join(filter(None, (city, country)))} is {km:,.0f} km away"
+        return None
+    return Reason(f"{', '.join(filter(None, (city, country)))} is {km:,.0f} km away")

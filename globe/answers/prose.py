@@ -10,9 +10,11 @@ import re
 
 from .chain_lines import CLAIMED, SURE, Reading, read_last_lines
 from .chains import chain, name_runs, town_of
-from .divisions import divisions_of, found_in, in_division
+from .divisions import divisions_of, found_in, in_division, state_of
 from globe.answers.assertions import (
     CLAIM,
+    DEMONYM,
+    DEMONYMS,
     HINT,
     LIKENESS,
     NEUTRAL,
@@ -20,10 +22,12 @@ from globe.answers.assertions import (
     claimed_countries,
     levels_of,
     sentences,
+    without_bystanders,
+    without_travellers,
 )
 from .country_names import countries_in
 from .cues import refusal
-from .foreign_towns import foreign_town, town_in_letters
+from .foreign_towns import foreign_town, town_alone, town_in_letters
 from .labels import is_coarse
 from globe.answers.towns import (
     KNOWN,
@@ -187,25 +191,6 @@ def _town_by(text, claim):
     return town or elsewhere(sentence, code), region
 
 # %% ../../nbs/03_answers/21_prose.ipynb #ee1dfa7e
-_DEMONYMS = """
-    AE=Emirati AL=Albanian AR=Argentinian,Argentine AT=Austrian AU=Australian BA=Bosnian BD=Bangladeshi
-    BE=Belgian BG=Bulgarian BO=Bolivian BR=Brazilian CA=Canadian CH=Swiss CL=Chilean CN=Chinese CO=Colombian
-    CU=Cuban CY=Cypriot CZ=Czech DE=German DK=Danish DZ=Algerian EC=Ecuadorian EE=Estonian EG=Egyptian
-    ES=Spanish ET=Ethiopian FI=Finnish FR=French GB=British,English,Scottish,Welsh GE=Georgian GH=Ghanaian
-    GR=Greek
-    GT=Guatemalan HR=Croatian HU=Hungarian ID=Indonesian IE=Irish IL=Israeli IN=Indian IR=Iranian IS=Icelandic
-    IT=Italian JO=Jordanian JP=Japanese KE=Kenyan KH=Cambodian KR=South_Korean,Korean LB=Lebanese
-    LK=Sri_Lankan LT=Lithuanian LV=Latvian MA=Moroccan MM=Burmese MN=Mongolian MX=Mexican MY=Malaysian
-    NG=Nigerian NL=Dutch
-    NO=Norwegian NP=Nepalese,Nepali PE=Peruvian PH=Philippine,Filipino PK=Pakistani PL=Polish PT=Portuguese
-    RO=Romanian RS=Serbian RU=Russian SE=Swedish SI=Slovenian SK=Slovak SN=Senegalese TH=Thai TN=Tunisian
-    TR=Turkish TZ=Tanzanian UA=Ukrainian UG=Ugandan US=American UY=Uruguayan VN=Vietnamese ZA=South_African"""
-_CODE_OF = {
-    name.replace("_", " "): code
-    for code, names in (pair.split("=") for pair in _DEMONYMS.split())
-    for name in names.split(",")
-}
-_DEMONYM = re.compile(rf"\b(?:{'|'.join(sorted(_CODE_OF, key=len, reverse=True))})\b")
 _ITS_TOWN = re.compile(
     r"\s+(?:[a-z-]+\s+){0,2}?(?:city|town|village|port|resort|capital|municipality)"
     r"(?:\s+(?:of|called|named))?,?\s+"
@@ -221,8 +206,8 @@ _DENIED_BEFORE = re.compile(r"\bnot\b|n['’]t\b|\b(?:unlike|like|similar|resemb
 
 def _by_demonym(text):  # running text
     "The `Reading` of *the French town of Colmar* or *Dutch plates: Utrecht*; None if there is no such text."
-    for m in _DEMONYM.finditer(text[:20_000]):
-        code, place = _CODE_OF[m[0]], None
+    for m in DEMONYM.finditer(text[:20_000]):
+        code, place = DEMONYMS[m[0]], None
         called = _ITS_TOWN.match(text, m.end())
         if _DENIED_BEFORE.search(text, max(0, m.start() - 30), m.start()):
             continue
@@ -261,6 +246,8 @@ def _chains(sentence):
 def _state_at_end(names):  # of a chain
     "Whether a chain ends in a state of the USA, which, if it is alone, is not also the name of a town."
     last = fold(names[-1])
+    if len(last) < 4 and len(names) > 1 and state_of(names[-1]) and in_division(names, "US"):
+        return True  # "Portland, OR"
     if last not in gazetteer().states or len(last) < 4 and last != "dc":
         return False
     return len(names) > 1 or not people(names[-1:], CLAIMED)
@@ -315,8 +302,8 @@ def _plain_town(name):
 
 # %% ../../nbs/03_answers/21_prose.ipynb #0c7e471f
 def _by_letters(text):  # running text
-    "The `Reading` of a town that a text without blanks claims; None if there is none."
-    found = None if text.isascii() or refusal(text) else town_in_letters(text)
+    "The `Reading` of a town that a sentence names alone, or a text without blanks claims; None if there is none."
+    found = None if refusal(text) else town_alone(text) or not text.isascii() and town_in_letters(text)
     place = chain([found[0]]) if found else None
     return Reading(*place, start=found[1], end=found[2]) if place else None
 
@@ -325,6 +312,14 @@ def read_prose(text) -> Reading:  # running text
     "The place that a text claims."
     if not re.search(r"[^\W\d_]", text):
         return Reading()
+    travellers_out = without_travellers(text)
+    all_out = without_bystanders(travellers_out)
+    reading = _read(all_out)
+    return reading if reading.country or all_out == travellers_out else _read(travellers_out)
+
+
+def _read(text):  # running text
+    "The place that a text claims; bystanders count as those who live there."
     reading = read_last_lines(text) or _by_claims(text) or _by_demonym(text)
     reading = reading or _by_towns(text) or _by_letters(text)
     return reading or Reading(refused=bool(refusal(text)))

@@ -9,11 +9,12 @@ __all__ = ['Answer', 'records_of', 'read_answer']
 import re
 from dataclasses import dataclass, replace
 
+from ..reasons import Reason
 from .coordinates import coordinates
 from .endings import without_endings
 from .lines import line_records, stripped
 from .chain_lines import Reading, read_chain
-from .parts import answer_span, plain_text, window
+from .parts import answer_span, plain_text, turns, unwrapped, window
 from .prose import read_prose
 from .objects import json_records
 from .records import PLACES, table_records, tag_records
@@ -251,8 +252,8 @@ def _in_prose(text):  # the answer
     reading = read_prose(text)
     rule = f"prose {reading.start}-{reading.end or len(text)}" if reading.country else ""
     if not (reading.city or reading.region or reading.others or reading.refused):
-        guess = _without_endings(text, reading.country)
-        reading, rule = (guess, f"prose 0-{len(text)}, case endings guessed") if guess else (reading, rule)
+        if guess := _without_endings(text, reading.country):
+            reading, rule = guess, str(Reason(f"prose 0-{len(text)}, case endings guessed"))
     parsed = bool(reading.country)
     return Answer(
         reading.country,
@@ -284,8 +285,18 @@ def read_answer(
     """The place that a model's answer gives, and how it was read. Never raises.
 
     `parsed` is False if neither a single country nor a coordinate can be read. Positions in `read_as` count
-    the characters of the answer, without the tags around it and without invisible characters."""
-    plain = plain_text(text)
+    the characters of the answer, without the tags, the JSON of a server or the conversation around it and without
+    invisible characters."""
+    plain = plain_text(unwrapped(text))
+    for turn in reversed(turns(plain)):
+        answer = _read(turn)
+        if answer.parsed or answer.refused or answer.alternatives:
+            return answer
+    return _read(plain)
+
+
+def _read(plain):  # one answer
+    "The `Answer` of a plain text."
     start, end, reasoning = answer_span(plain)
     said = window(plain, start, end)
     if is_no_answer(said):

@@ -14,7 +14,8 @@ from ..places.names import fold
 from ..places.regions import reach_km
 from ..places.gazetteer import gazetteer
 from ..places.countries import country_code
-from ..places.match import locate, locate_why
+from ..places.match import locate, locate_how
+from ..places.nearby import How
 from .country_names import countries_in
 from .strict import read_strict
 
@@ -99,6 +100,11 @@ def _two_cities(city, country):  # of an answer
     )
 
 
+def _is_as_written(city, country):  # of an answer
+    "Whether the gazetteer has the city exactly as it is written."
+    return locate_how(city, country)[1].code is How.AS_WRITTEN
+
+
 def _hedges(country, city):  # of an answer
     "Whether more than one country or more than one city is named."
     if _HEDGE.search(country):
@@ -106,7 +112,7 @@ def _hedges(country, city):  # of an answer
     return (
         bool(re.search(r"\W", city))
         and (bool(_HEDGE.search(city)) or _two_cities(city, country))
-        and locate_why(city, country)[1] != "found"
+        and not _is_as_written(city, country)
     )
 
 # %% ../../nbs/03_answers/34_single.ipynb #0e9b0c5f
@@ -140,8 +146,8 @@ def in_country(country, city):  # of an answer
 
     Examples: *Bavaria*, *Canary Islands*. If a region lies in two countries, the city decides."""
     g = gazetteer()
-    if (other := _NAMESAKES.get(fold(country))) and city and locate_why(city, other)[1] == "found":
-        return country if locate_why(city, country)[1] == "found" else other
+    if (other := _NAMESAKES.get(fold(country))) and city and _is_as_written(city, other):
+        return country if _is_as_written(city, country) else other
     if country_code(country):
         return country
     if len(fold(country)) > 2 and fold(country) in g.states:
@@ -151,8 +157,8 @@ def in_country(country, city):  # of an answer
     codes = g.region_codes[region[2]] if clear and g.region_kind[region[2]] in ("region", "island") else []
     if len(codes) == 1:
         return g.english[codes[0]]
-    place, reason = locate_why(city, country) if city else (None, "")
-    return place.country if place and reason.startswith("found in") else country
+    place, reason = locate_how(city, country) if city else (None, None)
+    return place.country if place and reason.code is How.IN_REGION else country
 
 
 def elsewhere(country, city):  # of an answer
@@ -160,7 +166,7 @@ def elsewhere(country, city):  # of an answer
     code, g = country_code(country), gazetteer()
     tail = [part for part in map(fold, re.split(r"[,()，]", city)[1:]) if part]
     named = {m.code for m in countries_in(city) if m.start} if tail else set()
-    if not code or not tail or locate_why(city, country)[1] == "found":
+    if not code or not tail or _is_as_written(city, country):
         return False
     others = named - {code}
     if code == "US":

@@ -18,6 +18,7 @@ from .lines import stripped
 from ..places.countries import country_code
 from ..places.gazetteer import gazetteer
 from ..places.names import fold
+from ..places.spelling import is_common
 
 # %% ../../nbs/03_answers/17_values.ipynb #a6caaa73
 class _Named(NamedTuple):
@@ -125,6 +126,8 @@ def one_country(value) -> _Named:  # as written under a label
         return _Named(silent=True)
     if refusal(whole):
         return _Named(silent=True)
+    if is_common(fold(head)):
+        return _Named(silent=True)  # "Indoor"
     place = known_place(head)
     if place and (place.kind != "city" or _is_large(head)):
         return _Named(place.country)

@@ -91,7 +91,7 @@ class Prediction:
         "The named place and its distance, if it is far from the stated coordinate; otherwise ''."
         if self.lat is None or self.placed_by != PLACED_BY_KIND[COORDINATE]:
             return ""
-        return contradiction(self.city, self.country, self.lat, self.lon)
+        return str(contradiction(self.city, self.country, self.lat, self.lon) or "")
 
     def __str__(self):
         "One line for a terminal."

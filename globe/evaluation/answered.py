@@ -6,7 +6,7 @@
 __all__ = ['weights_hash', 'answers_folder', 'read_answers', 'answer_part', 'asking', 'EndpointAnswers']
 
 # %% ../../nbs/08_evaluation/17_answered.ipynb #29c86a3e
-import hashlib, json, math, zlib
+import hashlib, json, math, warnings, zlib
 from pathlib import Path
 
 from ..files import write_atomic
@@ -53,9 +53,19 @@ def read_answers(
     folder,  # from `answers_folder`
 ) -> dict:
     "Id -> text of all answers, from every part."
-    files = sorted(Path(folder).glob("answers*.jsonl"))
-    rows = [json.loads(line) for file in files for line in _whole_lines(file)]
-    return {r["id"]: r["text"] for r in rows}
+    found, lost = {}, 0
+    for file in sorted(Path(folder).glob("answers*.jsonl")):
+        for line in _whole_lines(file):
+            try:
+                row = json.loads(line)
+                found[row["id"]] = row["text"]
+            except (ValueError, TypeError, LookupError, RecursionError):
+                lost += 1
+    if lost:
+        warnings.warn(
+            f"{folder}: {lost} lines are no answers (damaged?); their pictures are asked about again"
+        )
+    return found
 
 
 def answer_part(

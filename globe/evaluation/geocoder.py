@@ -121,7 +121,8 @@ class Geocoder:
             try:
                 return self._fetched(address)
             except PermissionError as e:
-                why, hint, left = e, f"Is {_KEY} right? ", 0
+                of_key = getattr(e, "status", 0) in (401, 402, 403)
+                why, hint, left = e, f"Correct {_KEY if of_key else 'its address'}. ", 0
             except TransientError as e:
                 why, wait = e, e.wait
             except ValueError as e:

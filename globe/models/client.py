@@ -16,11 +16,12 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field
 
 from ..exchange import ExchangeError, exchange, query_values
+from ..reasons import Reason
 from ..redaction import one_line, secrets_of
 from ..photos.images import fitted
 from ..settings import Settings
 from ..answers.prompts import PROMPTS
-from ..answers.replies import Reply, TransientError, accepted, retry_after
+from ..answers.replies import RefusedRun, Reply, TransientError, accepted, retry_after
 
 # %% ../../nbs/04_models/04_client.ipynb #6e5985df
 def question(
@@ -116,6 +117,27 @@ def _key(name):
     return key
 
 
+_CURES = {
+    401: Reason("correct {key}"),
+    402: Reason("pay for {key}, or use another"),
+    403: Reason("allow {key} to use {model}, or use another"),
+    404: Reason("correct the address, which mostly ends in /v1, or the name of the model, {model}"),
+    405: Reason("correct the address, which mostly ends in /v1"),
+    407: Reason("give the proxy its name and password: HTTPS_PROXY=http://NAME:PASSWORD@HOST"),
+    410: Reason("name another model or address"),
+}  # status -> what to do
+
+
+def _cured(error, endpoint, key_env, model):
+    "A `PermissionError` with the address and what to do."
+    is_set, status = bool(os.environ.get(key_env)), getattr(error, "status", 0)
+    key = Reason(f"the key in {key_env}" if is_set else f"{key_env} (which is not set)")
+    key = Reason("the name and password in the address") if endpoint.login else key
+    named = one_line(model)[:80] or Reason("the model")
+    cure = str(_CURES.get(status, "")).format(key=key, model=named)
+    return RefusedRun(f"{endpoint.url}: {error}", status, cure)
+
+
 def _send(
     endpoint,  # `_Endpoint`
     path,  # such as /chat/completions
@@ -157,7 +179,9 @@ def served_models(
     key_env="OPENAI_API_KEY",  # environment variable that holds the key, if one is needed
     timeout=20.0,  # seconds
 ) -> list:
-    "Names of the models at an endpoint; empty if it lists none. Raises ConnectionError if it is down."
+    """Names of the models at an endpoint; empty if it lists none.
+
+    Raises ConnectionError if it is down, and `RefusedRun` for a wrong key."""
     endpoint = endpoint_at(url)
     try:
         reply = _send(endpoint, "/models", None, key_env, timeout)
@@ -170,7 +194,11 @@ def served_models(
         raise ConnectionError(
             f"no answer from {endpoint.url} ({e}): start the server, or correct the address"
         ) from None
-    except (PermissionError, ValueError, LookupError, TypeError):
+    except PermissionError as e:
+        if getattr(e, "status", 401) in (401, 402, 403, 407):
+            raise _cured(e, endpoint, key_env, "") from None
+        return []
+    except (ValueError, LookupError, TypeError):
         return []
 
 
@@ -288,7 +316,7 @@ class EndpointClient:
             if not self._learns(reply, fitted):
                 return self._read(reply)
         except PermissionError as e:
-            error = PermissionError(f"{endpoint.url}: {e}")
+            error = _cured(e, endpoint, self.settings.key_env, self.model)
         except (TransientError, ValueError) as e:
             error = e
         finally:
@@ -304,7 +332,7 @@ class EndpointClient:
 
     def _learns(self, reply, sent):
         "Whether an error says which parameter to change; remembers the change."
-        if reply.status not in (400, 422):
+        if reply.code() not in (400, 422):
             return False
         said = reply.said().lower()
         if "max_tokens" in sent and "max_completion_tokens" in said:

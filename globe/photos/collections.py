@@ -153,9 +153,9 @@ def picture_finder(
 def table_rows(path):
     """Rows of a table as dicts of text, by role.
 
-    Warns of lost letters and a guessed encoding. Raises `ValueError` if a needed column is missing."""
+    Warns of whatever had to be repaired or guessed. Raises `ValueError` if a needed column is missing."""
     table = read_table(path)
-    for line in table.warnings:
+    for line in [*table.warnings, *table.notes]:
         warnings.warn(line)
     columns = columns_by_role(table.rows.columns)
     missing = [f"{r} ({' or '.join(HEADERS[r][:4])})" for r in ("file", "lat", "lon") if r not in columns]

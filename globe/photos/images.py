@@ -137,6 +137,20 @@ def _refuse(content: bytes):
     ) from None
 
 # %% ../../nbs/02_photos/00_images.ipynb #a03457e6
+def _finite(im):
+    "A picture of numbers with the lowest number in pixels that hold none (NaN or infinite), as at its margins."
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(im)
+    is_number = np.isfinite(values)
+    if is_number.all():
+        return im
+    if not is_number.any():
+        raise PhotoError("no pixel holds a number")
+    return Image.fromarray(np.where(is_number, values, values[is_number].min()))
+
+
 def _rgb(im):
     "8-bit RGB of any mode."
     from PIL import Image, ImageOps
@@ -149,6 +163,7 @@ def _rgb(im):
     elif im.mode.startswith("I;16"):
         im = im.convert("I").point(lambda v: v / 257, "L")
     elif im.mode in ("I", "F"):
+        im = _finite(im)
         low, high = im.getextrema()
         width = (high - low) or 1
         im = im.point(lambda v: v * (255 / width) - low * 255 / width).convert("L")
@@ -306,7 +321,26 @@ def fitted(
     return im if scale == 1 and size == im.size else im.resize(size)
 
 # %% ../../nbs/02_photos/00_images.ipynb #b8685d29
-_METADATA = {"exif", "comment", "icc_profile", "photoshop", "xmp", "mp", "adobe"}
+_HEADER = 0xE0  # JFIF's, which may hold a thumbnail
+_PICTURE_PARTS = {_SCAN, 0xC4, 0xDB, 0xDD, *range(0xC0, 0xC3)}  # with tables, restart interval and frame
+
+
+def _is_bare(content):
+    "Whether a JPEG holds nothing but its picture, from its first to its last byte."
+    at = 2
+    while (part := content[at : at + 4])[:1] == b"\xff" and len(part) > 1:
+        kind, length = part[1], int.from_bytes(part[2:], "big")
+        if kind == _END:
+            return at + 2 == len(content)
+        body = content[at + 4 : at + 2 + length]
+        is_header = kind == _HEADER and body[:5] == b"JFIF\0" and body[12:] == b"\0\0"  # without thumbnail
+        if length < 2 or not (is_header or kind in _PICTURE_PARTS):
+            return False
+        at += 2 + length
+        if kind == _SCAN:
+            marker = _MARKER.search(content, at)
+            at = marker.start() if marker else len(content)
+    return False
 
 
 def stored(
@@ -317,6 +351,5 @@ def stored(
         return encode(open_photo(source))
     content = _read(source)
     with _opened(content) as im:
-        is_plain = im.format == "JPEG" and im.mode == "RGB" and not _METADATA & set(im.info)
-        is_whole = content.rstrip(b"\0").endswith(b"\xff\xd9") and max(im.size) <= MAX_SIDE
-        return content if is_plain and is_whole else encode(_stripped(im))
+        is_small = im.format == "JPEG" and im.mode == "RGB" and max(im.size) <= MAX_SIDE
+        return content if is_small and _is_bare(content) else encode(_stripped(im))

@@ -96,11 +96,22 @@ def _mp16_coordinates(folder, wanted):  # IMG_IDs
     found = {}
     for table in sorted(Path(folder).glob("*.csv")) if folder else ():
         with table.open(encoding="utf-8-sig", errors="replace", newline="") as f:
-            for row in csv.DictReader(f):
+            for row in _table_rows(f):
                 id = image_id(row.get("IMG_ID") or "")
                 if id in wanted and row.get("LAT") and row.get("LON"):
                     found[id] = degrees(row["LAT"]), degrees(row["LON"])
     return found
+
+
+def _table_rows(file):  # of millions of rows, opened
+    "Its rows, one by one. Raises `ValueError` where a quotation mark is not closed and would swallow rows."
+    rows = csv.DictReader(file, strict=True)
+    try:
+        yield from rows
+    except csv.Error as e:
+        raise ValueError(
+            f"{file.name}, line {rows.line_num + 1}: {e}: close or double a quotation mark"
+        ) from None
 
 # %% ../../nbs/02_photos/07_official.ipynb #a062f753
 class _TrainTable:

@@ -17,8 +17,9 @@ from ..progress import batches
 from ..reasons import Reason
 from ..places.gazetteer import gazetteer
 from ..places.countries import country_code, country_or_state
-from ..places.match import locate_why, nearest, stands_in
+from ..places.match import locate_how, nearest
 from ..places.names import fold, holdings
+from ..places.nearby import How
 from ..places.sphere import chord_of, distance_km, unit_vectors
 from .images import PhotoError, encode, photo_and_gps
 
@@ -63,10 +64,10 @@ def _fits(lat, lon, code) -> bool:
 
 
 def _named(here, city, country):
-    "(place, how it was found) of the places of a name, those around the place `here` first."
+    "(place, `How` it was found) of the places of a name, those around the place `here` first."
     around = (here.country, here.state), (here.country, ""), (country, ""), ("", "")
-    found = [locate_why(city, *where) for where in around]
-    return [(p, why) for p, why in found if p and p.city and not stands_in(why)]
+    found = [locate_how(city, *where) for where in around]
+    return [(p, why.code) for p, why in found if p and p.city and why.code is not How.AROUND]
 
 
 def _is_near(place, lat, lon) -> bool:
@@ -81,7 +82,7 @@ def _may_be_in(lat, lon, city, country) -> bool:
         return True
     g = gazetteer()
     towns = g.tree.query_ball_point(unit_vectors(lat, lon), chord_of(LABEL_KM))
-    is_known = any(why == "found" and p.kind == "city" for p, why in found)
+    is_known = any(how is How.AS_WRITTEN and p.kind == "city" for p, how in found)
     return not is_known or fold(city) in {fold(g.name[row]) for row in towns}
 
 

@@ -10,7 +10,7 @@ import csv, gzip, io, json, re, zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..csv_files import safe_cell
+from ..csv_files import holds_rows, safe_cell
 from ..foreign_text import encodable
 from ..redaction import one_line
 from .encodings import decoded
@@ -79,12 +79,14 @@ def _cells(text, delimiter, name):
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for row in reader:
+            if holds_rows(row, delimiter, len(rows[0]) if rows else 0):
+                raise csv.Error("other cells or rows stand between two quotation marks")
             rows.append([_cell(text) for text in row])
             line = reader.line_num
     except csv.Error as e:
         raise ValueError(
-            f"{name}, line {line + 1}: {e}. Is a quotation mark opened there and not closed? "
-            "Close it, or double every quotation mark within a cell"
+            f"{name}, line {line + 1}: {e}. Is a quotation mark not closed there, or a ditto mark? Close it, "
+            "double every quotation mark within a cell, or write out what a ditto mark stands for"
         ) from None
     finally:
         csv.field_size_limit(limit)
@@ -156,6 +158,9 @@ def _without_headers(rows, header):
     return [row for i, row in enumerate(rows) if i not in left_out], again
 
 
+_DITTO_MARKS = {'"', "\u3003", "\u201d", "\u2033", "''"}
+
+
 def _unique(header):
     "Headings of which no two are the same: a second `lat` in column 5 is `lat (5)`."
     return [h if h not in header[:i] else f"{h} ({i + 1})" for i, h in enumerate(header)]
@@ -182,7 +187,9 @@ def _cells_table(cells, delimiter, name):
         where = ", ".join(str(i + 1) for i in again[:5])
         notes.append(f"{name}: the header is repeated as row {where}{more}")
     repeats = [i - k for k, i in enumerate(again)]
-    return Table(_frame(rows, _unique(header)), name, notes, repeats=repeats)
+    dittos = sum(cell in _DITTO_MARKS for row in rows for cell in row)
+    wrong = [f"{name}: {dittos} cells hold only a ditto mark: write out what it stands for"] * bool(dittos)
+    return Table(_frame(rows, _unique(header)), name, notes, wrong, repeats)
 
 # %% ../../nbs/02_photos/04_tables.ipynb #c8796e6d
 _AS_TEXT = dict(parse_float=str, parse_int=str, parse_constant=lambda text: None)

@@ -124,8 +124,9 @@ def _without_words(
             node.keywords = []
         if _talks(node, names):
             _Silent().generic_visit(node)
-        if _called(node, names) == "globe.reasons.Reason" and not messages:
-            _Silent().generic_visit(node)
+        is_reason = _called(node, names) == "globe.reasons.Reason"
+        if is_reason and (not messages or len(node.args) > 1):  # code decides by the second, its code
+            node.args[:1] = [_Silent().visit(node.args[0])]
         if isinstance(node, ast.Raise) and not messages:
             _Silent().generic_visit(node.exc if isinstance(node.exc, ast.Call) else node)
     return ast.dump(tree)
@@ -287,7 +288,7 @@ STAGE_CODE = {
         "globe.models.judge",
         "globe.models.likelihood",
         "globe.models.place_check",
-        "globe.evaluation.confidence",
+        "globe.evaluation.agreement",
     ],
 }
 # keys of `globe.answers.prompts.PROMPTS`; those of "answers" depend on the model that answers

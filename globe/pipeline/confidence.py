@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from ..places.sphere import CITY_KM
+from ..evaluation.agreement import agreement, spread_km
 from ..evaluation.compare import clusters
-from ..evaluation.confidence import agreement, calibration_of, spread_km
+from ..evaluation.confidence import calibration_of
 from .comparisons import called
 from .sampled import SampledRun
 

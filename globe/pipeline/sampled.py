@@ -9,7 +9,8 @@ __all__ = ['SampledRun']
 import pandas as pd
 
 from ..evaluation.metrics import frame
-from ..evaluation.sampling import sample_all, sampled_evaluations, sampled_rows
+from ..evaluation.pass_at_k import sampled_evaluations
+from ..evaluation.sampling import sample_all, sampled_rows
 from .comparisons import called, is_trained
 from .tasks import Run
 from ..progress import lines

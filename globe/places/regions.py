@@ -125,7 +125,7 @@ def read_regions() -> list:
     return found
 
 
-_NAMES = ("han.csv", "town_names.csv")
+_NAMES = ("han.csv", "town_names.csv", "no_towns.csv")
 
 
 def tables_version() -> str:

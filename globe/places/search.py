@@ -8,6 +8,7 @@ __all__ = []
 # %% ../../nbs/01_places/13_search.ipynb #cd40c8e1
 import functools
 
+from ..reasons import Reason
 from .names import _SHORT_NAMES, _TERRITORIES, fold, holdings
 from .gazetteer import gazetteer
 from .countries import _given, _known, _misspelt_country, _parts, _read_country
@@ -27,6 +28,7 @@ from globe.places.wordings import (
     variants,
 )
 from globe.places.nearby import (
+    How,
     _before_its_city,
     _beside,
     _city_behind,
@@ -49,7 +51,8 @@ def _town_and_country(city: str):
 def _search_region(name: str, code: str):
     "The hit for a region by another wording of a folded name, or None."
     for wording in reworded(name):
-        if hit := _region_hit(gazetteer().look(wording, code), code, f"read as {wording.strip()!r}"):
+        reason = Reason(f"read as {wording.strip()!r}", How.OTHER)
+        if hit := _region_hit(gazetteer().look(wording, code), code, reason):
             return hit
 
 # %% ../../nbs/01_places/13_search.ipynb #f93cde2e
@@ -87,33 +90,38 @@ _COUNTRY_PARTS = {
 }
 
 # %% ../../nbs/01_places/13_search.ipynb #2c5e027b
+_FOUND = Reason("found", How.AS_WRITTEN)
+_REGION_ONLY = Reason("region only", How.OTHER)
+_COUNTRY_ONLY = Reason("country only", How.COUNTRY)
+_NOTHING = Reason("nothing that could be located was given", How.OTHER)
+
+
 def _search(city: str, code: str, state: str):
     "The hit for a city, the code of its country and the folded name of its division (each '' if unknown)."
     g, name = gazetteer(), _given(city)
     name = _SHORT_NAMES.get(code, {}).get(name, name)
     if not name:
-        whole = _region_hit(g.look(state, code), code, "region only") if state else None
-        reason = "country only" if code else "nothing that could be located was given"
-        return whole or (None, code, 0, reason)
+        whole = _region_hit(g.look(state, code), code, _REGION_ONLY) if state else None
+        return whole or (None, code, 0, _COUNTRY_ONLY if code else _NOTHING)
     for scope in division_scopes(state, code) if state else ():  # before it is split: *Truth or Consequences*
-        if hit := _hit(g.look(name, scope), code, f"read as {name!r}"):
+        if hit := _hit(g.look(name, scope), code, Reason(f"read as {name!r}", How.OTHER)):
             return hit
     if name in g.names and _is_country(name, code):
         if name in _COUNTRY_PARTS:
-            reason = f"{city!r} is a part of its country"
+            reason = Reason(f"{city!r} is a part of its country", How.PART)
             if hit := _region_hit(g.look(name, code), code, reason):
                 return hit
-        return None, g.names[name], 0, "country only"
+        return None, g.names[name], 0, _COUNTRY_ONLY
     if not state:
-        hit, outside = _hit(g.look(name, code), code, "found"), holdings(code)
+        hit, outside = _hit(g.look(name, code), code, _FOUND), holdings(code)
         if hit and hit[0] >= 0 and g.names.get(name) in outside and fold(g.name[hit[0]]) != name:
             hit = None  # *Taiwan* is not a village in China
-        if held := outside and _in_holdings(name, code, "found", hit):
+        if held := outside and _in_holdings(name, code, _FOUND, hit):
             return held
         if hit:
             return "," in city and _in_division(city, code) or hit
         if (known := _known(name)) in outside:  # French Guiana in France
-            return None, known, 0, f"country only, {_relation(known, code)}"
+            return None, known, 0, Reason(f"country only, {_relation(known, code)}", How.COUNTRY)
     front, behind = ("", "") if code else country_behind(city)
     if behind:
         return _search_in(front, behind, folded_parts(city)[-1])
@@ -127,19 +135,26 @@ def _after_country(city: str):
     first, *rest = split_name(city) or [""]
     code = _known(fold(first)) if rest else ""
     hit = _search_in(", ".join(rest), code, fold(first)) if code else (None,)
-    return hit if hit[0] is not None and not hit[3].startswith("misspelt") else None
+    return hit if hit[0] is not None and hit[3].code is not How.MISSPELT else None
 
 
-def _relation(scope: str, code: str) -> str:
+def _is_territory(scope: str, code: str) -> bool:
+    "Whether a scope of `holdings` belongs to the country, which otherwise claims it."
+    return scope in _TERRITORIES.get(code, ())
+
+
+def _relation(scope: str, code: str) -> Reason:
     "What a scope of `holdings` is to the country."
-    what = "a territory of" if scope in _TERRITORIES.get(code, ()) else "claimed by"
-    return f"{what} {gazetteer().english[code]}"
+    country = gazetteer().english[code]
+    if _is_territory(scope, code):
+        return Reason(f"a territory of {country}", How.OTHER)
+    return Reason(f"claimed by {country}", How.OTHER)
 
 
 _OUTWEIGHS = 10  # times the people of a town at home
 
 
-def _in_holdings(name: str, code: str, reason: str, home=None):
+def _in_holdings(name: str, code: str, reason: Reason, home=None):
     """The hit for a folded name in the `holdings` of a country; where there is a hit at `home`, only for a town
     that outweighs that town (*San Juan, USA*)."""
     g = gazetteer()
@@ -154,13 +169,9 @@ def _in_holdings(name: str, code: str, reason: str, home=None):
             continue  # *Kosovo* is not Kosovo Polje
         if home and g.population[row] < _OUTWEIGHS * g.population[home[0]]:
             continue
-        relation = _relation(scope, code)
-        return (
-            row,
-            code,
-            doubt or int(bool(home)),
-            f"{reason}, {relation}" if "claimed" in relation else reason,
-        )
+        if not _is_territory(scope, code):
+            reason = Reason(f"{reason}, {_relation(scope, code)}", How.OTHER)
+        return row, code, doubt or int(bool(home)), reason
     return None
 
 
@@ -169,7 +180,7 @@ def _in_division(city: str, code: str):
     head, *tail = folded_parts(city)
     for part in tail:
         for scope in division_scopes(part, code):
-            if hit := _hit(gazetteer().look(head, scope), code, f"read as {head!r}"):
+            if hit := _hit(gazetteer().look(head, scope), code, Reason(f"read as {head!r}", How.OTHER)):
                 return hit
 
 
@@ -181,7 +192,7 @@ def _search_in(city: str, code: str, state: str):
     states, name = gazetteer().states, _given(city)
     if name and len(state) > 2 and state in states:
         if found := gazetteer().find(name, f"US.{states[state]}"):
-            return found[0], "US", 1, f"found in the state of {state!r}"
+            return found[0], "US", 1, Reason(f"found in the state of {state!r}", How.IN_REGION)
     return hit
 
 # %% ../../nbs/01_places/13_search.ipynb #5376073d
@@ -190,9 +201,10 @@ def _search_parts(city: str, name: str, code: str):
     g, county = gazetteer(), is_county(city, code)
     for part, scope in variants(city, code):
         if not scope and _is_country(part):
-            return None, g.names[part], 0, f"country only, read as {part!r}"
+            return None, g.names[part], 0, Reason(f"country only, read as {part!r}", How.COUNTRY)
+        read_as = Reason(f"read as {part!r}", How.OTHER)
         if len(part) > 1:
-            hit = _hit(g.look(part, scope), code, f"read as {part!r}")
+            hit = _hit(g.look(part, scope), code, read_as)
             if hit and part != name and hit[2] and COUNTY.search(name):
                 continue  # *King County* is not a town called King
             hit = _wider(part, scope, hit)
@@ -200,29 +212,42 @@ def _search_parts(city: str, name: str, code: str):
                 hit = _search_region(part, scope)
             if hit:
                 return _doubtful(city, hit, scope)
-        if hit := _in_holdings(part, scope, f"read as {part!r}"):
+        if hit := _in_holdings(part, scope, read_as):
             return hit
     if first := first_of_two(city):
         row, code, doubt, reason = _search(first, code, "")
-        return row, code, 1, f"{reason}; one of two places"
+        return row, code, 1, Reason(f"{reason}; one of two places", _doubted(reason))
     if hit := _numbered(name, code) or _before_its_city(name, code) or code and _beside(name, code):
         return hit
-    if hit := misspelt(name, code) or _division_behind(city, code):
+    if hit := _misspelt(name, code) or _division_behind(city, code):
         return hit
     if code:
-        return None, code, 0, f"no {city!r} in {g.english[code]}: its own point"
+        return None, code, 0, Reason(f"no {city!r} in {g.english[code]}: its own point", How.AROUND)
     if code := _misspelt_country(name):
-        return None, code, 1, f"country only, misspelt {g.english[code]!r}, a guess"
-    return None, "", 0, f"no city or country called {city!r}"
+        reason = Reason(f"country only, misspelt {g.english[code]!r}, a guess", How.MISSPELT)
+        return None, code, 1, reason
+    return None, "", 0, Reason(f"no city or country called {city!r}", How.OTHER)
+
+
+def _doubted(reason: Reason) -> How:
+    "How a place was found whose name was only a part of the text, or beside a country that was not read."
+    return How.OTHER if reason.code is How.AS_WRITTEN else reason.code
+
+
+def _misspelt(name: str, code: str):
+    "The hit for the city or region under the nearest name, or None."
+    if (row := misspelt(name, code)) is not None:
+        found = gazetteer().name[row] if row >= 0 else gazetteer().region_name[~row]
+        return row, code, 1, Reason(f"misspelt {found!r}, a guess", How.MISSPELT)
 
 
 def _division_behind(city: str, code: str):
     "The hit for the division behind a name that the tables lack, as in *Cook County, Illinois*, or None."
     g, (head, *tail) = gazetteer(), folded_parts(city)
     for state in tail:
-        hit = division_scopes(state, code) and _region_hit(g.look(state, code), code, "")
+        hit = division_scopes(state, code) and _region_hit(g.look(state, code), code, None)
         if hit:
-            return *hit[:2], 1, f"no {head!r} in {state!r}: its point"
+            return *hit[:2], 1, Reason(f"no {head!r} in {state!r}: its point", How.AROUND)
 
 
 def _doubtful(city: str, hit: tuple, scope: str):
@@ -237,31 +262,33 @@ def _doubtful(city: str, hit: tuple, scope: str):
         elsewhere = any(f is None or g.parent[f[0]] != g.parent[row] for f in found)
     if not elsewhere or row < 0 and code:
         return hit
-    return row, code, doubt or 1, f"{reason}, the rest means another place or none"
+    reason = Reason(f"{reason}, the rest means another place or none", How.OTHER)
+    return row, code, doubt or 1, reason
 
 # %% ../../nbs/01_places/13_search.ipynb #1fe96755
-def _not_text(city, country) -> str:
-    "What is wrong with a name that is neither text nor missing (None, NaN); '' if nothing is."
+def _not_text(city, country):
+    "The `Reason` why a name is neither text nor missing (None, NaN); None if nothing is wrong."
     wrong = [
-        (role, t)
+        Reason(f"`{role}` must be a string, got {type(t).__name__}", How.OTHER)
         for role, t in (("city", city), ("country", country))
         if not isinstance(t, str) and str(t) not in ("None", "nan", "<NA>", "NaT")
     ]
-    return "; ".join(f"`{role}` must be a string, got {type(t).__name__}" for role, t in wrong)
+    return Reason("; ".join(map(str, wrong)), How.OTHER) if wrong else None
 
 
 def _in_region(city: str, region: str):
     "The hit for a city in a region that was given as its country; without a city, for the region."
     g, name, region = gazetteer(), _given(city), _given(region)
     if not name:
-        return _region_hit(g.look(region), "", "region only")
+        return _region_hit(g.look(region), "", _REGION_ONLY)
     for scope in division_scopes(region, ""):
-        if hit := _hit(g.look(name, scope), scope[:2], f"found in {region!r}"):
+        if hit := _hit(g.look(name, scope), scope[:2], Reason(f"found in {region!r}", How.IN_REGION)):
             return hit
     found = g.look(region)
     if found and found[2] >= 0:
         code = g.region_codes[found[2]][0]
-        return _hit(g.look(name, code), code, f"found in the country of {region!r}")
+        reason = Reason(f"found in the country of {region!r}", How.IN_REGION)
+        return _hit(g.look(name, code), code, reason)
 
 # %% ../../nbs/01_places/13_search.ipynb #814eb989
 def _resolve(city, country, state=""):
@@ -290,9 +317,10 @@ def _resolved(city: str, country: str, state: str):
         hit = _in_region(city, country) or _search(city, "", "")
         region = _in_region("", country) if hit[:2] == (None, "") else None
         if region and region[0] < 0:
-            hit = *region[:3], f"no {city!r} in {country!r}: its point"
+            hit = *region[:3], Reason(f"no {city!r} in {country!r}: its point", How.AROUND)
         row, code, _, reason = hit
-        return row, code, 1, f"{reason}; {country!r} was not read as a country"
+        reason = Reason(f"{reason}; {country!r} was not read as a country", _doubted(reason))
+        return row, code, 1, reason
     if us_state and not state:
         return _search_in(city, code or "US", us_state)
     if "," in country and not state:

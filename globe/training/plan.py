@@ -10,6 +10,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
+from ..files import sizes
 from ..folders import data_dir
 from ..models.vlm import refuse_adapter
 
@@ -196,11 +197,12 @@ def unfit(
     if there and planned["GiB"] > there:
         most = max(planned["parts"], key=planned["parts"].get)
         return (
-            f"{planned['GiB']:.0f} GiB are needed on each GPU ({planned['parts'][most]:.0f} of them {most}), "
-            f"but it has {there:.0f}: use launch.recipe=zero3 on several GPUs, lora=true, "
+            f"{planned['GiB']:.3g} GiB are needed on each GPU ({planned['parts'][most]:.3g} of them {most}), "
+            f"but it has {there:.3g}: use launch.recipe=zero3 on several GPUs, lora=true, "
             "or a smaller per_device_batch_size"
         )
     if free_gb is not None and planned["disk_GB"] > free_gb:
-        needed = f"{planned['disk_GB']:.0f} GB of disk are needed for checkpoints, but {free_gb:.0f} are free"
-        return f"{needed}: free some space, or take another disk"
+        needed, free = sizes(planned["disk_GB"] * 1e9, free_gb * 1e9)
+        short = f"{needed} of disk are needed for checkpoints, but {free} are free"
+        return f"{short}: free some space, or take another disk"
     return ""
