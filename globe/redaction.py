@@ -48,7 +48,7 @@ def _base64(raw):
 
 
 def _coded(text):
-    "A text as codes of its bytes, in base64, and in base64 twice; also percent-encoded, as JSON and in UTF-16."
+    "A text as codes of its bytes and in base64, once and twice; also percent-encoded, as JSON, in UTF-16."
     forms = {text, quote(text, safe=""), json.dumps(text)[1:-1]}
     found = []
     for raw in [form.encode(errors="replace") for form in forms] + [text.encode("utf-16-le", "replace")]:

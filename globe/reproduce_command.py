@@ -76,8 +76,8 @@ def _dry_run(a):
     if needed_gb > free_gb:
         needed, free = sizes(needed_gb * 1e9, free_gb * 1e9)
         why.append(
-            f"this run writes about {needed}{' and the photographs' * bool(rows)}, but only {free} are free on "
-            f"the disk of {checkout()}: free some space, or run from a checkout on a larger disk"
+            f"this run writes about {needed}{' and the photographs' * bool(rows)}, but only {free} are free "
+            f"on the disk of {checkout()}: free some space, or run from a checkout on a larger disk"
         )
     for line in why:
         print(f"cannot run: {line}")

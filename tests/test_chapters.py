@@ -281,13 +281,6 @@ DATA = {  # how texts of several words begin that are no messages: they are read
     "globe.exif": ["Raw profile type "],
     "globe.photos.records": ["nearest town", "country only"],
     "globe.training.trainer": ["probability tenso"],
-    "globe.distillation.rows": [
-        "CREATE TABLE IF N",
-        "INSERT INTO answe",
-        "SELECT id, error,",
-        "SELECT id, prompt",
-        "SELECT error, rec",
-    ],
     "globe.evaluation.predictions": ["stated coordinate", "stated coordinate"],
     "globe.validation.splits": ["not localizable", "wrong place"],
     "globe.answers.country_names": ["en es fr de pt it"],
@@ -383,8 +376,7 @@ def test_every_function_that_runs_in_a_stage_is_in_its_hash(traced):
 # the smallest stage calls nothing in them, but a stage of that kind may: another form of model, of text or of error
 ON_OCCASION = {
     *("globe.csv_files", "globe.exchange", "globe.exif", "globe.files", "globe.foreign_text"),
-    *("globe.redaction", "globe.workbooks", "globe.damaged_databases"),
-    *("globe.distillation.rows", "globe.distillation.store"),
+    *("globe.redaction", "globe.workbooks", "globe.damaged_databases", "globe.distillation.rows"),
     *("globe.models.client", "globe.models.decoding", "globe.world.facts", "globe.world.tiny_models"),
     *("globe.training.adapter", "globe.training.group_batches", "globe.training.sampler_check"),
 }

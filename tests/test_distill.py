@@ -345,7 +345,7 @@ def test_a_store_that_is_no_database_is_set_aside_and_its_lines_are_taken_over(t
     distill(photos(4), [SimulatedTeacher()], tmp_path, watch=False)
     path = tmp_path / "simulated-a.sqlite"
     path.write_bytes(b"this is no store" * 300)
-    said = "is damaged .*0 of its answers can be read, 4 more are in simulated-a.jsonl, an unknown number are lost"
+    said = "is damaged .*0 of its answers can be read, 4 more are in simulated-a.jsonl, an unknown number"
     with pytest.warns(UserWarning, match=said):
         assert len(list(records(tmp_path))) == 4
     later = Counting()
@@ -390,7 +390,7 @@ def test_a_record_that_is_damaged_costs_at_most_itself(tmp_path, change):
 
 
 def test_every_page_may_be_bad_and_the_others_are_read(tmp_path):
-    "Whichever page it is: a run goes on, keeps what can be read, and says how many answers it keeps and lacks."
+    "A run goes on, keeps what can be read, and says how many answers it keeps and lacks."
     whole = filled(tmp_path).read_bytes()
     pages, kept = len(whole) // 4096, []
     assert pages > 20
@@ -462,6 +462,21 @@ def test_a_kill_between_both_renamings_of_a_repair_loses_nothing(tmp_path, monke
     with AnswerStore(path):
         pass
     assert len(list(records(tmp_path))) >= 56 and not Path(f"{path}.part").exists()
+
+
+def test_a_repair_that_was_killed_is_begun_anew_and_another_database_is_named(tmp_path):
+    path = filled(tmp_path)
+    with_bad_page(path, 9)
+    path.with_suffix(".jsonl").unlink()
+    Path(f"{path}.part").write_bytes(path.read_bytes()[:9999])
+    with pytest.warns(UserWarning, match="of its answers can be read"), AnswerStore(path):
+        pass
+    assert len(list(records(tmp_path))) >= 56 and not list(tmp_path.glob("*.part*"))
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.sqlite")) as db:
+        db.execute("CREATE TABLE answers (question TEXT)")
+    for use in (lambda: AnswerStore(tmp_path / "other.sqlite"), lambda: list(records(tmp_path, ["other"]))):
+        with pytest.raises(ValueError, match="other.sqlite is no store of answers .*move it away"):
+            use()
 
 
 def test_lines_that_were_edited_are_kept_and_named(tmp_path):

@@ -496,6 +496,7 @@ def test_a_quotation_mark_left_open_is_named_with_its_line(tmp_path):
         'city,file\n",a.jpg\n",b.jpg\n',
         'file,lat,lon,city\na.jpg,1,2,"\nb.jpg,3,4,Oslo\nc.jpg,5,6,"\n',
         'file,city\na.jpg,"Oslo\nb.jpg,Rome"\n',  # two stray marks
+        'file,city\na.jpg,"Oslo, Norway\nb.jpg,Rome"\n',
     ],
 )
 def test_quotation_marks_that_hold_other_rows_are_named_with_their_line(tmp_path, table):

@@ -407,6 +407,7 @@ The **red** roofs are typical.|The text is in `monospace`.|User_name is painted 
 ＴＯＫＹＯ in full-width letters.|Ⅳ is on the clock.|«cкидка» mixes two alphabets.|An R.S.P.C.A. van.
 The flag of the U.S.A. waves.|A sign with “¡Hola!”.|Hmm… the light is northern.|The sign says <EXIT>.
 The e-mail info@hotel.it is painted on it.|The sign: 100%25 natural.|Signs: «Выход», “Exit”.
+خانه‌ها و ماشین‌ها دیده می‌شوند.|রিক্‍শা ও গাছ।|क्‍या नाव है?|The 👩‍🌾 on the ☕️ poster smiles.
 Answer: Norway, by the flag.|The poster asks: vote YES.|Assistant cooks wear white.|A ☕ café, 20 € (≈ 22 $).
 """
 

@@ -19,15 +19,22 @@ INVISIBLE = re.compile(
 )
 
 
+_SHAPED = "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff\u2190-\u2bff\U0001f000-\U0001faff"
+_HIDDEN = re.compile(  # all but what shapes letters and emoji: Persian *می‌شود*, the two signs of ☕️
+    rf"(?!(?<=[{_SHAPED}\ufe0f])[\u200c\u200d](?=[{_SHAPED}])|(?<=[{_SHAPED}])\ufe0f)" + INVISIBLE.pattern
+)
+
+
 def completion_text(
     completion,  # text, or the messages [{"role": "assistant", "content": text or parts}]
+    as_written=False,  # for a judge: joiners between letters of other scripts and between emoji stay
 ) -> str:
     "What the model wrote, as one string without invisible characters."
     if isinstance(completion, list):
         completion = completion[-1].get("content") if completion else ""
     if isinstance(completion, list):
         completion = "".join(part.get("text") or "" for part in completion)
-    return INVISIBLE.sub("", completion or "")
+    return (_HIDDEN if as_written else INVISIBLE).sub("", completion or "")
 
 # %% ../../nbs/03_answers/05_completions.ipynb #f5a6a5e4
 _CONTROL_TOKENS = re.compile(r"<\|[^<>|]*\|>|</?(?:img|IMG_CONTEXT)>")
@@ -149,5 +156,5 @@ def judge_question(
 ) -> str:
     "The question that a judge is asked, with the reasoning quoted as data."
     before, after = PROMPTS["judge"].split("{reasoning}")
-    said = _CONTROL_TOKENS.sub(" ", INVISIBLE.sub("", reasoning))
+    said = _CONTROL_TOKENS.sub(" ", _HIDDEN.sub("", reasoning))
     return before + _DELIMITER.sub(" ", said) + after

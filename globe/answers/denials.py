@@ -37,8 +37,11 @@ _ALTERNATIVES = frozenset("or nor oder noch ou o ni nem né lub ani või atau el
 _EXAMPLES = (["such", "as"], ["like"], ["including"], ["for", "example"])
 _CORRECTIONS = frozenset("actually really in only just merely a an the nothing out".split())
 _OPENERS = frozenset("without instead rather unlike".split())
+_MAIN_CLAUSE = frozenset("the i this these there here".split())  # a word behind the comma
 _WRONG_STEP = re.compile(r"\bstep (\d+) (?:was|is) (?:wrong|mistaken|incorrect|false)\b")
-_NO = re.compile(r"[?.!\n] (?:no|nein|non|nao|net|нет)\b")
+_NO = re.compile(
+    r"[?.!\n] (?:[\"“”»«] )*(?:(?:a|answer|antwort|reponse|respuesta|risposta) : )?(?:no|nein|non|nao|net|нет)\b"
+)
 
 
 class _Clauses:
@@ -151,13 +154,17 @@ class _Clauses:
     def _turns(self, start, end):
         "Does a supposition end before `end`: at *from* and *given*, or where a main clause begins?"
         between = self.words[start:end]
-        return "from" in between or "given" in between or "," in between and {"the", "i"} & {*between}
+        is_main = "," in between and not _MAIN_CLAUSE.isdisjoint(between)
+        return "from" in between or "given" in between or is_main
 
     def backward(self, start):
         "Things that a negation after them denies."
         start = self._before_aside(start)
         k = _first_from(self.things, start) - 1
-        if k < 0 or start - self.things[k][1] > _WINDOW or any(self.turns[self.things[k][1] : start]):
+        if k < 0 or any(self.turns[self.things[k][1] : start]):
+            return
+        is_relative = self.words[self.things[k][1]] in ("that", "which")  # "the pier that one would expect"
+        if start - self.things[k][1] > (2 * _WINDOW if is_relative else _WINDOW):
             return
         yield k
         while k and self._joined(k):
@@ -216,7 +223,7 @@ class _Clauses:
             while begin and words[begin - 1] not in BOUNDARY:
                 begin -= 1
             said = " ".join(words[mark + 1 : mark + 12]).partition("?")[0]
-            if mark - begin < 5 and _NO.search(f"? {said}"):
+            if mark - begin < 7 and _NO.search(f"? {said}"):
                 yield from (k for k in self._after(begin) if self.things[k][1] <= mark)
 
         for i in (i for i, word in enumerate(words[:-1]) if word == "correction" and words[i + 1] == ":"):
@@ -226,7 +233,8 @@ class _Clauses:
     def asked(self, start, end):
         "Things that a question asks for, unless the answer is yes."
         mark = self.sentence_ends[start]
-        if not " ".join(self.words[mark + 1 : mark + 4]).startswith(_AFFIRMATIONS):
+        said = " ".join(self.words[mark + 1 : mark + 6]).removeprefix("a : ").removeprefix("answer : ")
+        if not said.startswith(_AFFIRMATIONS):
             yield from self.forward(start, end)
 
 # %% ../../nbs/03_answers/26_denials.ipynb #d4a37fd4

@@ -65,7 +65,8 @@ _PATTERNS = re.compile(
             r"(?:may|might|could|can|is|are|be|appears?|seems?|looks?|how|rather|equally|just) well",
             r"well[ -](?:\w+ed|kept|known|lit|worn|built|made|suited|beyond|before|into|as|within|enough)",
             r"(?:gravel|sand|bull|candy|roll|crow|tow|tool|space) ?bars?|middle-of-the-road",
-            r"people (?:call|say|think|believe|assume|associate|often|usually|would|might|who)",
+            r"(?:people|an? (?:person|visitor|tourist|viewer)) (?:call|say|think|believe|assume|associate|often"
+            r"|usually|would|might|who)",
             r"(?:mountain|sea|ocean|flood|wave|river|stream|web|wall)s? of (?:it|them|that|these|those)",
             r"(?:two|three|four|five|several|main) (?:pillars|columns|planks|legs)(?= ?:| of| are)",
             r"at anchor|(?:(?<=[.!?] )|(?<=[\"“'(\n]))well(?=,)",
@@ -104,6 +105,7 @@ def is_expression(
 _IMAGES = (
     "statue|sculpture|bust|monument|memorial|painting|mural|portrait|poster|mosaic|relief|carving|fresco"
     "|drawing|logo|sticker|emblem|figurine|icon|billboard|advertisement|advert|plaque|signboard|sign|banner"
+    "|banknote|coin|stamp|postcard|tapestry|tattoo|graffiti|engraving|calendar"
 )
 _BEHIND = (
     r"is|are|was|stands?|hangs?|in(?! an?\b)|at(?! an?\b)|near|behind|beside|above|below|next|and|that|which|"
@@ -129,6 +131,9 @@ _MADE = re.compile(
     r"(?=[.;:\n]|, (?:and|while|but|below|beside|behind|with)\b|$)"
     r"|\bfences? (?:with|on|between) (?:\w+ )?(?P<of_fence>posts?)\b"
     r"|\b(?:photographs|photos|pictures|prints|postcards|drawings) of (?P<subject>[^.;:,\n]{1,60})"
+    rf"|\b(?:{_IMAGES})s? (?:shows?|showing|depicting) (?P<several>an? [\w' -]{{1,30}},? and an? [\w' -]{{1,25}})"
+    r"(?=[.,;:\n]|$)"
+    rf"|\b(?:{_IMAGES})s? (?:of|for|with) (?P<on_it>[^.;:\n]{{1,80}}) on it\b"
 )
 _SIGN = re.compile(
     r"\b(?:signs?|signage|posters?|billboards?|banners?|shops?|stores?|boards?|plates?|letter(?:ing|s)|texts?"
@@ -233,6 +238,7 @@ def uncertain_spans(
     text,  # as it was written
     letters,  # the same, plain
     words,  # its words, see `globe.answers.phrases.tokens`
+    known,  # name -> thing, such as `Lexicon.things`
 ):
     "Yield (first character, one past the last) of what is said about other places, or in general."
     for match in _ELSEWHERE.finditer(text):
@@ -242,6 +248,9 @@ def uncertain_spans(
         start = match.start("place")
         word = letters[start : match.end("place")]
         is_word = {word, word.removesuffix("s"), word.replace("men", "man")} & nouns()
+        is_word = (
+            is_word or known.get(word) or known.get(word.removesuffix("s"))
+        )  # "Snow lies", "Nomads' tents"
         if match["more"] or not is_word:
             yield match.start("first"), match.end()
     for needed, pattern in ((_COMMON_WORDS, _TYPICAL), (_VIEW_WORDS, _USUALLY), (_SEEN_WORDS, _GENERAL)):
@@ -363,6 +372,7 @@ _OTHERWISE = {  # English things -> languages where the word means something els
         sole="it",
         bra="sv",
         bureau="nl fr",
+        van="nl",
         pole="pl",
         most="pl cs",
         pad="nl hu",

@@ -30,9 +30,10 @@ _GENITIVES = frozenset("of de del della da do du di der des van av af 的 の ka
 _CONTAINERS = frozenset("bottle glass pot basket bag box barrel".split())
 _DETERMINERS = frozenset("the a an its their his her".split())
 _AS_HERE = re.compile(
-    r"\b(?:both|like (?:this|these|it)|as here|too|same|also(?! (?:show|contain|feature|include|depict))"
+    r"\b(?:both|like (?:this|these|it)|as here|too|same|so (?:do|does|is|are|has|have) (?:this|these|those|it|the)|also(?! (?:show|contain|feature|include|depict))"
     r"|such(?! (?:photo|picture|image|view|scene)s))\b"
 )
+_ENGLISH = frozenset("the of is are and with this that it by from".split())
 _VIETNAMESE = re.compile("[\u1ea0-\u1ef9]")
 _RETRACTING = frozenset("wait scratch correction recount".split())
 _MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
@@ -56,8 +57,9 @@ class _Reader:
         told = [languages for *_, languages in self.about if languages]
         self.languages = Counter(itertools.chain.from_iterable(told))
         self.language, self.evidence = self.languages.most_common(1)[0] if told else ("", 0)
+        self.is_english = self.evidence < 2 and len(_ENGLISH.intersection(self.tokens)) > 1
         named = [*name_spans(text, self.plain, self.tokens)] if words.listed else []
-        doubtful = [*uncertain_spans(text, self.plain, self.tokens)] if words.listed else []
+        doubtful = [*uncertain_spans(text, self.plain, self.tokens, words.things)] if words.listed else []
         here = [bool(_AS_HERE.search(self.plain, *span)) for span in doubtful]
         elsewhere = [span for span, is_here in zip(doubtful, here) if not is_here]
         self.skipped = self._tokens_in([*idle_spans(self.plain), *named, *elsewhere])
@@ -204,16 +206,28 @@ class _Reader:
                 at[side] += step
         return self._is_upper(i) and any(map(self._is_upper, at))
 
+    def _differs_in_accents(self, i, word):
+        "Is a Vietnamese word written with other accents than the name: *ghe*, a boat, and *ghế*, a chair?"
+        last = next((j for j in range(i, i + 4) if "".join(self.tokens[i : j + 1]) == word), i)
+        said = self.text[self.spans[i][0] : self.spans[last][1]].lower().replace(" ", "")
+        return self.is_vietnamese and said not in self.words.vietnamese.get(word, (said,))
+
     def _foreign(self, i, word):
         "The `Thing` that a word of another language names."
         them = {} if word in _ARTICLES else self.words.abroad(word)
-        if them and "de" not in them and self._is_name(i):
+        is_name = self._is_name(i) or self.evidence < 2 and self._is_proper(i)
+        if them and "de" not in them and is_name:
             return None
         most = self.evidence or 1
         for language in sorted(them, key=self.languages.__getitem__, reverse=True) if len(them) > 1 else them:
             thing, shared = them[language]
             evidence = self.languages[language]
-            is_likely = evidence == most or not shared and (most < 3 or 2 * evidence > most)
+            if language == "vi" and self._differs_in_accents(i, word):
+                continue
+            is_likely = evidence == most and not (shared and self.is_english)
+            is_likely = is_likely or not shared and (most < 3 or 2 * evidence > most)
+            if not thing and evidence == most:
+                return None  # an adjective of this language, or a noun that names no thing
             if thing and (is_likely or not shared and word[0] > "\u0250"):
                 return thing
         is_named = i and self.tokens[i - 1] in _ARTICLES and word in self.words.foreign and most < 3
@@ -250,6 +264,15 @@ def _stands_alone(word):
     return word.endswith(("s", "ed", "ous")) or word in _ADJECTIVES
 
 
+_NO_HEAD = frozenset("on in at of near behind by with beside from to".split())
+
+
+def _is_simile(one, between, other):
+    "Is a thing only likened to another one: *the rocks look like elephants*?"
+    is_likened = " ".join(between[:2]) in ("look like", "looks like", "looking like", "looked like")
+    return is_likened and len(between) < 6 and one.classes and not {*one.classes} & {*other.classes}
+
+
 def _heads(
     names,  # as `_Reader.names` yields them
     words,  # tokens of the text
@@ -259,9 +282,15 @@ def _heads(
 
     "A cathedral dome" and "the dome of a church" name a dome, "rocky ground" names rock."""
     left_out = _attributes(names, words, lexicon) if lexicon.listed else set()
-    for k, ((_, end, *_, one), (start, _, *_, other)) in enumerate(zip(names, names[1:])):
+    for k, ((first, end, *_, one), (start, _, *_, other)) in enumerate(zip(names, names[1:])):
         between = words[end:start]
-        if between in ([], ["-"]) and not lexicon.listed:
+        if (
+            lexicon.listed
+            and _is_simile(one, between, other)
+            and _NO_HEAD.isdisjoint(words[max(0, first - 4) : first])
+        ):
+            left_out.add(k + 1)
+        elif between in ([], ["-"]) and not lexicon.listed:
             if not one.is_class:
                 if one.name in _BUILDINGS or not lexicon.is_foreign(words[end - 1]):
                     left_out.add(k)
@@ -286,7 +315,8 @@ def _heads(
 def _is_withdrawn(words, at):
     "Does a denial take back what was said before: *wait, no bus*, or *those are rocks, not sheep*?"
     before = words[max(0, at - 8) : at]
-    return bool(_RETRACTING & {*before}) or before[-2:] in ([",", "not"], ["and", "not"])
+    is_mistaken = "for" in before and bool({"took", "mistook"} & {*before})
+    return is_mistaken or bool(_RETRACTING & {*before}) or before[-2:] in ([",", "not"], ["and", "not"])
 
 
 _BARE = 6  # names in an enumeration with no word between them, from which on vague ones count too

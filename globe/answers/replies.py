@@ -30,7 +30,7 @@ class RefusedAnswer(ValueError):
 
 
 class RefusedRun(PermissionError):
-    "Raised for a refusal that every further request would meet; `status` is HTTP's, `cure` what to do about it."
+    "Raised for a refusal that every further request would meet; `status` is HTTP's, `cure` what to do."
 
     def __init__(self, why, status=0, cure=""):
         super().__init__(f"{why}; {cure}" if cure else why)

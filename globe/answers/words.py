@@ -15,8 +15,8 @@ from .things import Kinds, Thing, plain
 
 # %% ../../nbs/03_answers/04_words.ipynb #1684807c
 def _key(name):
-    "The letters of a name, without blanks, hyphens and apostrophes."
-    return re.sub(r"[\s'’\-]+", "", plain(name))
+    "The letters of a name, without blanks, hyphens, apostrophes and joiners."
+    return re.sub(r"[\s'’\-\u200c]+", "", plain(name))
 
 
 def _read(name):
@@ -45,15 +45,17 @@ def compounds():
 def _foreign():
     """Key of a foreign word -> {language: (name of the thing, does the word mean something else elsewhere?)}.
 
-    Also the keys of words that are written in several parts."""
-    found, in_parts = defaultdict(dict), set()
+    Also the keys of words that are written in several parts, and key -> Vietnamese words with their accents."""
+    found, in_parts, as_written = defaultdict(dict), set(), defaultdict(set)
     with (data_dir() / "foreign.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             key = _key(row["word"])
             found[key].setdefault(row["language"], (row["name"], row["is_shared"] == "1"))
             if re.search(r"[\s'’\-]", row["word"]):
                 in_parts.add(key)
-    return found, in_parts
+            if row["language"] == "vi":
+                as_written[key].add(row["word"].lower().replace(" ", ""))
+    return found, in_parts, as_written
 
 
 def is_unspaced(
@@ -88,6 +90,21 @@ _ENDINGS = {  # in other languages, any one to three letters may be an ending
     "es pt it fr ca": "s es a as o os e i x",
     "ro": "ul ului uri urile urilor i ii ilor le lor a ei e ele elor",
     "de nl sv da no": "e en er ern es n s em et ene erne ar or arna erna orna na t a ens ets",
+    "ru": "а я ы и у ю е ой ей ою ью ом ем ём ам ям ами ями ах ях ов ев ёв ь ия ию ий ый ая ое ые ого ому ым ых ую",
+    "uk": "а я и і ї у ю е ою ею єю ом ем єм ам ям ами ями ах ях ів їв ові еві ь ий ого ому им их ої ій ими",
+    "sr": "а е и у ом ем ама има ови ева",
+    "bg": "а я е и та ят ът то те ове ища",
+    "pl": "a y i e u o om ami ach ow em owi ie ia iem",
+    "cs": "a y i e u o ou em um am im ami emi ech ich ach ov ovi",
+    "hr": "a e i u o om em ama ima ovi evi ova eva",
+    "fi": "n t a ta ja ia ita en in an on un yn ssa sta lla lle lta na ksi jen ien oja ojen",
+    "hu": "k t n on en an ok ek ak at et ot ban ben bol rol ra re ba be val vel nal nel i ja je a e ai ei uk nak nek",
+    "tr": "i u a e in un da de ta te dan den tan ten lar ler la le yi yu ya ye si su ni nu na ne li lu lik",
+    "el": "ς ν υ ου ού ο ό οι οί α ά ες ές ων ών ους ούς η ή ης ής ας ι ί ια ιά ιού",
+    "ar": "ات ين ان ون ه ها هم نا ا ة تين",
+    "he": "ים ות ה ו י ת",
+    "fa": "ها های هایی ی ان",
+    "id": "nya an",
 }
 _ENDINGS = {language: {*them.split()} for group, them in _ENDINGS.items() for language in group.split()}
 _PARTICLES = re.compile(
@@ -157,7 +174,7 @@ class Lexicon:
         self.things |= {_key(name): thing for name, thing in kinds.seen_as.items()}
         self.listed = {_key(name) for name in kinds.seen_as}
         self.in_two = {_key(name) for name in names if not name.isalpha()}
-        found, self.in_parts = _foreign()
+        found, self.in_parts, self.vietnamese = _foreign()
         self.foreign = {
             key: {
                 language: (kinds.thing(name) if name in names else None, shared)
@@ -171,7 +188,9 @@ class Lexicon:
         self.things |= {_key(c) + "s": kinds.thing(c) for c in kinds.own}
         self._keys = sorted({*self.things, *self.in_parts, *(line.replace(" ", "") for line in compounds())})
         told = {key: tuple(l for l, (_, shared) in them.items() if not shared) for key, them in found.items()}
-        self.telling = {key: languages for key, languages in told.items() if languages}
+        self.telling = {
+            key: languages for key, languages in told.items() if languages and key not in self.things
+        }
         remember = functools.lru_cache(1 << 16)  # the words of one training recur
         self.word, self.abroad, self._joined = map(remember, (self.word, self.abroad, self._joined))
         self.is_beginning, self.about = remember(self._is_beginning), remember(self._about)
@@ -243,20 +262,17 @@ class Lexicon:
         word,  # one word that is not an English name, letters plain
     ) -> dict:
         "Language -> (`Thing` or None, does the word mean something else elsewhere?)."
-        if word in self.foreign:
-            return self.foreign[word]
+        them = dict(self.foreign.get(word, {}))
         if word in _near_words():
-            return {}
+            return them
         is_latin = word[0] < "\u0250"  # other languages have the like
         for stem in _stems(word):
-            them = {
-                language: (thing, is_latin)
-                for language, (thing, shared) in self.foreign.get(stem, {}).items()
-                if not shared and word[len(stem) :] in _ENDINGS.get(language, {word[len(stem) :]})
-            }
-            if them:
-                return them
-        return self._compound(word)
+            ending = word[len(stem) :] if word.startswith(stem) else word[len(stem) - 1 :]
+            is_changed = not word.startswith(stem[:-1]) or not ending  # a prefix, or a letter more
+            for language, (thing, shared) in self.foreign.get(stem, {}).items():
+                if not shared and (is_changed or ending in _ENDINGS.get(language, {ending})):
+                    them.setdefault(language, (thing, is_latin))
+        return them or self._compound(word)
 
     def _compound(self, word):
         "As `abroad`, for a word that ends in a name: *Fischerboot*."

@@ -60,7 +60,7 @@ def _line_row(line):  # bytes, from a file of judgements
 def put_lines(db, path):  # open database, file of JSON lines, which may be missing
     """Put the judgements of a file into a database, where they replace errors only; warns about other lines.
 
-    Returns how many lines are no judgements, how many answers the database has otherwise, and how many rows."""
+    Returns how many lines are no judgements, how many answers differ from those there, and how many rows."""
     bad = other = known = 0
     with suppress(FileNotFoundError), open(path, "rb") as file:
         for row in map(_line_row, filter(bytes.strip, file)):
@@ -97,9 +97,13 @@ def explained(path):
                 errno.EACCES,
                 f"{path} cannot be opened ({e}): copy its folder to a writable place or choose another",
             ) from None
+        if name and not is_damage(e):
+            raise ValueError(
+                f"{path} is no store of answers of this version ({one_line(e)[:100]}): move it away"
+            ) from None
         raise ValueError(
-            f"{path} was damaged while it was in use ({one_line(e)[:100]}): run the same command again, which "
-            "keeps what can be read"
+            f"{path} was damaged while it was in use ({one_line(e)[:100]}): run the same command again, "
+            "which keeps what can be read"
         ) from None
     except OSError as e:
         if e.errno in _FULL:
@@ -194,7 +198,7 @@ def _lost(store, db):
 
 
 def put_store(db, path):  # open database, store
-    "Put the answers of a store, and of the JSON lines next to it, into a database; warns of what is not used."
+    "Put the answers of a store, and of the JSON lines next to it, into a database; warns of what is left out."
     lines = path.with_suffix(".jsonl")
     with closing(read_only(path)) as store:
         wrong = store_damage(store)

@@ -83,6 +83,7 @@ def _repaired(path):
                 return
         part.unlink(missing_ok=True)
         with closing(sqlite3.connect(part, isolation_level=None)) as db:
+            db.execute("PRAGMA journal_mode = OFF")  # a kill must leave no journal for the next attempt
             db.execute(TABLE)
             db.execute("BEGIN")
             put_store(db, path)
@@ -115,7 +116,7 @@ class AnswerStore:
             self._take_lines(version)
 
     def _take_lines(self, seen):  # their checksum when they were read or written last, 0 for never
-        "Take over new answers from the JSON lines; a copy is kept if the next export would change the others."
+        "Take over new answers from the JSON lines; a copy is kept if the next export would change others."
         self.seen = checksum(self.lines)
         if self.seen == seen:
             return
@@ -127,9 +128,9 @@ class AnswerStore:
         gone = max(0, photos - known) if seen else 0
         if self.seen and (bad or other or gone):
             warnings.warn(
-                f"{self.lines} is not as it was written: {other} answers differ from those in {self.path.name}, "
-                f"which are used, {gone} are missing, {bad} lines are no judgements. The next export replaces "
-                f"it; a copy is kept as {copy_aside(self.lines, 'changed')}"
+                f"{self.lines} is not as it was written: {other} answers differ from those in "
+                f"{self.path.name}, which are used, {gone} are missing, {bad} lines are no judgements. The "
+                f"next export replaces it; a copy is kept as {copy_aside(self.lines, 'changed')}"
             )
 
     def write(

@@ -138,7 +138,7 @@ def _refuse(content: bytes):
 
 # %% ../../nbs/02_photos/00_images.ipynb #a03457e6
 def _finite(im):
-    "A picture of numbers with the lowest number in pixels that hold none (NaN or infinite), as at its margins."
+    "A picture of numbers with the lowest one in pixels that hold none (NaN or infinite), as at its margins."
     import numpy as np
     from PIL import Image
 

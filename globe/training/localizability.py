@@ -106,7 +106,7 @@ class Localizability:
             raise ValueError(
                 "no judge: pass one, as in Localizability(globe.models.judge.Judge.load(folder))"
             )
-        texts = [completion_text(x) for x in completions]
+        texts = [completion_text(x, as_written=True) for x in completions]
         reasonings = [
             own_reasoning(text, prompt, self.longest, as_written=True)
             for text, prompt in zip(texts, prompts or [""] * len(texts), strict=True)

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from ..places.names import fold
-from ..distillation.store import key
 from .checks import CheckSettings, agrees_with_truth, localizable_enough
 from .dataset import mp16_reason, places_of
 
@@ -45,10 +44,15 @@ def ablation(
 _REASONS = dict(localizable_enough="not localizable", agrees_with_truth="wrong place", grounded="ungrounded")
 
 
+def _rank(*names, size=8):  # texts, bytes of the hash
+    "A number from 0 to 1, always the same for the same names."
+    text = "|".join(n or "" for n in names).encode(errors="replace")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=size).digest(), "big") / 256**size
+
+
 def _judge_part(id, test=0.1):  # photo id, share of the test part
     "'train' or 'test', always the same for the same id."
-    number = int.from_bytes(hashlib.blake2b(str(id).encode(), digest_size=4).digest(), "big")
-    return "test" if number < test * 2**32 else "train"
+    return "test" if _rank(str(id), size=4) < test else "train"
 
 
 def judge_rows(
@@ -68,11 +72,6 @@ def judge_rows(
     return d.add_column("part", [_judge_part(i) for i in rows.id])
 
 # %% ../../nbs/06_validation/04_splits.ipynb #f0c5fee6
-def _rank(*names):
-    "A number from 0 to 1, always the same for the same names."
-    return key("|".join(n or "" for n in names)) / 2**64
-
-
 def place_parts(
     codes,  # country code of each row
     cities,  # its city
