@@ -30,7 +30,8 @@ _GENITIVES = frozenset("of de del della da do du di der des van av af 的 の ka
 _CONTAINERS = frozenset("bottle glass pot basket bag box barrel".split())
 _DETERMINERS = frozenset("the a an its their his her".split())
 _AS_HERE = re.compile(
-    r"\b(?:both|like (?:this|these|it)|as here|too|same|so (?:do|does|is|are|has|have) (?:this|these|those|it|the)|also(?! (?:show|contain|feature|include|depict))"
+    r"\b(?:both|like (?:this|these|it)|as here|too|same|so (?:do|does|is|are|has|have) (?:th[ei]s?e?|those|it)"
+    r"|also(?! (?:show|contain|feature|include|depict))"
     r"|such(?! (?:photo|picture|image|view|scene)s))\b"
 )
 _ENGLISH = frozenset("the of is are and with this that it by from".split())

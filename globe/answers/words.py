@@ -45,7 +45,7 @@ def compounds():
 def _foreign():
     """Key of a foreign word -> {language: (name of the thing, does the word mean something else elsewhere?)}.
 
-    Also the keys of words that are written in several parts, and key -> Vietnamese words with their accents."""
+    Also the keys of words that are written in several parts, and key -> Vietnamese words with accents."""
     found, in_parts, as_written = defaultdict(dict), set(), defaultdict(set)
     with (data_dir() / "foreign.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -90,7 +90,8 @@ _ENDINGS = {  # in other languages, any one to three letters may be an ending
     "es pt it fr ca": "s es a as o os e i x",
     "ro": "ul ului uri urile urilor i ii ilor le lor a ei e ele elor",
     "de nl sv da no": "e en er ern es n s em et ene erne ar or arna erna orna na t a ens ets",
-    "ru": "а я ы и у ю е ой ей ою ью ом ем ём ам ям ами ями ах ях ов ев ёв ь ия ию ий ый ая ое ые ого ому ым ых ую",
+    "ru": """а я ы и у ю е ой ей ою ью ом ем ём ам ям ами ями ах ях ов ев ёв ь ия ию ий ый ая ое ые ого ому
+    ым ых ую""",
     "uk": "а я и і ї у ю е ою ею єю ом ем єм ам ям ами ями ах ях ів їв ові еві ь ий ого ому им их ої ій ими",
     "sr": "а е и у ом ем ама има ови ева",
     "bg": "а я е и та ят ът то те ове ища",
@@ -98,7 +99,8 @@ _ENDINGS = {  # in other languages, any one to three letters may be an ending
     "cs": "a y i e u o ou em um am im ami emi ech ich ach ov ovi",
     "hr": "a e i u o om em ama ima ovi evi ova eva",
     "fi": "n t a ta ja ia ita en in an on un yn ssa sta lla lle lta na ksi jen ien oja ojen",
-    "hu": "k t n on en an ok ek ak at et ot ban ben bol rol ra re ba be val vel nal nel i ja je a e ai ei uk nak nek",
+    "hu": """k t n on en an ok ek ak at et ot ban ben bol rol ra re ba be val vel nal nel i ja je a e ai ei uk
+    nak nek""",
     "tr": "i u a e in un da de ta te dan den tan ten lar ler la le yi yu ya ye si su ni nu na ne li lu lik",
     "el": "ς ν υ ου ού ο ό οι οί α ά ες ές ων ών ους ούς η ή ης ής ας ι ί ια ιά ιού",
     "ar": "ات ين ان ون ه ها هم نا ا ة تين",
