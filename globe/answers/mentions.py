@@ -268,9 +268,12 @@ def _stands_alone(word):
 _NO_HEAD = frozenset("on in at of near behind by with beside from to".split())
 
 
+_LIKENED = {"look like", "looks like", "looking like", "looked like"}
+
+
 def _is_simile(one, between, other):
     "Is a thing only likened to another one: *the rocks look like elephants*?"
-    is_likened = " ".join(between[:2]) in ("look like", "looks like", "looking like", "looked like")
+    is_likened = " ".join(between[:2]) in _LIKENED
     return is_likened and len(between) < 6 and one.classes and not {*one.classes} & {*other.classes}
 
 
