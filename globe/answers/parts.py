@@ -106,7 +106,7 @@ _ASSISTANTS = {"assistant", "model", "gpt", "ai", "bot", "chatbot"}
 _WRAPPERS = """choices candidates messages conversations conversation message output_text output response body
 outputs delta content parts text value generated_text completion tool_calls function arguments input""".split()
 _MOST_LEVELS, _MOST_KEYS = 12, 40
-_WRAPPED = re.compile(r'\s*(?:```\w*\s*)?[\[{]\s*\{?\s*"|\s*"\s*[\[{\\]')
+_WRAPPED = re.compile(r'\s*(?:```\w*\s*)?[\[{]\s*(?:\{\s*)?"|\s*"\s*[\[{\\]')
 
 
 def _speaker(node):
