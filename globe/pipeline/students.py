@@ -9,6 +9,7 @@ __all__ = ['latest_student']
 from datetime import datetime
 
 from ..folders import run_folder
+from .comparisons import best_of
 from .stages import Manifest
 
 # %% ../../nbs/12_pipeline/06_students.ipynb #1902cfd4
@@ -23,7 +24,8 @@ def _preference(folder):
     "Sort key of the folders of students; the last one is used."
     name, started = folder.name, Manifest.load(folder).run["started"]
     trained = datetime.strptime(started, "%Y-%m-%dT%H:%M:%S%z").timestamp()
-    return name.startswith("grpo-all"), name.startswith("grpo"), trained, name
+    first = best_of(judged=True), best_of(judged=False), "grpo"
+    return *map(name.startswith, first), trained, name
 
 
 def latest_student(
