@@ -211,7 +211,8 @@ DEMONYMS = {
     for code, names in (pair.split("=") for pair in _DEMONYM_TABLE.split())
     for name in names.split(",")
 }
-DEMONYM = re.compile(rf"\b(?:{'|'.join(sorted(DEMONYMS, key=len, reverse=True))})\b")
+_ANY = "|".join(sorted(DEMONYMS, key=len, reverse=True))
+DEMONYM = re.compile(rf"\b(?:{_ANY})\b")
 _TRAVELLER = (
     "(?:tourists?|visitors?|travell?ers?|backpackers?|holidaymakers?|sightseers?|vacationers?|expats?)"
 )
@@ -242,7 +243,7 @@ _FROM = "|".join(
     )
 )
 _DEMONYM_BEFORE = (
-    rf"(?:{'|'.join(sorted(DEMONYMS, key=len, reverse=True))}|Swiss|{CAPITAL}{REST}(?:er"
+    rf"(?:{_ANY}|{CAPITAL}{REST}(?:er"
     rf"|ische[rn]?)(?=\s[A-Z]))"
     rf"(?:\s[a-z-]+)?\s(?i:{_TRAVELLER}|touristin|touristen|besucher|urlauber)\b{_OFFICE}"
 )
@@ -253,23 +254,20 @@ _FIRST = (
     rf"|visitantes?)\s(?=(?:[{LOWER}]+\s){{0,3}}(?:in|at|en|em|[aà]|devant|vor)\s)"
 )
 _TRAVELLERS = re.compile(rf"\b(?:{_FROM}|{_DEMONYM_BEFORE})|{_FIRST}")
-_BYSTANDERS = re.compile(
-    rf"\b(?P<of>{'|'.join(sorted(DEMONYMS, key=len, reverse=True))}|{_NAMES})(?:\s[a-z-]+)?\s{_OTHERS}\b"
-)
-_TRAVELLING = (
-    "ourist visitor travel packer maker seer vacationer expat turist visitant viaj visitator reisend "
-    "besucher urlaub voyageur турист 客 者"
-)
+_BYSTANDERS = re.compile(rf"\b(?P<of>{_ANY}|{_NAMES})(?:\s[a-z-]+)?\s{_OTHERS}\b")
+_TRAVELLING = """ourist visitor travel packer maker seer vacationer expat turist visitant viaj visitator
+reisend besucher urlaub voyageur турист 客 者""".split()
 _BESIDE_THEM = (
-    "couple famil student friend fans supporter _man_ _men_ woman women girl boy teenager tour_group "
-    "shirt jersey _cap_ scar flag"
+    """couple famil student friend fans supporter woman women girl boy teenager shirt jersey scar
+flag""".split()
+    + [" man ", " men ", "tour group", " cap "]
 )
 
 
-def _has_any(words, text):  # beginnings of words, `_` for a blank; running text
+def _has_any(words, text):  # beginnings of words, running text
     "Whether a text contains the beginning of one of the words; faster than a pattern."
     low = text.lower()
-    return any(word.replace("_", " ") in low for word in words.split())
+    return any(word in low for word in words)
 
 
 def _masked(m):  # match

@@ -247,10 +247,8 @@ def uncertain_spans(
             continue
         start = match.start("place")
         word = letters[start : match.end("place")]
-        is_word = {word, word.removesuffix("s"), word.replace("men", "man")} & nouns()
-        is_word = (
-            is_word or known.get(word) or known.get(word.removesuffix("s"))
-        )  # "Snow lies", "Nomads' tents"
+        stem = word.removesuffix("s")  # "Snow lies", "Nomads' tents"
+        is_word = {word, stem, word.replace("men", "man")} & nouns() or known.get(word) or known.get(stem)
         if match["more"] or not is_word:
             yield match.start("first"), match.end()
     for needed, pattern in ((_COMMON_WORDS, _TYPICAL), (_VIEW_WORDS, _USUALLY), (_SEEN_WORDS, _GENERAL)):

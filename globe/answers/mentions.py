@@ -266,8 +266,6 @@ def _stands_alone(word):
 
 
 _NO_HEAD = frozenset("on in at of near behind by with beside from to".split())
-
-
 _LIKENED = {"look like", "looks like", "looking like", "looked like"}
 
 

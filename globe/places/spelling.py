@@ -49,10 +49,15 @@ def is_ordinary(name: str) -> bool:  # folded
     return name in known or is_plural or words[-1] in _FACILITIES and known.issuperset(words)
 
 
+def _is_word(name: str) -> bool:  # folded
+    "Whether `no_towns` lists it as a word or a kind of place."
+    return no_towns().get(name, GIVEN_NAME) != GIVEN_NAME
+
+
 def is_common(name: str) -> bool:  # folded
     "Whether a name consists of ordinary words, and no given names: *indoor scene*."
     words, known = name.split(), _ordinary_words()
-    return bool(words) and all(no_towns().get(w, GIVEN_NAME) != GIVEN_NAME or w in known for w in words)
+    return bool(words) and all(_is_word(w) or w in known for w in words)
 
 
 # lengths from which names of large cities, and all names, may have two errors
@@ -84,9 +89,7 @@ def misspelt(
     code: str,  # of its country; '' if not known
 ):
     "The row of the best-known city, or `~row` of the region, under the nearest name; None if none is near."
-    if len(name) < (6 if code else 7) or _is_known(name) or is_ordinary(name):
-        return None
-    if no_towns().get(name, GIVEN_NAME) != GIVEN_NAME:
+    if len(name) < (6 if code else 7) or _is_known(name) or is_ordinary(name) or _is_word(name):
         return None
     g = gazetteer()
     near = _nearest_rows(name, lists_of(g.code_row[code]) if code else (LARGE_CITIES,))
