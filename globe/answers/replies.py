@@ -68,9 +68,9 @@ class Reply:
             raise ValueError("nested too deeply") from None
 
     def code(self):
-        "The status; for an error in a reply of status 200 its code, or 0 if it has none."
+        "The status; for an error in a reply of success its code, or 0 if it has none."
         try:
-            found = self.json() if self.status == 200 else None
+            found = self.json() if 200 <= self.status < 300 else None
         except ValueError:
             found = None
         error = found.get("error") if isinstance(found, dict) else None
@@ -113,9 +113,9 @@ def accepted(reply):  # `Reply`
         raise TransientError(f"the answer states an error: {said}")
     if code in (401, 402, 403, 404, 405, 407, 410) or 300 <= code < 400:
         raise RefusedRun(f"the endpoint refused ({code}): {said}", code)
-    if code in (408, 425, 429) or code >= 500:
+    if code in (408, 425, 429) or 500 <= code < 600:
         raise TransientError(f"HTTP {code}: {said}", reply.wait)
-    if code != 200:
+    if not 200 <= code < 300:
         raise RefusedAnswer(f"HTTP {code}: {said}")
     return said
 
@@ -174,6 +174,11 @@ def _refusal(message):
     return " ".join(filter(None, told)) if refusing or any(told) else None
 
 
+def _called(message):
+    "What the model called instead of an answer."
+    return message.get("tool_calls") or message.get("function_call")
+
+
 def _check_ending(ending, refusal, error):
     "Raises `RefusedAnswer` or `TransientError` if an answer did not end well."
     if refusal is not None:
@@ -209,7 +214,7 @@ def chat_answer(
         choice = found["choices"][0]
         message, ending = choice["message"], choice.get("finish_reason")
         ending = ending.get("type") if isinstance(ending, dict) else ending
-        text, called, refusal = _message_text(message), message.get("tool_calls"), _refusal(message)
+        text, called, refusal = _message_text(message), _called(message), _refusal(message)
         error = choice.get("error") or message.get("error")
         error = _sentence(error) if error else ""
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
