@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import griffe
+
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 spec = importlib.util.spec_from_file_location("docs", ROOT / ".ci" / "docs.py")
@@ -14,7 +16,13 @@ spec.loader.exec_module(docs)
 
 
 def code(source, *outputs):
-    return {"cell_type": "code", "metadata": {}, "source": source, "outputs": [*outputs]}
+    return {
+        "cell_type": "code",
+        "metadata": {},
+        "execution_count": None,
+        "source": source,
+        "outputs": [*outputs],
+    }
 
 
 def test_equations_become_mathml_and_code_stays():
@@ -71,8 +79,22 @@ def test_a_page_loads_nothing_from_a_cdn(tmp_path):
     path = tmp_path / "a.ipynb"
     text = {"cell_type": "markdown", "metadata": {}, "source": "[next](b.ipynb#c) $x^2$"}
     cells = [*docs.cells_shown([text, code("x = 1")])]
-    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
     page = SimpleNamespace(file=SimpleNamespace(src_uri="a.ipynb"))
     html = docs.on_page_content(nb2html(str(path), custom_mathjax_url=""), page)
     assert not re.findall(r"""(?:src|import|href)\W{1,2}https?://[^"')]*""", html)
     assert 'href="b.html#c"' in html and "<msup>" in html
+
+
+def test_comments_after_parameters_and_fields_become_sections():
+    extensions = griffe.load_extensions(str(ROOT / ".ci" / "docments.py"))
+    package = griffe.load("globe", search_paths=[str(ROOT)], extensions=extensions)
+
+    def section(name, kind):
+        (found,) = [s for s in package[name].docstring.parse("google") if s.kind.value == kind]
+        return {item.name: item.description for item in found.value}
+
+    init = section("app.locate.Geolocator.__init__", "parameters")
+    assert init["temperature"] == "for sampling several answers"
+    assert "**how" in section("app.locate.Geolocator.from_pretrained", "parameters")
+    assert section("app.prediction.Prediction", "attributes")["thumbnail"] == "JPEG"
