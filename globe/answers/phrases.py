@@ -39,6 +39,7 @@ _MARKS = "\u0300-\u036f\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e" + _SIGNS
 _LETTERS = rf"(?:[^\W_]|[{_MARKS}])+"
 _ELISION = rf"(?:[cdjlmnst]|qu|sull|un|dall|all|[dn]ell)['’](?={_LETTERS})"
 _TOKEN = re.compile(rf"{_ELISION}|{_LETTERS}(?:['’]{_LETTERS})*|[^\w\s]|\n")
+_SILENT = re.compile("['’\u0640\u064b-\u0652]")  # apostrophes, and signs of vowels in Arabic
 _KANA = re.compile("[\u3040-\u30ff]")
 BOUNDARY = frozenset(".!?;:\n()…–—|•。！？；：।۔؟؛")
 
@@ -89,7 +90,7 @@ def tokens(
                 words.append(piece)
                 spans.append(span)
         else:
-            words.append(word.replace("'", "").replace("’", "") or word)
+            words.append(_SILENT.sub("", word) or word)
             spans.append(m.span())
     return words, spans
 
