@@ -168,7 +168,7 @@ _MADE_WORDS = frozenset(  # one of them is in every match
 )
 _MADE_WORDS |= {*f"{_EMBLEMS}|{_EMBLEMS_ABROAD}|made|built|constructed|cut|woven|hewn|coat|image".split("|")}
 _MADE_WORDS |= {f"{word}s" for word in _MADE_WORDS}
-_QUOTATION = re.compile("[\"«“„‘] ?[A-ZÀ-Þ0-9][^\\s\"»”“’]{0,30} [^\"»”“’\n]{1,60}[\"»”“’](?!\\w)")
+_QUOTATION = re.compile("[\"«“„‘] ?[A-ZÀ-Þ0-9][^\\s\"»”“’]{0,30} [^\"»”“’\n.?!]{1,60}[\"»”“’](?!\\w)")
 
 
 def name_spans(
@@ -215,12 +215,13 @@ _ELSEWHERE = re.compile(
     rf"(?:(?: [a-z-]+){{0,2}}? (?:{_HAS})\b| (?:is|are) (?:{_RATHER})\b|['’]s? )[^.!?;:\n]*"
     rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?:the )?(?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
     r"(?!I |we |this |there (?!would))[^.!?;:\n]*"
+    r"|\b[A-ZÀ-Þ]\w+, with its (?P<its>[^.!?;:,\n]*)"
     r"|\b(?:in|of|from|against|like|than|to|for) (?P<where>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? where [^.!?;:\n]*"
 )
 _HISTORY = re.compile(
     rf"(?:^|(?<=[.!?\n] ))(?:The )?(?!{_OPENER})[A-ZÀ-Þ]\w+ (?:[A-ZÀ-Þ]\w+ )?"
-    r"(?:rul|conquer|coloni[sz]|introduc|found|settl|occupi|invent|import|plant|govern|was part|were here|built"
-    r"|brought|left|spread)\w* (?!th(?:is|ese)\b)[^.!?\n]*"
+    r"(?:ruled|conquered|coloni[sz]ed|introduced|founded|settled|occupied|invented|imported|planted|governed"
+    r"|built|brought|left|spread|was part) (?!th(?:is|ese)\b)[^.!?\n]*"
 )
 _COMMON = (
     "common|typical|characteristic|ubiquitous|widespread|prevalent|popular|rare|usual|"
@@ -239,6 +240,7 @@ _GENERAL = re.compile(
     r"(?:an?|the|inside an?|inside the|my|our) [\w-]+(?: window| seat| balcony)?"
     r"|\b(?:inside|interior of|inside of) (?:an?|the) [\w-]+(?: [\w-]+)?"
     r"|\bthe (?:city|town|country|region|area) of \w+"
+    r"|\b(?:typical|common|usual|normal|needed|necessary) (?:\w+ )?where [^.!?;:,\n]*"
     r"|\b(?:like|as) (?:those|the ones|that|the one) (?:in|of|from|on)\b[^.!?;:,\n]*"
 )
 _USUALLY = re.compile(
@@ -249,7 +251,7 @@ _COMMON_WORDS = frozenset(_COMMON.split("|"))  # one of them is in every match o
 _VIEW_WORDS = frozenset("photos pictures images views scenes postcards shots photographs".split())
 _SEEN_WORDS = frozenset(
     """seen viewed looking view photographed taken shot captured perspective inside interior city town country
-    region area those ones that one""".split()
+    region area those ones that one where""".split()
 )
 
 
@@ -263,7 +265,7 @@ def uncertain_spans(
     match = _ELSEWHERE.search(text)
     while match:
         end = match.end()
-        if match["region"] or match["where"]:
+        if match["region"] or match["where"] or match["its"]:
             yield match.span()
         else:
             start, after = match.span("place")
