@@ -90,7 +90,7 @@ def tokens(
                 words.append(piece)
                 spans.append(span)
         else:
-            words.append(_SILENT.sub("", word) or word)
+            words.append(word if word.isalnum() else _SILENT.sub("", word) or word)
             spans.append(m.span())
     return words, spans
 
