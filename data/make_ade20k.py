@@ -37,8 +37,6 @@ MORE_TOPS = {  # the same for words that are in no other table and mean nothing 
     "food.2": "food",
     "produce.1": "food",
     "instrumentality.3": "",
-    "artifact.1": "",
-    "plant.2": "plant",
     "fuel.1": "",
 }
 CONCRETE = {5, 6, 13, 18, 20}  # lexicographer files: animals, artefacts, food, persons, plants
