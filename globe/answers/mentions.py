@@ -332,6 +332,16 @@ def _is_withdrawn(words, at):
     return is_mistaken or bool(_RETRACTING & {*before}) or before[-2:] in ([",", "not"], ["and", "not"])
 
 
+def _without_headings(names, words):
+    "The names; a heading such as *Buildings: huts* counts only where it is shown."
+    names = list(names)
+    for k, ((first, end, *_, one), (start, _, *_, other)) in enumerate(zip(names, names[1:])):
+        begins = all(word in "\n*#-•.)" or word.isdigit() for word in words[max(0, first - 2) : first])
+        if begins and words[end : end + 1] == [":"] and start - end < 6 and {*one.classes} & {*other.classes}:
+            names[k] = (*names[k][:-1], one._replace(if_shown=True))
+    return names
+
+
 def _is_of_all(words, at):
     "Does a denial hold for what was named before: *I find none of the phone boxes*, *there isn't a single one*?"
     before = words[max(0, at - 4) : at]
@@ -380,7 +390,7 @@ def mentions_of(
     for k in [k for k in no if _is_withdrawn(reader.tokens, found[k][0]) or _is_of_all(reader.tokens, found[k][0])]:
         no |= {at for at in range(k) if found[at][-1].name == found[k][-1].name}
     if reader.words.listed:
-        found = _in_full(found, reader.tokens)
+        found = _in_full(_without_headings(found, reader.tokens), reader.tokens)
     return [Mention(start, end, thing, k in no) for k, (_, _, start, end, thing) in enumerate(found)]
 
 

@@ -54,6 +54,9 @@ def _unspaced_words():
     return known, found
 
 
+_MATTER = frozenset("木石砖竹土草水雪冰山沙海河湖花树")  # in Chinese, what stands first in a compound
+
+
 def _pieces(word, start):
     "(text, span) of the known words in a word of a script that writes no blanks, and of the text between."
     known, table = _unspaced_words()
@@ -68,6 +71,8 @@ def _pieces(word, start):
             and "\u4e00" <= word[i + 1 : i + 2] <= "\u9fff"
         ):
             piece = piece if word[i + 1] in table else ""  # the head of a compound is at its end
+        if not is_japanese and len(piece) == 1 and word[i + 1 : i + 2] in known:
+            piece = "" if "\u4e00" <= piece <= "\u9fff" and piece in _MATTER else piece  # 木楼, of wood
         if piece and done < i:
             yield word[done:i], (start + done, start + i)
         if piece:
