@@ -34,7 +34,10 @@ _AS_HERE = re.compile(
     r"|also(?! (?:show|contain|feature|include|depict))"
     r"|such(?! (?:photo|picture|image|view|scene)s))\b"
 )
-_HEADING = re.compile(r"(?:^|\n)[ \t>*#•–\d.)-]*([^\W\d][\w /&'-]{1,30})\*{0,2} ?[:–-]\*{0,2}[ \t]*(?:[–-]|none|null|n/a)?[ \t.*]*(?:\n|$)", re.I)
+_HEADING = re.compile(
+    r"(?:^|\n)[ \t>*#•–\d.)-]*([^\W\d][\w /&'-]{1,30})\*{0,2} ?[:–-]\*{0,2}[ \t]*(?:[–-]|none|null|n/a)?[ \t.*]*(?:\n|$)",
+    re.I,
+)
 _ENGLISH = frozenset("the of is are and with this that it by from".split())
 _VIETNAMESE = re.compile("[\u1ea0-\u1ef9]")
 _RETRACTING = frozenset("wait scratch correction recount".split())
@@ -345,7 +348,12 @@ def _without_headings(names, words):
 def _is_of_all(words, at):
     "Does a denial hold for what was named before: *I find none of the phone boxes*, *there isn't a single one*?"
     before = words[max(0, at - 4) : at]
-    is_all = before[-3:] in (["any", "of", "the"], ["none", "of", "the"], ["any", "of", "these"], ["none", "of", "these"])
+    is_all = before[-3:] in (
+        ["any", "of", "the"],
+        ["none", "of", "the"],
+        ["any", "of", "these"],
+        ["none", "of", "these"],
+    )
     return is_all or "single" in before and "but" in words[max(0, at - 8) : at]
 
 
@@ -387,7 +395,9 @@ def mentions_of(
     reader = _Reader(text, lexicon(tuple(classes), tuple(more)))
     found = _heads(list(reader.names()), reader.tokens, reader.words)
     no = denied(reader.tokens, [(i, j) for i, j, *_ in found])
-    for k in [k for k in no if _is_withdrawn(reader.tokens, found[k][0]) or _is_of_all(reader.tokens, found[k][0])]:
+    for k in [
+        k for k in no if _is_withdrawn(reader.tokens, found[k][0]) or _is_of_all(reader.tokens, found[k][0])
+    ]:
         no |= {at for at in range(k) if found[at][-1].name == found[k][-1].name}
     if reader.words.listed:
         found = _in_full(_without_headings(found, reader.tokens), reader.tokens)
