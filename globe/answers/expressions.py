@@ -207,7 +207,6 @@ _OPENING = frozenset(
     how where when while since because as if although though but and or so yet still overall however on in
     at with from by for to of under behind above between near beyond along around across beside next
     somebody someone anybody anyone everybody everyone nobody something anything everything whoever
-    somebody someone anybody anyone everybody everyone nobody something anything everything whoever
     """.split()
 )
 _OPENER = rf"(?:{'|'.join(sorted(word.capitalize() for word in _OPENING))})\b"
