@@ -303,7 +303,9 @@ ON_THE_MAP = re.compile(  # kinds of things that stand in a view
     "(?:man_made|power|highway|barrier|amenity|natural|leisure|tourism|railway|historic|aeroway|aerialway"
     "|building|playground|advertising|waterway|emergency|attraction|traffic_sign)/"
 )
-MADE = re.compile("(?:man_made|historic|advertising|barrier|emergency)/[a-z_]+$")  # things with a name of their own
+MADE = re.compile(
+    "(?:man_made|historic|advertising|barrier|emergency)/[a-z_]+$"
+)  # things with a name of their own
 NAMED_OTHERWISE = {  # in English
     "amenity/post_box": "mailbox",
     "advertising/column": "advertising column",
@@ -453,7 +455,9 @@ if __name__ == "__main__":
     rows = foreign(sys.argv[2], stop, sys.argv[5], seen_things(kinds), english)
     in_han = names_in_han({word for _, word, name in rows if name})
     write(
-        "compounds.csv", ["expression"], [[c] for c in sorted({*compounds(net, kinds), *expressions, *in_han})]
+        "compounds.csv",
+        ["expression"],
+        [[c] for c in sorted({*compounds(net, kinds), *expressions, *in_han})],
     )
     small = defaultdict(set)  # word -> languages
     for language, words in stop.items():

@@ -39,7 +39,9 @@ _CORRECTIONS = frozenset("actually really in only just merely a an the nothing o
 _OPENERS = frozenset("without instead rather unlike".split())
 _MAIN_CLAUSE = frozenset("the i this these there here".split())  # a word behind the comma
 _WRONG_STEP = re.compile(r"\bstep (\d+) (?:was|is) (?:wrong|mistaken|incorrect|false)\b")
-_NONE = frozenset("none nowhere any aucun aucune ninguno ninguna nessuno nessuna nenhum nenhuma keine".split())
+_NONE = frozenset(
+    "none nowhere any aucun aucune ninguno ninguna nessuno nessuna nenhum nenhuma keine".split()
+)
 _RELATIVE = frozenset("that which who i we you one".split())  # begin a relative clause
 _EXISTING = frozenset("here there visible seen present shown found anywhere in".split())
 _NO = re.compile(

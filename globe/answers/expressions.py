@@ -168,7 +168,7 @@ _MADE_WORDS = frozenset(  # one of them is in every match
 )
 _MADE_WORDS |= {*f"{_EMBLEMS}|{_EMBLEMS_ABROAD}|made|built|constructed|cut|woven|hewn|coat|image".split("|")}
 _MADE_WORDS |= {f"{word}s" for word in _MADE_WORDS}
-_QUOTATION = re.compile("[\"«“„‘] ?[A-ZÀ-Þ0-9][^\\s\"»”“’]{0,30} [^\"»”“’\n.?!]{1,60}[\"»”“’](?!\\w)")
+_QUOTATION = re.compile('["«“„‘] ?[A-ZÀ-Þ0-9][^\\s"»”“’]{0,30} [^"»”“’\n.?!]{1,60}["»”“’](?!\\w)')
 
 
 def name_spans(
@@ -206,6 +206,7 @@ _OPENING = frozenset(
     all both some most many few several other others another nothing none no neither also here what which who
     how where when while since because as if although though but and or so yet still overall however on in
     at with from by for to of under behind above between near beyond along around across beside next
+    somebody someone anybody anyone everybody everyone nobody something anything everything whoever
     """.split()
 )
 _OPENER = rf"(?:{'|'.join(sorted(word.capitalize() for word in _OPENING))})\b"
