@@ -33,6 +33,10 @@ _AS_HERE = re.compile(
     r"|also(?! (?:show|contain|feature|include|depict))"
     r"|such(?! (?:photo|picture|image|view|scene)s))\b"
 )
+_HEADING = re.compile(
+    r"(?:^|\n)[ \t>*#•–\d.)-]*([^\W\d][\w /&'-]{1,30})\*{0,2} ?[:–-]\*{0,2}[ \t]*(?:[–-]|none|null|n/a)?[ \t.*]*(?:\n|$)",
+    re.I,
+)
 _ENGLISH = frozenset("the of is are and with this that it by from".split())
 _VIETNAMESE = re.compile("[\u1ea0-\u1ef9]")
 _RETRACTING = frozenset("wait scratch correction recount".split())
@@ -54,13 +58,17 @@ class _Reader:
         told = [languages for *_, languages in self.about if languages]
         self.languages = Counter(itertools.chain.from_iterable(told))
         self.language, self.evidence = self.languages.most_common(1)[0] if told else ("", 0)
-        self.is_english = self.evidence < 2 and len(_ENGLISH.intersection(self.tokens)) > 1
+        said = sum(token in _ENGLISH for token in self.tokens)
+        self.is_english = said > 1 and said > 2 * (self.evidence - 1)
         named = [*name_spans(text, self.plain, self.tokens)] if words.listed else []
         doubtful = [*uncertain_spans(text, self.plain, self.tokens, words.things)] if words.listed else []
         here = [bool(_AS_HERE.search(self.plain, *span)) for span in doubtful]
         elsewhere = [span for span, is_here in zip(doubtful, here) if not is_here]
         self.skipped = self._tokens_in([*idle_spans(self.plain), *named, *elsewhere])
-        self.doubtful = self._tokens_in([span for span, is_here in zip(doubtful, here) if is_here])
+        unsure = [span for span, is_here in zip(doubtful, here) if is_here]
+        if words.listed:
+            unsure += [match.span(1) for match in _HEADING.finditer(text)]
+        self.doubtful = self._tokens_in(unsure)
 
     def _tokens_in(self, spans):
         "Positions of the tokens that begin within spans of characters."
@@ -122,7 +130,8 @@ class _Reader:
             if joined in self.words.in_parts:
                 return n, self._foreign(i, joined)
         known, thing = self.words.word(said[0])
-        known = known and not is_foreign_here(said[0], self.languages) and not self._is_of_language(said[0])
+        is_abroad = is_foreign_here(said[0], self.languages) or self._is_of_language(said[0])
+        known = known and (self.is_english or not is_abroad)
         known = known and not (self.is_vietnamese and _VIETNAMESE.search(self.text, *self.spans[i]))
         if not known:
             thing = self._foreign(i, said[0])
@@ -153,6 +162,8 @@ class _Reader:
         if self.languages and self.words.is_foreign(self.tokens[i]):
             return False  # "un tracteur rouge"
         is_verb = self.tokens[at + 1 : at + 2] and self.tokens[at + 1] in _DETERMINERS  # "a truck blocks the"
+        if i and self.tokens[i - 1] in ("a", "an") and self.tokens[at].endswith("s"):
+            is_verb = True  # "a column rises over"
         return not self.tokens[i + n - 1].endswith("s") and self.tokens[at] in nouns() and not is_verb
 
     def _is_idle(self, i, n):
@@ -201,6 +212,9 @@ class _Reader:
         for side, step in ((0, -1), (1, 1)):
             while 0 <= at[side] < len(self.tokens) and self.tokens[at[side]] in _OF:
                 at[side] += step
+        begins = self.evidence > 1 and i and self.tokens[i - 1] in (".", "!", "?", ":", "\n")
+        if begins and at[1] == i + 1:
+            return False  # "Tabelalar Türkçe": the first word of a sentence
         return self._is_upper(i) and any(map(self._is_upper, at))
 
     def _differs_in_accents(self, i, word):
@@ -212,7 +226,7 @@ class _Reader:
     def _foreign(self, i, word):
         "The `Thing` that a word of another language names."
         them = {} if word in _ARTICLES else self.words.abroad(word)
-        is_name = self._is_name(i) or self.evidence < 2 and self._is_proper(i)
+        is_name = self._is_name(i) or (self.evidence < 2 or self.language != "de") and self._is_proper(i)
         if them and "de" not in them and is_name:
             return None
         most = self.evidence or 1
@@ -238,6 +252,28 @@ def _is_withdrawn(words, at):
     return is_mistaken or bool(_RETRACTING & {*before}) or before[-2:] in ([",", "not"], ["and", "not"])
 
 
+def _without_headings(names, words):
+    "The names; a heading such as *Buildings: huts* counts only where it is shown."
+    names = list(names)
+    for k, ((first, end, *_, one), (start, _, *_, other)) in enumerate(zip(names, names[1:])):
+        begins = all(word in "\n*#-•.)" or word.isdigit() for word in words[max(0, first - 2) : first])
+        if begins and words[end : end + 1] == [":"] and start - end < 6 and {*one.classes} & {*other.classes}:
+            names[k] = (*names[k][:-1], one._replace(if_shown=True))
+    return names
+
+
+def _is_of_all(words, at):
+    "Does a denial hold for what was named before: *I find none of the phone boxes*, *there isn't a single one*?"
+    before = words[max(0, at - 4) : at]
+    is_all = before[-3:] in (
+        ["any", "of", "the"],
+        ["none", "of", "the"],
+        ["any", "of", "these"],
+        ["none", "of", "these"],
+    )
+    return is_all or "single" in before and "but" in words[max(0, at - 8) : at]
+
+
 class Mention(NamedTuple):
     "One name in a text."
 
@@ -256,10 +292,12 @@ def mentions_of(
     reader = _Reader(text, lexicon(tuple(classes), tuple(more)))
     found = heads(list(reader.names()), reader.tokens, reader.words)
     no = denied(reader.tokens, [(i, j) for i, j, *_ in found])
-    for k in [k for k in no if _is_withdrawn(reader.tokens, found[k][0])]:
+    for k in [
+        k for k in no if _is_withdrawn(reader.tokens, found[k][0]) or _is_of_all(reader.tokens, found[k][0])
+    ]:
         no |= {at for at in range(k) if found[at][-1].name == found[k][-1].name}
     if reader.words.listed:
-        found = in_full(found, reader.tokens)
+        found = in_full(_without_headings(found, reader.tokens), reader.tokens)
     return [Mention(start, end, thing, k in no) for k, (_, _, start, end, thing) in enumerate(found)]
 
 
