@@ -132,11 +132,17 @@ def test_a_hub_that_does_not_answer_is_asked_once(given, machine, capsys, monkey
     assert "owner/a" in line and sent == ["owner/a"] * 2, "once by each command"
 
 
-@pytest.mark.parametrize("command", [["reproduce", "--dry-run"], ["train", "sft", "--data", "x", "--out", "y"]])
+@pytest.mark.parametrize(
+    "command", [["reproduce", "--dry-run"], ["train", "sft", "--data", "x", "--out", "y"]]
+)
 def test_a_hub_that_does_not_answer_is_one_line_at_once(command, monkeypatch, capsys):
     "transformers itself tries for half a minute, and tells of each try."
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *a, **k: (_ for _ in ()).throw(OSError("down")))
-    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda *a, **k: pytest.fail("it was asked"))
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.model_info", lambda *a, **k: (_ for _ in ()).throw(OSError("down"))
+    )
+    monkeypatch.setattr(
+        "transformers.AutoConfig.from_pretrained", lambda *a, **k: pytest.fail("it was asked")
+    )
     how = ["--profile", "one-gpu", "--set", "student.source=owner/no-such-model"]
     assert main([*command, *how]) == 1
     assert "the hub does not answer" in capsys.readouterr().err.splitlines()[-1]

@@ -61,7 +61,7 @@ def _machine(p):
     downloads = sum(2 * PARAMETERS.get(m, 0) for m in fetched)
     try:
         wrong += trainings(p, free - downloads)[1]
-    except ValueError as e:
+    except (OSError, ValueError) as e:
         wrong.append(str(e))
     return wrong, unknown
 

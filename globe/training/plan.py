@@ -12,13 +12,14 @@ from pathlib import Path
 
 from ..files import sizes
 from ..folders import data_dir
+from ..models.sources import cached_commit, check_source
 from ..models.vlm import refuse_adapter
 
 # %% ../../nbs/07_training/25_plan.ipynb #038c3aa2
 def model_config(
     source,  # folder or hub id
 ):
-    "The configuration of a model. Raises ValueError if there is no such model."
+    "The configuration of a model. Raises ValueError if it has none, and the errors of `check_source`."
     from transformers import AutoConfig
 
     known = json.loads((data_dir() / "model_sizes.json").read_text(encoding="utf-8"))
@@ -26,8 +27,12 @@ def model_config(
         return AutoConfig.for_model(**known[str(source)])
     if (Path(source) / "adapter_config.json").exists():
         refuse_adapter(source)
+    there = Path(source).is_dir()
+    if not there:
+        check_source(source)  # transformers would ask a silent hub again and again
+        there = bool(cached_commit(source))
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+        return AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=there)
     except (OSError, ValueError) as e:
         why = str(e).strip().partition("\n")[0]
         raise ValueError(
