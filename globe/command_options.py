@@ -9,6 +9,7 @@ __all__ = ['positive', 'share', 'shard', 'set_option', 'model_option', 'is_endpo
 # %% ../nbs/13_cli/00_command_options.ipynb #51265299
 import argparse, re, sys
 
+from .foreign_text import file_name
 from .pipeline.notebooks import Usage
 
 # %% ../nbs/13_cli/00_command_options.ipynb #53415e5e
@@ -81,16 +82,28 @@ def loaded(model):
 
 
 def name_for_files(text):
-    return re.sub(r"[^\w.@-]+", "-", text).strip("-")
+    return file_name(re.sub(r"[^\w.@-]+", "-", text).strip("-"))
+
+
+def _served(addresses):
+    "The names of the models at the first of several addresses that answers."
+    from globe.models.client import served_models
+
+    for i, address in enumerate(addresses, 1):
+        try:
+            return served_models(address)
+        except ConnectionError:
+            if i == len(addresses):
+                raise
 
 
 def named_endpoint(text):
     "(address, model) of 'URL MODEL', or of 'URL' if only one model is served there."
-    from globe.models.client import chosen_model, served_models
+    from globe.models.client import chosen_model
 
     url, _, model = text.strip().partition(" ")
     try:
-        chosen = chosen_model(served_models(url.split("|")[0]), model.strip())
+        chosen = chosen_model(_served(url.split("|")), model.strip())
     except (ConnectionError, PermissionError):
         if not model:
             raise

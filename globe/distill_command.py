@@ -100,12 +100,12 @@ def _given_photos(source, out):
     used are listed in `out`."""
     from globe.photos.collections import from_csv, from_folder
     from globe.photos.picture_columns import with_pictures
-    from globe.photos.stored import read_dataset
+    from globe.photos.stored import read_dataset, with_ids
 
     path, left_out = Path(source), writable(out) / "left_out.csv"
     left_out.unlink(missing_ok=True)
     if path.suffix == ".parquet" or (path / "dataset_info.json").exists():
-        return with_pictures(read_dataset(path))
+        return with_ids(with_pictures(read_dataset(path)))
     return (from_csv if path.is_file() else from_folder)(path, ledger=left_out)
 
 # %% ../nbs/13_cli/01_distill_command.ipynb #1e092f78

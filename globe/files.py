@@ -48,6 +48,8 @@ def write_atomic(
     try:
         with os.fdopen(handle, "wb") as f:
             f.write(content)
+            f.flush()
+            os.fsync(f.fileno())  # else a power loss may leave an empty file under the new name
         os.chmod(name, 0o644)
         os.replace(name, path)
     except OSError as e:

@@ -1,6 +1,6 @@
 """Answers are asked for once, survive whatever happens, and a bad endpoint costs nothing but time."""
 
-import base64, contextlib, io, json, os, re, shutil, signal, socket, sqlite3, struct, subprocess, sys
+import base64, contextlib, datetime, decimal, io, json, os, re, shutil, signal, socket, sqlite3, struct, subprocess, sys
 import threading, time, urllib.request, warnings, zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -588,6 +588,36 @@ def test_doubled_ids_and_names_are_refused(tmp_path):
         judgements(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "some",
+    [
+        [b"a", b"b"],
+        [datetime.datetime(2020, 1, 1), datetime.datetime(2020, 1, 2)],
+        [decimal.Decimal("1.10"), decimal.Decimal("2.0")],
+        [1.0, 2.5],
+        [True, False],
+    ],
+)
+def test_ids_of_any_kind_are_stored_as_text_and_asked_about_once(tmp_path, some):
+    photographs = photos(2).remove_columns("id").add_column("id", some)
+    told = [distill(photographs, [Counting("simulated-a")], tmp_path, watch=False) for _ in "ab"]
+    assert [t.asked.item() for t in told] == [2, 0]
+    assert (
+        all(isinstance(id, str) for id in judgements(tmp_path).id)
+        and len(ids(tmp_path / "simulated-a.sqlite")) == 2
+    )
+
+
+def test_a_photo_without_an_id_is_refused_before_anything_is_asked(tmp_path):
+    photographs, teacher = (
+        photos(2).remove_columns("id").add_column("id", ["a", None]),
+        Counting("simulated-a"),
+    )
+    with pytest.raises(ValueError, match="row 2"):
+        distill(photographs, [teacher], tmp_path, watch=False)
+    assert not teacher.asked
+
+
 def test_simulated_answers_depend_on_teacher_and_photo_only(tmp_path):
     distill(photos(8), [SimulatedTeacher()], tmp_path / "a", watch=False)
     distill(photos(8).select([5, 2, 7]), [SimulatedTeacher()], tmp_path / "b", watch=False)
@@ -596,6 +626,16 @@ def test_simulated_answers_depend_on_teacher_and_photo_only(tmp_path):
 
 
 # --- shards ---
+
+
+@pytest.mark.parametrize("shard", [None, (1, 2), (2, 2)])
+def test_a_teacher_with_the_name_of_a_shard_is_asked_once(tmp_path, shard):
+    names = ["simulated-a", "simulated-a.shard-1-of-2", "simulated%2Ea"]
+    told = [distill(photos(9), [SimulatedTeacher(n) for n in names], tmp_path, False, shard) for _ in "ab"]
+    assert told[0].asked.tolist() == told[0].photos.tolist() and told[1].asked.tolist() == [0, 0, 0]
+    assert set(answer_files(tmp_path)) == set(names) == set(judgements(tmp_path).teacher)
+    whole = distill(photos(9), [SimulatedTeacher(n) for n in names], tmp_path, False)
+    assert (whole.known == told[0].photos).all()
 
 
 def by_id(rows):
@@ -1563,6 +1603,25 @@ def test_the_advice_after_a_refusal_names_its_cause(tmp_path, capsys, monkeypatc
         ("refused: HTTP 400: API key not valid. Please pass a valid API key", "set OPENAI_API_KEY"),
         ("HTTP 429: You exceeded your current quota, please check your plan and billing", "pay"),
         ("HTTP 429: slow down", "wait"),
+        (
+            "refused: HTTP 400: 'max_tokens' or 'max_completion_tokens' is too large: 1024. This model's maximum "
+            "context length is 512 tokens and your request has 300 input tokens (1024 > 512 - 300).",
+            "lower --max-tokens",
+        ),
+        (
+            "refused: HTTP 400: max_tokens is too large: 1024. This model supports at most 512 completion tokens",
+            "lower --max-tokens",
+        ),
+        ("refused: HTTP 400: max_tokens must be at least 1, got -299.", "context length, or send smaller"),
+        (
+            'refused: HTTP 422: [{"loc": ["body", "max_tokens"], "msg": "extra fields not permitted"}]',
+            "--param max_tokens=null",
+        ),
+        ("refused: the answer was cut at `max_tokens`: raise it", "raise --max-tokens"),
+        ("refused: HTTP 413: request entity too large", "size of a request"),
+        ("refused: HTTP 400: m is not a multimodal model", "reads pictures"),
+        ("refused: HTTP 600: what", "what the server states"),
+        ("not a chat answer: ", "chat model"),
         ("refused: HTTP 400: model 'x' not found, try pulling it first", "name of the model"),
         ("m: 20 photos in a row got no answer (last: ConnectError: Connection refused)", "start the server"),
         ("m: 20 photos in a row got no answer (last: timeout: no complete answer)", "concurrency"),

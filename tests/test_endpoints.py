@@ -229,6 +229,8 @@ GOOD = {  # behaviour -> what the server does; the answer is read at the first r
     "NaN beside the answer": http(chat()[:-1] + b', "created": NaN, "usage": {"completion_tokens": NaN}}'),
     "keys twice": http(b'{"choices": [], ' + chat()[1:]),
     "a part with a picture": http(chat(content=[dict(type="image_url"), dict(type="text", text=TEXT)])),
+    "HTTP 201": http(None, "201 Created"),
+    "HTTP 206": http(None, "206 Partial Content", "Content-Range: bytes 0-10/200"),
     "interim 100 Continue": b"HTTP/1.1 100 Continue\r\n\r\n" + http(),
 }
 
@@ -278,6 +280,7 @@ PASSING = {  # behaviour -> (what the server does, what the error says if it las
     "a first line of 60,000 characters": (closing(b"HTTPX" + b"a" * 60_000 + b"\r\n\r\n"), "RemoteProtocol"),
     "no HTTP": (closing(b"220 smtp ready\r\n"), "RemoteProtocolError"),
     "a page": (http(b"<html><h1>Log in</h1></html>"), "not a chat answer: Log in"),
+    "HTTP 204": (b"HTTP/1.1 204 No Content\r\n\r\n", "not a chat answer"),
     "no choices": (http(b'{"choices": []}'), "not a chat answer"),
     "a list": (http(b"[1, 2]"), "not a chat answer"),
     "null content": (http(chat(content=None)), "an empty answer"),
@@ -358,6 +361,17 @@ LASTING = {  # behaviour -> (what the server does, what the error says, finish_r
         http(chat("stop", content=None, tool_calls=[dict(id="1")])),
         "called a tool",
         "stop",
+    ),
+    "a function call that stops": (
+        http(chat("stop", content=None, function_call=dict(name="x"))),
+        "called a tool",
+        "stop",
+    ),
+    "HTTP 600": (http(None, "600 Weird"), "refused: HTTP 600", ""),
+    "a length that is refused": (
+        failing("400 Bad Request", "'max_tokens' or 'max_completion_tokens' is too large: 1024."),
+        "too large: 1024",
+        "",
     ),
     "HTTP 400": (failing("400 Bad Request", "invalid image"), "refused: HTTP 400: invalid image", ""),
     "HTTP 413": (http(b"<h1>413 Too Large</h1>", "413 Payload Too Large"), "HTTP 413: 413 Too Large", ""),
@@ -660,6 +674,20 @@ def test_a_list_of_models_may_be_rubbish(names):
     with Server() as s:
         s.gets = http(names)
         assert served_models(s.url) == []
+
+
+def test_a_name_that_contains_the_key_is_no_model(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server() as s:
+        s.gets = listing("qwen", KEY, f"models/{KEY}")
+        assert served_models(s.url) == ["qwen"]
+
+
+def test_the_list_of_the_next_address_is_taken_where_one_is_down():
+    with Server() as s:
+        s.gets = listing("qwen")
+        addresses = f"http://127.0.0.1:9|{s.url}"
+        assert named_endpoint(addresses) == (addresses, "qwen")
 
 
 def test_a_list_of_models_that_is_refused_names_the_key(monkeypatch):

@@ -20,7 +20,7 @@ from ..photos.images import open_photo, picture_of
 from ..photos.picture_columns import undecoded
 from ..photos.stored import with_ids
 from .teachers import judgement
-from .store import AnswerStore, answer_file, answer_files, answered, photo_keys
+from .store import AnswerStore, answer_file, answer_files, answered, is_shard, photo_keys
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #4271513b
 class _Counts:
@@ -52,11 +52,11 @@ class _Counts:
 # %% ../../nbs/05_distillation/03_distill.ipynb #fd6edb3f
 def _alone(path, name, shard):
     "Acquire the lock of `path`. Raises `Busy` if another run writes it or divides the photos differently."
-    same = f"-of-{shard[1]}.sqlite.lock" if shard else f"{name}.sqlite.lock"
     # one process at a time checks the others and takes its lock
-    with acquired(path.parent / f"{name}.lock", wait=-1):
+    with acquired(path.with_name(answer_file(name)).with_suffix(".lock"), wait=-1):
         others = answer_files(path.parent, [".sqlite.lock"]).get(name, [])
-        for p in [p for p in others if not p.name.endswith(same)]:
+        is_same = lambda p: is_shard(p, shard[1]) if shard else p.name == f"{path.name}.lock"
+        for p in (p for p in others if not is_same(p)):
             try:
                 with acquired(p):
                     pass
@@ -79,7 +79,7 @@ def _missing(photos, teacher, path, shard):
         i, n = shard
         mine = keys % np.uint64(n) == i - 1
         # its sibling shards share no photo with it
-        files = [p for p in files if p == path or not p.stem.endswith(f"-of-{n}")]
+        files = [p for p in files if p == path or not is_shard(p, n)]
     done = [np.zeros(0, np.uint64), *(answered(p, getattr(teacher, "prompt", None)) for p in files)]
     return int(mine.sum()), np.flatnonzero(mine & ~np.isin(keys, np.concatenate(done)))
 

@@ -43,8 +43,8 @@ def as_text(value):
 
 
 def as_row(record):  # judgement
-    "The table row of a judgement."
-    said = as_text(json.dumps(record, ensure_ascii=False))
+    "The table row of a judgement; whatever JSON does not know is written as text."
+    said = as_text(json.dumps(record, ensure_ascii=False, default=str))
     return as_text(record["id"]), as_text(record.get("prompt") or ""), as_text(record["error"] or ""), said
 
 

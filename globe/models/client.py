@@ -16,8 +16,9 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field
 
 from ..exchange import ExchangeError, exchange, query_values
+from ..foreign_text import file_name
 from ..reasons import Reason
-from ..redaction import one_line, secrets_of
+from ..redaction import one_line, redacted, secrets_of
 from ..photos.images import fitted
 from ..settings import Settings
 from ..answers.prompts import PROMPTS
@@ -169,9 +170,10 @@ _NOT_CHAT = re.compile(
 )
 
 
-def _is_name(id):
-    "Whether an id can be sent in a request and used in the name of a file."
-    return 0 < len(id) <= 200 and id.isprintable()
+def _is_name(id, secrets):
+    "Whether an id can be sent in a request and shown: it must not contain the key that the server was sent."
+    is_text = isinstance(id, str) and 0 < len(id) <= 200 and id.isprintable()
+    return is_text and redacted(id, secrets) == id
 
 
 def served_models(
@@ -187,7 +189,7 @@ def served_models(
         reply = _send(endpoint, "/models", None, key_env, timeout)
         accepted(reply)
         listed = reply.json()["data"]
-        return [m["id"] for m in listed if isinstance(m["id"], str) and _is_name(m["id"])]
+        return [m["id"] for m in listed if _is_name(m["id"], reply.secrets)]
     except TransientError as e:
         if str(e).startswith("HTTP"):
             return []
@@ -242,6 +244,7 @@ class EndpointSettings(Settings):
         return dict(min_pixels=self.min_pixels, max_pixels=self.max_pixels)
 
 
+_OF_LENGTH = re.compile("too large|at (most|least)|context length")  # another name would not help
 _ACCOUNT = threading.Lock()  # not an attribute: clients must be picklable
 
 
@@ -263,7 +266,7 @@ class EndpointClient:
         self.settings = (settings or EndpointSettings()).changed(**changes)
         self.endpoints = [endpoint_at(u) for u in (url.split("|") if isinstance(url, str) else url)]
         self.model, self.sent, self.renamed = model, 0, {}
-        self.name = name or re.sub(r"[^\w.-]+", "_", model)
+        self.name = name or file_name(re.sub(r"[^\w.-]+", "_", model))
 
     def __repr__(self):
         count = f"{len(self.endpoints)} endpoint{'s' * (len(self.endpoints) > 1)}"
@@ -335,7 +338,8 @@ class EndpointClient:
         if reply.code() not in (400, 422):
             return False
         said = reply.said().lower()
-        if "max_tokens" in sent and "max_completion_tokens" in said:
+        other_name = "max_completion_tokens" in said and not _OF_LENGTH.search(said)
+        if "max_tokens" in sent and other_name:
             self.renamed["max_tokens"] = "max_completion_tokens"
         elif "temperature" in sent and "temperature" in said and "temperature" not in self.settings.params:
             self.renamed["temperature"] = None

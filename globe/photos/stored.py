@@ -6,6 +6,7 @@
 __all__ = ['read_dataset', 'with_ids', 'checked_pictures']
 
 # %% ../../nbs/02_photos/09_stored.ipynb #54e440d0
+import math
 from pathlib import Path
 
 from ..folders import cache_dir
@@ -36,19 +37,50 @@ def read_dataset(
         ) from e
 
 
+def _id_text(id):
+    "An id as text, '' for a missing one. Raises `ValueError` for what is no id."
+    if isinstance(id, bytes):
+        return id.decode().strip()
+    if isinstance(id, (dict, list)):
+        raise ValueError(f"got a {type(id).__name__}")
+    is_missing = id is None or isinstance(id, float) and math.isnan(id)
+    return "" if is_missing else str(id).strip()
+
+
+def _ids(dataset):
+    "Every id as text. Raises `ValueError` with the number of the first row without one."
+    rows = dataset.select_columns("id").with_format(None)
+    for i, id in enumerate((id for batch in rows.iter(10_000) for id in batch["id"]), 1):
+        try:
+            text = _id_text(id)
+        except ValueError as e:
+            raise ValueError(f"row {i}: its id is no text ({e}): give every photo its own id") from None
+        if not text:
+            raise ValueError(f"row {i} has no id: give every photo its own id")
+        yield text
+
+
 def with_ids(
     dataset,  # datasets.Dataset
 ):  # datasets.Dataset
-    "The dataset with its ids in the column `id`. Raises `ValueError` if no column holds them."
+    """The dataset with its ids as whole numbers or text in the column `id`.
+
+    Raises `ValueError` if no column holds them, or for the first row without one."""
     names = dataset.column_names
-    if "id" in names:
+    if "id" not in names:
+        column = columns_by_role([name for name in names if name not in PICTURES]).get("file")
+        if column is None:
+            raise ValueError(
+                f"there is no column with the ids of the pictures among {', '.join(names)}: call it id"
+            )
+        dataset = dataset.rename_column(column, "id")
+    kind = str(getattr(dataset.features["id"], "dtype", ""))
+    are_fit = kind in ("string", "large_string") or "int" in kind
+    texts = [text for text in _ids(dataset) if not are_fit]
+    if are_fit:
         return dataset
-    column = columns_by_role([name for name in names if name not in PICTURES]).get("file")
-    if column is None:
-        raise ValueError(
-            f"there is no column with the ids of the pictures among {', '.join(names)}: call it id"
-        )
-    return dataset.rename_column(column, "id")
+    dataset = dataset.rename_column("id", "__id").add_column("id", texts)
+    return dataset.remove_columns("__id")
 
 # %% ../../nbs/02_photos/09_stored.ipynb #4166a68c
 def _checked(rows, number):

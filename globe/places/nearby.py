@@ -101,6 +101,24 @@ def _wider(part: str, scope: str, hit):
     return (~region, code, 0, reason) if is_around else hit
 
 
+def _district_behind(hit: tuple, parts: tuple):
+    """The hit for a district of the large city behind it, before that for a town far from the city in a division
+    of the same name: *Kadıköy, Istanbul*."""
+    g, (row, code, *_) = gazetteer(), hit
+    if row < 0:
+        return None
+    for part in parts[1:]:
+        found = g.find(part, code)
+        if not found or g.population[found[0]] < _LARGE or _km_between(row, found[0]) < _CITY_KM:
+            continue
+        home = g.codes[g.code[found[0]]]
+        reason = Reason(f"read as {parts[0]!r} near {part!r}", How.OTHER)
+        district = _region_hit(g.look(parts[0], home), code, reason)
+        if district and _km_between(district[0], found[0]) < _CITY_KM:
+            return district
+    return None
+
+
 _LARGER, _LARGER_ABROAD = 10, 3  # times the people of a town whose own name it is
 
 

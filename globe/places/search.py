@@ -24,6 +24,7 @@ from globe.places.wordings import (
     iso_spelled,
     last_country,
     reworded,
+    sight_of,
     split_name,
     variants,
 )
@@ -32,6 +33,7 @@ from globe.places.nearby import (
     _before_its_city,
     _beside,
     _city_behind,
+    _district_behind,
     _hit,
     _numbered,
     _region_hit,
@@ -219,6 +221,8 @@ def _search_parts(city: str, name: str, code: str):
         return row, code, 1, Reason(f"{reason}; one of two places", _doubted(reason))
     if hit := _numbered(name, code) or _before_its_city(name, code) or code and _beside(name, code):
         return hit
+    if hit := _sight(name, code):
+        return hit
     if hit := _misspelt(name, code) or _division_behind(city, code):
         return hit
     if code:
@@ -227,6 +231,28 @@ def _search_parts(city: str, name: str, code: str):
         reason = Reason(f"country only, misspelt {g.english[code]!r}, a guess", How.MISSPELT)
         return None, code, 1, reason
     return None, "", 0, Reason(f"no city or country called {city!r}", How.OTHER)
+
+
+_TOWN_PEOPLE, _TOWN_PEOPLE_ANYWHERE = 5_000, 100_000  # least, of a town that only its sight names
+
+
+def _sight(name: str, code: str):
+    """The hit for a sight under its name in another language (*Puerta de Brandeburgo*), or for the town that has
+    what is named (*Catedral de León*); or None."""
+    word, place, is_of_town = sight_of(name)
+    if not word:
+        return None
+    g = gazetteer()
+    row, _, region, *_ = g.look(place, code) or g.look(place) or (-1, 0, -1)
+    owners = [place] + [fold(g.name[row])] * (row >= 0) + [fold(g.region_name[region])] * (region >= 0)
+    for owner in dict.fromkeys(owners):
+        for wording in (f"{owner} {word}", f"{word} of {owner}"):
+            if hit := _region_hit(g.look(wording, code), code, Reason(f"read as {wording!r}", How.OTHER)):
+                return hit
+    town = g.find(place, code) if is_of_town else None
+    if not town or g.population[town[0]] < (_TOWN_PEOPLE if code else _TOWN_PEOPLE_ANYWHERE):
+        return None
+    return town[0], code, 1, Reason(f"no {name!r}: the town of the {word}", How.AROUND)
 
 
 def _doubted(reason: Reason) -> How:
@@ -254,8 +280,9 @@ def _doubtful(city: str, hit: tuple, scope: str):
     "The hit, marked ambiguous if the parts of `city` cast doubt on what was found in `scope`."
     g, (row, code, doubt, reason) = gazetteer(), hit
     parts = folded_parts(city)
-    if "." not in scope and (behind := _city_behind(hit, parts)):
-        return behind
+    behind = _district_behind if "." in scope else _city_behind
+    if found := behind(hit, parts):
+        return found
     elsewhere = "." not in scope and any(division_scopes(p, code) for p in parts[1:])
     if row >= 0 and not scope and not elsewhere:
         found = [g.find(part) for part in parts]

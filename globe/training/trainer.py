@@ -19,8 +19,8 @@ from ..photos.picture_columns import check_pictures
 from ..answers.conversations import answer_text
 from ..answers.prompts import PROMPTS
 from ..models.vlm import check_folder, load, save_processor
-from ..models.checkpoints import begin, checkpoints, finish, is_finished, last_checkpoint, seal
-from ..models.checkpoints import other_training, sort_out, step_of
+from ..models.checkpoints import begin, checkpoints, finish, is_finished, keep_newest, last_checkpoint
+from ..models.checkpoints import other_training, seal, sort_out, step_of
 
 # %% ../../nbs/07_training/10_trainer.ipynb #3729b772
 _REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities", "reasoning", "sentences"]
@@ -174,6 +174,9 @@ def _resumed(trainer):  # of TRL
         def on_save(self, args, state, control, **kw):
             if state.is_world_process_zero:
                 seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+                keep_newest(
+                    args.output_dir, max(2, 1 - -4 // args.save_steps)
+                )  # older than the guard's patience
 
     return Resumed()
 
@@ -327,8 +330,7 @@ def trainer_arguments(
 ):
     """Arguments that all trainers share: no output of their own, and everything seeded.
 
-    Enough checkpoints are kept that one is older than the guard's patience. On a GPU, activations are
-    recomputed to save memory."""
+    On a GPU, activations are recomputed to save memory."""
     import torch
 
     if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
@@ -347,7 +349,6 @@ def trainer_arguments(
         bf16=s.bf16,
         save_strategy="steps",
         save_steps=s.save_steps,
-        save_total_limit=max(2, 1 - -4 // s.save_steps),
         logging_steps=1,
         logging_nan_inf_filter=False,
         report_to=s.report_to,
