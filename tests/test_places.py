@@ -915,11 +915,47 @@ def test_an_ordinary_word_is_no_misspelt_town(name, country):
         ("Palermo, Italy", "", 38.12, 13.36, 10),
         ("Puno, Lima", "Peru", -15.84, -70.02, 15),  # a city of its own
         ("Oxford, London", "United Kingdom", 51.75, -1.25, 10),
+        ("Ortaköy, Istanbul", "Turkey", 41.05, 29.03, 12),  # the division has a town of that name, too
     ],
 )
 def test_a_district_is_in_its_city_not_in_a_namesake_far_away(name, country, lat, lon, km):
     place = locate(name, country)
     assert distance_km(place.lat, place.lon, lat, lon) < km
+
+
+@pytest.mark.parametrize(
+    "name, country, lat, lon, km",
+    [
+        ("Puente de Brooklyn", "", 40.71, -74.0, 5),
+        ("Castillo de Himeji", "Japón", 34.84, 134.69, 5),
+        ("Opéra d'Oslo", "", 59.91, 10.75, 5),
+        ("Torre Galata", "Turquie", 41.03, 28.97, 5),
+        ("Château de Blois", "France", 47.59, 1.33, 5),  # in no table: its town
+        ("Aéroport de Nice", "France", 43.66, 7.21, 15),
+    ],
+)
+def test_sights_are_known_by_what_they_are_in_other_languages(name, country, lat, lon, km):
+    place = locate(name, country)
+    assert distance_km(place.lat, place.lon, lat, lon) < km
+
+
+@pytest.mark.parametrize("name", ["Puerta de Toledo", "Plaza de Salamanca", "Calle de Bilbao"])
+def test_a_gate_or_a_street_is_no_sign_of_the_town_that_it_is_called_after(name):
+    assert locate(name, "Spain").kind == "country"
+
+
+@pytest.mark.parametrize(
+    "name, country, code",
+    [
+        ("Hanover", "", "DE"),
+        ("Odessa", "", "UA"),
+        ("Odessa", "United States", "US"),
+        ("San Sebastián", "", "ES"),
+        ("San Sebastián", "Guatemala", "GT"),
+    ],
+)
+def test_a_city_known_abroad_under_another_name_before_a_small_town_of_that_name(name, country, code):
+    assert locate(name, country).country_code == code
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ __all__ = ['THINGS', 'name_runs', 'NamedPlace', 'chain_parts', 'chain', 'known_p
 import re
 from typing import NamedTuple
 
-from .country_names import exact_country
+from .country_names import exact_country, is_town_elsewhere
 from globe.answers.divisions import (
     AREA,
     SIDE,
@@ -109,7 +109,7 @@ def chain(
     at = known[-1] if codes[-1] else known[0]
     name, code, rest = parts[at], codes[at], parts[:at] + parts[at + 1 :]
     is_division = rest and _is_division(name, code, rest)
-    if is_division or at == 0 and _is_town(parts, code):
+    if is_division or at == 0 and len(parts) == 2 and _is_town(*parts, code):
         return _without_country(parts)
     return _in_country(name, code, rest, at == 0)
 
@@ -166,19 +166,12 @@ def _is_division(
 
 
 def _is_town(
-    parts,  # of a chain
+    name,  # first part of a chain
+    division,  # second part
     code,  # of the country that the first one is
 ):
-    "Whether the first part of two is a town with the name of a country: *Lebanon, Pennsylvania*."
-    if len(parts) != 2:
-        return False
-    scopes = divisions_of(parts[1])
-    if any(scope[:2] == code for scope in scopes):
-        return False
-    people = gazetteer().population
-    there = [people[row] for scope in scopes if (row := found_in(parts[0], scope)) is not None]
-    here = found_in(parts[1], code)  # "Peru, Indiana" is also two places in Peru
-    return max(there, default=-1) > (-1 if here is None else people[here])
+    "Whether the first part is a town with the name of a country: *Lebanon, Pennsylvania*."
+    return is_town_elsewhere(fold(name), code, fold(division), divisions_of(division))
 
 
 def _in_country(

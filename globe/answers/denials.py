@@ -39,6 +39,11 @@ _CORRECTIONS = frozenset("actually really in only just merely a an the nothing o
 _OPENERS = frozenset("without instead rather unlike".split())
 _MAIN_CLAUSE = frozenset("the i this these there here".split())  # a word behind the comma
 _WRONG_STEP = re.compile(r"\bstep (\d+) (?:was|is) (?:wrong|mistaken|incorrect|false)\b")
+_NONE = frozenset(
+    "none nowhere any aucun aucune ninguno ninguna nessuno nessuna nenhum nenhuma keine".split()
+)
+_RELATIVE = frozenset("that which who i we you one".split())  # begin a relative clause
+_EXISTING = frozenset("here there visible seen present shown found anywhere in".split())
 _NO = re.compile(
     r"[?.!\n] (?:[\"“”»«] )*(?:(?:a|answer|antwort|reponse|respuesta|risposta) : )?(?:no|nein|non|nao|net|нет)\b"
 )
@@ -63,6 +68,10 @@ class _Clauses:
                 self.edges[start] = True
             if not words[start][0].isalnum():
                 self.stops[start] = self.edges[start] = self.turns[start] = False
+        for i in range(2, len(words)):
+            if words[i] == ":" and words[i - 1] == '"':  # a key of JSON begins
+                begin = next((k for k in range(i - 2, max(0, i - 6), -1) if words[k] == '"'), i)
+                self.stops[begin] = self.edges[begin] = self.turns[begin] = True
 
     def forward(self, start, end):
         "Things that a negation before them denies."
@@ -101,7 +110,7 @@ class _Clauses:
         if first - at > 2 * _WINDOW:
             return False
         gap = self.words[at:first]
-        if gap and gap[0] in ("of", "with") and len(gap) < 3 and gap[-1] not in ("the", "no"):
+        if gap and gap[0] in ("of", "with", "的") and len(gap) < 3 and gap[-1] not in ("the", "no"):
             return True
         if [word for word in gap if word != ","] in _EXAMPLES:
             return True
@@ -159,8 +168,11 @@ class _Clauses:
 
     def backward(self, start):
         "Things that a negation after them denies."
-        start = self._before_aside(start)
+        negation, start = start, self._before_aside(start)
         k = _first_from(self.things, start) - 1
+        if start == negation and (subject := self._subject(start, k)) is not None:
+            yield subject
+            return
         if k < 0 or any(self.turns[self.things[k][1] : start]):
             return
         is_relative = self.words[self.things[k][1]] in ("that", "which")  # "the pier that one would expect"
@@ -170,6 +182,17 @@ class _Clauses:
         while k and self._joined(k):
             k -= 1
             yield k
+
+    def _subject(self, start, k):
+        "The thing that begins the sentence and has a relative clause: *The hills that ring Bogotá* are missing."
+        for k in range(k, max(-1, k - 3), -1):
+            first, last = self.things[k]
+            if start - last > 4 * _WINDOW or any(w in BOUNDARY or w == "," for w in self.words[last:start]):
+                return None
+            begins = first < 2 or self.words[first - 2] in (*BOUNDARY, ",", "but", "and")
+            if self.words[first - 1] == "the" and begins and self.words[last] in _RELATIVE:
+                return k
+        return None
 
     def _before_aside(self, start):
         "Where the clause breaks off that continues here after an aside such as *, which one would expect,*."
@@ -183,7 +206,7 @@ class _Clauses:
         "Is a thing in one enumeration with the one before it?"
         start, end = self.things[k - 1][1], self.things[k][0]
         gap = self.words[start:end]
-        return bool(gap) and gap[0] in _JOINING and len(gap) <= 3 and not any(self.turns[start:end])
+        return bool(gap) and gap[0] in {*_JOINING, "の"} and len(gap) <= 3 and not any(self.turns[start:end])
 
     def listed(self, end):
         "Things under a heading: up to a full stop, another heading, or a line that is not an item."
@@ -200,6 +223,17 @@ class _Clauses:
         if word == "\n":
             return before != ":" and not (after in ("-", "*", "•", "–") or after.isdigit())
         return word in (";", ":") or word == "." and not before.isdigit()
+
+    def is_about_kind(self, end):
+        "Is only a property denied of things that are there: *neither the posts nor the benches are French*?"
+        rest = self.words[end - 1 : self.sentence_ends[end - 1]]
+        at = next((i for i, word in enumerate(rest) if word in ("is", "are", "can", "could")), None)
+        return (
+            rest[0] in ("the", "these")
+            and at is not None
+            and rest[at] in ("is", "are")
+            and _EXISTING.isdisjoint(rest[at : at + 4])
+        )
 
     def is_corrected(self, start, end):
         "Does the sentence say what it is that seems to be something else?"
@@ -222,13 +256,23 @@ class _Clauses:
             begin = mark
             while begin and words[begin - 1] not in BOUNDARY:
                 begin -= 1
+            asked = [k for k in self._after(begin) if self.things[k][1] <= mark]
             said = " ".join(words[mark + 1 : mark + 12]).partition("?")[0]
-            if mark - begin < 7 and _NO.search(f"? {said}"):
-                yield from (k for k in self._after(begin) if self.things[k][1] <= mark)
+            is_short = mark - begin < 7 and (_NO.search(f"? {said}") or self._answers_no(mark))
+            if is_short or words[begin] == "but" and words[begin + 1] in ("where", "wheres"):
+                yield from asked
 
         for i in (i for i, word in enumerate(words[:-1]) if word == "correction" and words[i + 1] == ":"):
             begin = max((k for k in range(i - 1) if words[k] in BOUNDARY), default=-1)
             yield from (k for k in self._after(begin + 1) if self.things[k][1] <= i)
+
+    def _answers_no(self, mark):
+        "Is the sentence after a question a negation that names nothing: *I can't find any*?"
+        end = self.sentence_ends[mark + 1] if mark + 1 < len(self.words) else mark
+        answer = self.words[mark + 1 : end]
+        k = _first_from(self.things, mark)
+        is_bare = k == len(self.things) or self.things[k][0] >= end
+        return is_bare and len(answer) < 8 and not _NONE.isdisjoint(answer)
 
     def asked(self, start, end):
         "Things that a question asks for, unless the answer is yes."
@@ -269,13 +313,17 @@ def denied(
     "Which things the text denies, only supposes, or sees elsewhere."
     if not things:
         return set()
-    text, is_absent = _Clauses(words, things), -1
+    text, is_absent, is_there = _Clauses(words, things), -1, -1
     found = {*text.taken_back()}
     for start, end, kind in text.found:
         if kind == "after":
             is_absent = end
         elif kind == "after_end" and -1 < is_absent and text.sentence_ends[is_absent] >= start:
             continue  # "they are missing; it is not"
+        if kind == "before" and words[start] == "neither" and text.is_about_kind(end):
+            is_there = text.sentence_ends[start]
+        if kind == "before" and start < is_there and words[start] in ("neither", "nor"):
+            continue
         if kind == "before" or kind == "seeming" and text.is_corrected(start, end):
             found |= {*text.forward(start, end)}
         elif kind == "supposed":

@@ -8,7 +8,7 @@ __all__ = ['AREA', 'SIDE', 'state_of', 'country_part', 'found_in', 'divisions_of
 # %% ../../nbs/03_answers/15_divisions.ipynb #fb6b8a68
 import functools, re
 
-from .country_names import exact_country
+from .country_names import exact_country, town_row
 from ..places.countries import country_code
 from ..places.gazetteer import gazetteer
 from ..places.names import fold
@@ -50,11 +50,7 @@ SIDE = re.compile(rf"^(?:(?:{'|'.join(_SIDES)})(?:ern)?\s+)+", re.I)
 
 def found_in(part, scope):  # name, and code of a country or of a state (US.ME), or '' for the world
     "Row of the town of that name, None if the gazetteer has none; codes of airports do not count."
-    g, plain = gazetteer(), fold(part)
-    found = g.find(plain, scope)
-    if not found or len(plain) < 4 and plain.isascii() and fold(g.name[found[0]]) != plain:
-        return None
-    return found[0]
+    return town_row(fold(part), scope)
 
 # %% ../../nbs/03_answers/15_divisions.ipynb #d3e839f9
 _ABBREVIATIONS = dict(

@@ -17,14 +17,14 @@ _PATTERNS = re.compile(
     r"\b(?=\w)(?:"
     + "|".join(
         [
-            r"signs? (?:of|that|which|for)|palms? of (?:the|his|her|a) hand|in (?:the )?light of",
+            r"signs? (?:of|that|which)|palms? of (?:the|his|her|a) hand|in (?:the )?light of",
             r"(?:at|in) (?:this|that|an? (?:early|late|later|first|final)) stage",
             r"stages? (?:of|in) (?:the|my|this|our) (?:reasoning|analysis|argument)",
             r"in (?:this|that|any|either|each|which) case|cases? in point",
             r"(?:first|second|third|next|last|final|this|each|every|reasoning) steps?",
             r"on (?:the )?(?:one|other) hand|steps? (?:\d+|one|two|three|four)|(?:natural|sun|day)[ -]?light",
             r"light(?=[ -](?:blue|grey|gray|green|brown|red|pink|yellow|colou?r))",
-            r"(?:sea|ocean|wave|web)s? of (?!the\b)\w+|the flower of",
+            r"(?:sea|ocean|wave|web|pyramid|carpet|blanket)s? of (?!the\b)\w+|the flower of",
             r"(?:took|take|taking|drove|drive|rented|by) (?:(?:the|a|my|our|his|her) )?(?:car|bus|taxi)",
             r"(?:sky|sea|rock|house|stone|mountain)[ -](?:high|proud|bound|solid|cold|deaf)",
             r"(?:to|will|would|can|must|should) (?:flag|sign|plant|rock|house|book|wave|fence|bridge|table)",
@@ -116,10 +116,20 @@ _IMAGE = re.compile(
     r"to(?! the )) "
     rf"(?P<idle>[^\W\d][\w' -]{{0,40}}?)(?=[,.;:()\n]| (?:{_BEHIND}|marks?|warns?|says?|to|from)\b|$)"
 )
+_EMBLEMS = "logo|emblem|crest|badge|motif|symbol|coat of arms"
+_EMBLEMS_ABROAD = (  # flags, coats of arms, pictures on walls
+    "flagge|fahne|wappen|wandbild|drapeau|fresque|bandera|bandeira|bandiera|escudo|mural|stemma|vlag|flagga"
+    "|флаг|флагом|фреска|flaga|flagi|herb"
+)
 _MATERIAL = "oak|pine|cedar|teak|bamboo|glass|clay|slate|larch|cypress|palm"
 _MADE = re.compile(
-    r"\b(?:made|built|constructed|clad|doors?|walls?|roofs?|floors?|frames?|beams?|huts?|boats?|fences?) "
+    r"\b(?:made|built|constructed|carved|cut|woven|hewn) (?:(?:entirely|mostly|only|out) )?(?:of|from) "
+    r"(?:(?:an?|the|\w+) )?(?P<stuff>\w+)"
+    r"|\b(?:clad|doors?|walls?|roofs?|floors?|frames?|beams?|huts?|boats?|fences?) "
     rf"(?:\w+ )?(?:of|in|from) (?:\w+ )?(?P<idle>{_MATERIAL})\b"
+    rf"|\b(?:{_EMBLEMS})s? (?:is|are) (?P<emblem>[^.;:,\n]{{1,60}})"
+    rf"|\b(?:its|whose) (?:{_IMAGES}|picture|photo|image)s? (?:shows?|depicts?) (?P<pictured>[^.;:\n]{{1,160}})"
+    rf"|\b(?:{_EMBLEMS_ABROAD}) (?:mit|avec|con|com|met|med|с|z) (?P<abroad>[^.;:,\n]{{1,60}})"
     r"|\b(?:painted|decorated|adorned|printed|embroidered|carved) with (?P<motif>[^.;:,\n]{1,60})"
     rf"|\b(?:{_IMAGES})s? (?:(?:on|at|above|in|behind|near|over|by) (?:the|a|an|its) \w+ shows?|"
     rf"(?:depict|portray|represent)s?) (?P<scene>[^.;:\n]{{1,120}})"
@@ -156,7 +166,9 @@ _MADE_WORDS = frozenset(  # one of them is in every match
     f"{_IMAGES}|{_MATERIAL}|flag|shirt|screen|stamp|fence|photograph|photo|picture|print|postcard|mirror|"
     "painted|decorated|adorned|printed|embroidered|carved".split("|")
 )
+_MADE_WORDS |= {*f"{_EMBLEMS}|{_EMBLEMS_ABROAD}|made|built|constructed|cut|woven|hewn|coat|image".split("|")}
 _MADE_WORDS |= {f"{word}s" for word in _MADE_WORDS}
+_QUOTATION = re.compile('["«“„‘] ?[A-ZÀ-Þ0-9][^\\s"»”“’]{0,30} [^"»”“’\n.?!]{1,60}["»”“’](?!\\w)')
 
 
 def name_spans(
@@ -171,6 +183,8 @@ def name_spans(
     for cue in _SIGN.finditer(text):
         for match in _LETTERING.finditer(text, *cue.span()):
             yield match.span()
+    for match in () if '":' in text or '["' in text else _QUOTATION.finditer(text):  # no JSON
+        yield match.span()
     for match in _NAME.finditer(text):
         if _PLACES & {*letters[slice(*match.span())].split()}:
             yield match.span()
@@ -192,6 +206,7 @@ _OPENING = frozenset(
     all both some most many few several other others another nothing none no neither also here what which who
     how where when while since because as if although though but and or so yet still overall however on in
     at with from by for to of under behind above between near beyond along around across beside next
+    somebody someone anybody anyone everybody everyone nobody something anything everything whoever
     """.split()
 )
 _OPENER = rf"(?:{'|'.join(sorted(word.capitalize() for word in _OPENING))})\b"
@@ -201,7 +216,13 @@ _ELSEWHERE = re.compile(
     rf"(?:(?: [a-z-]+){{0,2}}? (?:{_HAS})\b| (?:is|are) (?:{_RATHER})\b|['’]s? )[^.!?;:\n]*"
     rf"|{_CLAUSE}(?:[Ii]n|[Aa]cross|[Tt]hroughout) (?:the )?(?P<region>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? "
     r"(?!I |we |this |there (?!would))[^.!?;:\n]*"
+    r"|\b[A-ZÀ-Þ]\w+, with its (?P<its>[^.!?;:,\n]*)"
     r"|\b(?:in|of|from|against|like|than|to|for) (?P<where>[A-ZÀ-Þ]\w+)(?: [A-ZÀ-Þ]\w+)*,? where [^.!?;:\n]*"
+)
+_HISTORY = re.compile(
+    rf"(?:^|(?<=[.!?\n] ))(?:The )?(?!{_OPENER})[A-ZÀ-Þ]\w+ (?:[A-ZÀ-Þ]\w+ )?"
+    r"(?:ruled|conquered|coloni[sz]ed|introduced|founded|settled|occupied|invented|imported|planted|governed"
+    r"|built|brought|left|spread|was part) (?!th(?:is|ese)\b)[^.!?\n]*"
 )
 _COMMON = (
     "common|typical|characteristic|ubiquitous|widespread|prevalent|popular|rare|usual|"
@@ -220,6 +241,7 @@ _GENERAL = re.compile(
     r"(?:an?|the|inside an?|inside the|my|our) [\w-]+(?: window| seat| balcony)?"
     r"|\b(?:inside|interior of|inside of) (?:an?|the) [\w-]+(?: [\w-]+)?"
     r"|\bthe (?:city|town|country|region|area) of \w+"
+    r"|\b(?:typical|common|usual|normal|needed|necessary) (?:\w+ )?where [^.!?;:,\n]*"
     r"|\b(?:like|as) (?:those|the ones|that|the one) (?:in|of|from|on)\b[^.!?;:,\n]*"
 )
 _USUALLY = re.compile(
@@ -230,7 +252,7 @@ _COMMON_WORDS = frozenset(_COMMON.split("|"))  # one of them is in every match o
 _VIEW_WORDS = frozenset("photos pictures images views scenes postcards shots photographs".split())
 _SEEN_WORDS = frozenset(
     """seen viewed looking view photographed taken shot captured perspective inside interior city town country
-    region area those ones that one""".split()
+    region area those ones that one where""".split()
 )
 
 
@@ -241,16 +263,23 @@ def uncertain_spans(
     known,  # name -> thing, such as `Lexicon.things`
 ):
     "Yield (first character, one past the last) of what is said about other places, or in general."
-    for match in _ELSEWHERE.finditer(text):
-        if match["region"] or match["where"]:
+    match = _ELSEWHERE.search(text)
+    while match:
+        end = match.end()
+        if match["region"] or match["where"] or match["its"]:
             yield match.span()
-            continue
-        start = match.start("place")
-        word = letters[start : match.end("place")]
-        stem = word.removesuffix("s")  # "Snow lies", "Nomads' tents"
-        is_word = {word, stem, word.replace("men", "man")} & nouns() or known.get(word) or known.get(stem)
-        if match["more"] or not is_word:
-            yield match.start("first"), match.end()
+        else:
+            start, after = match.span("place")
+            word = letters[start:after]
+            stem = word.removesuffix("s")  # "Snow lies", "Nomads' tents"
+            is_word = {word, stem, word.replace("men", "man")} & nouns() or known.get(word) or known.get(stem)
+            if match["more"] or not is_word:
+                yield match.start("first"), end
+            else:
+                end = after
+        match = _ELSEWHERE.search(text, end)
+    for match in _HISTORY.finditer(text):
+        yield match.span()
     for needed, pattern in ((_COMMON_WORDS, _TYPICAL), (_VIEW_WORDS, _USUALLY), (_SEEN_WORDS, _GENERAL)):
         for match in () if needed.isdisjoint(words) else pattern.finditer(letters):
             yield match.span()

@@ -6,12 +6,13 @@
 __all__ = ['plain_text', 'answer_span', 'window', 'unwrapped', 'turns']
 
 # %% ../../nbs/03_answers/22_parts.ipynb #45cc6ff4
-import json, re, unicodedata
+import ast, json, re, unicodedata
 from urllib.parse import unquote
 
 from .completions import INVISIBLE
 from .labels import role_of
 from .records import PLACES
+from ..photos.fields import assistant_said
 
 # %% ../../nbs/03_answers/22_parts.ipynb #4567518d
 _STYLED = {
@@ -35,6 +36,7 @@ _END_OF_THOUGHT = re.compile(
     r"</think(?:ing)?>|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>|assistantfinal"
 )
 _THOUGHT = re.compile(r"<think(?:ing)?>|◁think▷|<\|begin_of_thought\|>")
+_STRUCK = re.compile(r"~~[^~\n]{1,200}~~")
 _CHAT = re.compile(r"<\|[^<>|]{1,40}\|>")
 
 
@@ -43,7 +45,7 @@ def _letters(flag):  # match of a flag that is the whole value of a label
 
 
 def plain_text(text):  # whatever a model wrote
-    "Text in NFC without invisible characters and styled letters."
+    "Text in NFC without invisible characters, styled letters and what is struck through."
     text = str(text or "")
     if not text.isascii():
         text = INVISIBLE.sub(
@@ -57,6 +59,8 @@ def plain_text(text):  # whatever a model wrote
         text = re.sub(r"&(?:nbsp|amp|quot|#39|apos|deg|lt|gt);", lambda m: _ENTITY[m[0]], text)
     if "%C2%B0" in text:
         text = unquote(text)
+    if "~~" in text:
+        text = _STRUCK.sub("", text)
     return _CHAT.sub("\n", text) if "<|" in text else text
 
 
@@ -102,17 +106,25 @@ def window(text, start, end):
     return text[start : start + _HEAD] + "\n" + text[end - _TAIL + 1 : end]
 
 # %% ../../nbs/03_answers/22_parts.ipynb #wrapped2
-_ASSISTANTS = {"assistant", "model", "gpt", "ai", "bot", "chatbot"}
 _WRAPPERS = """choices candidates messages conversations conversation message output_text output response body
 outputs delta content parts text value generated_text completion tool_calls function arguments input""".split()
 _MOST_LEVELS, _MOST_KEYS = 12, 40
-_WRAPPED = re.compile(r'\s*(?:```\w*\s*)?[\[{]\s*(?:\{\s*)?"|\s*"\s*[\[{\\]')
+_WRAPPED = re.compile(r"""\s*(?:```\w*\s*)?[\[{]\s*(?:\{\s*)?["']|\s*"\s*[\[{\\]""")
+_WRITTEN_BY_PYTHON = re.compile("'(?:role|from)':")
 
 
-def _speaker(node):
-    "Who says a message, '' if that is not said."
-    who = (node.get("role") or node.get("from")) if isinstance(node, dict) else ""
-    return who.lower() if isinstance(who, str) else ""
+def _decoded(text):
+    "The value of JSON, or of a conversation as Python writes lists; None if it is neither."
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        pass
+    if not _WRITTEN_BY_PYTHON.search(text):
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def _names_place(node, level=0):
@@ -128,24 +140,23 @@ def _names_place(node, level=0):
 
 
 def _said(node, level=0):  # decoded JSON
-    "The text that the assistant said last, None if nothing is a message."
+    "The text that the assistant said last, '' if it has not answered yet, None if nothing is a message."
     if isinstance(node, str):
         return node if level and node.strip() else None
-    if level > _MOST_LEVELS:
+    if level > _MOST_LEVELS or not isinstance(node, (list, dict)):
         return None
+    is_chat, text = assistant_said(node)
+    if is_chat and text != "":
+        return text or ""
     if isinstance(node, list):
-        turns = [item for item in node if _speaker(item) in _ASSISTANTS]
-        if turns or not any(map(_speaker, node)):
-            node = turns[::-1] or node
-            texts = [item.get("text") for item in node if isinstance(item, dict)]
-            if len(texts) > 1 and all(isinstance(text, str) for text in texts) and not turns:
-                return "".join(texts)
-            return next((text for item in node[:_MOST_KEYS] if (text := _said(item, level + 1))), None)
-    if isinstance(node, dict):
-        return next(
-            (text for key in _WRAPPERS if key in node and (text := _said(node[key], level + 1))), None
-        )
-    return None
+        inner = node[: -1 - _MOST_KEYS : -1] if is_chat else node[:_MOST_KEYS]
+        texts = [item.get("text") for item in node if isinstance(item, dict)]
+        if not is_chat and len(texts) > 1 and all(isinstance(text, str) for text in texts):
+            return "".join(texts)
+    else:
+        inner = [node[key] for key in _WRAPPERS if key in node]
+    found = [_said(item, level + 1) for item in inner]
+    return next(filter(None, found), "" if "" in found else None)
 
 
 def unwrapped(text):  # whatever a program passes on
@@ -153,10 +164,7 @@ def unwrapped(text):  # whatever a program passes on
     for _ in range(4):
         if not isinstance(text, str) or not _WRAPPED.match(text):
             break
-        try:
-            node = json.loads(text.strip().strip("`").removeprefix("json"), strict=False)
-        except (ValueError, RecursionError):
-            break
+        node = _decoded(text.strip().strip("`").removeprefix("json"))
         said = node if isinstance(node, str) else None if _names_place(node) else _said(node)
         if said is None and not (isinstance(node, dict) and "choices" in node):
             break

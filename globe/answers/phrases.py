@@ -39,6 +39,7 @@ _MARKS = "\u0300-\u036f\u064b-\u065f\u0e31\u0e34-\u0e3a\u0e47-\u0e4e" + _SIGNS
 _LETTERS = rf"(?:[^\W_]|[{_MARKS}])+"
 _ELISION = rf"(?:[cdjlmnst]|qu|sull|un|dall|all|[dn]ell)['’](?={_LETTERS})"
 _TOKEN = re.compile(rf"{_ELISION}|{_LETTERS}(?:['’]{_LETTERS})*|[^\w\s]|\n")
+_SILENT = re.compile("['’\u0640\u064b-\u0652]")  # apostrophes, and signs of vowels in Arabic
 _KANA = re.compile("[\u3040-\u30ff]")
 BOUNDARY = frozenset(".!?;:\n()…–—|•。！？；：।۔؟؛")
 
@@ -51,6 +52,9 @@ def _unspaced_words():
     for word in sorted(known, key=len, reverse=True):
         found.setdefault(word[0], {})[len(word)] = None
     return known, found
+
+
+_MATTER = frozenset("木石砖竹土草水雪冰山沙海河湖花树")  # in Chinese, what stands first in a compound
 
 
 def _pieces(word, start):
@@ -67,6 +71,8 @@ def _pieces(word, start):
             and "\u4e00" <= word[i + 1 : i + 2] <= "\u9fff"
         ):
             piece = piece if word[i + 1] in table else ""  # the head of a compound is at its end
+        if not is_japanese and len(piece) == 1 and word[i + 1 : i + 2] in known:
+            piece = "" if "\u4e00" <= piece <= "\u9fff" and piece in _MATTER else piece  # 木楼, of wood
         if piece and done < i:
             yield word[done:i], (start + done, start + i)
         if piece:
@@ -89,7 +95,7 @@ def tokens(
                 words.append(piece)
                 spans.append(span)
         else:
-            words.append(word.replace("'", "").replace("’", "") or word)
+            words.append(word if word.isalnum() else _SILENT.sub("", word) or word)
             spans.append(m.span())
     return words, spans
 

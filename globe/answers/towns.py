@@ -29,6 +29,7 @@ Korean Arabic Latin Roman Gothic Modern Stadt Город Photo Image Picture Fot
 Zdjęcie Snímek Fotka Fotografie Slika Imagen Imagem Immagine Снимок Фото Фотография Pilt
 """
 _NO_NAME = re.compile(rf"(?:(?:{'|'.join(_NO_NAMES.split())})(?:['’](?:s|d|m|ll|ve))?(?:\s|$))+")
+_PLACED = re.compile(r"\b(?:in|at|near|of) $")
 
 
 @functools.lru_cache(1_000)
@@ -39,7 +40,8 @@ def runs(sentence):
         name = m[0] if m[0].endswith(("St.", "D.C.")) else _CUT.sub("", m[0].rstrip("."))
         if (cut := _TURKISH_CUT.search(name)) and not gazetteer().find(fold(name)):  # "Sana'a" stays
             name = name[: cut.start()]
-        lead = _NO_NAME.match(name)
+        is_placed = name.startswith("I ") and _PLACED.search(sentence, max(0, m.start() - 6), m.start())
+        lead = None if is_placed else _NO_NAME.match(name)  # "in I Lam"
         start = m.start() + (lead.end() if lead else 0)
         if start < m.start() + len(name):
             found.append((start, m.start() + len(name), name[start - m.start() :]))

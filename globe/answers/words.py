@@ -15,8 +15,8 @@ from .things import Kinds, Thing, plain
 
 # %% ../../nbs/03_answers/04_words.ipynb #1684807c
 def _key(name):
-    "The letters of a name, without blanks, hyphens, apostrophes and joiners."
-    return re.sub(r"[\s'’\-\u200c]+", "", plain(name))
+    "The letters of a name, without blanks, hyphens, apostrophes, joiners and Arabic signs of vowels."
+    return re.sub(r"[\s'’\-\u200c\u0640\u064b-\u0652]+", "", plain(name))
 
 
 def _read(name):
@@ -124,7 +124,7 @@ def _stems(word):
         return
     bare = _PREFIXES.sub("", word)
     if bare != word:
-        yield bare
+        yield from (bare, bare.removesuffix("ا"))  # the accusative too
     shortest = _SHORTEST["latin" if word[0] < "\u0250" else "other"]
     for n in (1, 2, 3):
         if len(word) - n >= shortest:

@@ -17,7 +17,7 @@ from ..places.sphere import degrees
 # %% ../../nbs/08_evaluation/10_columns.ipynb #e7700fd7
 _ROLES = {
     "id": (
-        "id imgid imageid photoid panoid key uid sampleid questionid customid image imagepath img photo "
+        "customid id imgid imageid photoid panoid key uid sampleid questionid image imagepath img photo "
         "filename file path imagename name imageurl photourl url docid index idx panoramaid pictureid "
         "photoname bild bildname bildnr dateiname datei imagen archivo fichier immagine imagem файл фото 图片 画像 "
         "编号 序号 文件名 图像 番号 ファイル名 номер 번호"
@@ -67,7 +67,7 @@ def marked_names(
     what,  # key of `_ROLES`
     prefixes,  # such as ("pred",)
 ):
-    "Plain headings of a role with a prefix or suffix; none for ids, since a `model_id` is not a picture's."
+    "Plain headings of a role with a prefix or suffix; none for ids: `model_id` and `pred_id` are not a picture's."
     names = _usual_names(what) if what != "id" else []
     return [p + n for p in prefixes for n in names] + [n + p for p in prefixes for n in names]
 
@@ -79,8 +79,7 @@ def find_column(
 ):
     "The heading of the column with this role, or None."
     plain = {plain_name(h): h for h in reversed(list(header))}
-    own = ["customid"] if what == "id" else []  # OpenAI's batches: `id` is that of the request
-    wanted = own + marked_names(what, prefixes) + _usual_names(what)
+    wanted = marked_names(what, prefixes) + _usual_names(what)
     return next((plain[n] for n in wanted if n in plain), None)
 
 

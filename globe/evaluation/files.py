@@ -26,7 +26,7 @@ from globe.evaluation.columns import (
     read_coordinates,
 )
 from .predictions import COLUMNS, geocode, named_by_coordinate, placements, predictions
-from ..photos.fields import exported_answer
+from ..answers.parts import unwrapped
 from ..photos.records import LABEL_KM
 from ..photos.tables import Table, answers_by_file, plain_name, read_table, stacked, table_files
 from ..places.countries import country_code
@@ -155,7 +155,7 @@ class _Said:
             readable = False
         else:
             readable = not self.marked and any(
-                read_answer(t).parsed for t in self.cells("text").map(exported_answer) if t
+                read_answer(t).parsed for t in self.cells("text").map(unwrapped) if t
             )
             readable = readable or not any(places)
         if not readable and not any(map(self.has, _PLACES)):
@@ -196,7 +196,7 @@ def _waiting(rows, named, names, where):
 
 def _from_answers(said, names, geocoder):
     "(prediction rows, notes, warnings) of raw answers."
-    ids, texts = said.cells("id"), said.cells("text").map(exported_answer)
+    ids, texts = said.cells("id"), said.cells("text").map(unwrapped)
     rows = predictions(texts, range(len(ids)), names, geocoder)
     rows = rows.set_axis(ids.index)
     where = f"{said.table.name}: column {said.columns['text']}"

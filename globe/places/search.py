@@ -32,9 +32,11 @@ from globe.places.nearby import (
     _before_its_city,
     _beside,
     _city_behind,
+    _district_behind,
     _hit,
     _numbered,
     _region_hit,
+    _sight,
     _wider,
 )
 
@@ -219,6 +221,8 @@ def _search_parts(city: str, name: str, code: str):
         return row, code, 1, Reason(f"{reason}; one of two places", _doubted(reason))
     if hit := _numbered(name, code) or _before_its_city(name, code) or code and _beside(name, code):
         return hit
+    if hit := _sight(name, code):
+        return hit
     if hit := _misspelt(name, code) or _division_behind(city, code):
         return hit
     if code:
@@ -254,8 +258,9 @@ def _doubtful(city: str, hit: tuple, scope: str):
     "The hit, marked ambiguous if the parts of `city` cast doubt on what was found in `scope`."
     g, (row, code, doubt, reason) = gazetteer(), hit
     parts = folded_parts(city)
-    if "." not in scope and (behind := _city_behind(hit, parts)):
-        return behind
+    behind = _district_behind if "." in scope else _city_behind
+    if found := behind(hit, parts):
+        return found
     elsewhere = "." not in scope and any(division_scopes(p, code) for p in parts[1:])
     if row >= 0 and not scope and not elsewhere:
         found = [g.find(part) for part in parts]

@@ -65,16 +65,19 @@ def no_towns() -> dict:
 
 # %% ../../nbs/01_places/04_town_names.ipynb #75aab672
 def _given_names(cities):
-    "Every folded name once per city: lists of names, city rows, and whether it is the city's own."
-    names, rows, own, no_name = [], [], [], no_towns()
+    "Every folded name once per city: lists of names, city rows, and whether it counts as the city's own."
+    names, rows, own, no_name, exonyms = [], [], [], no_towns(), _named_by_hand()
     for row, c in enumerate(cities):
         own_name = fold(c["name"])
+        as_own = {own_name, *exonyms.get((c["countrycode"], own_name), ())}
+        if " / " in c["name"] and "(" not in c["name"]:  # not *Zürich (Kreis 10) / Rütihof*
+            as_own.update(map(fold, c["name"].split(" / ")))
         seen = dict.fromkeys((own_name, *map(fold, c["alternatenames"])))
         seen.pop("", None)
         seen = [n for n in seen if n == own_name or no_name.get(n) != KIND_OF_PLACE]
         names += seen
         rows += [row] * len(seen)
-        own += [n == own_name for n in seen]
+        own += [n in as_own for n in seen]
     return names, rows, own
 
 
@@ -97,7 +100,8 @@ def _more_names(cities, names, rows, known):  # GeoNames' cities, names and thei
 def names_of(
     cities: list,  # GeoNames' dicts
 ):
-    "Every folded name once per city: list of names, arrays of city rows and of whether it is the city's own."
+    """Every folded name once per city, its own first: list of names, arrays of city rows and of whether it counts
+    as the city's own."""
     names, rows, own = _given_names(cities)
     more = _more_names(cities, names, rows, set(names))
     names += [name for name, _ in more]

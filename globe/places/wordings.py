@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SEPARATOR', 'COUNTY', 'AROUND', 'split_name', 'folded_parts', 'country_behind', 'iso_spelled', 'first_of_two',
-           'last_country', 'division_scopes', 'is_county', 'variants', 'city_of_numbered', 'reworded']
+           'last_country', 'division_scopes', 'is_county', 'variants', 'city_of_numbered', 'sight_of', 'reworded']
 
 # %% ../../nbs/01_places/11_wordings.ipynb #402c3e5d
 import functools, re
@@ -137,6 +137,62 @@ def city_of_numbered(name: str) -> str:
     return (found["behind"] or found["before"]) if found else ""
 
 # %% ../../nbs/01_places/11_wordings.ipynb #9c50405b
+_OF_TOWNS = """
+    opera house: opera oper opernhaus
+    cathedral: cathedral cathedrale catedral cattedrale duomo dom kathedrale kathedraal katedra
+    castle: castle chateau castillo castello castelo schloss burg kasteel
+    airport: airport aeroport aeropuerto aeroporto flughafen luchthaven
+    university: university universite universidad universita universidade universitat
+    stadium: stadium stade estadio stadio stadion
+    harbour: harbour harbor port puerto porto hafen haven
+    old town: altstadt casco_antiguo casco_viejo centro_storico centro_historico vieille_ville ciudad_vieja
+    city walls: walls remparts murallas mura muralhas stadtmauer
+    town hall: rathaus mairie ayuntamiento hotel_de_ville municipio stadhuis
+    """
+_OF_ANYTHING = """
+    palace: palace palais palacio palazzo palast paleis
+    bridge: bridge pont puente ponte brucke brug
+    tower: tower tour torre turm toren
+    gate: gate porte puerta porta tor poort
+    square: square place plaza piazza praca platz plein
+    falls: falls chutes cataratas cascate wasserfalle
+    pyramids: pyramids pyramides piramides piramidi pyramiden
+    temple: temple templo tempio tempel
+    mosque: mosque mosquee mezquita moschea moschee mesquita moskee
+    church: church eglise iglesia chiesa igreja kirche kerk
+    museum: museum musee museo museu
+    park: park parc parque parco
+    """  # a square is called after towns elsewhere
+
+
+def _by_word(table):
+    "Word in any language -> the English words for the kind of sight."
+    rows = (line.split(":") for line in table.strip().splitlines())
+    return {word.replace("_", " "): kind.strip() for kind, words in rows for word in words.split()}
+
+
+_TOWNS_SIGHTS = _by_word(_OF_TOWNS)
+_SIGHT_WORDS = _TOWNS_SIGHTS | _by_word(_OF_ANYTHING)
+_SIGHT_OF = re.compile(
+    rf"(?:the )?(?P<word>{'|'.join(_SIGHT_WORDS)})"
+    r"(?P<link>(?: (?:of|de|du|des|del|della|di|da|do|das|dos|d|von|van|der|la|las|los|l|the|el))*) (?P<place>.+)"
+)
+_ELIDED = re.compile(r"^(?:dell|d)(?=[aeiouh])")  # *port d'Alger*
+_BEFORE_A_TOWN = {"flughafen", "rathaus", "opernhaus", "altstadt", "universitat"}
+
+
+@functools.lru_cache(maxsize=10_000)
+def sight_of(name: str) -> tuple:
+    """The kind in English, the place, and whether a town has it, of a folded name such as *catedral de leon*;
+    empty for any other name."""
+    if not (found := _SIGHT_OF.fullmatch(name)):
+        return "", "", False
+    word, place = found["word"], found["place"]
+    bare = place if found["link"] else _ELIDED.sub("", place)
+    is_of_place = found["link"] or bare != place or word in _BEFORE_A_TOWN
+    return _SIGHT_WORDS[word], bare, bool(is_of_place) and word in _TOWNS_SIGHTS
+
+
 _SHORT_WORDS = {
     "co": "county",
     "np": "national park",
