@@ -224,7 +224,7 @@ def from_csv(
 
 # %% ../../nbs/02_photos/05_collections.ipynb #e8816b23
 def _tables_of(folder, endings, skipped):
-    "The tables in `folder` that list coordinates and have one of these endings; `skipped` gets unreadable ones."
+    "The tables of coordinates in `folder` with one of these endings; `skipped` gets unreadable ones."
     tables = []
     for path in sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in endings and p.is_file()):
         if path.name.startswith("."):
