@@ -189,6 +189,7 @@ def _view(places):
     half = 2.0 if places else 90
     lat, lon = zip(*places or [(0, 0)])
     west, east = min(lon) - half, max(lon) + half
+    east += 0.15 * (east - west) if places else 0  # names are to the right of their pins
     south, north = min(lat) - half, max(lat) + half
     return west, max(south, -85), east, min(north, 85)
 
@@ -212,4 +213,5 @@ def overview_map(
     box = _view(places)
     west, _, east, _ = box
     detailed = east - west < 2 * _DETAIL_KM / _KM
-    return with_pins(base_map(box, pins, detailed), pins)
+    note = "Pins show the number of the picture; click one for its name." if pins else ""
+    return with_pins(base_map(box, pins, detailed), pins, note)

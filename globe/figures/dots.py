@@ -106,9 +106,11 @@ def dot_table(
     _name_lines(axes[0], lines[rows], heights, headings)
     axes[0].set_ylim(count - 0.4, -0.6)
     axes[0].locator_params(axis="x", nbins=max(3, 12 // len(measures)))
-    fig.supxlabel(f"{label}{sample_sizes(tidy)}\n{note}".strip(), fontsize=8.5)
+    below = fig.supxlabel(f"{label}{sample_sizes(tidy)}\n{note}".strip(), fontsize=8.5)
     if hue:
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(hues))
+    fig.draw_without_rendering()
+    below.set_x((axes[0].get_position().x0 + axes[-1].get_position().x1) / 2)
     return axes
 
 # %% ../../nbs/09_figures/05_dots.ipynb #19cda7fb

@@ -91,7 +91,7 @@ def _map_legend(ax):
     "Draw the legend in one or two lines between map and credit, and return how many lines."
     labels = ax.get_legend_handles_labels()[1]
     lines = 1 if sum(map(len, labels)) < 86 else 2
-    ax.legend(
+    legend = ax.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, 0.01),
         ncol=-(-len(labels) // lines),
@@ -100,6 +100,8 @@ def _map_legend(ax):
         columnspacing=0.5,
         borderpad=0.2,
     )
+    for dot in legend.legend_handles:
+        dot.set_alpha(1)  # as many dots at one place
     ax.texts[0].set_y(-0.02 - 0.05 * lines)
     return lines
 
@@ -188,7 +190,8 @@ def error_map(
     colours, band = [*plt.cm.viridis([0.9, 0.7, 0.47, 0.25, 0]), "#d55e00"], _band(rows.km)
     some = _evenly_picked(len(rows), most)
     drawn = f"{len(some):,} of {len(rows):,} pictures drawn" if len(some) < len(rows) else ""
-    given, ax = ax, _world_axes(ax, "; ".join(filter(None, [drawn, credit])))
+    told = ["dot: true place, free end of its line: prediction", drawn, credit]
+    given, ax = ax, _world_axes(ax, "; ".join(filter(None, told)))
     ways, south = _ways(rows, some, band, colours)
     ax.add_collection(ways, autolim=False)
     for i, name in enumerate(_BANDS):

@@ -171,10 +171,11 @@ def base_map(
 
     west, south, east, north = box
     near = _surroundings(box) if detailed else None
+    credit = f"Natural Earth ({'coasts simplified to 2 km' if near else '1:110 million'}), GeoNames"
     m = _empty_map()
     land = folium.FeatureGroup("borders", overlay=False).add_to(m)
     shapes = dict(type="FeatureCollection", features=_land((west + east) / 2, near))
-    folium.GeoJson(shapes, interactive=False, attribution="Natural Earth, GeoNames").add_to(land)
+    folium.GeoJson(shapes, interactive=False, attribution=credit).add_to(land)
     _add_points(land, _towns(box, pins=pins), interactive=False)
     folium.TileLayer(_STREETS, attr=_CREDIT, name="streets (from carto.com)", show=False).add_to(m)
     m.fit_bounds([[south, west], [north, east]])
@@ -192,14 +193,18 @@ def _number(element, count=0):
 def with_pins(
     m,  # from `base_map`
     pins,  # from `point`
+    note="",  # plain text at the lower left
 ):
     "Add pins, which open on a click or Enter, and the control that selects the background."
     import folium
+    from branca.element import Element
 
     if pins:
         popup = folium.GeoJsonPopup(["popup"], labels=False, max_width=320)
         _add_points(m, pins, popup)
     folium.LayerControl("topright", collapsed=False, autoZIndex=False).add_to(m)
+    if note:
+        m.get_root().html.add_child(Element(f"<div class='note'>{escaped(note)}</div>"))
     _number(m.get_root())
     return m
 
