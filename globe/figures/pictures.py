@@ -143,5 +143,7 @@ def annotated_picture(
         _badge(right, 0.04, y, i + 1, tone)
         right.text(0.1, y, textwrap.fill(sentence, 36), va="center", fontsize=9)
     ground = dict(boxstyle="round,pad=0.4", facecolor=".93", linewidth=0)
-    right.text(0.04, 0.5 * step, textwrap.fill(answer, 32), va="center", fontsize=9.5, weight="bold", bbox=ground)
+    right.text(
+        0.04, 0.5 * step, textwrap.fill(answer, 32), va="center", fontsize=9.5, weight="bold", bbox=ground
+    )
     return fig
