@@ -51,10 +51,11 @@ def folded(summary, html):
     return f"<details><summary>{summary}</summary>{html}</details>"
 
 
-def output_shown(output, fold):
-    "An image with its alt text; with `fold`, a long table behind one line."
-    data, alt = output.get("data", {}), output.get("metadata", {}).get("image/png", {}).get("alt")
-    if alt and "image/png" in data:
+def output_shown(output, alt="", fold=False):
+    "An image with its alt text, of its own or else `alt`; with `fold`, a long table behind one line."
+    data = output.get("data", {})
+    if "image/png" in data:
+        alt = output["metadata"].get("image/png", {}).get("alt") or alt
         return html_output(
             f'<img alt="{escape(alt)}" src="data:image/png;base64,{"".join(data["image/png"]).strip()}">'
         )
@@ -73,7 +74,8 @@ def cells_shown(cells, fold=False):
             yield cell | {"source": with_mathml(text)}
             continue
         source = re.sub(r"^#\|.*\n?", "", text, flags=re.MULTILINE).strip()
-        outputs = [output_shown(o, fold) for o in cell["outputs"]]
+        alt = re.search(r"^#\| fig-alt: (.+)", text, re.MULTILINE)
+        outputs = [output_shown(o, alt[1] if alt else "", fold) for o in cell["outputs"]]
         if re.search(r"^#\| *hide\b", text, re.MULTILINE) or not (source or outputs):
             continue
         if fold and source:

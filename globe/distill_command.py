@@ -59,7 +59,7 @@ def _request_options(p):
         "--max-requests",
         type=positive,
         metavar="N",
-        help="the most requests that this run sends to each endpoint's model",
+        help="maximum number of requests per endpoint model in this run",
     )
     p.add_argument(
         "--param",

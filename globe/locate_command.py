@@ -30,8 +30,8 @@ def locate_options(p):
         type=share,
         default=0.5,
         metavar="T",
-        help="from 0 to 1; a picture gets no place if its confidence, or its localizability for a model "
-        "without confidence, is lower (default: %(default)s)",
+        help="from 0 to 1; no place is given below this confidence (or localizability, if the model has no "
+        "confidence; default: %(default)s)",
     )
     p.add_argument(
         "--map",

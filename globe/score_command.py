@@ -44,8 +44,9 @@ def score_options(p):
         "--names",
         choices=["auto", "fill", "only"],
         default="auto",
-        help="when to geocode names: auto, if the model states no coordinates at all; fill, wherever a "
-        "coordinate is missing; only, always, ignoring stated coordinates (default: %(default)s)",
+        help="when to geocode names: fill, wherever a coordinate is missing; auto, the same unless at least "
+        "half of the answers with a place state its coordinate; only, always, ignoring stated coordinates "
+        "(default: %(default)s)",
     )
     p.add_argument(
         "--geocoder",

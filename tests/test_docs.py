@@ -65,6 +65,19 @@ def test_images_have_their_alt_texts():
     assert html == '<img alt="a &quot;map&quot;" src="data:image/png;base64,iVBO">'
 
 
+def test_every_image_on_the_site_has_an_alt_text():
+    "It comes from `save(figure, path, alt)`, or from a line `#| fig-alt: what the picture shows` in the cell."
+    images = 0
+    for path in NOTEBOOKS:
+        for cell in docs.cells_shown(json.loads(path.read_text(encoding="utf-8"))["cells"]):
+            html = "".join("".join(o.get("data", {}).get("text/html", "")) for o in cell.get("outputs", []))
+            found = re.findall(r"<img\b[^>]*>", html)
+            images += len(found)
+            for tag in found:
+                assert re.search(r"""alt=("[^"]|'[^'])""", tag), f"{path}: {tag[:80]} has no alt text"
+    assert images > 50
+
+
 def test_the_papers_pages_fold_code_and_long_tables():
     tables = ["<table>" + rows * "<tr></tr>" + "</table>" for rows in (docs.LONG + 1, docs.LONG + 2)]
     (cell,) = docs.cells_shown([code("x = 1", *map(docs.html_output, tables))], fold=True)

@@ -659,7 +659,7 @@ def test_a_stated_coordinate_goes_before_the_point_of_the_name(photos, capsys):
     assert (p.city, p.lat, p.placed_by, p.agreement) == ("Paris", 48.8584, "stated coordinate", 2 / 4)
     alone = concluded("a", [from_text(0, "t", stated)])
     assert (alone.city, alone.lat, alone.lon, alone.radius_km) == ("Paris", 48.8584, 2.2945, 25)
-    assert "based on stated coordinate" in str(alone) and "stated coordinate" in alone._repr_html_()
+    assert "coordinate: stated by the model" in str(alone) and "stated by the model" in alone._repr_html_()
     assert json.loads(json.dumps(p.to_dict()))["answers"][0]["placed_by"] == "stated coordinate"
     assert "France × 1" in str(p) and p.counts[0][1] == 1 and sum(n for _, n in p.counts) == 4
 

@@ -16,10 +16,12 @@ import numpy as np, torch
 from pathlib import Path
 from trl import GRPOConfig
 from globe.models import vlm
-from globe.training import shared_prefix, trainer
+from globe.training import grpo, shared_prefix, trainer
+from globe.training.localizability import Localizability
 from globe.world import postcards
 
 start, out, batch = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+judge = next((a.partition("=")[2] for a in sys.argv if a.startswith("judge=")), None)
 rows = postcards.postcards(8, seed=1, localizable_share=1.)
 rows = rows.remove_columns(["entities"]).add_column("entities", [[] for _ in rows])
 args = GRPOConfig(
@@ -57,6 +59,8 @@ class SameAnswers(shared_prefix.SharedPrefixGRPOTrainer):
         for i, (picture,) in enumerate(images):
             rng = np.random.default_rng([step, self.draw, zlib.crc32(picture.tobytes()), (before + i) % 4])
             found.append(rng.integers(300, 400, rng.integers(2, 9)).tolist())
+            if judge:  # it reads what is thought, and a text changes its answer as far as it can
+                found[-1] = [*model.processor.tokenizer("<think>")["input_ids"], *found[-1]]
         return found, None
 
 def variety(completions, lat, **columns):
@@ -65,18 +69,21 @@ def variety(completions, lat, **columns):
         return found
     # the first completions about some pictures all earn nothing
     return [0.0 if abs(place) > 25 else value for value, place in zip(found, lat)]
+rewards = [variety] + [Localizability(max_gain=None)] * bool(judge)
 it = SameAnswers(
     vlm.freeze_vision(model.model),
-    reward_funcs=[variety],
+    reward_funcs=rewards,
     args=args,
     train_dataset=trainer.grpo_rows(rows),
     processing_class=model.processor,
     dynamic_sampling=2 * ("resample" in sys.argv),
 )
+if judge:
+    grpo._open_judge(rewards, it, model.processor, judge)
 it.train()
 if it.accelerator.is_main_process:
     keys = ["loss", "reward", "reward_std", "kl", "entropy", "grad_norm", "completions/mean_length"]
-    keys += ["resampled"] * ("resample" in sys.argv)
+    keys += ["resampled"] * ("resample" in sys.argv) + ["rewards/localizability/mean"] * bool(judge)
     state = it.accelerator.unwrap_model(it.model).state_dict()
     torch.save({k: v for k, v in state.items() if "visual" not in k}, out / "weights.pt")
     log = [{k: r[k] for k in keys} for r in it.state.log_history if "loss" in r]
@@ -134,22 +141,6 @@ def test_two_processes_give_the_losses_of_one(tmp_path, batch, more):
     assert moved > 0 and apart < 1e-3 * moved
 
 
-@pytest.mark.parametrize("recipe", ["zero2", "zero3"])
-def test_deepspeed_gives_the_losses_of_one(tmp_path, recipe):
-    "GRPO with rewards that differ: loss, gradient norm and KL."
-    pytest.importorskip("deepspeed")
-    from globe.training.launch import _command
-    from globe.world import student
-
-    start = student.student(0, hidden=96, layers=2, vision=80, depth=2).save(tmp_path / "start")
-    one, _ = run([], start, tmp_path / "one", 8, "sharded")
-    launcher = _command("job", 2, recipe)[1:-3]
-    two, _ = run(launcher, start, tmp_path / "two", 4, "sharded")
-    assert len(one["log"]) == len(two["log"]) == 3
-    for a, b in zip(one["log"], two["log"]):
-        assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
-
-
 @pytest.fixture(scope="module")
 def given(tmp_path_factory):
     "A tiny model and rows, as `globe train` takes them."
@@ -181,6 +172,30 @@ def command(given, kind, out, processes, *more):
     where = ["--model", given / "start", "--data", rows, "--out", out, "--processes", processes]
     settings = [x for s in SIZES[kind].split() + list(more) for x in ("--set", s)]
     return ["-m", "globe", "train", kind, *where, *settings]
+
+
+@pytest.fixture(scope="module")
+def judge(given):
+    done = launch(command(given, "judge", given / "judge", 1))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return given / "judge"
+
+
+@pytest.mark.parametrize("recipe", ["multi_gpu", "zero2", "zero3"])
+def test_grpo_with_a_judge_gives_the_losses_of_one(recipe, given, judge, tmp_path):
+    "GRPO with rewards that differ and with a judge: loss, gradient norm, KL, and what the judge pays."
+    if recipe != "multi_gpu":
+        pytest.importorskip("deepspeed")
+    from globe.training.launch import _command
+
+    more = [f"judge={judge}", *["sharded"] * (recipe != "multi_gpu")]
+    one, _ = run([], given / "start", tmp_path / "one", 8, *more)
+    two, _ = run(_command("job", 2, recipe)[1:-3], given / "start", tmp_path / "two", 4, *more)
+    assert (one["processes"], two["processes"]) == (1, 2) and len(one["log"]) == len(two["log"]) == 3
+    for a, b in zip(one["log"], two["log"]):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
+    paid = {round(row["rewards/localizability/mean"], 4) for row in one["log"]}
+    assert len(paid) == 3 and 0 < min(paid), "the judge says the same of everything"
 
 
 def numbers(out, kind):
@@ -223,12 +238,11 @@ def test_lora_under_zero3_leaves_the_model_of_one_process(given, tmp_path):
 
 
 @pytest.mark.parametrize("recipe", ["multi_gpu", "zero2", "zero3"])
-def test_grpo_asks_the_judge_in_two_processes(recipe, given, tmp_path):
+def test_grpo_asks_the_judge_in_two_processes(recipe, given, judge, tmp_path):
     if recipe != "multi_gpu":
         pytest.importorskip("deepspeed")
-    assert launch(command(given, "judge", tmp_path / "judge", 1)).returncode == 0
     asked = command(given, "grpo", tmp_path / "out", 2, f"launch.recipe={recipe}")
-    done = launch([*asked, "--judge", tmp_path / "judge"])
+    done = launch([*asked, "--judge", judge])
     assert done.returncode == 0, done.stderr[-3000:]
     log = pd.read_csv(tmp_path / "out" / "log.csv")
     assert len(log) == 2 and log["rewards/localizability/mean"].notna().all()
@@ -252,8 +266,11 @@ def test_globe_train_survives_a_kill(given, tmp_path):
     pd.testing.assert_frame_equal(*compared)
 
 
-def test_two_machines_give_the_numbers_of_one_process(given, tmp_path):
+@pytest.mark.parametrize("recipe", ["multi_gpu", "zero3"])
+def test_two_machines_give_the_numbers_of_one_process(recipe, given, tmp_path):
     "Rehearsed with one process for each machine: accelerate starts them, as the guide says."
+    if recipe != "multi_gpu":
+        pytest.importorskip("deepspeed")
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -267,7 +284,7 @@ def test_two_machines_give_the_numbers_of_one_process(given, tmp_path):
         "--main_process_port",
         port,
     ]
-    start = ["-m", "accelerate.commands.launch", "--config_file", RECIPES / "multi_gpu.yaml", *where]
+    start = ["-m", "accelerate.commands.launch", "--config_file", RECIPES / f"{recipe}.yaml", *where]
     start += ["--main_process_ip", "127.0.0.1"]
     rest = command(given, "sft", tmp_path / "both", 2)
     machines = [[sys.executable, *start, "--machine_rank", rank, *rest] for rank in (0, 1)]
@@ -284,7 +301,7 @@ def test_a_training_that_cannot_run_is_one_line(given, tmp_path):
     given_rows = ["--data", given / "sft.parquet", "--out", tmp_path / "out"]
     for model, more, said in [
         (tmp_path, [], "adapter"),
-        ("nobody/no-such-model", [], "no model"),
+        ("nobody/no-such-model", [], "the hub does not answer"),
         ("Qwen/Qwen2.5-VL-7B-Instruct", ["--set", "launch.gpu_gib=24"], "GiB are needed on each GPU"),
         (given / "start", ["--processes", "3", "--set", "examples_per_step=8"], "divided evenly"),
     ]:

@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 from globe.cli import main
 
 TABLE = "IMG_ID,LAT,LON,city,country\na,60.17,24.94,Helsinki,Finland\n"
+SILENT = '[{"urls": ["http://127.0.0.1:9/v1"], "model": "teacher"}]'
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +82,20 @@ def told(given, capsys, *settings):
         (["segmenter.source={}/adapter"], "Merge it into its base"),
         (["photos.source={}/student"], "put its train CSV"),
         (["grpo.vllm=colocate"], "pip install vllm"),
+        ([f"teachers.endpoints={SILENT}", "teachers.coordinates=geoclip"], "--no-deps geoclip"),
         (["data=official"], "photos.pictures"),
         (["launch.gpu_gib=0.001"], "smaller"),
     ],
 )
 def test_what_keeps_a_profile_from_running_names_its_fix(settings, fix, given, machine, capsys):
-    lines = told(given, capsys, *(s.format(given) for s in settings))
+    lines = told(given, capsys, *(s.replace("{}", str(given)) for s in settings))
     assert lines and fix in lines[0], lines
+
+
+def test_memory_is_planned_for_a_known_model_that_the_hub_does_not_give(given, machine, capsys):
+    "So that a wrong plan is seen at once, and not after the download."
+    hub, *lines = told(given, capsys, "student.source=Qwen/Qwen2.5-VL-7B-Instruct", "launch.recipe=multi_gpu")
+    assert "hub does not answer" in hub and any("GiB are needed on each GPU" in line for line in lines)
 
 
 def test_no_room_on_the_disk(given, machine, capsys):
@@ -122,3 +130,19 @@ def test_a_hub_that_does_not_answer_is_asked_once(given, machine, capsys, monkey
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", silent)
     (line,) = told(given, capsys, "student.source=owner/a", "segmenter.source=owner/b")
     assert "owner/a" in line and sent == ["owner/a"] * 2, "once by each command"
+
+
+@pytest.mark.parametrize(
+    "command", [["reproduce", "--dry-run"], ["train", "sft", "--data", "x", "--out", "y"]]
+)
+def test_a_hub_that_does_not_answer_is_one_line_at_once(command, monkeypatch, capsys):
+    "transformers itself tries for half a minute, and tells of each try."
+    monkeypatch.setattr(
+        "huggingface_hub.HfApi.model_info", lambda *a, **k: (_ for _ in ()).throw(OSError("down"))
+    )
+    monkeypatch.setattr(
+        "transformers.AutoConfig.from_pretrained", lambda *a, **k: pytest.fail("it was asked")
+    )
+    how = ["--profile", "one-gpu", "--set", "student.source=owner/no-such-model"]
+    assert main([*command, *how]) == 1
+    assert "the hub does not answer" in capsys.readouterr().err.splitlines()[-1]

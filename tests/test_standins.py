@@ -12,7 +12,8 @@ WHERE = os.environ.get("GLOBE_STANDINS")  # folder where stand-ins are made, or 
 
 
 def numbers(table):
-    "The first number of each cell of the columns that hold numbers, also those with an interval behind them."
+    "The first number of each cell of the columns that hold results, also those with an interval behind them."
+    table = table.drop(columns=["n", "seeds", "k"], errors="ignore")  # how much was measured, not what
     first = table.astype("string").apply(lambda c: c.str.extract(r"^([+−-]?\d[\d,]*\.?\d*(?:e[+-]?\d+)?)")[0])
     first = first.loc[:, (first.notna() | table.isna()).all()]
     return first.apply(lambda c: c.str.replace(",", "").str.replace("−", "-").astype(float))
@@ -33,7 +34,7 @@ def empty_tables(folder):
 def test_a_table_of_zeros_is_found(tmp_path):
     (tmp_path / "good.csv").write_text("name,a,b\nx,0,0.5\n")
     (tmp_path / "zeros.csv").write_text("name,a,b\nx,0,0.0\ny,,0\n")
-    (tmp_path / "shares.csv").write_text('name,share\nx,"0.0 [0.0, 0.1]"\ny,0 [0; 0]\n')
+    (tmp_path / "shares.csv").write_text('name,n,seeds,share\nx,24,1,"0.0 [0.0, 0.1]"\ny,24,1,0 [0; 0]\n')
     (tmp_path / "empty.csv").write_text("name,a\n")
     (tmp_path / "photos_left_out.csv").write_text("file,reason\n")
     assert empty_tables(tmp_path) == ["empty.csv", "shares.csv", "zeros.csv"]

@@ -33,7 +33,7 @@ _LEVELS = dict(
 )
 _DENIED_BEHIND = re.compile(
     r"""\s*,?\s*(?:(?:is|was|can|could|would|seems?|looks?|has|have|does|do|did|are)\s+(?:be\s+|also\s+
-    |then\s+)?(?:not\b|unlikely|ruled\s+out|excluded|less\s+likely|out\b)|(?:is|does|ca|could|was
+    |then\s+)?(?:not\b|unlikely|ruled\s+out|excluded|less\s+(?:likely|probable)|out\b)|(?:is|does|ca|could|was
     |would)n['’]t|can\s+be\s+(?:ruled|excluded)|ではな|じゃな|でない|이\s?아니|가\s?아니|नहीं)""",
     re.X | re.I,
 )

@@ -56,7 +56,7 @@ class _Phrases:
 # %% ../../nbs/03_answers/12_cues.ipynb #cb303673
 _CUES = {  # kind -> words with blanks around them, and words of scripts without blanks
     "strong": (
-        r"""most likely|most probably|final (?:answer|guess|location)|best (?:guess|estimate)|(?:my
+        r"""most likely|most probabl[ey]|final (?:answer|guess|location)|best (?:guess|estimate)|(?:my
         |the) (?:guess|answer|estimate|conclusion)|conclu\w+|therefore|thus|hence|overall|(?:likely
         |probably|was|were|been) (?:taken|captured|shot|photographed)|i(?:['’]d| would| will
         |['’]ll) (?:guess|say|go with|place|estimate|bet|pick|choose|favou?r|lean)|i (?:lean|favou?r|prefer
@@ -134,7 +134,8 @@ CUES = _Phrases(_CUES)
 # %% ../../nbs/03_answers/12_cues.ipynb #8d59a29e
 _UNABLE = r"""can(?:['’]t|not|\snot)|could\s?n['’]t|could\snot|(?:un|not\s)able\sto|impossible\sto
     |not\spossible\sto|hard\sto|difficult\sto|no\sway\sto|not\senough\s(?:\w+\s){1,4}to
-    |(?:too|insufficient)\s(?:\w+\s){1,4}to|(?:do\s?n['’]t|do\snot)"""
+    |(?:too|insufficient)\s(?:\w+\s){1,4}to|(?:do\s?n['’]t|do\snot)
+    |i\swon['’]t|i\swill\snot|i\sdecline\sto|i\srefuse\sto|prefer\snot\sto"""
 _TO_TELL = r"""(?:be\s)?(?:determin|identif|tell|told|say|specif|pinpoint|locat|assist|help|provid|know
     |confirm|deduce|infer|recogni|guess|place|narrow|make|give|answer|name|state|offer|sure\b|certain\b
     |see\swhere)\w*"""

@@ -36,6 +36,7 @@ _END_OF_THOUGHT = re.compile(
     r"</think(?:ing)?>|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>|assistantfinal"
 )
 _THOUGHT = re.compile(r"<think(?:ing)?>|◁think▷|<\|begin_of_thought\|>")
+_STRUCK = re.compile(r"~~[^~\n]{1,200}~~")
 _CHAT = re.compile(r"<\|[^<>|]{1,40}\|>")
 
 
@@ -44,7 +45,7 @@ def _letters(flag):  # match of a flag that is the whole value of a label
 
 
 def plain_text(text):  # whatever a model wrote
-    "Text in NFC without invisible characters and styled letters."
+    "Text in NFC without invisible characters, styled letters and what is struck through."
     text = str(text or "")
     if not text.isascii():
         text = INVISIBLE.sub(
@@ -58,6 +59,8 @@ def plain_text(text):  # whatever a model wrote
         text = re.sub(r"&(?:nbsp|amp|quot|#39|apos|deg|lt|gt);", lambda m: _ENTITY[m[0]], text)
     if "%C2%B0" in text:
         text = unquote(text)
+    if "~~" in text:
+        text = _STRUCK.sub("", text)
     return _CHAT.sub("\n", text) if "<|" in text else text
 
 

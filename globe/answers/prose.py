@@ -102,8 +102,8 @@ def _of_sentence(text, group):  # the claims of one sentence
     equals = [c for c in rivals if c.level == best or _joined(text, first, c)]
     if not equals:
         return None if _or_coarse(text, first.mention) else first
-    shares = [_percent(text, c.mention) for c in group]
-    if None not in shares and shares.count(max(shares)) == 1:
+    shares = _percents(text, [c.mention for c in group])
+    if shares and shares.count(max(shares)) == 1:
         return group[shares.index(max(shares))]
     end, start = first.mention.end, rivals[0].mention.start
     is_first_choice = end < start and SECOND.match(text[end:start])
@@ -125,15 +125,19 @@ def _or_coarse(text, mention):
     return any(is_coarse(name) or name[:1].isupper() and people([name], CLAIMED) for name in others)
 
 
-_PERCENT_BEFORE = re.compile(r"(\d{1,3})\s?%\W{0,3}(?:(?:for|chance|likely|of|it is|sure)\W){0,3}$")
-_PERCENT_BEHIND = re.compile(r"\W{0,3}(\d{1,3})\s?%")
+_SHARE = r"(?:(\d{1,3})\s?(?:%|per\s?cent\b)|(?<!\d)0?[.,](\d{1,2})(?!\d))"
+_PERCENT_BEFORE = re.compile(
+    rf"{_SHARE}\W{{0,3}}(?:(?:for|chance|likely|of|it is|sure|on|in|[^\W\d_][^\W\d]{{2,}})\W){{0,3}}$"
+)
+_PERCENT_BEHIND = re.compile(rf"[^\w,;]{{0,3}}{_SHARE}")
 
 
-def _percent(text, mention):
-    "The percentage that a text gives a country, None if it gives none."
-    before = _PERCENT_BEFORE.search(text[max(0, mention.start - 24) : mention.start])
-    found = before or _PERCENT_BEHIND.match(text, mention.end)
-    return int(found[1]) if found else None
+def _percents(text, mentions):
+    "The percentage that a text gives each country, before or behind all of them; None if it gives none."
+    behind = [_PERCENT_BEHIND.match(text, m.end) for m in mentions]
+    before = [_PERCENT_BEFORE.search(text[max(0, m.start - 40) : m.start]) for m in mentions]
+    found = next((found for found in (behind, before) if all(found)), None)
+    return found and [int(m[1] or m[2].ljust(2, "0")) for m in found]
 
 
 _CONTRAST = "although|though|but|while|whereas|however|not|aber|obwohl|pero|aunque|mais|mas|bien que|но"

@@ -122,9 +122,9 @@ def _facts(p):
         at_least = "at least " if p.agreement is None else ""
         radius = f"{at_least}{p.radius_km:,.0f} km ({p.radius_from})" if p.radius_km else ""
         yield "uncertainty", radius or f"unknown: {p.radius_from}"
-    abstains = f" (abstains below {p.threshold:g})"
+    abstains = f" (no place below {p.threshold:g})"
     if p.confidence is not None:
-        yield "confidence", f"{p.confidence:.2f} of being within {CITY_KM:.0f} km{abstains}"
+        yield f"probability of being within {CITY_KM:.0f} km", f"{p.confidence:.2f}{abstains}"
         abstains = ""
     said = "not said" if p.localizability is None else f"{p.localizability:.2f}{abstains}"
     yield "localizability", said
@@ -132,7 +132,7 @@ def _facts(p):
         near = f"{p.agreement:.0%} of {len(p.answers)} answers within {CITY_KM:.0f} km"
         yield "agreement", f"{near}, {p.country_agreement:.0%} in the country"
     if p.lat is not None and p.placed_by:
-        yield "based on", p.based_on
+        yield "coordinate", p.based_on
     if len(p.answers) > 1:
         told = [f"{name} × {n}" for name, n in p.counts]
         more = f"; {len(told) - _MOST} more" if len(told) > _MOST else ""
@@ -203,7 +203,7 @@ _FILE = "opacity:.75;overflow-wrap:anywhere"
 
 def _row(p):
     "A row of the table."
-    picture = _img(p.thumbnail, "jpeg", "", "width:72px;max-width:none")
+    picture = _img(p.thumbnail, "jpeg", html.escape(p.photo), "width:72px;max-width:none")
     name = f"<b>{html.escape(heading(p))}</b><br><span style='{_FILE}'>{html.escape(p.photo)}</span>"
     said = ""
     if p.reasoning:

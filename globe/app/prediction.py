@@ -81,10 +81,9 @@ class Prediction:
 
     @property
     def based_on(self):
-        "What the coordinate comes from, and how many answers agree with it."
-        n = len(self.answers)
-        samples = f", {round(self.agreement * n)} of {n} answers" if self.agreement is not None else ""
-        return self.placed_by and self.placed_by + samples
+        "What the coordinate comes from, in words."
+        stated = self.placed_by == PLACED_BY_KIND[COORDINATE]
+        return self.placed_by and ("stated by the model" if stated else f"the {self.placed_by}'s own point")
 
     @property
     def contradiction(self):
@@ -107,7 +106,7 @@ class Prediction:
             n = len(self.answers)
             facts.append(f"{round(self.agreement * n)} of {n} answers agree")
         if self.placed_by:
-            facts.append(f"based on {self.based_on}")
+            facts.append(f"coordinate: {self.based_on}")
         if far := self.contradiction:
             facts.append(f"but {far}")
         return "\t".join([self.photo, self.place, *facts, *told])
@@ -118,7 +117,7 @@ class Prediction:
     def _radius(self):
         if not self.radius_km:
             return "± ?"
-        return f"{'≥' if self.agreement is None else '±'} {self.radius_km:.0f} km"
+        return f"{'radius at least' if self.agreement is None else '±'} {self.radius_km:.0f} km"
 
     def to_dict(self):
         "All fields except the thumbnail, ready for JSON."
@@ -159,6 +158,10 @@ class Prediction:
 # %% ../../nbs/10_app/03_prediction.ipynb #0f8cfc2f
 class Predictions(list):
     "Predictions in the order of the pictures."
+
+    def __str__(self):
+        "One line per picture."
+        return "\n".join(map(str, self))
 
     def to_geojson(self):
         "A GeoJSON feature collection."

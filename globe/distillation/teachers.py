@@ -202,7 +202,9 @@ class GeoCLIPTeacher:
                 raise ImportError(
                     "GeoCLIP is not installed: pip install --no-deps geoclip==1.3.0 geopy geographiclib"
                 ) from None
-            self.model = GeoCLIP()
+            import torch
+
+            self.model = GeoCLIP().to("cuda" if torch.cuda.is_available() else "cpu")
         return self.model.eval()
 
     def _chances(self, m, batch):
@@ -211,11 +213,12 @@ class GeoCLIPTeacher:
         from torch.nn.functional import normalize
 
         with torch.no_grad():
+            at = m.logit_scale.device
             if self.places is None:
-                parts = m.gps_gallery.split(4096)
+                parts = m.gps_gallery.to(at).split(4096)
                 self.places = torch.cat([normalize(m.location_encoder(p), dim=1) for p in parts])
             pixels = torch.cat([m.image_encoder.preprocess_image(r["image"].convert("RGB")) for r in batch])
-            likeness = m.logit_scale.exp() * normalize(m.image_encoder(pixels), dim=1) @ self.places.T
+            likeness = m.logit_scale.exp() * normalize(m.image_encoder(pixels.to(at)), dim=1) @ self.places.T
             return likeness.softmax(1).cpu().numpy()
 
     def judge(self, rows):

@@ -132,7 +132,7 @@ def _by_judge(folder, photos, texts):
     from globe.answers.completions import NEUTRAL_REASONING, reasoning_of
     from globe.models.judge import Judge
 
-    judge, images = Judge.load(folder), list(photos["image"])
+    judge, images = Judge.load(folder), photos["image"]  # decoded when asked for, as they may be many
     alone = judge.probability(images, [NEUTRAL_REASONING] * len(images))
     both = judge.probability(images, [reasoning_of(text) for text in texts])
     return dict(judge_picture=np.array(alone, float), judge_reasoning=np.array(both, float))
@@ -153,7 +153,7 @@ def _by_likelihood(source, photos, texts, batch_size):
     from globe.models.likelihood import mean_log_probability
     from globe.models.vlm import load
 
-    said = mean_log_probability(load(source), list(photos["image"]), list(texts), batch_size=batch_size)
+    said = mean_log_probability(load(source), photos["image"], list(texts), batch_size=batch_size)
     return dict(log_probability=np.array(said))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..extras import install_line, lacking
 from ..folders import checkout
-from .doctor import PARAMETERS, RUNS_ON, is_up, is_cached, obstacles, trainings
+from .doctor import GEOCLIP, PARAMETERS, RUNS_ON, is_up, is_cached, obstacles, trainings
 
 # %% ../../nbs/12_pipeline/13_readiness.ipynb #97f6301c
 _KINDS = "judge", "sft", "grpo"  # of trainings
@@ -23,8 +23,12 @@ def _gpus():
     return gpus()
 
 
+def _asks_geoclip(p):
+    return p.judged and bool(p.teachers.endpoints) and p.teachers.coordinates == "geoclip"
+
+
 def _packages(p):
-    "What is missing in packages: the extras of every run, and DeepSpeed and vLLM if a training uses them."
+    "What is missing in packages: the extras of every run, and DeepSpeed, vLLM and GeoCLIP if it uses them."
     found = obstacles(p)
     recipes = {p.launch.started(kind, len(_gpus()))[1] for kind in _KINDS}
     for recipe in sorted(r for r in recipes if r.startswith("zero")):
@@ -34,6 +38,9 @@ def _packages(p):
         found.append(
             "grpo.vllm=colocate needs vLLM on this machine: pip install vllm==0.32.0, or grpo.vllm=null"
         )
+    if _asks_geoclip(p) and not importlib.util.find_spec("geoclip"):
+        how = f"{install_line('geoclip')}, or teachers.coordinates=null"
+        found.append(f"teachers.coordinates=geoclip needs GeoCLIP: {how}")
     return found
 
 # %% ../../nbs/12_pipeline/13_readiness.ipynb #22c725a4
@@ -54,7 +61,7 @@ def _machine(p):
     downloads = sum(2 * PARAMETERS.get(m, 0) for m in fetched)
     try:
         wrong += trainings(p, free - downloads)[1]
-    except ValueError as e:
+    except (OSError, ValueError) as e:
         wrong.append(str(e))
     return wrong, unknown
 
@@ -69,6 +76,7 @@ def _models(p, seeds):
         "student.internvl": p.student.internvl if seeds > 1 else None,  # Table 4, which is of several seeds
         "segmenter.source": p.segmenter.source,
         "checks.sentence_model": p.checks.sentence_model if p.judged else None,
+        "teachers.coordinates": GEOCLIP if _asks_geoclip(p) else None,
     }
     for setting, source in named.items():
         try:
@@ -143,7 +151,7 @@ def readiness(
         wrong.append("data: official needs photos.source, the folder of the published files")
     if p.student.source:
         wrong += _models(p, seeds)
-        if not any(line.startswith("student.") for line in wrong):
+        if p.student.source in PARAMETERS or not any(line.startswith("student.") for line in wrong):
             more, unknown = _machine(p)
             wrong += more
     return wrong, unknown + _servers(p)

@@ -68,6 +68,7 @@ SHORT_FORMS = {
         "TW": "ROC, R.O.C.",
         "ZA": "RSA, R.S.A.",
         "TT": "Trinidad",
+        "TR": "터키",
         "TH": "ประเทศไทย, タイ国",
     }.items()
     for name in names.split(", ")

@@ -24,7 +24,6 @@ from globe.places.wordings import (
     iso_spelled,
     last_country,
     reworded,
-    sight_of,
     split_name,
     variants,
 )
@@ -37,6 +36,7 @@ from globe.places.nearby import (
     _hit,
     _numbered,
     _region_hit,
+    _sight,
     _wider,
 )
 
@@ -231,28 +231,6 @@ def _search_parts(city: str, name: str, code: str):
         reason = Reason(f"country only, misspelt {g.english[code]!r}, a guess", How.MISSPELT)
         return None, code, 1, reason
     return None, "", 0, Reason(f"no city or country called {city!r}", How.OTHER)
-
-
-_TOWN_PEOPLE, _TOWN_PEOPLE_ANYWHERE = 5_000, 100_000  # least, of a town that only its sight names
-
-
-def _sight(name: str, code: str):
-    """The hit for a sight under its name in another language (*Puerta de Brandeburgo*), or for the town that has
-    what is named (*Catedral de León*); or None."""
-    word, place, is_of_town = sight_of(name)
-    if not word:
-        return None
-    g = gazetteer()
-    row, _, region, *_ = g.look(place, code) or g.look(place) or (-1, 0, -1)
-    owners = [place] + [fold(g.name[row])] * (row >= 0) + [fold(g.region_name[region])] * (region >= 0)
-    for owner in dict.fromkeys(owners):
-        for wording in (f"{owner} {word}", f"{word} of {owner}"):
-            if hit := _region_hit(g.look(wording, code), code, Reason(f"read as {wording!r}", How.OTHER)):
-                return hit
-    town = g.find(place, code) if is_of_town else None
-    if not town or g.population[town[0]] < (_TOWN_PEOPLE if code else _TOWN_PEOPLE_ANYWHERE):
-        return None
-    return town[0], code, 1, Reason(f"no {name!r}: the town of the {word}", How.AROUND)
 
 
 def _doubted(reason: Reason) -> How:

@@ -175,7 +175,8 @@ _TOWNS_SIGHTS = _by_word(_OF_TOWNS)
 _SIGHT_WORDS = _TOWNS_SIGHTS | _by_word(_OF_ANYTHING)
 _SIGHT_OF = re.compile(
     rf"(?:the )?(?P<word>{'|'.join(_SIGHT_WORDS)})"
-    r"(?P<link>(?: (?:of|de|du|des|del|della|di|da|do|das|dos|d|von|van|der|la|las|los|l|the|el))*) (?P<place>.+)"
+    r"(?P<link>(?: (?:of|de|du|des|del|della|di|da|do|das|dos|d|von|van|der|la|las|los|l|the|el))*)"
+    r" (?P<place>.+)"
 )
 _ELIDED = re.compile(r"^(?:dell|d)(?=[aeiouh])")  # *port d'Alger*
 _BEFORE_A_TOWN = {"flughafen", "rathaus", "opernhaus", "altstadt", "universitat"}
