@@ -188,9 +188,10 @@ def _view(places):
     "A box around some places, or the world."
     half = 2.0 if places else 90
     lat, lon = zip(*places or [(0, 0)])
-    west, east = min(lon) - half, max(lon) + half
+    beside, above = half + 0.05 * np.ptp(lon), half + 0.1 * np.ptp(lat)
+    west, east = min(lon) - beside, max(lon) + beside
     east += 0.15 * (east - west) if places else 0  # names are to the right of their pins
-    south, north = min(lat) - half, max(lat) + half
+    south, north = min(lat) - above, max(lat) + above
     return west, max(south, -85), east, min(north, 85)
 
 
