@@ -105,7 +105,11 @@ def _given_photos(source, out):
     path, left_out = Path(source), writable(out) / "left_out.csv"
     left_out.unlink(missing_ok=True)
     if path.suffix == ".parquet" or (path / "dataset_info.json").exists():
-        return with_ids(with_pictures(read_dataset(path)))
+        found = read_dataset(path)
+        try:
+            return with_ids(with_pictures(found))
+        except ValueError as e:
+            raise ValueError(f"{path}: {e}") from None
     return (from_csv if path.is_file() else from_folder)(path, ledger=left_out)
 
 # %% ../nbs/13_cli/01_distill_command.ipynb #1e092f78

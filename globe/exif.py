@@ -115,7 +115,7 @@ def _angle(value, ref, what, sides) -> float:
     if parts is None:
         raise PhotoError(f"EXIF {what} cannot be read: {str(value)[:40]}")
     degrees, minutes, seconds = parts
-    if not (0 <= minutes <= 60 and 0 <= seconds <= 60):
+    if not (0 <= minutes < 60 and 0 <= seconds < 60):
         raise PhotoError(f"EXIF {what} has {minutes:g} minutes and {seconds:g} seconds")
     if (degrees % 1 and (minutes or seconds)) or (minutes % 1 and seconds):
         raise PhotoError(

@@ -842,6 +842,7 @@ def gps(lat=(36, 51, 0), south="S", lon=(174, 45, 0), east="E"):
         (dict(south="E", east="S"), "latitude has the reference 'E'"),
         (dict(lat=(36, 75, 0)), "75 minutes"),
         (dict(lon=(174, 45, 61)), "61 seconds"),
+        (dict(lat=(36, 60, 0)), "60 minutes"),
         (dict(lat=None), "latitude cannot be read"),
         (dict(lat=(36.85, 51, 0)), "fraction before smaller parts: 36.85 51 0"),
         (dict(lon=(174, 45.5, 30)), "fraction before smaller parts"),
@@ -901,6 +902,57 @@ def test_a_coordinate_in_another_country_is_a_row_of_the_ledger(tmp_path, lat, l
 def test_borders_territories_and_deserts_are_no_contradiction(tmp_path, lat, lon, country):
     fill(tmp_path, a__jpg=encoded(), t__csv=f"file,lat,lon,country\na.jpg,{lat},{lon},{country}\n")
     assert len(from_csv(tmp_path / "t.csv", ledger=[])) == 1
+
+
+@pytest.mark.parametrize(
+    "header, row, reason",
+    [
+        ("state", "36,120,California", "sign of the longitude.*California"),
+        ("admin1", "33,97,Texas", "sign of the longitude.*Texas"),
+        ("region", "-30,-97,Texas", "sign of the latitude"),
+        ("location", '48.85,-2.35,"Paris, France"', "sign of the longitude.*Paris"),
+        ("country", "-77.85,166.67,New Zealand", "not near any town of the country"),
+        ("note", "36.85 E,174.76 S,", "'36.85 E', '174.76 S' cannot be read"),
+        ("note", "-36.85 N,174.76 E,", "cannot be read"),
+        ("note", "36 51 0 South,174 45 0 East,", "cannot be read"),
+        ("note", "36 51.5 30 S,174 45 0 E,", "cannot be read"),
+        ("note", "n/a,,", "no coordinate"),
+    ],
+)
+def test_what_a_table_says_about_the_place_must_agree(tmp_path, header, row, reason):
+    fill(tmp_path, a__jpg=encoded(), t__csv=f"file,lat,lon,{header}\na.jpg,{row}\n")
+    assert len(from_folder(tmp_path, ledger=(rows := []))) == 0
+    assert len(rows) == 1 and re.search(reason, rows[0]["reason"])
+
+
+@pytest.mark.parametrize(
+    "header, row",
+    [
+        ("state", "43.7,-79.4,Ontario"),
+        ("state", "62,129.7,Yakutia"),
+        ("region", "35,-90,South"),
+        ("location", "48.85,-2.35,home"),
+        ("location", '33.75,-84.39,"Atlanta, Georgia"'),
+        ("location", '33.66,-95.55,"Paris, Texas"'),
+    ],
+)
+def test_what_agrees_or_is_not_known_is_no_contradiction(tmp_path, header, row):
+    fill(tmp_path, a__jpg=encoded(), t__csv=f"file,lat,lon,{header}\na.jpg,{row}\n")
+    assert len(from_folder(tmp_path, ledger=(rows := []))) == 1 and not rows
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("T.CSV", "file,lat,lon\na.jpg,48.85,2.35\n"),
+        ("t.tsv", "file\tlat\tlon\na.jpg\t48.85\t2.35\n"),
+        ("metadata.jsonl", '{"file_name": "a.jpg", "lat": 48.85, "lon": 2.35}\n'),
+    ],
+)
+def test_a_table_in_a_folder_is_used_whatever_its_ending_and_not_left_out(tmp_path, name, text):
+    fill(tmp_path, a__jpg=encoded())
+    (tmp_path / name).write_text(text)
+    assert from_folder(tmp_path, ledger=(rows := []))["city"][:] == ["Paris"] and not rows
 
 
 @pytest.mark.parametrize(

@@ -591,7 +591,7 @@ def test_degrees(text, value):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "N", "12 34 56 78", "48.1, 11.5", "N48S", "inf", "nan", None, "٤٨°x", "12°34°"]
+    "text", ["", "N", "12 34 56 78", "48.1, 11.5", "N48S", "inf", "nan", None, "٤٨°x", "12°34°", "-36.85 N"]
 )
 def test_not_degrees(text):
     assert not math.isfinite(degrees(text))

@@ -45,7 +45,7 @@ _ADVICE = {
         "leave it out: --param max_tokens=null"
     ),
     r"max_tokens": "raise --max-tokens",
-    r"context length|maximum context|too many tokens": "lower --max-tokens, or raise the server's context length",
+    r"context length|maximum context|too many tokens": "lower --max-tokens, or raise the context length",
     r"called a tool": "serve the model without tools",
     r"unsupported|not support|unknown (field|parameter)|extra inputs": "set or drop it: --param NAME=VALUE",
     r"model.{0,60}(not found|not exist)|(no such|unknown) model": "correct the name of the model",

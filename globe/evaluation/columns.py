@@ -145,7 +145,7 @@ def read_coordinates(
 ):
     "`(lat, lon, notes)`, NaN if there is no coordinate. Raises ValueError if no cell can be read."
     cells = [(a, o) for a, o in zip(lat, lon)]
-    lat, lon = (np.array([degrees(x) for x in v], float) for v in (lat, lon))
+    lat, lon = (np.array([degrees(x, sides) for x in v], float) for v, sides in ((lat, "NS"), (lon, "EW")))
     notes = []
     if any(_DECIMAL_COMMA.fullmatch(c) for pair in cells for c in pair):
         notes.append(f"{file}: decimal commas of coordinates were read as points")

@@ -155,8 +155,8 @@ def _parquet_listings(path, source):
             yield dict(
                 id=said["file"],
                 file=picture_of(row),
-                lat=degrees(row[columns["lat"]]),
-                lon=degrees(row[columns["lon"]]),
+                lat=degrees(row[columns["lat"]], "NS"),
+                lon=degrees(row[columns["lon"]], "EW"),
                 source=source,
                 licence=said.get("licence", ""),
                 **{f"given_{what}": said.get(what) for what in ("city", "state", "country")},

@@ -6,10 +6,11 @@
 __all__ = ['picture_files', 'pictures', 'table_listings', 'from_csv', 'from_folder']
 
 # %% ../../nbs/02_photos/05_collections.ipynb #b7479bbc
-import os, re, unicodedata, warnings
+import math, os, re, unicodedata, warnings
 from pathlib import Path
 
 from ..foreign_text import encodable
+from ..places.countries import country_or_state
 from ..places.sphere import degrees
 from .fields import HEADERS
 from .images import MAX_BYTES
@@ -62,6 +63,7 @@ def _file_left_out(path) -> str:
 def picture_files(
     folder,  # with or without subfolders
     skipped=None,  # list to append rows (file, reason) about everything else to
+    table=None,  # file that is used for their coordinates
 ):  # iterator of paths
     "Pictures under `folder` in a stable order. Hidden files, thumbnails and links to folders are left out."
     folder, reasons = Path(folder), {}
@@ -74,7 +76,8 @@ def picture_files(
     for at, folders, files in os.walk(folder, onerror=refused):
         inner = {name: _folder_left_out(Path(at) / name) for name in sorted(folders)}
         folders[:] = [name for name, reason in inner.items() if not reason]
-        names = {name: _file_left_out(Path(at) / name) for name in sorted(files)}
+        paths = [p for p in (Path(at) / name for name in sorted(files)) if p != table]
+        names = {p.name: _file_left_out(p) for p in paths}
         yield from (Path(at) / name for name, reason in names.items() if not reason)
         for name, reason in (inner | names).items():
             if reason:
@@ -166,6 +169,23 @@ def table_rows(path):
     return [dict(zip(columns, row)) for row in chosen.itertuples(index=False, name=None)]
 
 # %% ../../nbs/02_photos/05_collections.ipynb #9c9f66d6
+def _point(row):
+    "The coordinate of a row, and why it cannot be read."
+    lat, lon = degrees(row["lat"], "NS"), degrees(row["lon"], "EW")
+    is_unread = math.isnan(lat + lon) and re.search(r"\d", row["lat"] + row["lon"])
+    told = f"coordinate {row['lat'][:40]!r}, {row['lon'][:40]!r} cannot be read"
+    return dict(lat=lat, lon=lon, unread=told if is_unread else "")
+
+
+def _said(row):
+    "What a row says about the place; *Paris, France* in its location counts where it has no columns for it."
+    said = {what: row.get(what, "") for what in ("city", "state", "country")}
+    city, _, country = row.get("location", "").rpartition(",")
+    if city and not any(said.values()) and country_or_state(country)[0]:
+        said |= dict(city=city.strip(), country=country.strip())
+    return said
+
+
 def table_listings(
     table,  # CSV file
     images,  # folder with the pictures
@@ -177,15 +197,14 @@ def table_listings(
     for row in table_rows(table):
         name, inside = row["file"], row.get("folder", "")
         file, problem = find(name, inside)
-        given = {f"given_{k}": row.get(k, "") for k in ("city", "state", "country")} if keep_names else {}
+        said = _said(row)
+        given = {f"given_{k}": row.get(k, "") for k in said} if keep_names else {}
         yield dict(
             id=f"{inside}/{name}" if inside else name,
             file=file,
             problem=problem,
-            lat=degrees(row["lat"]),
-            lon=degrees(row["lon"]),
-            country=row.get("country", ""),
-            city="" if keep_names else row.get("city", ""),
+            **_point(row),
+            **(dict(country=said["country"]) if keep_names else said),
             source=row.get("source") or source,
             licence=row.get("licence", ""),
             **given,
@@ -204,15 +223,25 @@ def from_csv(
     return photo_dataset(listings, f"{table.resolve()} {images}", ledger)
 
 # %% ../../nbs/02_photos/05_collections.ipynb #e8816b23
-def _table_in(folder, skipped):
-    "The CSV file in `folder` that lists coordinates, or None. Raises `ValueError` if there are several."
+def _tables_of(folder, endings, skipped):
+    "The tables of coordinates in `folder` with one of these endings; `skipped` gets unreadable ones."
     tables = []
-    for path in sorted(p for p in Path(folder).glob("*.csv") if p.is_file()):
+    for path in sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in endings and p.is_file()):
+        if path.name.startswith("."):
+            continue
         try:
-            if {"file", "lat", "lon"} <= set(columns_by_role(header_of(path))):
+            is_json = path.suffix.lower() == ".jsonl"
+            header = read_table(path).rows.columns if is_json else header_of(path)
+            if {"file", "lat", "lon"} <= set(columns_by_role(header)):
                 tables.append(path)
         except (ValueError, OSError) as e:
             skipped.append(dict(file=path.name, reason=f"skipped: a table that cannot be read ({e})"))
+    return tables
+
+
+def _table_in(folder, skipped):
+    "The table in `folder` that lists coordinates, or None. Raises `ValueError` if there are several."
+    tables = _tables_of(folder, (".csv",), skipped) or _tables_of(folder, (".tsv", ".jsonl"), skipped)
     if len(tables) > 1:
         names = ", ".join(t.name for t in tables)
         raise ValueError(
@@ -227,7 +256,7 @@ def _in_folder(folder, table, skipped):
     for item in table_listings(table, folder, folder.name) if table else ():
         listed.add(item["file"])
         yield item
-    for path in picture_files(folder, skipped):
+    for path in picture_files(folder, skipped, table):
         if path not in listed:
             yield dict(id=path.relative_to(folder).as_posix(), file=path, source=folder.name)
 
@@ -236,7 +265,7 @@ def from_folder(
     folder,  # folder of pictures, with or without subfolders
     ledger=None,  # list to append rows (file, reason) to, or CSV file to write
 ):  # datasets.Dataset of photo records
-    """Photos of a folder, placed by a CSV file in it or by EXIF.
+    """Photos of a folder, placed by a CSV, TSV or JSON lines file in it or by EXIF.
 
     Raises `FileNotFoundError` for a missing folder, `ValueError` for several tables of coordinates."""
     folder = Path(folder).expanduser().resolve()

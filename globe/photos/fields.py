@@ -19,6 +19,7 @@ HEADERS = dict(
     country=("country", "countrycode", "countryname", "nation"),
     city=("city",),
     state=("state", "statename", "region", "province", "admin1"),
+    location=("location", "locationname", "place", "placename"),
     folder=("dir", "folder"),
     source=("source",),
     licence=("licence", "license"),

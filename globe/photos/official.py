@@ -99,7 +99,7 @@ def _mp16_coordinates(folder, wanted):  # IMG_IDs
             for row in _table_rows(f):
                 id = image_id(row.get("IMG_ID") or "")
                 if id in wanted and row.get("LAT") and row.get("LON"):
-                    found[id] = degrees(row["LAT"]), degrees(row["LON"])
+                    found[id] = degrees(row["LAT"], "NS"), degrees(row["LON"], "EW")
     return found
 
 
@@ -171,7 +171,7 @@ class _TrainTable:
     def _point(self, row, id, city, country):
         "(lat, lon) of a row."
         if {"lat", "lon"} <= set(self.roles):
-            return degrees(row[self.roles["lat"]]), degrees(row[self.roles["lon"]])
+            return degrees(row[self.roles["lat"]], "NS"), degrees(row[self.roles["lon"]], "EW")
         if self.placed is None:
             self.placed = _mp16_coordinates(self.pictures, {image_id(self._id(r)) for r in self.rows()})
         place = self.placed.get(image_id(id))

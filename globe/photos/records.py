@@ -6,7 +6,7 @@
 __all__ = ['PHOTO', 'LABEL_KM', 'features', 'hand_over', 'photo_dataset']
 
 # %% ../../nbs/02_photos/01_records.ipynb #7d0f075c
-import math, os, warnings
+import math, os, re, warnings
 from hashlib import blake2b
 from pathlib import Path
 
@@ -86,19 +86,56 @@ def _may_be_in(lat, lon, city, country) -> bool:
     return not is_known or fold(city) in {fold(g.name[row]) for row in towns}
 
 
-def _contradiction(lat, lon, country, city=""):
+_DIRECTIONS = re.compile(r"((north|south|east|west|middle|upper|lower|central?|ern|mid) ?)+")
+
+
+def _division(state, country):
+    "The division of this name in a country, or anywhere; None if none is known."
+    place, why = locate_how(state, country)
+    return place if place and place.kind == "region" and why.code in (How.AS_WRITTEN, How.PART) else None
+
+
+def _may_be_within(lat, lon, state, country) -> bool:
+    "Whether a point may be in a division of this name: the nearest town is, one is near, or none is known."
+    here = nearest(lat, lon)
+    found = [p for where in (here.country, country) if (p := _division(state, where))]
+    own = _division(here.state, here.country) if here.state else None
+    is_own = own in found or fold(state) == fold(here.state or "")
+    is_unsure = own is None and here.country_code in {p.country_code for p in found}
+    is_vague = bool(_DIRECTIONS.fullmatch(fold(state)))  # *South* is also a name for other parts
+    return is_own or is_unsure or is_vague or not found or any(_is_near(p, lat, lon) for p in found)
+
+
+def _rules(country, city, state):
+    "(what the table says, what that is called, whether a point fits) for each of the three."
+    code, _ = country_or_state(country)
+    is_state = lambda y, x: bool(country) and fold(country) == fold(nearest(y, x).state or "")
+    return (
+        (
+            country,
+            Reason("any town of the country"),
+            lambda y, x: not code or _fits(y, x, code) or is_state(y, x),
+        ),
+        (city, Reason("any place of that name"), lambda y, x: not city or _may_be_in(y, x, city, country)),
+        (state, Reason("any part of it"), lambda y, x: not state or _may_be_within(y, x, state, country)),
+    )
+
+
+def _is_inhabited(lat, lon) -> bool:
+    town = nearest(lat, lon)
+    return town.on_land or town.km <= LABEL_KM
+
+
+def _contradiction(lat, lon, country, city="", state=""):
     "The `Reason` why a coordinate contradicts what the table gives, and what would fit; None if it does not."
-    code, is_unknown = country_or_state(country)
-    if is_unknown:
+    if country_or_state(country)[1]:
         return Reason(f"the country {country!r} in the table is not known: correct it, or leave it empty")
-    if code and not _fits(lat, lon, code):
-        given, nowhere = country, Reason("any town of the country")
-        fits = lambda y, x: _fits(y, x, code)
-    elif city and not _may_be_in(lat, lon, city, country):
-        given, nowhere = city, Reason("any place of that name")
-        fits = lambda y, x: (not code or _fits(y, x, code)) and _may_be_in(y, x, city, country)
-    else:
+    rules = _rules(country, city, state)
+    broken = next((i for i, (*_, fits) in enumerate(rules) if not fits(lat, lon)), None)
+    if broken is None:
         return None
+    given, nowhere, _ = rules[broken]
+    fits = lambda y, x: _is_inhabited(y, x) and all(rule(y, x) for *_, rule in rules[: broken + 1])
     said = Reason(f"the table says {given}")
     readings = {
         Reason("latitude and longitude look swapped"): (lon, lat),
@@ -112,7 +149,7 @@ def _contradiction(lat, lon, country, city=""):
     return Reason(f"coordinate {lat:g}, {lon:g} is not near {nowhere}: {said}")
 
 # %% ../../nbs/02_photos/01_records.ipynb #43df4c40
-def _wrong(lat, lon, country="", city=""):
+def _wrong(lat, lon, country="", city="", state=""):
     "The `Reason` why a coordinate cannot be used, None if it can."
     if math.isnan(lat) or math.isnan(lon):
         return Reason("no coordinate")
@@ -122,7 +159,7 @@ def _wrong(lat, lon, country="", city=""):
         return Reason(f"coordinate {lat:g}, {lon:g} is out of range{hint}")
     if lat == lon == 0:
         return Reason("coordinate 0, 0 means that none was known")
-    return _contradiction(lat, lon, country, city)
+    return _contradiction(lat, lon, country, city, state)
 
 # %% ../../nbs/02_photos/01_records.ipynb #9786baa5
 def _nearest_town(item, lat, lon):
@@ -175,10 +212,10 @@ def _record(item) -> dict:
         raise PhotoError(item.get("problem") or "no picture of this name")
     picture, (lat, lon, problem) = photo_and_gps(item["file"])
     if "lat" in item:
-        lat, lon, problem = item["lat"], item["lon"], ""
+        lat, lon, problem = item["lat"], item["lon"], item.get("unread", "")
     image = encode(picture)
     country = item.get("given_country") or item.get("country", "")
-    if why := problem or _wrong(lat, lon, country, item.get("city", "")):
+    if why := problem or _wrong(lat, lon, country, item.get("city", ""), item.get("state", "")):
         raise PhotoError(str(why))
     source = dict(source=item.get("source", ""), licence=item.get("licence", ""))
     content = dict(bytes=image, path=None)

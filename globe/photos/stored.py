@@ -6,7 +6,7 @@
 __all__ = ['read_dataset', 'with_ids', 'checked_pictures']
 
 # %% ../../nbs/02_photos/09_stored.ipynb #54e440d0
-import math
+import math, re
 from pathlib import Path
 
 from ..folders import cache_dir
@@ -32,9 +32,13 @@ def read_dataset(
         return load_dataset("parquet", **given, split="train")
     except Exception as e:
         why = one_line(e.__cause__ or e)[:200] or type(e).__name__
-        raise ValueError(
-            f"{path} cannot be read ({why}): it may be incomplete; write or copy it again"
-        ) from e
+        is_pattern = re.search(r"[][*?]|::", str(path))
+        cure = (
+            "rename it without [ ] * ? and ::"
+            if is_pattern
+            else "it may be incomplete; write or copy it again"
+        )
+        raise ValueError(f"{path} cannot be read ({why}): {cure}") from e
 
 
 def _id_text(id):

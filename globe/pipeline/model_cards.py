@@ -104,6 +104,13 @@ def _warning(made, base) -> str:
     return " ".join(said)
 
 # %% ../../nbs/12_pipeline/11_model_cards.ipynb #66081adf
+_USE = """import globe
+geo = globe.Geolocator.from_pretrained("FOLDER")
+geo("a.jpg", samples=8)
+# transformers' AutoProcessor needs torchvision for this folder; without it, use
+# globe.models.vlm.load_processor("FOLDER")"""
+
+
 def _model_card(
     folder: Path,  # of a model, made by a stage
     scores=None,  # rows as `globe.evaluation.compare.results` returns them, and a column `pictures`
@@ -115,7 +122,7 @@ def _model_card(
     weights = WEIGHTS.get(settings.get("rewards"))
     trained = ["grpo", "trl"] if weights else ["trl"] if "lr" in settings else []
     steps = [(m.title, _listed(m.key["parameters"]), _listed(m.counts)) for m in made]
-    use = 'import globe\ngeo = globe.Geolocator.from_pretrained("FOLDER")\ngeo("a.jpg", samples=8)'
+    use = _USE
     if (Path(folder) / "judge.json").exists():
         use = 'from globe.models.judge import Judge\njudge = Judge.load("FOLDER")'
     versions = {

@@ -73,8 +73,9 @@ _DEGREES = re.compile(
 # %% ../../nbs/01_places/00_sphere.ipynb #20e0d661
 def degrees(
     text,  # a number, or text as people write coordinates
+    sides="NSEW",  # letters that it may have: NS for a latitude, EW for a longitude
 ) -> float:
-    "Decimal degrees, south and west negative; NaN if `text` is not a coordinate."
+    "Decimal degrees, south and west negative; NaN if `text` is not a coordinate, or not unambiguous."
     text = str(text).strip()
     found = _DEGREES.fullmatch(text) if len(text) <= _LONGEST else None
     if not found or (found[1] and found[5]):
@@ -82,10 +83,13 @@ def degrees(
     whole, minutes, seconds = (
         float((g or "0").replace(",", ".").replace("−", "-")) for g in found.group(2, 3, 4)
     )
-    if minutes >= 60 or seconds >= 60:
+    letter, is_negative = (found[1] or found[5]).upper(), found[2][0] in "-−"
+    is_fraction_before_parts = whole % 1 and (minutes or seconds) or minutes % 1 and seconds
+    is_doubtful = letter not in sides or is_negative and letter in ("N", "E")  # "" is in every text
+    if minutes >= 60 or seconds >= 60 or is_fraction_before_parts or is_doubtful:
         return math.nan
     size = abs(whole) + minutes / 60 + seconds / 3600
-    return -size if found[2][0] in "-−" or (found[1] or found[5]).upper() in ("S", "W") else size
+    return -size if is_negative or letter in ("S", "W") else size
 
 # %% ../../nbs/01_places/00_sphere.ipynb #dbcc464c
 def unit_vectors(
