@@ -138,6 +138,9 @@ def check_log(path):
 
 def read_only(path):
     check_log(path)
+    if Path(f"{path}-journal").exists():  # of a process that was killed while it wrote
+        with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=60)) as db:
+            has_table(db)
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60, check_same_thread=False
     )
