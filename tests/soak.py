@@ -5,6 +5,10 @@ compared, byte for byte, with that of a run that nothing disturbed. Nothing may 
 answer that was there is gone), doubled (a unit that was on disk is done again), wrong (another result, an
 exception of a kind that nobody expects) or hung. Work runs in forks of this process, which has imported
 everything and computed nothing.
+
+It has found an EXIF coordinate beyond the poles that was given as it stood, an encrypted workbook that raised
+`NotImplementedError`, a training that was done anew when it was killed after its last step, and a store that
+could not be read when a kill had left SQLite's journal. All are mended, with tests.
 """
 
 import argparse, base64, contextlib, datetime, io, json, mmap, os, random, resource, shutil, signal

@@ -132,7 +132,7 @@ def _facts(p):
         near = f"{p.agreement:.0%} of {len(p.answers)} answers within {CITY_KM:.0f} km"
         yield "agreement", f"{near}, {p.country_agreement:.0%} in the country"
     if p.lat is not None and p.placed_by:
-        yield "coordinate", p.based_on
+        yield "coordinate from", p.based_on
     if len(p.answers) > 1:
         told = [f"{name} × {n}" for name, n in p.counts]
         more = f"; {len(told) - _MOST} more" if len(told) > _MOST else ""
