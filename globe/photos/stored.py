@@ -33,12 +33,14 @@ def read_dataset(
     except Exception as e:
         why = one_line(e.__cause__ or e)[:200] or type(e).__name__
         is_pattern = re.search(r"[][*?]|::", str(path))
-        cure = (
-            "rename it without [ ] * ? and ::"
-            if is_pattern
-            else "it may be incomplete; write or copy it again"
-        )
-        raise ValueError(f"{path} cannot be read ({why}): {cure}") from e
+        raise ValueError(
+            f"{path} cannot be read ({why}): "
+            + (
+                "rename it without [ ] * ? and ::"
+                if is_pattern
+                else "it may be incomplete; write or copy it again"
+            )
+        ) from e
 
 
 def _id_text(id):
