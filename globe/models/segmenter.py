@@ -51,14 +51,16 @@ class Segmenter:
 def load_segmenter(
     source,  # folder or hub id
     revision=None,  # commit of a hub model; pin it in published work
-    device=None,  # torch device
+    device=None,  # torch device; None: cuda if there is one, else cpu
 ) -> Segmenter:
     "Load any model of `AutoModelForSemanticSegmentation`, from safetensors only."
+    import torch
     from transformers import AutoModelForSemanticSegmentation, ViTImageProcessorPil
 
     how = dict(revision=revision, trust_remote_code=False)
     model = AutoModelForSemanticSegmentation.from_pretrained(source, use_safetensors=True, **how)
-    return Segmenter(model.to(device or model.device), ViTImageProcessorPil.from_pretrained(source, **how))
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Segmenter(model.to(device), ViTImageProcessorPil.from_pretrained(source, **how))
 
 # %% ../../nbs/04_models/02_segmenter.ipynb #b7c81f12
 def tiny_segmenter(

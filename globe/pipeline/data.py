@@ -176,12 +176,10 @@ class DataStages(PhotoStages):
         return self.make("models/segmenter", work, s.flat(), "segmenter", [world()], "segmenter")
 
     def segmenter(self):
-        "The segmenter itself, on the GPU if there is one."
-        import torch
+        "The segmenter itself."
         from globe.models.segmenter import load_segmenter
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return load_segmenter(self.segmenter_at(), device=device)
+        return load_segmenter(self.segmenter_at())
 
     def teachers(self):
         "The teachers of the profile, the lead first: models at endpoints, or simulated teachers."
@@ -220,9 +218,10 @@ class DataStages(PhotoStages):
         c, names = self.profile.checks, [t.name for t in self.teachers()]
 
         def work(folder):
+            from globe.models.segmenter import load_segmenter
             from globe.validation.parts import read_ledger, validate_in_parts
 
-            seen, parts = (photos, judgements, self.segmenter()), folder / WORK
+            seen, parts = (photos, judgements, load_segmenter(segmenter)), folder / WORK
             kept = validate_in_parts(*seen, parts, c, teachers=names, watch=False)
             ledger = read_ledger(parts)
             if not len(kept):
