@@ -53,8 +53,9 @@ def model_option(p):
     p.add_argument(
         "--model",
         metavar="MODEL",
-        help="folder, hub id or ID@COMMIT, 'default' (the public Qwen2.5-VL-7B-Instruct: downloads 17 GB once, "
-        "needs a GPU with 24 GB), 'geoclip', or 'URL' or 'URL NAME' of an OpenAI-compatible endpoint (key: OPENAI_API_KEY); "
+        help="folder, hub id or ID@COMMIT, 'default' (the public Qwen2.5-VL-7B-Instruct: downloads 17 GB "
+        "once, needs a GPU with 24 GB), 'geoclip', or 'URL' or 'URL NAME' of an OpenAI-compatible endpoint "
+        "(key: OPENAI_API_KEY); "
         "default: the student of the last local run, which was trained on synthetic images only",
     )
 

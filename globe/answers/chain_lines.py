@@ -95,8 +95,9 @@ def read_chain(text):  # a line
 
 # %% ../../nbs/03_answers/20_chain_lines.ipynb #d0f06b45
 _NUMBER = re.compile(r"\W{0,4}(?:\(?\d{1,2}[.):]|#\d|\(?[a-hA-H]\))")
-_RANKS = "most likely|most probable|likeliest|best|top|primary|main|first|1st|secondary|second|2nd|third|3rd|runner[- ]up"
-_RANKS += r"|alternat\w+|also|other|possibly|less likely|less probable|erste|zweite|dritte|premi[eè]re|deuxième|troisième"
+_RANKS = "most likely|most probable|likeliest|best|top|primary|main|first|1st|secondary|second|2nd|third|3rd"
+_RANKS += r"|runner[- ]up|alternat\w+|also|other|possibly|less likely|less probable"
+_RANKS += "|erste|zweite|dritte|premi[eè]re|deuxième|troisième"
 _RANKS += "|primera|segunda|tercera|primeira|terceira|prima|seconda|перв[а-я]+|втор[а-я]+|第一|第二|第三"
 _RANKED = re.compile(
     rf"\W{{0,6}}(?:(?:{_RANKS})(?![a-z])[^:：,]{{0,30}}|[^\W\d_]{{2,20}}\s?(?:#?\d|[A-C])\W{{0,3}})[:：]",

@@ -17,7 +17,7 @@ from .expressions import idle_spans, is_attribute, is_expression, is_foreign_her
 from .expressions import is_verb, name_spans, uncertain_spans
 from .phrases import tokens
 from .denials import denied
-from .heads import BUILDINGS, heads, in_full
+from .heads import BUILDINGS, heads, in_full, without_headings
 
 # %% ../../nbs/03_answers/29_mentions.ipynb #0ad94449
 _ARTICLES = frozenset(
@@ -34,7 +34,8 @@ _AS_HERE = re.compile(
     r"|such(?! (?:photo|picture|image|view|scene)s))\b"
 )
 _HEADING = re.compile(
-    r"(?:^|\n)[ \t>*#•–\d.)-]*([^\W\d][\w /&'-]{1,30})\*{0,2} ?[:–-]\*{0,2}[ \t]*(?:[–-]|none|null|n/a)?[ \t.*]*(?:\n|$)",
+    r"(?:^|\n)[ \t>*#•–\d.)-]*([^\W\d][\w /&'-]{1,30})\*{0,2} ?[:–-]\*{0,2}"
+    r"[ \t]*(?:[–-]|none|null|n/a)?[ \t.*]*(?:\n|$)",
     re.I,
 )
 _ENGLISH = frozenset("the of is are and with this that it by from".split())
@@ -252,25 +253,10 @@ def _is_withdrawn(words, at):
     return is_mistaken or bool(_RETRACTING & {*before}) or before[-2:] in ([",", "not"], ["and", "not"])
 
 
-def _without_headings(names, words):
-    "The names; a heading such as *Buildings: huts* counts only where it is shown."
-    names = list(names)
-    for k, ((first, end, *_, one), (start, _, *_, other)) in enumerate(zip(names, names[1:])):
-        begins = all(word in "\n*#-•.)" or word.isdigit() for word in words[max(0, first - 2) : first])
-        if begins and words[end : end + 1] == [":"] and start - end < 6 and {*one.classes} & {*other.classes}:
-            names[k] = (*names[k][:-1], one._replace(if_shown=True))
-    return names
-
-
 def _is_of_all(words, at):
-    "Does a denial hold for what was named before: *I find none of the phone boxes*, *there isn't a single one*?"
+    "Does a denial hold for what was named before: *none of the phone boxes*, *there isn't a single one*?"
     before = words[max(0, at - 4) : at]
-    is_all = before[-3:] in (
-        ["any", "of", "the"],
-        ["none", "of", "the"],
-        ["any", "of", "these"],
-        ["none", "of", "these"],
-    )
+    is_all = before[-3:-1] in (["any", "of"], ["none", "of"]) and before[-1] in ("the", "these")
     return is_all or "single" in before and "but" in words[max(0, at - 8) : at]
 
 
@@ -292,12 +278,11 @@ def mentions_of(
     reader = _Reader(text, lexicon(tuple(classes), tuple(more)))
     found = heads(list(reader.names()), reader.tokens, reader.words)
     no = denied(reader.tokens, [(i, j) for i, j, *_ in found])
-    for k in [
-        k for k in no if _is_withdrawn(reader.tokens, found[k][0]) or _is_of_all(reader.tokens, found[k][0])
-    ]:
+    is_of_before = lambda at: _is_withdrawn(reader.tokens, at) or _is_of_all(reader.tokens, at)
+    for k in [k for k in no if is_of_before(found[k][0])]:
         no |= {at for at in range(k) if found[at][-1].name == found[k][-1].name}
     if reader.words.listed:
-        found = in_full(_without_headings(found, reader.tokens), reader.tokens)
+        found = in_full(without_headings(found, reader.tokens), reader.tokens)
     return [Mention(start, end, thing, k in no) for k, (_, _, start, end, thing) in enumerate(found)]
 
 

@@ -75,7 +75,8 @@ def bare(value):  # stripped
 # %% ../../nbs/03_answers/17_values.ipynb #36bf5b8a
 SECOND = re.compile(
     r"\W*(?:(?:or|and|but)\W+)?"
-    r"(?:possibly|perhaps|maybe|probably|alternatively|alternative|second|less (?:likely|probable)|then|if not|could)\b"
+    r"(?:possibly|perhaps|maybe|probably|alternatively|alternative|second|less (?:likely|probable)|then|if not"
+    r"|could)\b"
     r"|\s*[(\[]\s*(?:or|possibly|perhaps|maybe|alternative\w*|also)\b",
     re.I,
 )

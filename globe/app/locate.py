@@ -168,8 +168,8 @@ class Geolocator:
         revision=None,  # commit of a hub model; pin it in published work
         **how,  # further arguments of `LocalModel`, or of `EndpointTeacher`
     ):
-        """A `Geolocator`. `"default"` is the public Qwen2.5-VL-7B-Instruct, which downloads 17 GB once and needs
-        a GPU with 24 GB.
+        """A `Geolocator`. `"default"` is the public Qwen2.5-VL-7B-Instruct, which downloads 17 GB once and
+        needs a GPU with 24 GB.
 
         Raises ValueError if no model is named, FileNotFoundError if it does not exist, and ConnectionError if
         it is not in the cache and the hub cannot be reached."""

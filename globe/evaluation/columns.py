@@ -67,7 +67,7 @@ def marked_names(
     what,  # key of `_ROLES`
     prefixes,  # such as ("pred",)
 ):
-    "Plain headings of a role with a prefix or suffix; none for ids: `model_id` and `pred_id` are not a picture's."
+    "Plain headings of a role with a prefix or suffix; none for ids: `model_id`, `pred_id` are not a picture's."
     names = _usual_names(what) if what != "id" else []
     return [p + n for p in prefixes for n in names] + [n + p for p in prefixes for n in names]
 

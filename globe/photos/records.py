@@ -106,9 +106,8 @@ def _may_be_within(lat, lon, state, country) -> bool:
     return is_own or is_unsure or is_vague or not found or any(_is_near(p, lat, lon) for p in found)
 
 
-def _rules(country, city, state):
+def _rules(country, code, city, state):
     "(what the table says, what that is called, whether a point fits) for each of the three."
-    code, _ = country_or_state(country)
     is_state = lambda y, x: bool(country) and fold(country) == fold(nearest(y, x).state or "")
     return (
         (
@@ -128,9 +127,10 @@ def _is_inhabited(lat, lon) -> bool:
 
 def _contradiction(lat, lon, country, city="", state=""):
     "The `Reason` why a coordinate contradicts what the table gives, and what would fit; None if it does not."
-    if country_or_state(country)[1]:
+    code, is_unknown = country_or_state(country)
+    if is_unknown:
         return Reason(f"the country {country!r} in the table is not known: correct it, or leave it empty")
-    rules = _rules(country, city, state)
+    rules = _rules(country, code, city, state)
     broken = next((i for i, (*_, fits) in enumerate(rules) if not fits(lat, lon)), None)
     if broken is None:
         return None

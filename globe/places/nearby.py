@@ -103,8 +103,9 @@ def _wider(part: str, scope: str, hit):
 
 
 def _district_behind(hit: tuple, parts: tuple):
-    """The hit for a district of the large city behind it, before that for a town far from the city in a division
-    of the same name: *Kadıköy, Istanbul*."""
+    """The hit for a district of the large city behind it: *Kadıköy, Istanbul*.
+
+    It comes before that for a town far from the city, in a division of the same name."""
     g, (row, code, *_) = gazetteer(), hit
     if row < 0:
         return None
@@ -124,8 +125,9 @@ _LARGER, _LARGER_ABROAD = 10, 3  # times the people of a town whose own name it 
 
 
 def _outweighs(city: int, part: str, size: float, home: str, is_own: bool) -> bool:
-    """Whether a city called `part` counts rather than the place before it, which has `size` people in the country
-    `home`; more if that is the place's own name."""
+    """Whether a city called `part` counts rather than the place before it.
+
+    That has `size` people in the country `home`; the city needs more if the place is called by its own name."""
     g = gazetteer()
     people, is_abroad = g.population[city], g.codes[g.code[city]] != home
     if is_own and is_abroad:
@@ -172,8 +174,9 @@ _TOWN_PEOPLE, _TOWN_PEOPLE_ANYWHERE = 5_000, 100_000  # least, of a town that on
 
 
 def _sight(name: str, code: str):
-    """The hit for a sight under its name in another language (*Puerta de Brandeburgo*), or for the town that has
-    what is named (*Catedral de León*); or None."""
+    """The hit for a sight under its name in another language: *Puerta de Brandeburgo*.
+
+    For *Catedral de León*, it is the town that has what is named; None for other names."""
     word, place, is_of_town = sight_of(name)
     if not word:
         return None

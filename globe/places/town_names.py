@@ -100,8 +100,9 @@ def _more_names(cities, names, rows, known):  # GeoNames' cities, names and thei
 def names_of(
     cities: list,  # GeoNames' dicts
 ):
-    """Every folded name once per city, its own first: list of names, arrays of city rows and of whether it counts
-    as the city's own."""
+    """Every folded name once per city, its own first.
+
+    Returns a list of names, and arrays of city rows and of whether the name counts as the city's own."""
     names, rows, own = _given_names(cities)
     more = _more_names(cities, names, rows, set(names))
     names += [name for name, _ in more]

@@ -174,9 +174,8 @@ def _resumed(trainer):  # of TRL
         def on_save(self, args, state, control, **kw):
             if state.is_world_process_zero:
                 seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-                keep_newest(
-                    args.output_dir, max(2, 1 - -4 // args.save_steps)
-                )  # older than the guard's patience
+                most = max(2, 1 - -4 // args.save_steps)  # the oldest precedes the guard's patience
+                keep_newest(args.output_dir, most)
 
     return Resumed()
 
