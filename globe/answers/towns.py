@@ -69,7 +69,11 @@ _BETWEEN = """in the a an en em no na au aux im w we di dans of och i city town 
 _NEAR = """specifically particularly more possibly probably likely perhaps precisely in near around the
     city town village of from at close to capital and somewhere outside area vicinity maybe on à en em a
     di i w v in"""
-_LEFT = re.compile(rf"[\s,(\[–-]*(?:(?:{'|'.join(_BETWEEN.split())})\s+){{0,7}}", re.I)
+_LEFT = re.compile(
+    r"(?:\s(?:district|quarter|neighbou?rhood))?"
+    rf"[\s,(\[–-]*(?:(?:{'|'.join(_BETWEEN.split())})\s+){{0,7}}",
+    re.I,
+)
 _NEAR_WORDS = rf"(?:(?:{'|'.join(_NEAR.split())})\s+)"
 _RIGHT = re.compile(
     rf"\s*[,(:–-]\s*{_NEAR_WORDS}{{0,7}}|\s+(?:near|in|around|at)\s+{_NEAR_WORDS}{{0,5}}", re.I
@@ -241,18 +245,23 @@ def _is_town(name, code):
 
 # %% ../../nbs/03_answers/19_towns.ipynb #a8382490
 KNOWN = 1_000_000  # people
+_OWNER = re.compile(r"['’]s\s")
 
 
 @functools.lru_cache(20_000)
 def anywhere(name):  # as written
-    "(row, ambiguous) of the town of a name, or of the one that a sight's name begins with; None for none."
+    """(row, ambiguous) of the town of a name, or of the large one that a sight's name begins with, or that owns it:
+    *Tokyo's Shibuya*; None for none."""
     find, plain = gazetteer().find, fold(name)
     found = find(plain) if len(plain) > 3 or len(name) > 1 and not plain.isascii() else None
     if not found and not plain.isascii():
         form = town_form(plain, "")
         return find(form) if form else None
-    sight = None if found else THINGS.search(name)
-    return _town_of_sight(name) if sight and sight.start() else found
+    if found:
+        return found
+    owned = _OWNER.sub(" ", name)
+    sight = owned != name or THINGS.search(name, 1)
+    return _town_of_sight(owned) if sight else None
 
 
 def _town_of_sight(name):  # as written

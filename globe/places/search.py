@@ -18,6 +18,7 @@ from globe.places.wordings import (
     SEPARATOR,
     country_behind,
     division_scopes,
+    behind_owner,
     first_of_two,
     folded_parts,
     is_county,
@@ -219,6 +220,8 @@ def _search_parts(city: str, name: str, code: str):
     if first := first_of_two(city):
         row, code, doubt, reason = _search(first, code, "")
         return row, code, 1, Reason(f"{reason}; one of two places", _doubted(reason))
+    if (owned := behind_owner(city)) and (hit := _search(owned, code, ""))[0] is not None:
+        return hit
     if hit := _numbered(name, code) or _before_its_city(name, code) or code and _beside(name, code):
         return hit
     if hit := _sight(name, code):

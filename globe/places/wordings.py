@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEPARATOR', 'COUNTY', 'AROUND', 'split_name', 'folded_parts', 'country_behind', 'iso_spelled', 'first_of_two',
-           'last_country', 'division_scopes', 'is_county', 'variants', 'city_of_numbered', 'sight_of', 'reworded']
+           'behind_owner', 'last_country', 'division_scopes', 'is_county', 'variants', 'city_of_numbered', 'sight_of',
+           'reworded']
 
 # %% ../../nbs/01_places/11_wordings.ipynb #402c3e5d
 import functools, re
@@ -57,6 +58,14 @@ def first_of_two(city: str) -> str:
     "The first place of *between Lyon and Geneva*; '' for any other name."
     found = _BETWEEN.match(city.casefold())
     return found[1] if found else ""
+
+
+_OWNED = re.compile(r"([^,'’]{3,})['’]s (.+)")
+
+
+def behind_owner(city: str) -> str:
+    "`Alfama, Lisbon` for *Lisbon's Alfama*; '' for any other name."
+    return _OWNED.sub(r"\2, \1", city) if _OWNED.fullmatch(city) else ""
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -178,16 +187,20 @@ _SIGHT_OF = re.compile(
     r"(?P<link>(?: (?:of|de|du|des|del|della|di|da|do|das|dos|d|von|van|der|la|las|los|l|the|el))*)"
     r" (?P<place>.+)"
 )
+_ENGLISH_SIGHT = re.compile(
+    r"(?P<place>.+) (?P<word>castle|cathedral|fort|fortress|harbou?r|port|city walls|town hall|opera(?: house)?)"
+)
 _ELIDED = re.compile(r"^(?:dell|d)(?=[aeiouh])")  # *port d'Alger*
 _BEFORE_A_TOWN = {"flughafen", "rathaus", "opernhaus", "altstadt", "universitat"}
 
 
 @functools.lru_cache(maxsize=10_000)
 def sight_of(name: str) -> tuple:
-    """The kind in English, the place, and whether a town has it, of a folded name such as *catedral de leon*;
-    empty for any other name."""
+    """The kind in English, the place, and whether a town has it, of a folded name such as *catedral de leon*
+    or *galle fort*; empty for any other name."""
     if not (found := _SIGHT_OF.fullmatch(name)):
-        return "", "", False
+        english = _ENGLISH_SIGHT.fullmatch(name)
+        return (english["word"], english["place"], True) if english else ("", "", False)
     word, place = found["word"], found["place"]
     bare = place if found["link"] else _ELIDED.sub("", place)
     is_of_place = found["link"] or bare != place or word in _BEFORE_A_TOWN
