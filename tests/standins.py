@@ -250,7 +250,8 @@ def checkpoint(folder, steps=(150, 250), seed=0, family="qwen2_5_vl"):
 
 
 def school(vlm, vision_steps, answer_steps, batch_size=24, lr=2e-3):
-    "Teach it cues, then answers. Only the columns of the vocabulary that the answers use are computed."
+    """Teach it cues, then answers. Only the columns of the vocabulary that the answers use are computed; the others
+    count together, so that answers sampled at temperature 1 are answers too."""
     import torch
     from globe.models.vlm import freeze_vision, inputs, remember_pictures
     from globe.world.student import ANSWER_TEXTS, _picture_pool, _Optimizer, pretrain_vision
@@ -265,6 +266,7 @@ def school(vlm, vision_steps, answer_steps, batch_size=24, lr=2e-3):
     used = sorted(tokens.union(digits))
     column = torch.full([len(model.get_input_embeddings().weight)], -100)
     column[used] = torch.arange(len(used))
+    rest = torch.tensor(float(np.log(len(column)) + 1))  # all other tokens together, whose logits stay near 0
     optimizer = _Optimizer([p for p in model.parameters() if p.requires_grad], lr, answer_steps)
     for _ in range(answer_steps):
         images, rows = zip(*(pictures[i] for i in rng.integers(len(pictures), size=batch_size)))
@@ -276,6 +278,7 @@ def school(vlm, vision_steps, answer_steps, batch_size=24, lr=2e-3):
         for row, n in zip(at, lengths):
             row[-n - 1 : -1] = True
         logits = hidden[at] @ model.get_input_embeddings().weight[used].T
+        logits = torch.cat([logits, rest.expand(len(logits), 1)], 1)
         loss = torch.nn.functional.cross_entropy(logits, column[batch["input_ids"].roll(-1, 1)[at]])
         optimizer.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
