@@ -58,16 +58,24 @@ class Prediction:
             return f"error: {self.error}"
         if not self.abstains:
             return ""
-        if self.confidence is not None:
-            if self.confidence < self.threshold:
-                numbers = f"confidence {self.confidence:.2f}, threshold {self.threshold:g}"
-                return f"the answer is too uncertain ({numbers})"
-        elif self.localizability is not None and self.localizability < self.threshold:
-            numbers = f"localizability {self.localizability:.2f}, threshold {self.threshold:g}"
-            return f"this picture does not show where it was taken ({numbers})"
+        sure = self.localizability if self.confidence is None else self.confidence
+        if sure is not None and sure < self.threshold:
+            return self._doubt()
         if self.answers and all(a.get("refused") for a in self.answers):
             return "the model says that the place cannot be told"
         return "no answer names a known place"
+
+    def _doubt(self):
+        "Which of the numbers below the threshold says most; a low localizability explains a low confidence."
+        if self.localizability is not None and self.localizability < self.threshold:
+            what, name, sure = (
+                "this picture does not show where it was taken",
+                "localizability",
+                self.localizability,
+            )
+        else:
+            what, name, sure = "the answer is too uncertain", "confidence", self.confidence
+        return f"{what} ({name} {sure:.2f}, threshold {self.threshold:g})"
 
     @property
     def place(self):
@@ -137,7 +145,7 @@ class Prediction:
         return Density(*([a[k] for a in placed] for k in ("lat", "lon", "radius_km")))
 
     def map(self):
-        "An interactive folium map that works offline; its `save` writes it to a file."
+        "An interactive folium map that works offline, or a sentence; its `save` writes it to a file."
         return locator_map(self)
 
     def to_frame(self):
@@ -175,7 +183,7 @@ class Predictions(list):
         return pd.DataFrame([{k: v for k, v in row.items() if k not in _LONG} for row in rows])
 
     def map(self):
-        "A folium map with a pin for each picture."
+        "A folium map with a pin for each picture that has a place, or a sentence if none has one."
         return overview_map(self)
 
     def _repr_html_(self):
