@@ -76,13 +76,15 @@ def free_port():
 
 
 def wait_for_server(address, process):
-    for _ in range(120):
+    until = time.time() + 240
+    while time.time() < until:
         try:
             urllib.request.urlopen(address)
             return
         except OSError:
             assert process.poll() is None, f"nothing serves {address}"
             time.sleep(0.5)
+    raise AssertionError(f"{address} does not answer after 240 s")
 
 
 # --- globe demo ---
@@ -306,7 +308,7 @@ def test_the_student_of_a_local_run_is_shown_on_a_drawn_example(browser):
     server = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         wait_for_server(f"http://127.0.0.1:{port}/", server)
-        size = dict(width=1180, height=1035, deviceScaleFactor=1, mobile=False)
+        size = dict(width=1000, height=660, deviceScaleFactor=1, mobile=False)
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.get(f"http://127.0.0.1:{port}/?__theme=light")
         third = lambda b: b.find_elements(By.CSS_SELECTOR, ".gallery img")[2:3]
