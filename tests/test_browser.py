@@ -308,7 +308,7 @@ def test_the_student_of_a_local_run_is_shown_on_a_drawn_example(browser):
     server = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         wait_for_server(f"http://127.0.0.1:{port}/", server)
-        size = dict(width=1000, height=660, deviceScaleFactor=1, mobile=False)
+        size = dict(width=1180, height=650, deviceScaleFactor=1, mobile=False)
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         browser.get(f"http://127.0.0.1:{port}/?__theme=light")
         third = lambda b: b.find_elements(By.CSS_SELECTOR, ".gallery img")[2:3]
