@@ -553,6 +553,14 @@ def test_a_parameter_that_a_server_refuses_is_sent_as_it_likes(name, text, sent)
     assert name not in s.seen[-1].body and (not sent or s.seen[-1].body[sent] == 1024)
 
 
+def test_a_limit_of_ones_own_is_sent_under_the_name_that_the_server_likes():
+    text = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    with Server(*[refusing("max_tokens", text)] * 9) as s:
+        found = ask(s, 2, tries=1, params=dict(max_tokens=500))
+    assert [r["city"] for r in found] == ["Helsinki"] * 2 and len(s.seen) == 3
+    assert s.seen[-1].body["max_completion_tokens"] == 500 and "max_tokens" not in s.seen[-1].body
+
+
 def test_parameters_are_added_and_left_out():
     with Server() as s:
         ask(s, params=dict(top_p=0.5, temperature=None))

@@ -330,8 +330,9 @@ class EndpointClient:
 
     def _fitted(self, body):
         "The request with the parameter names that the server accepts."
-        named = {self.renamed.get(name, name): value for name, value in body.items()}
-        return {name: v for name, v in (named | self.settings.params).items() if name and v is not None}
+        wanted = body | self.settings.params
+        named = {self.renamed.get(name, name): value for name, value in wanted.items()}
+        return {name: v for name, v in named.items() if name and v is not None}
 
     def _learns(self, reply, sent):
         "Whether an error says which parameter to change; remembers the change."
