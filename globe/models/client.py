@@ -89,9 +89,15 @@ def endpoint_at(
     login, _, host = (parts := urlsplit(text)).netloc.rpartition("@")
     found = re.fullmatch(r"(?:\[[^\s\]]+\]|[^\s:]+)(?::(\d{1,5}))?", host)
     is_host = text.isprintable() and found and int(found[1] or 1) < 1 << 16
-    if parts.scheme not in ("http", "https") or not is_host or "@" in parts.path:
+    lost = (
+        "@" in parts.path + parts.query + parts.fragment
+    )  # a # or ? in a password, which must be %23 or %3F
+    if parts.scheme not in ("http", "https") or not is_host or lost:
         shown = one_line(text.rpartition("@")[2].partition("?")[0])
-        raise ValueError(f"{shown!r} is not a valid endpoint address: write it like http://localhost:8000/v1")
+        spelt = " (in a password, # as %23 and ? as %3F)" if lost else ""
+        raise ValueError(
+            f"{shown!r} is not a valid endpoint address: write it like http://localhost:8000/v1{spelt}"
+        )
     path = parts.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
     query = f"?{parts.query}" if parts.query else ""
     return _Endpoint(f"{parts.scheme}://{host}{path}", unquote(login), query)
