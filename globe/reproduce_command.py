@@ -46,8 +46,8 @@ def reproduce_options(p):
     p.add_argument(
         "--dry-run",
         action="store_true",
-        help="run nothing: list the models, photographs, disk space and GPU hours that a run needs, and what is "
-        "missing",
+        help="run nothing: list the models, photographs, disk space and GPU hours that a run needs, and "
+        "what is missing",
     )
     p.add_argument(
         "--force", action="store_true", help="delete data/PROFILE/ first, and compute everything again"

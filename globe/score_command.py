@@ -45,7 +45,7 @@ def score_options(p):
         choices=["auto", "fill", "only"],
         default="auto",
         help="when to geocode names. fill: wherever a coordinate is missing; auto: as fill, but not if at "
-        "least half of the answers with a place state a coordinate; only: always, ignoring stated coordinates "
+        "least half of the answers with a place state a coordinate; only: always, ignoring stated ones "
         "(default: %(default)s)",
     )
     p.add_argument(

@@ -228,7 +228,7 @@ class Geolocator:
         samples=1,  # answers drawn per picture
         threshold=0.5,  # of confidence, where the model has one, else of localizability: abstains below it
     ):
-        "Predictions, one by one. Raises ValueError for wrong `samples` or `threshold`, TypeError for an array."
+        "Predictions, one by one. Raises ValueError for wrong `samples` or `threshold`, TypeError for arrays."
         if not isinstance(samples, Integral) or samples < 1:
             raise ValueError(f"samples must be at least 1, a whole number, got {samples!r}")
         if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
