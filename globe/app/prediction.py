@@ -40,7 +40,9 @@ class Prediction:
     placed_by: str = ""  # "stated coordinate", "city", "region" or "country": what the coordinate comes from
     candidates: list = field(default_factory=list, repr=False)  # places with their probability, see `top_k`
     reasoning: str = ""  # of the answer that was chosen
-    answers: list = field(default_factory=list, repr=False)  # place, text, error ... of each, see `_listed`
+    answers: list = field(
+        default_factory=list, repr=False
+    )  # dicts with city, country, lat, lon, reasoning, text, error, …
     model: str = ""  # that answered
     note: str = ""  # caveat about this model
     error: str = ""  # why there is no answer
@@ -62,7 +64,7 @@ class Prediction:
         if sure is not None and sure < self.threshold:
             return self._doubt()
         if self.answers and all(a.get("refused") for a in self.answers):
-            return "the model says that the place cannot be told"
+            return "the model says that it cannot tell the place"
         return "no answer names a known place"
 
     def _doubt(self):
