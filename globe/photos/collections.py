@@ -10,7 +10,6 @@ import math, os, re, unicodedata, warnings
 from pathlib import Path
 
 from ..foreign_text import encodable
-from ..places.countries import country_or_state
 from ..places.sphere import degrees
 from .fields import HEADERS
 from .images import MAX_BYTES
@@ -178,12 +177,9 @@ def _point(row):
 
 
 def _said(row):
-    "What a row says about the place; *Paris, France* in its location counts where it has no columns for it."
+    "What a row says about the place; its location counts where nothing else says anything."
     said = {what: row.get(what, "") for what in ("city", "state", "country")}
-    city, _, country = row.get("location", "").rpartition(",")
-    if city and not any(said.values()) and country_or_state(country)[0]:
-        said |= dict(city=city.strip(), country=country.strip())
-    return said
+    return said if any(said.values()) else said | dict(location=row.get("location", ""))
 
 
 def table_listings(
@@ -198,7 +194,7 @@ def table_listings(
         name, inside = row["file"], row.get("folder", "")
         file, problem = find(name, inside)
         said = _said(row)
-        given = {f"given_{k}": row.get(k, "") for k in said} if keep_names else {}
+        given = {f"given_{k}": row.get(k, "") for k in ("city", "state", "country")} if keep_names else {}
         yield dict(
             id=f"{inside}/{name}" if inside else name,
             file=file,
