@@ -15,7 +15,8 @@ from globe.photos.collections import from_csv, from_folder, picture_files
 from globe.photos.images import PhotoError, check_photo, open_photo, photo_and_gps, picture_of
 from globe.photos.official import from_official
 from globe.photos.official_writer import to_official
-from globe.photos.records import _contradiction, photo_dataset
+from globe.photos.records import photo_dataset
+from globe.places.agreement import contradiction
 from globe.photos.picture_columns import undecoded
 from globe.photos.stored import checked_pictures
 from globe.photos.tables import read_table
@@ -934,6 +935,18 @@ def test_what_a_table_says_about_the_place_must_agree(tmp_path, header, row, rea
         ("location", "48.85,-2.35,home"),
         ("location", '33.75,-84.39,"Atlanta, Georgia"'),
         ("location", '33.66,-95.55,"Paris, Texas"'),
+        ("location", '34.05,-118.24,"Los Angeles, CA"'),
+        ("location", '39.74,-75.55,"Wilmington, DE"'),
+        ("location", "33.75,-84.39,Georgia"),
+        ("location", "36.1,113.2,home"),
+        ("location", '-8.09,113.21,"Krajan, Indonesia"'),
+        ("state", "40.71,-74.0,NY"),
+        ("state", "-2.53,-44.3,MA"),
+        ("state,country", "52.5,13.2,Berlin,Germany"),
+        ("state,country", "-25.3,131.0,NT,Australia"),
+        ("country", "48.1,11.6,Bavaria"),
+        ("country", "55.95,-3.19,Scotland"),
+        ("city,state", '41.88,-87.63,"Chicago, IL",Illinois'),
     ],
 )
 def test_what_agrees_or_is_not_known_is_no_contradiction(tmp_path, header, row):
@@ -1312,4 +1325,4 @@ def test_lost_letters_and_a_guessed_encoding_of_a_photo_table_are_told(tmp_path,
     ],
 )
 def test_a_country_across_the_border_fits_only_near_the_border(lat, lon, country, fits):
-    assert (_contradiction(lat, lon, country) is None) is fits
+    assert (contradiction(lat, lon, country) is None) is fits

@@ -74,9 +74,9 @@ def _in_city(lat, lon, city, country):
     found = named(here, city, country)
     if not found or fold(city) == fold(here.state or "") or any(is_near(p, lat, lon) for p, _ in found):
         return bool(found) or None
-    if fold(city) in {fold(gazetteer().name[row]) for row in _towns(lat, lon, LABEL_KM)}:
-        return True
-    has_parts = len(split_name(city)) > 1
+    head, has_parts = folded_parts(city)[0], len(split_name(city)) > 1
+    if not {fold(city), head}.isdisjoint(fold(gazetteer().name[row]) for row in _towns(lat, lon, LABEL_KM)):
+        return not has_parts or _in_part(lat, lon, split_name(city)[-1].strip()) is not False
     is_sure = lambda p, how: how is How.AS_WRITTEN or has_parts and not p.ambiguous
     return False if any(p.kind == "city" and is_sure(p, how) for p, how in found) else None
 
