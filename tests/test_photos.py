@@ -609,10 +609,52 @@ def blocks(n):
     return content[:at] + b"!\xfe\1a\0" * n + content[at:]
 
 
+def box(kind, content):
+    return struct.pack(">L4s", len(content) + 8, kind) + content
+
+
+def jpeg2000(side, components, tile=1, style=b"\x00\x04\x04\x00\x01"):
+    "A JPEG 2000 whose box says three components; its codestream holds no data."
+    siz = struct.pack(">H8LH", 0, side, side, 0, 0, tile, tile, 0, 0, components) + b"\7\1\1" * components
+    cod = bytes([len(style) > 5, 0, 0, 1, 0]) + style
+    parts = ((0x51, siz), (0x52, cod), (0x5C, b"@@"), (0x90, struct.pack(">HLBB", 0, 14, 0, 1)))
+    stream = b"".join(bytes([0xFF, kind]) + struct.pack(">H", len(b) + 2) + b for kind, b in parts)
+    head = box(b"ihdr", struct.pack(">LLHBBBB", side, side, 3, 7, 7, 0, 0)) + box(
+        b"colr", struct.pack(">BBBL", 1, 0, 0, 16)
+    )
+    files = box(b"jP  ", b"\r\n\x87\n") + box(b"ftyp", b"jp2 \0\0\0\0jp2 ") + box(b"jp2h", head)
+    return files + box(b"jp2c", b"\xff\x4f" + stream + b"\xff\x93\xff\xd9")
+
+
+def tiff(data, width, height, compression, *more):
+    "A TIFF of 8-bit grey whose strip or tile is `data`; further entries as (tag, value)."
+    entries = [(256, width), (257, height), (258, 8), (259, compression), (262, 1), (277, 1), *more]
+    packed = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in sorted(entries))
+    at = 8 + len(data) + len(data) % 2
+    head = b"II*\0" + struct.pack("<L", at) + data + b"\0" * (len(data) % 2)
+    return head + struct.pack("<H", len(entries)) + packed + bytes(4)
+
+
+def tiff_of_jpeg(n, side=600):
+    jpeg = scans(n, side)
+    return tiff(jpeg, side, side, 7, (273, 8), (278, side), (279, len(jpeg)))
+
+
+def tiff_of_tile(side, tile):
+    data = zlib.compress(bytes(tile))
+    return tiff(data, side, side, 8, (322, tile), (323, tile), (324, 8), (325, len(data)))
+
+
 @pytest.mark.parametrize(
     "content, reason",
     [
         (scans(2000), "scans"),
+        (jpeg2000(250, 60), "60 components"),
+        (jpeg2000(50, 20), "20 components"),
+        (jpeg2000(250, 3), "62500 tiles"),
+        (jpeg2000(1900, 3, 1900, b"\x00\x04\x04\x00\x01\x00"), "blocks and layers"),
+        (tiff_of_tile(2000, 40_000), "tiles have"),
+        (tiff_of_jpeg(60), "scans"),
         (webp(16383, 16383), "bomb|million"),
         (webp(7000, 7000), "cannot be a photograph"),
         (encoded(Image.new("RGB", (2500, 2500)), "AVIF"), "cannot be a photograph"),
@@ -706,6 +748,18 @@ def test_a_picture_has_a_limit_of_time(monkeypatch):
         open_photo(blocks(400_000))
     assert time.process_time() - start < 2
     assert open_photo(blocks(100)).size == (4, 4)
+
+
+def test_tiles_blocks_and_layers_of_ordinary_files_are_read():
+    noise = Image.effect_noise((500, 400), 50).convert("RGB")
+    how = dict(
+        tile_size=(64, 64), codeblock_size=(16, 16), precinct_size=(64, 64), quality_layers=[40, 20, 5]
+    )
+    for ending in ("a.jp2", "a.j2k"):
+        noise.save(f := io.BytesIO(), "JPEG2000", no_jp2=ending == "a.j2k", **how)
+        assert open_photo(f.getvalue()).size == (500, 400)
+    assert open_photo(encoded(noise, "TIFF", compression="jpeg")).size == (500, 400)
+    assert open_photo(tiff_of_jpeg(5)).size == (600, 600)
 
 
 def test_ordinary_progressive_pictures_and_what_follows_them_are_read():
