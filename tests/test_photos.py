@@ -1,6 +1,6 @@
 """Photographs as people and machines really send them."""
 
-import csv, io, math, os, re, struct, time, unicodedata, zipfile, zlib
+import csv, gzip, io, math, os, re, struct, time, unicodedata, zipfile, zlib
 import datasets, pandas as pd, pytest
 from pathlib import Path
 import PIL
@@ -511,6 +511,65 @@ def test_cells_with_line_breaks_and_commas_are_no_rows(tmp_path):
     pd.DataFrame(dict(id=range(5), text=texts)).to_csv(tmp_path / "t.csv", index=False)
     found = read_table(tmp_path / "t.csv")
     assert found.rows.text.tolist() == [t.strip() for t in texts] and not found.warnings
+
+
+def workbook(path, rows):
+    parts = {
+        "xl/workbook.xml": '<w xmlns:r="r"><sheets><sheet name="a" r:id="x"/></sheets></w>',
+        "xl/_rels/workbook.xml.rels": '<R><Relationship Id="x" Target="s.xml"/></R>',
+        "xl/s.xml": f"<worksheet>{rows}</worksheet>",
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in parts.items():
+            archive.writestr(name, text)
+
+
+def far_column(path):
+    workbook(path, '<row><c r="XFD1"><v>1</v></c></row>' * 3000)
+
+
+def blanks(path):
+    path.write_bytes(gzip.compress(b"id,lat,lon\n1,2,3\n" + b" " * 40_000_000, 1))
+
+
+def one_text_in_every_row(path):
+    text = pd.Categorical.from_codes([0] * 300_000, ["a" * 1000])
+    pd.DataFrame(dict(id=text)).astype(str).to_parquet(path, compression="zstd")
+
+
+def wide_header(path):
+    path.write_text(",".join(map(str, range(10_000))) + "\na" * 10_000)
+
+
+def a_key_in_every_object(path):
+    path.write_text("\n".join(f'{{"k{i}": 1}}' for i in range(10_000)))
+
+
+@pytest.mark.parametrize(
+    "name, write",
+    [
+        ("a.xlsx", far_column),
+        ("a.csv.gz", blanks),
+        ("a.parquet", one_text_in_every_row),
+        ("a.csv", wide_header),
+        ("a.jsonl", a_key_in_every_object),
+    ],
+)
+def test_a_small_table_that_would_fill_the_memory_is_refused(tmp_path, name, write):
+    write(tmp_path / name)
+    assert (tmp_path / name).stat().st_size < 500_000
+    start = time.process_time()
+    with pytest.raises(ValueError, match="unpacks to more than|but holds"):
+        read_table(tmp_path / name)
+    assert time.process_time() - start < 5
+
+
+def test_a_repetitive_table_of_many_rows_is_read(tmp_path):
+    n = 300_000
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"id,lat,lon\n" + b"x,1,2\n" * n))
+    pd.DataFrame(dict(id=["x"] * n, lat=[1.0] * n, lon=[2.0] * n)).to_parquet(tmp_path / "a.parquet")
+    for name in ("a.csv.gz", "a.parquet"):
+        assert len(read_table(tmp_path / name).rows) == n
 
 
 def test_ditto_marks_that_can_be_read_are_named(tmp_path):
