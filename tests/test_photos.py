@@ -19,7 +19,7 @@ from globe.photos.records import photo_dataset
 from globe.places.agreement import contradiction
 from globe.photos.picture_columns import undecoded
 from globe.photos.stored import checked_pictures
-from globe.photos.tables import read_table
+from globe.photos.tables import answers_by_file, read_table
 
 REAL = Path(
     os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2] / "shared" / "real"
@@ -583,6 +583,9 @@ def test_a_coordinate_table_of_mp16_with_an_open_quotation_mark_is_named(tmp_pat
     fill(tmp_path, places__csv='IMG_ID,LAT,LON\na.jpg,1,2\nb.jpg,"3,4\nc.jpg,5,6\n')
     with pytest.raises(ValueError, match="places.csv, line 3"):
         _mp16_coordinates(tmp_path, {"a.jpg", "c.jpg"})
+    (tmp_path / "places.csv").write_bytes("IMG_ID,LAT,LON\né.jpg,1,2\nb.jpg,3,4\n".encode("cp1252"))
+    with pytest.warns(UserWarning, match="places.csv: 1 rows"):
+        assert _mp16_coordinates(tmp_path, {"é", "b"}) == {"b": (3, 4)}
 
 
 def test_records_say_where_their_names_come_from(tmp_path):
@@ -1398,11 +1401,29 @@ def test_a_train_table_in_another_encoding_or_with_an_open_quotation_mark(tmp_pa
     table += "a.jpg,47.37,8.54,Zürich ist groß,<city>Zürich</city>,[]\n"
     (tmp_path / "mp16-reason-train.csv").write_bytes(table.encode("cp1252"))
     prompt = [dict(role="user", content=[dict(type="text", text="Where?")])]
-    row = from_official(tmp_path, prompt)[0]
+    with pytest.warns(UserWarning, match="Windows-1252"):
+        row = from_official(tmp_path, prompt)[0]
     assert (row["reasoning"], row["city"]) == ("Zürich ist groß", "Zürich")
+    (tmp_path / "mp16-reason-train.csv").write_text(
+        table.replace("Zürich<", "Z\ufffdrich<"), encoding="utf-8"
+    )
+    with pytest.warns(UserWarning, match="replacement characters"):
+        assert len(from_official(tmp_path, prompt, ledger=(rows := []))) == 0
+    assert "were lost" in rows[0]["reason"]
     fill(tmp_path, **{"mp16-reason-train__csv": table.replace("Zürich ist", '"Zürich ist')})
     with pytest.raises(ValueError, match="quotation mark"):
         from_official(tmp_path, prompt)
+
+
+def test_answers_in_files_of_their_own_say_how_they_were_read(tmp_path):
+    texts = {"a": "city: Zürich".encode("cp1252"), "b": "city: Z\ufffdrich".encode(), "c": b"city: Rome"}
+    for name, content in texts.items():
+        (tmp_path / f"{name}.txt").write_bytes(content)
+    told = answers_by_file(tmp_path).warnings
+    assert [line.partition(" ")[0] for line in told] == ["a.txt", "b.txt"]
+    for n in range(20):
+        (tmp_path / f"d{n}.txt").write_bytes(texts["b"])
+    assert len(told := answers_by_file(tmp_path).warnings) == 6 and "17 more" in told[-1]
 
 
 def test_avif_on_a_pillow_that_cannot_read_it_has_a_sentence_of_its_own(monkeypatch):

@@ -362,26 +362,30 @@ def table_files(folder) -> dict:  # name of a model or part -> its files
 
 
 def _one_answer(path):
-    "The record of a file with one answer and no id; None for any other file."
-    text = decoded(path.read_bytes(), path.name)[0].strip()
+    "(record of a file with one answer and no id, warnings); None for any other file."
+    text, warnings = decoded(path.read_bytes(), path.name)
+    text = text.strip()
     if path.suffix.lower() == ".txt":
         header = re.split(r"[,;|\t]", text.partition("\n")[0])
-        return {"text": text} if text and "file" not in columns_by_role(header) else None
+        return ({"text": text}, warnings) if text and "file" not in columns_by_role(header) else None
     try:
         (record,) = json_records(json.loads(text, **_AS_TEXT), path.name)
     except (ValueError, RecursionError):
         return None
-    return None if "file" in columns_by_role(record) else record
+    return None if "file" in columns_by_role(record) else (record, warnings)
 
 
 def answers_by_file(folder):
     "The `Table` of a folder with one answer per file, named by its id; None for any other folder."
     paths = [path for files in table_files(folder).values() for path in files]
     is_text = paths[1:] and all(path.suffix.lower() in (".json", ".txt") for path in paths)
-    records = [_one_answer(path) for path in paths] if is_text else [None]
-    if not all(records):
+    answers = [_one_answer(path) for path in paths] if is_text else [None]
+    if not all(answers):
         return None
-    table = _records_table(({"id": p.stem} | r for p, r in zip(paths, records)), Path(folder).name)
+    told = [line for _, warnings in answers for line in warnings]
+    more = [f"{len(told) - 5} more warnings of this kind"] * (len(told) > 6)
+    records = ({"id": path.stem} | record for path, (record, _) in zip(paths, answers))
+    table = _records_table(records, Path(folder).name, told[:5] + more if more else told)
     table.notes.append(f"{table.name}: {len(paths)} files hold one answer each; their names are the ids")
     return table
 
