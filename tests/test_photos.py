@@ -1189,6 +1189,52 @@ def why(path):
         return str(e)
 
 
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="there are no links")
+def test_a_link_is_read_only_within_its_folder(tmp_path):
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "a.jpg").write_bytes(camera(48.07, 11.6))
+    (tmp_path / "private" / "t.csv").write_text("file,lat,lon\nlink.jpg,1,2\n")
+    photos = tmp_path / "photos"
+    (photos / "sub").mkdir(parents=True)
+    (photos / "sub" / "b.jpg").write_bytes(camera(60.17, 24.94))
+    links = {"link.jpg": "../private/a.jpg", "own.jpg": "sub/b.jpg", "t.csv": "../private/t.csv"}
+    for name, to in links.items():
+        os.symlink(to, photos / name)
+    os.symlink(tmp_path / "private" / "a.jpg", photos / "sub" / "far.jpg")
+    assert [p.name for p in picture_files(photos)] == ["own.jpg", "b.jpg"]
+    assert len(from_folder(photos, ledger=(rows := []))) == 1
+    told = {row["file"]: row["reason"] for row in rows}
+    assert "leads out of the folder (and 2 more" in told["link.jpg"] and "leads out" in told["t.csv"]
+    (photos / "u.csv").write_text("file,lat,lon\nlink.jpg,48,11.6\n")
+    assert len(from_csv(photos / "u.csv", ledger=[])) == 0
+    cache = tmp_path / "datasets--a" / "snapshots" / "1"  # of the Hub
+    (cache / "images").mkdir(parents=True)
+    (tmp_path / "datasets--a" / "blobs").mkdir()
+    (tmp_path / "datasets--a" / "blobs" / "7").write_bytes(encoded())
+    os.symlink("../../../blobs/7", cache / "images" / "a.jpg")
+    assert [p.name for p in picture_files(cache / "images")] == ["a.jpg"]
+
+
+def test_no_name_of_a_train_table_leads_out_of_a_copy_of_mp16(tmp_path):
+    from globe.photos.official import _mp16_picture
+
+    (tmp_path / "mp16" / "aa").mkdir(parents=True)
+    for name in ("x.jpg", "mp16/aa/b.jpg"):
+        (tmp_path / name).write_bytes(encoded())
+    assert _mp16_picture([tmp_path / "mp16"], "aa_b").name == "b.jpg"
+    assert _mp16_picture([tmp_path / "mp16"], ".._x") is None
+
+
+def test_thumbnails_and_copies_of_editors_are_no_photographs(tmp_path):
+    names = "thumb/a.jpg Thumbnail/b.jpg _vti_cnf/c.jpg x.lrdata/d.jpg e.thm f.jpg_original g.jpg~ h.jpg.bak"
+    for name in [*names.split(), "thumb.jpg"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encoded())
+    found = list(picture_files(tmp_path, skipped := []))
+    assert [p.name for p in found] == ["thumb.jpg"]
+    assert sum(int((re.search(r"and (\d+) more", row["reason"]) or [0, 0])[1]) + 1 for row in skipped) == 8
+
+
 def test_what_a_folder_holds_besides_pictures_is_said(tmp_path):
     for name in (
         "a.jpg",

@@ -87,7 +87,7 @@ def _mp16_folders(pictures):  # folder or None
 
 def _mp16_picture(folders, id):
     "The picture of an IMG_ID in the first of these folders that has it, or None."
-    names = f"{id}.jpg", f"{id.replace('_', '/', 2)}.jpg"
+    names = [n for n in (f"{id}.jpg", f"{id.replace('_', '/', 2)}.jpg") if ".." not in n.split("/")]
     return next((p for at in folders for name in names if (p := at / name).is_file()), None)
 
 
