@@ -335,7 +335,9 @@ def test_how_a_place_was_found_is_told_apart_by_its_code():
     name = lambda node: getattr(node, "id", getattr(node, "attr", ""))
     names = {m: set(map(name, ast.walk(tree))) for m, tree in reading.items()}
     assert [m for m in names if "locate_why" in names[m]] == [], "its words would be in the output of a stage"
-    assert {"globe.answers.single", "globe.places.agreement"} <= {m for m in names if "locate_how" in names[m]}
+    assert {"globe.answers.single", "globe.places.agreement"} <= {
+        m for m in names if "locate_how" in names[m]
+    }
 
 
 # they say on how many processes a training runs, and refuse it: no number of a model depends on them
