@@ -9,6 +9,7 @@ __all__ = ['grpo_rows', 'sft_rows', 'loaded_whole', 'load_to_train', 'reporter',
 # %% ../../nbs/07_training/10_trainer.ipynb #33d08357
 import math, os, shutil, warnings
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from pathlib import Path
 
 import pandas as pd
@@ -150,7 +151,8 @@ def _load_whole(trainer):  # of transformers, its model on one device or copied 
 
     def load_weights(checkpoint, model=None):
         model = trainer.model if model is None else model
-        model.load_state_dict(type(model).from_pretrained(checkpoint, dtype=model.dtype).state_dict())
+        how = dict(config=deepcopy(model.config), dtype=model.dtype, use_safetensors=True)
+        model.load_state_dict(type(model).from_pretrained(checkpoint, **how).state_dict())
 
     trainer._load_from_checkpoint = load_weights
 
