@@ -283,19 +283,33 @@ def _save(trainer, out, processor):  # trained; folder of the run
         log[shown].to_csv(out / "log.csv", index=False)
 
 # %% ../../nbs/07_training/10_trainer.ipynb #901bc334
+def _check_texts(data, name):
+    "Raises ValueError for the first row without text in a column."
+    if name not in data.column_names:
+        raise ValueError(f"the rows have no column {name}, only {', '.join(data.column_names)}")
+    for i, value in enumerate(data[name], 1):
+        if not isinstance(value, str):
+            what = "missing" if value is None else f"not text but {type(value).__name__}"
+            raise ValueError(f"row {i}: its {name} is {what}")
+
+
 def check_start(
     source,  # folder or hub id of the model
     data,  # rows
     pictures=1,  # per step
     settings="",  # names of the settings that decide this, for the message
+    texts=(),  # columns in which every row needs a text
 ):
-    "Raises ValueError or FileNotFoundError for an adapter, no model, too few rows or unusable pictures."
+    """Raises ValueError or FileNotFoundError for an adapter, no model, too few rows, or the first row
+    without a text or a usable picture."""
     check_folder(source)
     if len(data) < pictures:
         raise ValueError(
             f"a step takes {pictures} pictures{settings and f' ({settings})'}, but the data has {len(data)} "
             "rows: give more rows, or lower that setting"
         )
+    for name in texts:
+        _check_texts(data, name)
     check_pictures(data)
 
 # %% ../../nbs/07_training/10_trainer.ipynb #b2ce07ff
