@@ -10,6 +10,7 @@ import argparse, json, os, sys
 
 from .extras import MissingExtra, with_extra
 from .locks import Busy
+from .redaction import without_logins
 from .settings import SettingsError
 from .pipeline.notebooks import NotebookFailed, Usage
 from .pipeline.doctor import globe_version
@@ -157,8 +158,9 @@ def main(
             raise
         e = with_extra(e, args.called)
         code = 2 if isinstance(e, (Usage, SettingsError, MissingExtra)) else 1
-        _print_ending(args, _one_line(e), code)
-        print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
+        why = without_logins(_one_line(e))
+        _print_ending(args, why, code)
+        print(f"\nglobe: {why}", file=sys.stderr)
         return code
 
 
