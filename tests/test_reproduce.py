@@ -240,12 +240,12 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(slow, how, code):
     running = start()
     wait_for(log, 5)
     running.send_signal(how)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=300)
     assert running.returncode == code and "Traceback" not in err
     if how == signal.SIGINT:
         assert "interrupted" in err
     again = start()
-    out, err = again.communicate(timeout=60)
+    out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
     assert "resumes" in out and "▶ slow" in out
     rows = log.read_text().split()
