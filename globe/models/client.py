@@ -228,7 +228,8 @@ def chosen_model(
 
 
 _UNKNOWN = re.compile(
-    r"model.{0,80}(not (found|exist|available|served|valid)|unknown)|(unknown|invalid) model|(no such|not a valid) model",
+    "model.{0,80}(not (found|exist|available|served|valid)|unknown)"
+    "|(unknown|invalid|no such|not a valid) model",
     re.I,
 )
 
