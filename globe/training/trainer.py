@@ -288,9 +288,10 @@ def _check_texts(data, name):
     if name not in data.column_names:
         raise ValueError(f"the rows have no column {name}, only {', '.join(data.column_names)}")
     for i, value in enumerate(data[name], 1):
+        if value is None:
+            raise ValueError(f"row {i}: its {name} is missing")
         if not isinstance(value, str):
-            what = "missing" if value is None else f"not text but {type(value).__name__}"
-            raise ValueError(f"row {i}: its {name} is {what}")
+            raise ValueError(f"row {i}: its {name} is not text but {type(value).__name__}")
 
 
 def check_start(
