@@ -87,12 +87,12 @@ def name_for_files(text):
 
 
 def _served(addresses):
-    "The names of the models at the first of several addresses that answers."
+    "(the first of several addresses that answers, the names of the models there)."
     from globe.models.client import served_models
 
     for i, address in enumerate(addresses, 1):
         try:
-            return served_models(address)
+            return address, served_models(address)
         except ConnectionError:
             if i == len(addresses):
                 raise
@@ -100,15 +100,18 @@ def _served(addresses):
 
 def named_endpoint(text):
     "(address, model) of 'URL MODEL', or of 'URL' if only one model is served there."
-    from globe.models.client import chosen_model
+    from globe.models.client import check_unlisted, chosen_model
 
-    url, _, model = text.strip().partition(" ")
+    url, _, model = (part.strip() for part in text.strip().partition(" "))
     try:
-        chosen = chosen_model(_served(url.split("|")), model.strip())
+        address, names = _served(url.split("|"))
+        if model:
+            check_unlisted(address, model, names)
+        chosen = model or chosen_model(names)
     except (ConnectionError, PermissionError):
         if not model:
             raise
-        chosen = model.strip()  # it may come up, another address may answer, or only the list be refused
+        chosen = model  # it may come up, another address may answer, or only the list be refused
     except ValueError as e:
         raise Usage(f"--endpoint: {e}") from None
     if not model:

@@ -142,17 +142,20 @@ def _named_teachers(a):
     return teachers + [GeoCLIPTeacher()] * a.geoclip
 
 # %% ../nbs/13_cli/01_distill_command.ipynb #a33875b7
-def _nothing_to_ask(a):
-    "Say why there is no photo to ask about; 1."
+def _nothing_to_ask(a, n_photos):
+    "Say why there is no photo to ask about; 1, or 0 for a shard, which may be empty where photos are few."
     from globe.distillation.summary import left_out_rows, summary, summary_table
 
     left = left_out_rows(a.out)
     why = f"none of its {len(left)} pictures can be used" if left else "it contains no picture"
+    if n_photos:
+        i, n = a.shard
+        why = f"shard {i}/{n} contains none of its {n_photos} photos"
     why = f"nothing to ask about in {a.photos}: {why}"
     told = summary(None, [], a.out)
     print(_summary_json(told, ["all"], {}, why) if a.json else summary_table(told))
     print(f"\nglobe: {why}", file=sys.stderr)
-    return 1
+    return int(not n_photos)
 
 
 def _summary_json(told, teachers, counts, ended):
@@ -169,7 +172,7 @@ def _summary_json(told, teachers, counts, ended):
 
 def distill_command(a):
     from globe.distillation.distill import distill
-    from globe.distillation.summary import summary, summary_table
+    from globe.distillation.summary import shard_keys, summary, summary_table
 
     if not (a.endpoint or a.model or a.geoclip):
         raise Usage("no model was named: give --endpoint, --model or --geoclip")
@@ -181,8 +184,8 @@ def distill_command(a):
         raise Usage(f"there is no {a.photos}")
     _check_options(a)
     photos = _given_photos(a.photos, a.out)
-    if not len(photos):
-        return _nothing_to_ask(a)
+    if not len(photos) or not len(shard_keys(photos, a.shard)):
+        return _nothing_to_ask(a, len(photos))
     teachers, counts, ended = _named_teachers(a), {}, None
     names = [t.name for t in teachers]
     try:

@@ -144,7 +144,7 @@ def _parts(
 
 # %% ../nbs/13_cli/02_evaluate_command.ipynb #32a8fdcc
 def _answer(job):
-    "Answer one part; returns the errors. `job` is a dict, so that it can be sent to another process."
+    "Answer one part; returns (id, error) of what failed. `job` is a dict, so that it can be sent to another process."
     if job["gpu"] is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = job["gpu"]
     from datasets import Dataset
@@ -207,10 +207,22 @@ def _shown(found, benchmark, folder):
     return "\n\n".join([found._repr_markdown_(), markdown(oracle), markdown(near), f"answers: {folder}"])
 
 
-def _left_out(rows):
-    "A note about rows of the benchmark that could not be used."
-    first = f"{rows[0]['file']}: {rows[0]['reason']}"
-    return f"rows of the benchmark that could not be used: {len(rows)}, the first: {first}"
+def _tell_failures(failures):  # (id, error)
+    "Say why requests failed: each reason with its count, an example and what helps."
+    from globe.distillation.summary import advice, reason_table
+
+    if failures:
+        said = f"{len(failures)} requests failed; the same command asks again"
+        print(f"\nglobe: {said}\n\n{reason_table(failures, advice)}", file=sys.stderr)
+
+
+def _tell_left_out(rows):
+    "Say which rows of the benchmark could not be used."
+    from globe.distillation.summary import reason_table
+
+    if rows:
+        table = reason_table([(row["file"], row["reason"]) for row in rows])
+        print(f"globe: {len(rows)} rows of the benchmark cannot be used\n\n{table}\n", file=sys.stderr)
 
 
 def _jobs(a, asked, folder, endpoint, photos, processes):
@@ -222,15 +234,17 @@ def _jobs(a, asked, folder, endpoint, photos, processes):
     return [job | dict(part=p, gpu=None if alone else _visible_gpu(k)) for k, p in enumerate(parts)]
 
 
-def _tell(a, photos, answers, folder, name, left_out):
+def _tell(a, photos, answers, folder, name, n_left_out):
     "Print the result; for a shard, or without any answer, print how many pictures are answered."
     missing = sum(i not in answers for i in photos["id"])
+    if a.shard and a.shard[0] > len(photos):
+        print(f"globe: shard {a.shard[0]}/{a.shard[1]} holds no picture", file=sys.stderr)
     if missing and (a.shard or missing == len(photos)):  # nothing to measure
         print(f"{len(photos) - missing} of {len(photos)} pictures are answered: {folder}")
         return
     found = _measured(photos, answers, folder, name)
-    if left_out:
-        found.notes.append(_left_out(left_out))
+    if n_left_out:
+        found.notes.append(f"rows of the benchmark that could not be used: {n_left_out}")
     if missing:
         found.warnings.append(f"{missing} of {len(photos)} pictures have no answer and count as wrong")
     print(_shown(found, a.benchmark, folder))
@@ -252,12 +266,13 @@ def evaluate_command(a):
     at = Path(a.out) / name_for_files(name) / a.benchmark
     folder = answers_folder(at, weights, asked, a.max_pixels)
     jobs = _jobs(a, asked, folder, endpoint, photos, processes)
-    errors = _answer_together(jobs) if len(jobs) > 1 else _answer(jobs[0])
+    _tell_left_out(left_out)
+    try:
+        failures = _answer_together(jobs) if len(jobs) > 1 else _answer(jobs[0])
+    except (OSError, RuntimeError) as e:
+        _tell_failures(getattr(e, "failures", []))
+        raise
     photos = photos.select(range(min(a.limit or len(photos), len(photos))))
-    _tell(a, photos, read_answers(folder), folder, name, left_out)
-    if errors:
-        from globe.distillation.summary import advice
-
-        last = f"{len(errors)} requests failed (the last: {errors[-1]})"
-        print(f"\nglobe: {last}. What helps: {advice(errors[-1])}", file=sys.stderr)
-    return int(bool(errors))
+    _tell(a, photos, read_answers(folder), folder, name, len(left_out))
+    _tell_failures(failures)
+    return int(bool(failures))

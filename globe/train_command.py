@@ -6,10 +6,12 @@
 __all__ = ['train_options', 'train_command']
 
 # %% ../nbs/13_cli/06_train_command.ipynb #ba4a0620
-import os
+import os, sys
 
 from .command_options import positive
+from .csv_files import write_csv
 from .extras import require
+from .files import writable
 from .settings_text import overrides_of
 from .pipeline.notebooks import Usage
 
@@ -73,17 +75,24 @@ def train_command(a):
         raise Usage(f"grpo.rewards={settings.rewards} pays for localizability: give --judge FOLDER")
     if "WORLD_SIZE" not in os.environ:  # before pictures are read; the number of rows decides none of it
         check(a.how, model, 1, out, settings, p.launch)
-    print(train(a.how, model, _training_rows(a.data, p), out, settings, p.launch, **more))
+    print(train(a.how, model, _training_rows(a.data, out, p), out, settings, p.launch, **more))
 
 
-def _training_rows(source, p):  # of --data, profile
-    "Where the rows are, or the rows themselves of MP16-Reason as published."
+def _training_rows(source, out, p):  # of --data, of --out, profile
+    "Where the rows are, or the rows themselves of MP16-Reason as published; says which were left out."
+    from globe.distillation.summary import reason_table
     from globe.photos.official import is_published
     from globe.pipeline.data import published_rows
 
     if not source or not is_published(source):
         return source
-    return published_rows(source, p.photos, ledger=[])[0]
+    rows, _ = published_rows(source, p.photos, left := [])
+    if left:
+        file = writable(out) / "left_out.csv"
+        write_csv(file, left)
+        table = reason_table([(row["file"], row["reason"]) for row in left], lambda reason: f"see {file}")
+        print(f"globe: {len(left)} published rows are left out\n\n{table}\n", file=sys.stderr)
+    return rows
 
 
 def _train_stage(a, p):

@@ -22,6 +22,7 @@ from globe.distillation.store import (
     judgements,
     key,
     outcomes,
+    photo_keys,
     records,
 )
 from globe.distillation.teachers import EndpointTeacher, VLMTeacher, from_text, judgement
@@ -1523,6 +1524,20 @@ def test_json_says_what_was_done_and_why_a_run_ended_early(tmp_path, capsys, mon
     with Server() as s:
         got, (row,), err = asked_with(s, tmp_path / "again", capsys)
     assert got == 0 and row["ended"] is None and row["asked"] == 8 and row["reasons"] == []
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_shard_without_photos_is_said_before_anybody_is_asked(tmp_path, capsys, more):
+    photos(3).save_to_disk(tmp_path / "saved")
+    keys = photo_keys(photos(3))
+    i = next(i for i in range(1, 1001) if all(keys % 1000 != i - 1))
+    with Server() as s:
+        arguments = ["--out", str(tmp_path / "out"), "--endpoint", f"{s.url} m", "--shard", f"{i}/1000"]
+        capsys.readouterr()
+        assert main(["distill", str(tmp_path / "saved"), *arguments, *more]) == 0 and not s.seen
+    out, err = capsys.readouterr()
+    why = f"shard {i}/1000 contains none of its 3 photos"
+    assert why in err and (not more or why in json.loads(out)[0]["ended"])
 
 
 def test_json_says_that_there_is_nothing_to_ask(tmp_path, capsys):

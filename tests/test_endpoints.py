@@ -10,6 +10,7 @@ from globe.distillation.teachers import EndpointTeacher
 from globe.evaluation.geocoder import Geocoder
 from globe.exchange import _LARGEST
 from globe.command_options import named_endpoint
+from globe.pipeline.notebooks import Usage
 from globe.models.client import chosen_model, endpoint_at, is_endpoint_address, served_models
 
 KEY = "sk-live/0123456789+abcdefghij"
@@ -741,13 +742,67 @@ def test_an_address_is_told_from_a_folder_and_from_the_id_of_a_model():
         assert not is_endpoint_address(text)
 
 
-def test_a_name_that_is_not_served_is_refused_and_a_server_without_a_list_believed():
-    with pytest.raises(ValueError, match="'c'.* a, b"):
-        chosen_model(["a", "b"], "c")
+def test_a_server_without_a_list_is_believed_and_one_that_is_down_named():
     with Server() as s:
-        assert served_models(s.url) == [] and chosen_model([], "c") == "c"
+        assert served_models(s.url) == [] and named_endpoint(f"{s.url} c") == (s.url, "c")
+        assert not posted(s)
     with pytest.raises(ConnectionError, match="Connection refused"):
         served_models("http://127.0.0.1:9")
+
+
+def posted(server):
+    return [request.body for request in server.seen if request.method == "POST"]
+
+
+@pytest.mark.parametrize("name", ["qwen:nitro", "my-deployment", "openai/gpt-4o", "Qwen2.5-VL-7B"])
+def test_a_name_that_is_not_listed_is_tried_with_one_token_of_text(name, capsys):
+    "Routers take variants, deployments and patterns that they do not list."
+    with Server() as s:
+        s.gets = listing("qwen", "openai/*", "Qwen/Qwen2.5-VL-7B")
+        assert named_endpoint(f"{s.url} {name}") == (s.url, name)
+        (body,) = posted(s)
+    assert body == dict(model=name, messages=[dict(role="user", content="Say yes.")], max_tokens=1)
+    assert f"does not list '{name}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "status, said",
+    [
+        ("404 Not Found", "The model `Qwen2.5-VL-7B` does not exist."),
+        ("404 Not Found", "DeploymentNotFound"),
+        ("400 Bad Request", "Qwen2.5-VL-7B is not a valid model ID"),
+        ("400 Bad Request", "Invalid model name passed in model=Qwen2.5-VL-7B"),
+        ("422 Unprocessable Entity", "model 'Qwen2.5-VL-7B' not found, try pulling it first"),
+    ],
+)
+def test_a_name_that_the_server_refuses_is_told_before_a_photo_is_sent(status, said):
+    with Server(failing(status, said)) as s:
+        s.gets = listing("Qwen/Qwen2.5-VL-7B")
+        with pytest.raises(Usage, match="no model 'Qwen2.5-VL-7B'; it serves Qwen/Qwen2.5-VL-7B"):
+            named_endpoint(f"{s.url} Qwen2.5-VL-7B")
+
+
+@pytest.mark.parametrize(
+    "status, said",
+    [
+        ("400 Bad Request", "Unsupported parameter: 'max_tokens' is not supported with this model."),
+        ("500 Server Error", "CUDA out of memory"),
+        ("401 Unauthorized", "no key"),
+        ("429 Too Many Requests", "slow down"),
+    ],
+)
+def test_another_refusal_says_nothing_about_the_name(status, said, capsys):
+    with Server(failing(status, said)) as s:
+        s.gets = listing("qwen")
+        assert named_endpoint(f"{s.url} qwen-vl") == (s.url, "qwen-vl")
+    assert "asked all the same" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["qwen", "llava"])
+def test_a_listed_name_costs_no_request(name):
+    with Server() as s:
+        s.gets = listing("qwen", "llava:latest")
+        assert named_endpoint(f"{s.url} {name}") == (s.url, name) and not posted(s)
 
 
 def test_a_bomb_at_concurrency_eight_costs_little_memory():

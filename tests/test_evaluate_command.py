@@ -147,6 +147,45 @@ def test_a_server_that_answers_nothing_gets_no_table(given, capsys, monkeypatch)
     assert "requests failed" in told.err
 
 
+def test_every_kind_of_failure_is_told_with_its_count_and_an_example(given, capsys):
+    with Server(fail=[413, 400, 413]) as server:
+        asked = command(given, "--endpoint", f"{server.url} GLOBE", "--concurrency", "1")
+        assert main(asked) == 1
+    told = capsys.readouterr().err
+    rows = [line.split()[1] for line in told.splitlines() if "HTTP 4" in line]
+    assert "3 requests failed" in told and rows == ["2", "1"], told
+    (often,) = [line for line in told.splitlines() if "HTTP 413" in line]
+    assert often.split("|")[3].strip() == "a" and "give the server more memory" in often
+
+
+def test_failures_before_a_run_ends_early_are_told_too(given, capsys, monkeypatch):
+    with Server(fail=[401, 400]) as server:
+        asked = command(given, "--endpoint", f"{server.url} GLOBE", "--concurrency", "1")
+        assert main(asked) == 1
+    told = capsys.readouterr().err
+    assert "1 requests failed" in told and "HTTP 400" in told and "(401)" in told
+
+
+def test_rows_of_a_benchmark_that_cannot_be_used_are_told_with_their_reasons(given, capsys):
+    (given / "data" / "mp16-reason-test" / "a.jpg").write_bytes(b"<html>")
+    (given / "data" / "mp16-reason-test" / "b.jpg").unlink()
+    with Server() as server:
+        main(command(given, "--endpoint", f"{server.url} GLOBE"))
+    out, err = capsys.readouterr()
+    assert "could not be used: 2" in out and "2 rows of the benchmark cannot be used" in err
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in err.splitlines() if line[:1] == "|"]
+    assert table[0] == ["photos", "reason", "for example"], err
+    assert any("HTML" in why and (n, example) == ("1", "a") for n, why, example in table[2:]), err
+    assert sum(int(n) for n, *_ in table[2:]) == 2 and "b" in [example for *_, example in table[2:]]
+
+
+def test_an_empty_shard_is_said(given, capsys):
+    with Server() as server:
+        asked = command(given, "--endpoint", f"{server.url} GLOBE", "--shard", "4/9")
+        assert main(asked) == 0 and not server.asked
+    assert "shard 4/9 holds no picture" in capsys.readouterr().err
+
+
 def test_a_failed_request_is_asked_again_by_the_same_command(given, capsys, monkeypatch):
     monkeypatch.setattr("globe.models.client._pause", lambda *a: 0)
     with Server(fail=[500] * 4) as server:

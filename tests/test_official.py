@@ -37,6 +37,22 @@ def test_globe_train_takes_the_published_files(given, tmp_path, capsys):
     assert len(pd.read_csv(tmp_path / "out" / "log.csv")) == 1
 
 
+def test_published_rows_that_are_left_out_are_told_with_their_reasons(given, tmp_path, capsys, monkeypatch):
+    work, table, mp16, _ = given
+    copy, out = shutil.copytree(mp16, tmp_path / "mp16"), tmp_path / "out"
+    first, second = (next(copy.rglob(f"{name}.jpg")) for name in (8010, 8011))  # not in the archive
+    first.write_bytes(b"<html>")
+    second.write_bytes(second.read_bytes()[:200])
+    monkeypatch.setattr("globe.training.launch.train", lambda kind, model, rows, *rest, **more: len(rows))
+    where = ["--model", work / "start", "--data", table, "--out", out]
+    assert main(["train", "sft", *map(str, where), "--set", f"photos.pictures={copy}"]) == 0
+    told = capsys.readouterr()
+    left = pd.read_csv(out / "left_out.csv")
+    assert len(left) == 2 and f"{len(left)} published rows are left out" in told.err
+    assert told.out.split()[-1] == str(16 - len(left))
+    assert "HTML" in told.err and str(out / "left_out.csv") in told.err
+
+
 def test_too_few_pictures_are_refused_in_a_line(given, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("globe.models.vlm.load", lambda *a, **k: pytest.fail("a model was loaded"))
     work, table, _, _ = given

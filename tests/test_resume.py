@@ -1,6 +1,6 @@
 "Training resumes from the newest checkpoint that is good, takes no step too many, refuses bad rows."
 
-import json, os, shutil, subprocess, sys
+import io, json, os, shutil, subprocess, sys
 from pathlib import Path
 
 import datasets
@@ -9,6 +9,7 @@ from PIL import Image
 
 from globe.models import checkpoints
 from globe.training import grpo, trainer as trainer_module
+from globe.training.configurations import weighted
 from globe.training.judge import train_judge
 from test_train import Enough, data, moved, start, train, variety, weights  # noqa: F401
 
@@ -166,6 +167,9 @@ BAD = {
     "no random numbers": ("rng_state.pth", None),
     "cut weights": ("*.safetensors", 0.9),
     "no weights": ("*.safetensors", None),
+    "an empty configuration": ("config.json", 0),
+    "half a configuration": ("config.json", 0.5),
+    "no configuration": ("config.json", None),
     "an optimizer whose head is zero": ("optimizer.pt", (0, 0.02)),
     "an optimizer whose middle is zero": ("optimizer.pt", (0.4, 0.9)),
     "random numbers whose head is zero": ("rng_state.pth", (0, 0.1)),
@@ -175,7 +179,11 @@ BAD = {
 
 def spoil(checkpoint, how):
     name, left = BAD[how]
-    (path,) = checkpoint.glob(name)
+    (path,) = (
+        checkpoint.glob(name)
+        if (checkpoint / name).exists() or "*" in name
+        else checkpoint.glob(f"adapter_{name}")
+    )
     if left is None:
         path.unlink()
     elif isinstance(left, tuple):  # what a power loss may leave
@@ -194,13 +202,20 @@ def interrupted(start, data, tmp_path_factory):
         return {k: stopped(k, start, data, tmp_path_factory.mktemp(k)) for k in KINDS}
 
 
+TO_THE_END = dict(
+    sft=["cut weights", "no configuration"],
+    grpo=["no optimizer", "half a configuration"],
+    judge=["an empty state", "an empty configuration"],
+)
+
+
 @pytest.mark.parametrize("how", BAD)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_newest_good_checkpoint_is_taken(kind, how, whole, interrupted, start, data, tmp_path, capsys):
     out = shutil.copytree(interrupted[kind], tmp_path / kind)
     newest = checkpoints.checkpoints(out)[-1]
     spoil(newest, how)
-    if how != {"sft": "cut weights", "grpo": "no optimizer", "judge": "an empty state"}[kind]:
+    if how not in TO_THE_END[kind]:
         checkpoints.sort_out(out)
         assert checkpoints.last_checkpoint(out).endswith("checkpoint-2")
         return
@@ -220,6 +235,20 @@ def test_without_any_good_checkpoint_training_begins_anew_and_says_so(
         spoil(c, "no optimizer")
     run("sft", start, data, out)
     assert result(out) == whole["sft"] and "starts from the beginning" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_file_that_was_sealed_must_be_as_it_was(kind, interrupted, tmp_path):
+    "Whichever file a disk loses or empties, one that can still be read as JSON included."
+    newest = checkpoints.checkpoints(interrupted[kind])[-1]
+    for path in sorted(newest.glob("*.json")) + sorted(newest.glob("*.safetensors")):
+        for left in (None, b"", b"{}"):
+            c = Path(shutil.copytree(newest, tmp_path / f"{path.name}-{left}"))
+            assert not checkpoints.flaw(c)
+            (c / path.name).unlink() if left is None else (c / path.name).write_bytes(left)
+            is_record = path.name == "checksums.json" and left != b""  # a kill before it was written
+            named = [path.name, "the weights are missing" if path.suffix == ".safetensors" else path.name]
+            assert is_record or any(name in str(checkpoints.flaw(c)) for name in named), (path.name, left)
 
 
 def test_checkpoints_of_several_processes_and_of_deepspeed(interrupted, tmp_path):
@@ -296,7 +325,9 @@ def with_picture(data, i, picture):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("what", ["none", "narrow", "no picture", "adapter", "no model"])
+@pytest.mark.parametrize(
+    "what", ["none", "narrow", "no picture", "half a JPEG", "a damaged PNG", "adapter", "no model"]
+)
 def test_what_cannot_be_trained_on_is_named(kind, what, start, data, tmp_path, no_model):
     model, rows, why = start, data, "row 6"
     if what == "none":
@@ -306,6 +337,12 @@ def test_what_cannot_be_trained_on_is_named(kind, what, start, data, tmp_path, n
         rows = with_picture(data, 5, dict(bytes=(tmp_path / "a.png").read_bytes(), path=None))
     elif what == "no picture":
         rows = with_picture(data, 5, dict(bytes=b"<html>", path=None))
+    elif what in ("half a JPEG", "a damaged PNG"):
+        Image.effect_noise((200, 150), 90).convert("RGB").save(file := io.BytesIO(), what[-4:].strip())
+        content = bytearray(file.getvalue())
+        content[300:400] = bytes(100)
+        content = content if "PNG" in what else content[: len(content) // 2]
+        rows = with_picture(data, 5, dict(bytes=bytes(content), path=None))
     elif what == "adapter":
         (tmp_path / "adapter_config.json").write_text("{}")
         model, why = tmp_path, "adapter"
@@ -314,6 +351,36 @@ def test_what_cannot_be_trained_on_is_named(kind, what, start, data, tmp_path, n
     with pytest.raises((ValueError, FileNotFoundError), match=why):
         run(kind, model, rows, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "kind, column", [("sft", "country"), ("sft", "city"), ("sft", "reasoning"), ("judge", "reasoning")]
+)
+def test_a_row_without_a_text_is_named(kind, column, start, data, tmp_path, no_model):
+    texts = [None if i == 5 else text for i, text in enumerate(data[column])]
+    rows = data.remove_columns(column).add_column(column, texts)
+    with pytest.raises(ValueError, match=f"row 6: its {column} is missing"):
+        run(kind, start, rows, tmp_path / "out")
+    if kind == "sft":
+        with pytest.raises(ValueError, match=f"no column {column}"):
+            run(kind, start, data.remove_columns(column), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_label_that_is_none_is_named(start, data, tmp_path, no_model):
+    rows = pairs(data)
+    labels = [None if i == 5 else label for i, label in enumerate(rows["label"])]
+    with pytest.raises(ValueError, match="row 6: its label must be 0 or 1"):
+        train_judge(
+            start, rows.remove_columns("label").add_column("label", labels), tmp_path / "out", **JUDGE
+        )
+
+
+def test_a_column_that_a_reward_reads_must_be_there(start, data, tmp_path, no_model, monkeypatch):
+    monkeypatch.setattr(grpo, "weighted", weighted)
+    for column, rewards in [("city", "accuracy"), ("entities", "recommended")]:
+        with pytest.raises(ValueError, match=f"column {column}"):
+            run("grpo", start, data.remove_columns(column), tmp_path / "out", rewards=rewards)
 
 
 def test_fewer_rows_than_a_step_takes_are_refused(start, data, tmp_path, no_model):

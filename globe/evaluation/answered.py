@@ -75,8 +75,8 @@ def answer_part(
     part=(1, 1),  # (i, n): only the i-th of n parts of the photos
     max_pixels=1_003_520,  # larger pictures are reduced
     watch=None,  # see `globe.progress.tracked`
-) -> list:  # errors of the photos that were not answered
-    "Ask about the photos of a part that have no answer. Raises `Busy`, and errors of `ask`."
+) -> list:  # (id, error) of the photos that were not answered
+    "Ask about the photos of a part that have no answer. Raises `Busy`, and errors of `ask` with `failures`."
     (i, n), ids = part, photos["id"][:]
     file, errors = Path(folder) / ("answers.jsonl" if n == 1 else f"answers-{i}-of-{n}.jsonl"), []
     with alone(file):
@@ -86,12 +86,17 @@ def answer_part(
         todo = [k for k in range(i - 1, len(ids), n) if ids[k] not in done]
         rows = (dict(id=ids[k], image=fitted(photos[k]["image"], max_pixels=max_pixels)) for k in todo)
         with file.open("a", encoding="utf-8") as f:
-            for record in tracked(ask(rows) if todo else (), len(todo), watch, unit="picture"):
-                if record["error"]:
-                    errors.append(record["error"])
-                else:
-                    f.write(json.dumps(dict(id=record["id"], text=record["text"]), ensure_ascii=False) + "\n")
-                    f.flush()
+            try:
+                for record in tracked(ask(rows) if todo else (), len(todo), watch, unit="picture"):
+                    if record["error"]:
+                        errors.append((record["id"], record["error"]))
+                    else:
+                        row = dict(id=record["id"], text=record["text"])
+                        f.write(json.dumps(row, ensure_ascii=False) + "\n")
+                        f.flush()
+            except (OSError, RuntimeError) as e:  # such as a dead endpoint
+                e.failures = errors
+                raise
     return errors
 
 # %% ../../nbs/08_evaluation/17_answered.ipynb #71e86350

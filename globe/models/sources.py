@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..foreign_text import encodable
 from ..reasons import Reason
-from .checkpoints import damaged
+from .checkpoints import damaged, unreadable
 from .vlm import check_folder, refuse_adapter
 
 # %% ../../nbs/04_models/09_sources.ipynb #aa657915
@@ -98,16 +98,17 @@ _NEEDED = dict(  # what a vision-language model needs beside its weights: one fi
 
 def _flaw(folder):
     "What is missing or cut in the folder of a model; None if nothing is."
-    stated = {}
-    for file in sorted(folder.glob("*.json")):
-        try:
-            stated[file.name] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            return Reason(f"{file.name} is cut or damaged")
-    shards = stated.get("model.safetensors.index.json", {}).get("weight_map", {})
-    if gone := sorted(name for name in set(shards.values()) if not (folder / name).exists()):
+    if why := unreadable(folder):
+        return why
+    index = folder / "model.safetensors.index.json"
+    try:
+        shards = json.loads(index.read_bytes())["weight_map"].values() if index.exists() else ()
+        gone = sorted(name for name in set(shards) if not (folder / name).exists())
+    except (LookupError, TypeError, AttributeError):
+        return Reason(f"{index.name} is damaged")
+    if gone:
         return Reason(f"{gone[0]} is missing")
-    if "vision_config" in stated["config.json"]:
+    if "vision_config" in json.loads((folder / "config.json").read_bytes()):
         for kind, names in _NEEDED.items():
             if not any((folder / name).exists() for name in names):
                 return Reason(f"the {kind} is missing ({' or '.join(names)})")

@@ -53,6 +53,6 @@ def check_pictures(
     names = [name for name in PICTURES if name in with_pictures(dataset).column_names]
     for i, row in enumerate(undecoded(dataset.select_columns(names))):
         try:
-            check_photo(picture_of(row))
+            check_photo(picture_of(row), pixels=True)
         except PhotoError as e:
             raise ValueError(f"row {i + 1}: its picture cannot be used: {e}") from None

@@ -6,6 +6,7 @@
 __all__ = ['judge_beside', 'grpo']
 
 # %% ../../nbs/07_training/20_grpo.ipynb #33be70ea
+from inspect import signature
 from pathlib import Path
 
 from ..answers.vocabulary import vocabulary
@@ -72,6 +73,7 @@ def grpo(
     check_start(model, data, pictures, "completions_per_step / num_generations")
     bound = s.localizability_max_gain, s.localizability_max_loss
     functions, weights = weighted(s.rewards, judge, classes, *bound, _shares(data, classes))
+    _check_columns(functions, data)
     steps = s.steps or len(data) * s.num_generations // s.completions_per_step
     args = GRPOConfig(
         **trainer_arguments(s, out, steps, s.completions_per_step),
@@ -106,6 +108,17 @@ def grpo(
     if isinstance(judge, (str, Path)):
         _open_judge(functions, trainer, vlm.processor, judge)
     return run(trainer, out, task_of(model, data, s, judge=judge, classes=classes), vlm.processor)
+
+
+def _check_columns(functions, data):
+    "Raises ValueError for a reward that reads a column which the rows do not have."
+    for reward in functions:
+        read = [p for p in signature(reward).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        needed = {p.name for p in read if p.default is p.empty} - {"completions", "prompts"}
+        if missing := sorted(needed - {*data.column_names}):
+            raise ValueError(
+                f"the reward {reward.__name__} reads the column {missing[0]}, which the rows do not have"
+            )
 
 
 def _shares(data, classes):

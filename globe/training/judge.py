@@ -147,9 +147,12 @@ def train_judge(
             f"the judge's rows lack {', '.join(sorted(missing))}: give rows that "
             "`globe.validation.splits.judge_rows` makes, or leave out --data and --out"
         )
-    if set(rows["label"] if len(rows) else []) != {0, 1}:
+    labels = list(rows["label"]) if len(rows) else []
+    if other := next((i for i, label in enumerate(labels, 1) if label not in (0, 1)), None):
+        raise ValueError(f"row {other}: its label must be 0 or 1, got {labels[other - 1]}")
+    if len({*labels}) < 2:
         raise ValueError("the judge needs rows of both labels, 0 and 1")
-    check_start(model_folder, rows)
+    check_start(model_folder, rows, texts=["reasoning"])
     task = task_of(model_folder, rows, s)
     rows = hardened(rows, seed=s.seed) if s.hard_negatives else rows
     steps = s.steps or s.epochs * -(-len(rows) // s.batch_size)

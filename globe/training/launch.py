@@ -6,7 +6,7 @@
 __all__ = ['TrainingFailed', 'check', 'train']
 
 # %% ../../nbs/07_training/26_launch.ipynb #41cbff1c
-import json, os, shutil, subprocess, sys
+import json, os, shutil, subprocess, sys, warnings
 from importlib.resources import files
 from pathlib import Path
 
@@ -32,14 +32,19 @@ class TrainingFailed(RuntimeError):
 def _read_rows(
     source,  # parquet file, or folder of `datasets`
 ):
-    "Training rows from disk."
+    "Training rows from disk; warns of those whose pictures cannot be used."
+    from globe.distillation.summary import reason_table
     from globe.photos.stored import checked_pictures, read_dataset
 
     if not Path(source).exists():
         raise FileNotFoundError(
             f"there is no {source}: give a dataset that globe wrote, or the published MP16-Reason"
         )
-    return checked_pictures(read_dataset(source))
+    rows = checked_pictures(read_dataset(source), left := [])
+    if left:
+        table = reason_table([(row["file"], row["reason"]) for row in left])
+        warnings.warn(f"{len(left)} rows of {source} are left out:\n{table}")
+    return rows
 
 
 def _train_here(kind, model, rows, out, settings, watch, **more):

@@ -9,6 +9,7 @@ __all__ = ['grpo_rows', 'sft_rows', 'loaded_whole', 'load_to_train', 'reporter',
 # %% ../../nbs/07_training/10_trainer.ipynb #33d08357
 import math, os, shutil, warnings
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from pathlib import Path
 
 import pandas as pd
@@ -150,7 +151,8 @@ def _load_whole(trainer):  # of transformers, its model on one device or copied 
 
     def load_weights(checkpoint, model=None):
         model = trainer.model if model is None else model
-        model.load_state_dict(type(model).from_pretrained(checkpoint, dtype=model.dtype).state_dict())
+        how = dict(config=deepcopy(model.config), dtype=model.dtype, use_safetensors=True)
+        model.load_state_dict(type(model).from_pretrained(checkpoint, **how).state_dict())
 
     trainer._load_from_checkpoint = load_weights
 
@@ -281,19 +283,34 @@ def _save(trainer, out, processor):  # trained; folder of the run
         log[shown].to_csv(out / "log.csv", index=False)
 
 # %% ../../nbs/07_training/10_trainer.ipynb #901bc334
+def _check_texts(data, name):
+    "Raises ValueError for the first row without text in a column."
+    if name not in data.column_names:
+        raise ValueError(f"the rows have no column {name}, only {', '.join(data.column_names)}")
+    for i, value in enumerate(data[name], 1):
+        if value is None:
+            raise ValueError(f"row {i}: its {name} is missing")
+        if not isinstance(value, str):
+            raise ValueError(f"row {i}: its {name} is not text but {type(value).__name__}")
+
+
 def check_start(
     source,  # folder or hub id of the model
     data,  # rows
     pictures=1,  # per step
     settings="",  # names of the settings that decide this, for the message
+    texts=(),  # columns in which every row needs a text
 ):
-    "Raises ValueError or FileNotFoundError for an adapter, no model, too few rows or unusable pictures."
+    """Raises ValueError or FileNotFoundError for an adapter, no model, too few rows, or the first row
+    without a text or a usable picture."""
     check_folder(source)
     if len(data) < pictures:
         raise ValueError(
             f"a step takes {pictures} pictures{settings and f' ({settings})'}, but the data has {len(data)} "
             "rows: give more rows, or lower that setting"
         )
+    for name in texts:
+        _check_texts(data, name)
     check_pictures(data)
 
 # %% ../../nbs/07_training/10_trainer.ipynb #b2ce07ff
