@@ -95,4 +95,5 @@ def on_pre_build(config):
 def on_page_content(html, page, **_):
     if page.file.src_uri.endswith(".ipynb"):
         html = STYLE + MERMAID.sub("", html)
-    return re.sub(r'(href="(?!https?:)[^"#]*)\.(?:ipynb|md)(?=["#])', r"\1.html", html)
+    html = re.sub(r'(href="(?!https?:)[^"#]*)\.(?:ipynb|md)(?=["#])', r"\1.html", html)
+    return re.sub(r'(href="(?:\.\./)*)README\.html', r"\1index.html", html)  # the README is the start page

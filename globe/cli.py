@@ -10,6 +10,7 @@ import argparse, json, os, sys
 
 from .extras import MissingExtra, with_extra
 from .locks import Busy
+from .redaction import without_logins
 from .settings import SettingsError
 from .pipeline.notebooks import NotebookFailed, Usage
 from .pipeline.doctor import globe_version
@@ -37,7 +38,7 @@ _ABOUT = """Photo geo-localization by vision-language models: the paper GLOBE (N
   globe demo                           the same on a page in your browser
   globe score mine.csv --truth t.csv   how far off are the answers of any model?
   globe evaluate --model ID --benchmark im2gps3k --data FOLDER
-                                       let a checkpoint answer a benchmark, and score it
+                                       run a model on a benchmark and score its answers
   globe reproduce --profile paper --dry-run
                                        what the paper's run needs: downloads, disk space, GPU hours
   globe distill trip/ --out answers --endpoint "http://localhost:8000/v1 MODEL"
@@ -103,7 +104,7 @@ _COMMANDS = [  # name, options, function, help, more of it
         "evaluate",
         evaluate_options,
         evaluate_command,
-        "let a model answer a benchmark, and score it",
+        "run a model on a benchmark and score its answers",
         "The default is our own prompt and greedy decoding; --prompt released=PATH takes prompt and "
         "sampling from a checkout of the released code. Answers are stored by weights, prompt and "
         "sampling, so the same command requests only the missing ones.",
@@ -157,8 +158,9 @@ def main(
             raise
         e = with_extra(e, args.called)
         code = 2 if isinstance(e, (Usage, SettingsError, MissingExtra)) else 1
-        _print_ending(args, _one_line(e), code)
-        print(f"\nglobe: {_one_line(e)}", file=sys.stderr)
+        why = without_logins(_one_line(e))
+        _print_ending(args, why, code)
+        print(f"\nglobe: {why}", file=sys.stderr)
         return code
 
 

@@ -74,8 +74,8 @@ def _request_options(p):
 def distill_options(p):
     p.add_argument(
         "photos",
-        help="folder of pictures with GPS or a CSV, a CSV, a parquet file, or a dataset saved by `datasets`; "
-        "the last two are faster for many photos, because a new run need not read every picture again",
+        help="folder of pictures (GPS in EXIF, or a CSV in it), CSV file, parquet file, or dataset saved by "
+        "`datasets`; the last two are faster for many photos: a new run need not read every picture again",
     )
     p.add_argument(
         "--out",

@@ -24,7 +24,7 @@ def _body(response):
     "The body of a streamed response. Raises `ExchangeError` if it is too large or cannot be unpacked."
     coding, body = response.headers.get("content-encoding", "").strip().lower(), bytearray()
     if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-        raise ExchangeError(f"the answer is compressed as {coding[:20]!r}, which was not asked for")
+        raise ExchangeError(f"the answer is compressed as {coding!r}, which was not asked for")
     unpack = zlib.decompressobj(47) if coding not in ("", "identity") else None
     for part in response.iter_raw():
         body += unpack.decompress(part, _LARGEST + 1 - len(body)) if unpack else part
@@ -125,6 +125,11 @@ def exchange(
         raise ExchangeError(f"timeout: no complete answer within {timeout:g} s") from None
     except PermissionError as e:
         raise PermissionError(one_line(redacted(str(e), secrets))[:300]) from None
-    except (httpx.RequestError, httpx.InvalidURL, zlib.error, OSError, ValueError) as e:
-        why = redacted(f"{type(e).__name__}: {_cause(e)}"[:10_000], secrets)
+    except httpx.InvalidURL:  # its words may hold the password of a proxy
+        raise ExchangeError(
+            "the address, or that of the proxy (HTTP_PROXY, HTTPS_PROXY), is not valid"
+        ) from None
+    except (ExchangeError, httpx.RequestError, zlib.error, OSError, ValueError) as e:
+        named = "" if isinstance(e, ExchangeError) else f"{type(e).__name__}: "
+        why = redacted(f"{named}{_cause(e)}"[:10_000], secrets)
         raise ExchangeError(one_line(why)[:300]) from None

@@ -46,8 +46,8 @@ def reproduce_options(p):
     p.add_argument(
         "--dry-run",
         action="store_true",
-        help="run nothing: list the models, photographs, disk space and time that a run needs, and what is "
-        "missing",
+        help="run nothing: list the models, photographs, disk space and GPU hours that a run needs, and "
+        "what is missing",
     )
     p.add_argument(
         "--force", action="store_true", help="delete data/PROFILE/ first, and compute everything again"
@@ -70,21 +70,29 @@ def _dry_run(a):
     needed_gb = sum(row["GB"] or 0 for row in gone) if rows else _DRAWN_GB * a.seeds
     why = []
     if not rows:
-        print(f"profile {a.profile} makes everything itself and needs nothing but this machine")
+        needed, free = sizes(needed_gb * 1e9, free_gb * 1e9)
+        print(f"profile {a.profile} makes everything itself: it needs nothing but this machine")
+        print(f"disk: about {needed}; free here: {free}")
     else:
         why += _print_needs(rows, p, needed_gb, free_gb)
-    if needed_gb > free_gb:
-        needed, free = sizes(needed_gb * 1e9, free_gb * 1e9)
-        why.append(
-            f"this run writes about {needed}{' and the photographs' * bool(rows)}, but only {free} are free "
-            f"on the disk of {checkout()}: free some space, or run from a checkout on a larger disk"
-        )
+    why += _disk_is_full(needed_gb, free_gb, "and the photographs" if rows else "")
     for line in why:
         print(f"cannot run: {line}")
     if not why:
         print(f"then: globe reproduce --profile {a.profile} --seeds {a.seeds}")
     is_short = any(row["what"] not in _TO_DO for row in gone)
     return int(bool(why) or is_short)
+
+
+def _disk_is_full(needed_gb, free_gb, more):  # what else a run writes
+    "Why a run does not fit on the disk; nothing if it does."
+    if needed_gb <= free_gb:
+        return []
+    needed, free = sizes(needed_gb * 1e9, free_gb * 1e9)
+    return [
+        f"this run writes about {f'{needed} {more}'.rstrip()}, but only {free} are free "
+        f"on the disk of {checkout()}: free some space, or run from a checkout on a larger disk"
+    ]
 
 
 def _print_needs(rows, p, needed_gb, free_gb):
@@ -113,11 +121,18 @@ def _quiet_profile(a):
         return profile(a.profile, **overrides_of(a.set))
 
 
+def _drawn_gb(p, seeds):
+    "GB that a run of synthetic pictures has still to write; 0 for other runs, whose models are counted."
+    written = (f.stat().st_size for f in (checkout() / "data" / p.name).rglob("*") if f.is_file())
+    return 0 if p.student.source else max(0, _DRAWN_GB * seeds - sum(written) / 1e9)
+
+
 def _cannot_run(p, seeds=1, strict=False):  # strict: also if it is not known
     "Print why a profile cannot run here, and what cannot be checked; True if it cannot run."
     from globe.pipeline.readiness import readiness
 
     wrong, unknown = readiness(p, seeds)
+    wrong += _disk_is_full(_drawn_gb(p, seeds), shutil.disk_usage(checkout()).free / 1e9, "in all")
     for line in unknown:
         print(f"globe: profile {p.name}: {line}", file=sys.stderr)
     for line in wrong:

@@ -44,8 +44,8 @@ def score_options(p):
         "--names",
         choices=["auto", "fill", "only"],
         default="auto",
-        help="when to geocode names: fill, wherever a coordinate is missing; auto, the same unless at least "
-        "half of the answers with a place state its coordinate; only, always, ignoring stated coordinates "
+        help="when to geocode names. fill: wherever a coordinate is missing; auto: as fill, but not if at "
+        "least half of the answers with a place state a coordinate; only: always, ignoring stated ones "
         "(default: %(default)s)",
     )
     p.add_argument(

@@ -88,13 +88,15 @@ def _weights(source):
 Weights = Annotated[str, AfterValidator(_weights)]  # where a model comes from
 
 # %% ../nbs/00_base/09_settings.ipynb #aed05279
-_HOST = re.compile(r"https?://(\[[\da-fA-F:.]+\]|\w[\w-]*(\.\w[\w-]*)*)(:\d+)?(/\S*)?")
+_HOST = re.compile(
+    r"https?://(\[[\da-fA-F:.]+\]|\w[\w-]*(\.\w[\w-]*)*)(:\d+)?(/[^\s?#]*(\?api-version=[\w.-]+)?)?"
+)
 
 
 def is_address(
     text,  # such as "http://localhost:8000/v1"
 ) -> bool:
-    "Is it the address of an HTTP server?"
+    "Is it the address of an HTTP server, without a name, password or key? Settings are printed and stored."
     try:
         TypeAdapter(HttpUrl).validate_python(text)
     except ValidationError:

@@ -40,7 +40,9 @@ def train_options(p):
         help="processes that train together; default: one per GPU",
     )
     p.add_argument("--judge", metavar="FOLDER", help="the localizability judge, for rewards that use it")
-    p.add_argument("--classes", metavar="A,B,...", help="names that the segmenter can recognize in the data")
+    p.add_argument(
+        "--classes", metavar="A,B,...", help="class names of the segmenter that found the entities"
+    )
     p.add_argument(
         "--set",
         action="append",

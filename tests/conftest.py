@@ -16,7 +16,8 @@ SLOW = {
     " two_workers_of_a_ray_cluster_answer_every_photo wrong_commands_are_one_line",
     "test_evaluate": "recorded_oracles_are_what_the_gazetteer_gives stretched_seeds_hold_the_truth_more_often",
     "test_evaluate_command": "a_model_of_the_hub_is_known_by_its_commit"
-    " answers_of_other_weights_or_another_length_are_other_answers two_processes_give_the_answers_of_one",
+    " answers_of_other_weights_or_another_length_are_other_answers two_processes_give_the_answers_of_one"
+    " only_a_refusal_of_the_model_itself_is_an_answer",
     "test_experiment": "photographs_of_one_name_in_two_folders_are_not_mixed_up two_runs_give_the_same_bytes",
     "test_figures": "importing_and_drawing_leave_the_settings_of_matplotlib_alone"
     " map_needs_no_network_and_counts_all_pictures two_processes_write_the_same_bytes",

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import griffe
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
@@ -97,6 +99,36 @@ def test_a_page_loads_nothing_from_a_cdn(tmp_path):
     html = docs.on_page_content(nb2html(str(path), custom_mathjax_url=""), page)
     assert not re.findall(r"""(?:src|import|href)\W{1,2}https?://[^"')]*""", html)
     assert 'href="b.html#c"' in html and "<msup>" in html
+
+
+# addresses in the theme's script, and when it uses them
+ADDRESSES = {
+    "api.github.com/repos": "`repo_url` is set",
+    "api.github.com/users": "`repo_url` is set",
+    "unpkg.com/mermaid": "a page has a Mermaid diagram",
+    "unpkg.com/resize": "browsers of 2019 and older",
+    "clipboardjs.com/": "a comment",
+}
+
+
+def test_the_site_loads_nothing_from_other_servers(tmp_path):
+    "With the settings of the real site, one page. `repo_url` or a Mermaid diagram would make requests."
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "index.md").write_text("# Start\n\n[home](README.md)\n", encoding="utf-8")
+    with open(ROOT / "mkdocs.yml", "rb") as f:
+        config = load_config(
+            f, docs_dir=str(tmp_path / "src"), site_dir=str(tmp_path / "site"), plugins=["search"], nav=None
+        )
+    build(config)
+    html = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert not re.findall(r"""<(?:script|img|iframe)\b[^>]*\bsrc=["']?(?:https?:)?//""", html)
+    loading = r"""<link\b(?=[^>]*rel="?(?:stylesheet|icon|preload|preconnect))[^>]*href=["']?(?:https?:)?//"""
+    assert not re.findall(loading, html) and 'href="index.html"' in html
+    assert 'data-md-component="source"' not in html, "the theme asks GitHub about `repo_url`"
+    (script,) = (tmp_path / "site" / "assets" / "javascripts").glob("bundle.*.js")
+    addresses = re.findall(r"https?://([\w.-]+\.(?:com|org|io|net)/\w*)", script.read_text(encoding="utf-8"))
+    assert addresses and set(addresses) <= set(ADDRESSES)
+    assert not any("```mermaid" in p.read_text(encoding="utf-8") for p in [*NOTEBOOKS, *ROOT.glob("*.md")])
 
 
 def test_comments_after_parameters_and_fields_become_sections():

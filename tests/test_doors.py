@@ -137,7 +137,7 @@ MOST = 5.0  # seconds of processor time for one text at one door
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory):
     "Whatever takes a text from outside."
-    from globe.answers import completions, mentions
+    from globe.answers import completions, labels, mentions
     from globe.evaluation.columns import parted, read_coordinates
     from globe.evaluation.predictions import predictions
     from globe.csv_files import safe_cell
@@ -166,6 +166,7 @@ def doors(tmp_path_factory):
         released_form=lambda text: rewards.form([text], released=True),
         geo_accuracy=lambda text: rewards.geo_accuracy([text], **label),
         visual_grounding=lambda text: visual_grounding([f"<think>{text}</think><answer>a</answer>"], seen),
+        names=labels.names_no_place,  # of columns of predictions
         locate=lambda text: locate(text, text),
         same=lambda text: same_city(text, "Paris") or same_country(text, "France"),
         degrees=degrees,

@@ -553,6 +553,14 @@ def test_a_parameter_that_a_server_refuses_is_sent_as_it_likes(name, text, sent)
     assert name not in s.seen[-1].body and (not sent or s.seen[-1].body[sent] == 1024)
 
 
+def test_a_limit_of_ones_own_is_sent_under_the_name_that_the_server_likes():
+    text = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    with Server(*[refusing("max_tokens", text)] * 9) as s:
+        found = ask(s, 2, tries=1, params=dict(max_tokens=500))
+    assert [r["city"] for r in found] == ["Helsinki"] * 2 and len(s.seen) == 3
+    assert s.seen[-1].body["max_completion_tokens"] == 500 and "max_tokens" not in s.seen[-1].body
+
+
 def test_parameters_are_added_and_left_out():
     with Server() as s:
         ask(s, params=dict(top_p=0.5, temperature=None))
@@ -601,6 +609,21 @@ def test_a_key_is_never_told(spelling, monkeypatch):
     told = "".join(c for c in r["error"].lower() if c.isprintable())
     pieces = ("live", "c2stbgl2", "stbgl2z", "0123", "m2nzg5", "3031323334", "#48;&#49", "ghij")
     assert "***" in told and not [p for p in pieces if p in told] and len(told) < 250
+
+
+def test_a_key_in_the_name_of_a_compression_is_not_told(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Server(*[http(None, "200 OK", f"Content-Encoding: {KEY}")] * 4) as s:
+        (r,) = ask(s, tries=1)
+    assert "compressed as" in r["error"] and "live" not in r["error"] and "0123" not in r["error"]
+
+
+@pytest.mark.parametrize("proxy", ["http://me:hush#x@127.0.0.1:9", "http://me:hush?x@127.0.0.1:9"])
+def test_a_password_of_a_proxy_is_not_told(proxy, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    monkeypatch.setenv("NO_PROXY", "")
+    (r,) = EndpointTeacher("http://192.0.2.1/v1", "m", tries=1, timeout=2).judge([picture(0)])
+    assert r["error"] and "hush" not in r["error"]
 
 
 def test_a_refusal_that_is_long_and_holds_the_key_is_a_short_line_without_it(monkeypatch):
@@ -703,7 +726,9 @@ def test_a_list_of_models_that_is_refused_names_the_key(monkeypatch):
             assert named_endpoint(f"{s.url} m") == (s.url, "m")  # the list may be refused alone
 
 
-@pytest.mark.parametrize("address", ["localhost:99999", "http://ho\nst/v1", "http://a b/v1", "ftp://x", ""])
+@pytest.mark.parametrize(
+    "address", ["localhost:99999", "http://ho\nst/v1", "http://a b/v1", "ftp://x", "", "http://me:1#2@h/v1"]
+)
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(ValueError, match="is not a valid endpoint"):
         endpoint_at(address)

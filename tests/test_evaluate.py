@@ -141,7 +141,7 @@ def test_unread_and_unplaced_answers_stay_in_the_denominator(tmp_path):
     assert said.id.tolist() == list("abcd") and said.parsed.tolist() == [True, False, False, True]
     assert shares(e, "acc@2500 km", "unread", "not placed") == [1 / 4, 2 / 4, 1 / 4]
     assert math.isinf(e.row()["median km"]) and e.to_dict()["median km"] is None
-    assert math.isinf(e.row()["mean km"]) and e.row()["mean km of the placed"] < 25
+    assert math.isinf(e.row()["mean km"]) and e.row()["mean km of placed answers"] < 25
     json.dumps(e.to_dict(), allow_nan=False)
     said.to_csv(tmp_path / "said.csv", index=False)  # survives a trip through a file, "False" included
     again = pd.read_csv(tmp_path / "said.csv", dtype=str, keep_default_na=False)
@@ -853,7 +853,9 @@ def test_impossible_coordinates_are_refused_from_frames_as_from_files(scored):
 
 def test_mean_and_median_treat_unread_answers_alike(scored):
     e = scored("id,lat,lon\na,60.17,24.94\n")
-    assert shares(e, "median km", "mean km") == [math.inf, math.inf] and e.row()["mean km of the placed"] < 1
+    assert (
+        shares(e, "median km", "mean km") == [math.inf, math.inf] and e.row()["mean km of placed answers"] < 1
+    )
 
 
 # the command

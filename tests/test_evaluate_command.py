@@ -17,8 +17,8 @@ ROWS = "a,60.17,24.94,Helsinki,Finland\nb,48.86,2.35,Paris,France\nc,35.69,139.6
 class Server:
     "An OpenAI-compatible server that names Paris about every picture and keeps what it was sent."
 
-    def __init__(self, fail=()):
-        self.asked, self.fail, outer = [], list(fail), self
+    def __init__(self, fail=(), choice=None):
+        self.asked, self.fail, self.choice, outer = [], list(fail), choice, self
 
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *a):
@@ -39,7 +39,9 @@ class Server:
                 if outer.fail:
                     return self.reply(dict(error="out of memory"), outer.fail.pop())
                 text = "<think>A tower.</think><answer>country: [France]\ncity: [Paris]"
-                self.reply(dict(choices=[dict(message=dict(content=text), finish_reason="length")]))
+                self.reply(
+                    dict(choices=[outer.choice or dict(message=dict(content=text), finish_reason="length")])
+                )
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}/v1"
@@ -73,6 +75,26 @@ def command(given, *more):
 
 def answered(given):
     return {f.parent.name: f.read_text() for f in sorted((given / "answers").rglob("answers*.jsonl"))}
+
+
+@pytest.mark.parametrize(
+    "ending, message, kept",
+    [
+        ("tool_calls", dict(content=None, tool_calls=[dict(id="1")]), 0),
+        ("content_filter", dict(content="It is"), 0),
+        ("stop", dict(content="Paris. " * 60_000), 0),
+        ("stop", dict(content=None, refusal="I cannot help with that."), 3),
+    ],
+)
+def test_only_a_refusal_of_the_model_itself_is_an_answer(given, capsys, ending, message, kept):
+    "What something else withheld is a failure: it is said, nothing is kept, and it is asked about again."
+    with Server(choice=dict(message=message, finish_reason=ending)) as server:
+        asked = command(given, "--endpoint", f"{server.url} GLOBE")
+        assert main(asked) == int(kept == 0)
+        assert sum(text.count("\n") for text in answered(given).values()) == kept
+        assert ("failed" in capsys.readouterr().err) == (kept == 0)
+        server.choice, before = None, len(server.asked)
+        assert main(asked) == 0 and len(server.asked) - before == 3 - kept
 
 
 def test_the_released_request_is_sent_and_its_cut_answers_count(given, capsys):

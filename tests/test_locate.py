@@ -14,6 +14,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.ExifTags import GPS, IFD
@@ -209,9 +210,14 @@ def test_one_answer_is_asked_at_temperature_zero_and_several_at_one(photos):
     assert model.temperatures == [0, 1, 1, 1]
     with pytest.raises(ValueError, match="samples must be at least 1"):
         geo(photos / "0.jpg", samples=0)
-    for wrong in (7, -0.1, float("nan")):
+    for wrong in ("8", 1.5, None):
+        with pytest.raises(ValueError, match="a whole number"):
+            geo(photos / "0.jpg", samples=wrong)
+    for wrong in (7, -0.1, float("nan"), "0.5"):
         with pytest.raises(ValueError, match="threshold must be from 0 to 1"):
             geo(photos / "0.jpg", threshold=wrong)
+    with pytest.raises(TypeError, match="fromarray"):
+        geo(np.zeros((50, 50, 3), np.uint8))
     assert len(model.temperatures) == 4
 
 
@@ -667,7 +673,7 @@ def test_a_stated_coordinate_goes_before_the_point_of_the_name(photos, capsys):
 def test_a_refusal_keeps_its_reasons_and_is_counted():
     no = "<think>A white wall.</think><answer>The location cannot be determined.</answer>"
     p = concluded("a", [from_text(i, "t", no) for i in range(3)])
-    assert p.abstains and p.reasoning == "A white wall." and "cannot be told" in p.why
+    assert p.abstains and p.reasoning == "A white wall." and "cannot tell" in p.why
     assert p.counts == [("refused", 3)] and "refused × 3" in str(p) and "A white" in p._repr_html_()
     below = concluded("a", [from_text(0, "t", said("Paris", "France", sure=0.1))])
     assert below.abstains and "palm trees" in below.reasoning and below.placed_by == ""

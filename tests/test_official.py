@@ -49,7 +49,7 @@ def test_too_few_pictures_are_refused_in_a_line(given, tmp_path, capsys, monkeyp
 @pytest.mark.parametrize(
     "how,more,said",
     [
-        ("sft", ["--model", "nobody/no-such-model"], "no model"),
+        ("sft", ["--model", "nobody/no-such-model"], "nobody/no-such-model is not in the cache"),
         ("grpo", ["--set", "rewards=all-readme"], "--judge"),
         ("sft", ["--set", "launch.gpu_gib=0.0001"], "GiB are needed"),
     ],

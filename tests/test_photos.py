@@ -1,6 +1,6 @@
 """Photographs as people and machines really send them."""
 
-import csv, io, math, os, re, struct, time, unicodedata, zipfile, zlib
+import csv, gzip, io, math, os, re, struct, time, unicodedata, zipfile, zlib
 import datasets, pandas as pd, pytest
 from pathlib import Path
 import PIL
@@ -15,10 +15,11 @@ from globe.photos.collections import from_csv, from_folder, picture_files
 from globe.photos.images import PhotoError, check_photo, open_photo, photo_and_gps, picture_of
 from globe.photos.official import from_official
 from globe.photos.official_writer import to_official
-from globe.photos.records import _contradiction, photo_dataset
+from globe.photos.records import photo_dataset
+from globe.places.agreement import contradiction
 from globe.photos.picture_columns import undecoded
 from globe.photos.stored import checked_pictures
-from globe.photos.tables import read_table
+from globe.photos.tables import answers_by_file, read_table
 
 REAL = Path(
     os.environ.get("GLOBE_REAL") or Path(__file__).resolve().parents[2] / "shared" / "real"
@@ -512,6 +513,65 @@ def test_cells_with_line_breaks_and_commas_are_no_rows(tmp_path):
     assert found.rows.text.tolist() == [t.strip() for t in texts] and not found.warnings
 
 
+def workbook(path, rows):
+    parts = {
+        "xl/workbook.xml": '<w xmlns:r="r"><sheets><sheet name="a" r:id="x"/></sheets></w>',
+        "xl/_rels/workbook.xml.rels": '<R><Relationship Id="x" Target="s.xml"/></R>',
+        "xl/s.xml": f"<worksheet>{rows}</worksheet>",
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in parts.items():
+            archive.writestr(name, text)
+
+
+def far_column(path):
+    workbook(path, '<row><c r="XFD1"><v>1</v></c></row>' * 3000)
+
+
+def blanks(path):
+    path.write_bytes(gzip.compress(b"id,lat,lon\n1,2,3\n" + b" " * 40_000_000, 1))
+
+
+def one_text_in_every_row(path):
+    text = pd.Categorical.from_codes([0] * 300_000, ["a" * 1000])
+    pd.DataFrame(dict(id=text)).astype(str).to_parquet(path, compression="zstd")
+
+
+def wide_header(path):
+    path.write_text(",".join(map(str, range(10_000))) + "\na" * 10_000)
+
+
+def a_key_in_every_object(path):
+    path.write_text("\n".join(f'{{"k{i}": 1}}' for i in range(10_000)))
+
+
+@pytest.mark.parametrize(
+    "name, write",
+    [
+        ("a.xlsx", far_column),
+        ("a.csv.gz", blanks),
+        ("a.parquet", one_text_in_every_row),
+        ("a.csv", wide_header),
+        ("a.jsonl", a_key_in_every_object),
+    ],
+)
+def test_a_small_table_that_would_fill_the_memory_is_refused(tmp_path, name, write):
+    write(tmp_path / name)
+    assert (tmp_path / name).stat().st_size < 500_000
+    start = time.process_time()
+    with pytest.raises(ValueError, match="unpacks to more than|but holds"):
+        read_table(tmp_path / name)
+    assert time.process_time() - start < 5
+
+
+def test_a_repetitive_table_of_many_rows_is_read(tmp_path):
+    n = 300_000
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"id,lat,lon\n" + b"x,1,2\n" * n))
+    pd.DataFrame(dict(id=["x"] * n, lat=[1.0] * n, lon=[2.0] * n)).to_parquet(tmp_path / "a.parquet")
+    for name in ("a.csv.gz", "a.parquet"):
+        assert len(read_table(tmp_path / name).rows) == n
+
+
 def test_ditto_marks_that_can_be_read_are_named(tmp_path):
     fill(tmp_path, where__csv='file,city\na.jpg,Oslo\nb.jpg, "\nc.jpg,\u3003\n')
     assert ["2 cells hold only a ditto mark" in line for line in read_table(tmp_path / "where.csv").warnings]
@@ -523,6 +583,9 @@ def test_a_coordinate_table_of_mp16_with_an_open_quotation_mark_is_named(tmp_pat
     fill(tmp_path, places__csv='IMG_ID,LAT,LON\na.jpg,1,2\nb.jpg,"3,4\nc.jpg,5,6\n')
     with pytest.raises(ValueError, match="places.csv, line 3"):
         _mp16_coordinates(tmp_path, {"a.jpg", "c.jpg"})
+    (tmp_path / "places.csv").write_bytes("IMG_ID,LAT,LON\né.jpg,1,2\nb.jpg,3,4\n".encode("cp1252"))
+    with pytest.warns(UserWarning, match="places.csv: 1 rows"):
+        assert _mp16_coordinates(tmp_path, {"é", "b"}) == {"b": (3, 4)}
 
 
 def test_records_say_where_their_names_come_from(tmp_path):
@@ -608,10 +671,52 @@ def blocks(n):
     return content[:at] + b"!\xfe\1a\0" * n + content[at:]
 
 
+def box(kind, content):
+    return struct.pack(">L4s", len(content) + 8, kind) + content
+
+
+def jpeg2000(side, components, tile=1, style=b"\x00\x04\x04\x00\x01"):
+    "A JPEG 2000 whose box says three components; its codestream holds no data."
+    siz = struct.pack(">H8LH", 0, side, side, 0, 0, tile, tile, 0, 0, components) + b"\7\1\1" * components
+    cod = bytes([len(style) > 5, 0, 0, 1, 0]) + style
+    parts = ((0x51, siz), (0x52, cod), (0x5C, b"@@"), (0x90, struct.pack(">HLBB", 0, 14, 0, 1)))
+    stream = b"".join(bytes([0xFF, kind]) + struct.pack(">H", len(b) + 2) + b for kind, b in parts)
+    head = box(b"ihdr", struct.pack(">LLHBBBB", side, side, 3, 7, 7, 0, 0)) + box(
+        b"colr", struct.pack(">BBBL", 1, 0, 0, 16)
+    )
+    files = box(b"jP  ", b"\r\n\x87\n") + box(b"ftyp", b"jp2 \0\0\0\0jp2 ") + box(b"jp2h", head)
+    return files + box(b"jp2c", b"\xff\x4f" + stream + b"\xff\x93\xff\xd9")
+
+
+def tiff(data, width, height, compression, *more):
+    "A TIFF of 8-bit grey whose strip or tile is `data`; further entries as (tag, value)."
+    entries = [(256, width), (257, height), (258, 8), (259, compression), (262, 1), (277, 1), *more]
+    packed = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in sorted(entries))
+    at = 8 + len(data) + len(data) % 2
+    head = b"II*\0" + struct.pack("<L", at) + data + b"\0" * (len(data) % 2)
+    return head + struct.pack("<H", len(entries)) + packed + bytes(4)
+
+
+def tiff_of_jpeg(n, side=600):
+    jpeg = scans(n, side)
+    return tiff(jpeg, side, side, 7, (273, 8), (278, side), (279, len(jpeg)))
+
+
+def tiff_of_tile(side, tile):
+    data = zlib.compress(bytes(tile))
+    return tiff(data, side, side, 8, (322, tile), (323, tile), (324, 8), (325, len(data)))
+
+
 @pytest.mark.parametrize(
     "content, reason",
     [
         (scans(2000), "scans"),
+        (jpeg2000(250, 60), "60 components"),
+        (jpeg2000(50, 20), "20 components"),
+        (jpeg2000(250, 3), "62500 tiles"),
+        (jpeg2000(1900, 3, 1900, b"\x00\x04\x04\x00\x01\x00"), "blocks and layers"),
+        (tiff_of_tile(2000, 40_000), "tiles have"),
+        (tiff_of_jpeg(60), "scans"),
         (webp(16383, 16383), "bomb|million"),
         (webp(7000, 7000), "cannot be a photograph"),
         (encoded(Image.new("RGB", (2500, 2500)), "AVIF"), "cannot be a photograph"),
@@ -705,6 +810,18 @@ def test_a_picture_has_a_limit_of_time(monkeypatch):
         open_photo(blocks(400_000))
     assert time.process_time() - start < 2
     assert open_photo(blocks(100)).size == (4, 4)
+
+
+def test_tiles_blocks_and_layers_of_ordinary_files_are_read():
+    noise = Image.effect_noise((500, 400), 50).convert("RGB")
+    how = dict(
+        tile_size=(64, 64), codeblock_size=(16, 16), precinct_size=(64, 64), quality_layers=[40, 20, 5]
+    )
+    for ending in ("a.jp2", "a.j2k"):
+        noise.save(f := io.BytesIO(), "JPEG2000", no_jp2=ending == "a.j2k", **how)
+        assert open_photo(f.getvalue()).size == (500, 400)
+    assert open_photo(encoded(noise, "TIFF", compression="jpeg")).size == (500, 400)
+    assert open_photo(tiff_of_jpeg(5)).size == (600, 600)
 
 
 def test_ordinary_progressive_pictures_and_what_follows_them_are_read():
@@ -934,6 +1051,18 @@ def test_what_a_table_says_about_the_place_must_agree(tmp_path, header, row, rea
         ("location", "48.85,-2.35,home"),
         ("location", '33.75,-84.39,"Atlanta, Georgia"'),
         ("location", '33.66,-95.55,"Paris, Texas"'),
+        ("location", '34.05,-118.24,"Los Angeles, CA"'),
+        ("location", '39.74,-75.55,"Wilmington, DE"'),
+        ("location", "33.75,-84.39,Georgia"),
+        ("location", "36.1,113.2,home"),
+        ("location", '-8.09,113.21,"Krajan, Indonesia"'),
+        ("state", "40.71,-74.0,NY"),
+        ("state", "-2.53,-44.3,MA"),
+        ("state,country", "52.5,13.2,Berlin,Germany"),
+        ("state,country", "-25.3,131.0,NT,Australia"),
+        ("country", "48.1,11.6,Bavaria"),
+        ("country", "55.95,-3.19,Scotland"),
+        ("city,state", '41.88,-87.63,"Chicago, IL",Illinois'),
     ],
 )
 def test_what_agrees_or_is_not_known_is_no_contradiction(tmp_path, header, row):
@@ -1058,6 +1187,52 @@ def why(path):
         open_photo(path)
     except PhotoError as e:
         return str(e)
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="there are no links")
+def test_a_link_is_read_only_within_its_folder(tmp_path):
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "a.jpg").write_bytes(camera(48.07, 11.6))
+    (tmp_path / "private" / "t.csv").write_text("file,lat,lon\nlink.jpg,1,2\n")
+    photos = tmp_path / "photos"
+    (photos / "sub").mkdir(parents=True)
+    (photos / "sub" / "b.jpg").write_bytes(camera(60.17, 24.94))
+    links = {"link.jpg": "../private/a.jpg", "own.jpg": "sub/b.jpg", "t.csv": "../private/t.csv"}
+    for name, to in links.items():
+        os.symlink(to, photos / name)
+    os.symlink(tmp_path / "private" / "a.jpg", photos / "sub" / "far.jpg")
+    assert [p.name for p in picture_files(photos)] == ["own.jpg", "b.jpg"]
+    assert len(from_folder(photos, ledger=(rows := []))) == 1
+    told = {row["file"]: row["reason"] for row in rows}
+    assert "leads out of the folder (and 2 more" in told["link.jpg"] and "leads out" in told["t.csv"]
+    (photos / "u.csv").write_text("file,lat,lon\nlink.jpg,48,11.6\n")
+    assert len(from_csv(photos / "u.csv", ledger=[])) == 0
+    cache = tmp_path / "datasets--a" / "snapshots" / "1"  # of the Hub
+    (cache / "images").mkdir(parents=True)
+    (tmp_path / "datasets--a" / "blobs").mkdir()
+    (tmp_path / "datasets--a" / "blobs" / "7").write_bytes(encoded())
+    os.symlink("../../../blobs/7", cache / "images" / "a.jpg")
+    assert [p.name for p in picture_files(cache / "images")] == ["a.jpg"]
+
+
+def test_no_name_of_a_train_table_leads_out_of_a_copy_of_mp16(tmp_path):
+    from globe.photos.official import _mp16_picture
+
+    (tmp_path / "mp16" / "aa").mkdir(parents=True)
+    for name in ("x.jpg", "mp16/aa/b.jpg"):
+        (tmp_path / name).write_bytes(encoded())
+    assert _mp16_picture([tmp_path / "mp16"], "aa_b").name == "b.jpg"
+    assert _mp16_picture([tmp_path / "mp16"], ".._x") is None
+
+
+def test_thumbnails_and_copies_of_editors_are_no_photographs(tmp_path):
+    names = "thumb/a.jpg Thumbnail/b.jpg _vti_cnf/c.jpg x.lrdata/d.jpg e.thm f.jpg_original g.jpg~ h.jpg.bak"
+    for name in [*names.split(), "thumb.jpg"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encoded())
+    found = list(picture_files(tmp_path, skipped := []))
+    assert [p.name for p in found] == ["thumb.jpg"]
+    assert sum(int((re.search(r"and (\d+) more", row["reason"]) or [0, 0])[1]) + 1 for row in skipped) == 8
 
 
 def test_what_a_folder_holds_besides_pictures_is_said(tmp_path):
@@ -1272,11 +1447,29 @@ def test_a_train_table_in_another_encoding_or_with_an_open_quotation_mark(tmp_pa
     table += "a.jpg,47.37,8.54,Zürich ist groß,<city>Zürich</city>,[]\n"
     (tmp_path / "mp16-reason-train.csv").write_bytes(table.encode("cp1252"))
     prompt = [dict(role="user", content=[dict(type="text", text="Where?")])]
-    row = from_official(tmp_path, prompt)[0]
+    with pytest.warns(UserWarning, match="Windows-1252"):
+        row = from_official(tmp_path, prompt)[0]
     assert (row["reasoning"], row["city"]) == ("Zürich ist groß", "Zürich")
+    (tmp_path / "mp16-reason-train.csv").write_text(
+        table.replace("Zürich<", "Z\ufffdrich<"), encoding="utf-8"
+    )
+    with pytest.warns(UserWarning, match="replacement characters"):
+        assert len(from_official(tmp_path, prompt, ledger=(rows := []))) == 0
+    assert "were lost" in rows[0]["reason"]
     fill(tmp_path, **{"mp16-reason-train__csv": table.replace("Zürich ist", '"Zürich ist')})
     with pytest.raises(ValueError, match="quotation mark"):
         from_official(tmp_path, prompt)
+
+
+def test_answers_in_files_of_their_own_say_how_they_were_read(tmp_path):
+    texts = {"a": "city: Zürich".encode("cp1252"), "b": "city: Z\ufffdrich".encode(), "c": b"city: Rome"}
+    for name, content in texts.items():
+        (tmp_path / f"{name}.txt").write_bytes(content)
+    told = answers_by_file(tmp_path).warnings
+    assert [line.partition(" ")[0] for line in told] == ["a.txt", "b.txt"]
+    for n in range(20):
+        (tmp_path / f"d{n}.txt").write_bytes(texts["b"])
+    assert len(told := answers_by_file(tmp_path).warnings) == 6 and "17 more" in told[-1]
 
 
 def test_avif_on_a_pillow_that_cannot_read_it_has_a_sentence_of_its_own(monkeypatch):
@@ -1312,4 +1505,4 @@ def test_lost_letters_and_a_guessed_encoding_of_a_photo_table_are_told(tmp_path,
     ],
 )
 def test_a_country_across_the_border_fits_only_near_the_border(lat, lon, country, fits):
-    assert (_contradiction(lat, lon, country) is None) is fits
+    assert (contradiction(lat, lon, country) is None) is fits

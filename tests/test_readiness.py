@@ -72,6 +72,14 @@ def told(given, capsys, *settings):
     return said[0]
 
 
+@pytest.mark.parametrize("address", ["http://me:hush@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?api-key=hush"])
+@pytest.mark.parametrize("setting", ["grpo.vllm={}", 'teachers.endpoints=[{{"urls": ["{}"], "model": "m"}}]'])
+def test_settings_hold_no_key_and_do_not_tell_it(setting, address, capsys):
+    assert main(["doctor", "--profile", "paper", "--set", setting.format(address)]) == 2
+    told = capsys.readouterr()
+    assert "hush" not in told.out + told.err and "key" in told.err
+
+
 @pytest.mark.parametrize(
     "settings,fix",
     [

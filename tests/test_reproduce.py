@@ -240,12 +240,12 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(slow, how, code):
     running = start()
     wait_for(log, 5)
     running.send_signal(how)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=300)
     assert running.returncode == code and "Traceback" not in err
     if how == signal.SIGINT:
         assert "interrupted" in err
     again = start()
-    out, err = again.communicate(timeout=60)
+    out, err = again.communicate(timeout=300)
     assert again.returncode == 0, err
     assert "resumes" in out and "▶ slow" in out
     rows = log.read_text().split()
@@ -427,7 +427,7 @@ def test_a_dry_run_lists_what_the_paper_needs_and_fetches_nothing(monkeypatch, c
     ]:
         assert what in out
     assert (
-        main(["reproduce", "--dry-run"]) == 0 and "needs nothing but this machine" in capsys.readouterr().out
+        main(["reproduce", "--dry-run"]) == 0 and "disk: about 300 MB; free here" in capsys.readouterr().out
     )
 
 
@@ -449,6 +449,16 @@ def test_a_dry_run_refuses_a_disk_that_is_too_small(monkeypatch, capsys, profile
     (line,) = [line for line in lines if line.startswith("cannot run: this run writes about")]
     assert says in line and f"only {left} are free" in line and "larger disk" in line
     assert not lines[-1].startswith("then:")
+
+
+def test_a_run_refuses_a_disk_that_is_too_small(monkeypatch, capsys):
+    import shutil
+
+    usage = shutil.disk_usage("/")._replace(free=1_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr("globe.reproduce_command._DRAWN_GB", 100)  # more than an earlier run wrote
+    assert main(["reproduce", "--profile", "smoke"]) == 1
+    assert "cannot run here: this run writes about" in capsys.readouterr().err
 
 
 def test_a_part_of_a_run_prints_its_own_row_and_tables(monkeypatch, capsys):

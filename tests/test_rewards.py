@@ -4,7 +4,7 @@ import asyncio, functools, importlib, math, os, pickle, re, subprocess, sys, tim
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from PIL import Image
 
@@ -234,6 +234,8 @@ UNSEEN = st.sampled_from(
     st.lists(st.tuples(st.integers(0, len(GOOD)), UNSEEN), max_size=8),
     st.sampled_from([GOOD, answer("A cactus and a flag.", "Niger", "Turku"), PROMPTS["train"], GOOD * 2]),
 )
+@example([(1, "\ufe0f"), (1, "\u061c")], GOOD)
+@example([(1, "\ufe0f"), (1, "\u2800")], GOOD)
 @settings(max_examples=150, deadline=None)
 def test_characters_that_nobody_sees_change_nothing(added, text):
     spoilt = text

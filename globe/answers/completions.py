@@ -19,7 +19,10 @@ INVISIBLE = re.compile(
 )
 
 
-_SHAPED = "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17ff\u2190-\u2bff\U0001f000-\U0001faff"
+_SHAPED = (
+    "\u0600-\u061b\u061d-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u17b3\u17b6-\u17ff\u2190-\u27ff\u2801-\u2bff"
+)
+_SHAPED += "\U0001f000-\U0001faff"  # letters and signs, none of the characters above
 _HIDDEN = re.compile(  # all but what shapes letters and emoji: Persian *می‌شود*, the two signs of ☕️
     rf"(?!(?<=[{_SHAPED}\ufe0f])[\u200c\u200d](?=[{_SHAPED}])|(?<=[{_SHAPED}])\ufe0f)" + INVISIBLE.pattern
 )

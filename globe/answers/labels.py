@@ -200,4 +200,4 @@ def names_no_place(value):  # what was given as a name
     "Whether a value gives no name: *unknown*, *cannot be determined*, *[city name]*, or nothing at all."
     if not re.search(r"[^\W_]", value):
         return True
-    return bool(_PLACEHOLDER.fullmatch(value.strip()) or _NOTHING.match(value))
+    return bool(_PLACEHOLDER.fullmatch(value.strip()) or _NOTHING.match(" ".join(value[:2000].split())[:200]))

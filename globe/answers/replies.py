@@ -24,9 +24,14 @@ class TransientError(Exception):
 class RefusedAnswer(ValueError):
     "Raised for a photo that got no answer; asking again would not help."
 
-    def __init__(self, why, finish_reason=""):
+    def __init__(
+        self,
+        why,
+        finish_reason="",
+        said=None,  # the model's own words when it refused; None if something else withheld its answer
+    ):
         super().__init__(why)
-        self.finish_reason = finish_reason
+        self.finish_reason, self.said = finish_reason, said
 
 
 class RefusedRun(PermissionError):
@@ -182,11 +187,11 @@ def _called(message):
 def _check_ending(ending, refusal, error):
     "Raises `RefusedAnswer` or `TransientError` if an answer did not end well."
     if refusal is not None:
-        raise RefusedAnswer(f"{_REFUSED}: {refusal}" if refusal else _REFUSED, ending)
+        raise RefusedAnswer(f"{_REFUSED}: {refusal}" if refusal else _REFUSED, ending, refusal)
     if error:
         raise TransientError(f"the answer states an error: {error}", finish_reason=ending)
     if ending in _ENDINGS:
-        raise RefusedAnswer(_ENDINGS[ending], ending)
+        raise RefusedAnswer(_ENDINGS[ending], ending, "" if _ENDINGS[ending] is _REFUSED else None)
     if ending not in _GOOD_ENDINGS:
         raise TransientError(f"the answer ended with {ending!r}", finish_reason=ending)
 

@@ -113,6 +113,7 @@ def _map(draw, shown):
 
 # %% ../../nbs/10_app/02_card.ipynb #72d4f536
 _MOST = 8  # different answers that a card lists
+_THIS_PLACE = "; for this place alone, while the radius covers other answers, too"
 _BUTTON = "font:inherit;font-size:12px;padding:0 6px;cursor:pointer;border:1px solid #888;border-radius:4px"
 
 
@@ -121,10 +122,12 @@ def _facts(p):
     if p.lat is not None:
         at_least = "at least " if p.agreement is None else ""
         radius = f"{at_least}{p.radius_km:,.0f} km ({p.radius_from})" if p.radius_km else ""
-        yield "uncertainty", radius or f"unknown: {p.radius_from}"
+        yield "radius", radius or f"unknown: {p.radius_from}"
     abstains = f" (no place below {p.threshold:g})"
     if p.confidence is not None:
-        yield f"probability of being within {CITY_KM:.0f} km", f"{p.confidence:.2f}{abstains}"
+        spread = p.agreement is not None and (p.radius_km or 0) > CITY_KM
+        alone = _THIS_PLACE if spread else ""
+        yield f"probability of being within {CITY_KM:.0f} km", f"{p.confidence:.2f}{abstains}{alone}"
         abstains = ""
     said = "not said" if p.localizability is None else f"{p.localizability:.2f}{abstains}"
     yield "localizability", said
@@ -173,8 +176,9 @@ _FOOT = "margin-top:8px;font-size:12px;opacity:.75;overflow-wrap:anywhere"
 
 
 def _foot(p):
-    "File name, model, and the note about the model."
-    parts = [Path(p.photo).name, p.model and f"answered by {p.model}", p.note]
+    "File name and, if the picture was answered, model and the note about it."
+    answered = [] if p.error else [p.model and f"answered by {p.model}", p.note]
+    parts = [Path(p.photo).name, *answered]
     return html.escape("; ".join(filter(None, parts)))
 
 
@@ -201,10 +205,12 @@ _CELL = (
 _FILE = "opacity:.75;overflow-wrap:anywhere"
 
 
-def _row(p):
-    "A row of the table."
+def _row(number, p):
+    "A row of the table, with the number of the picture's pin."
     picture = _img(p.thumbnail, "jpeg", html.escape(p.photo), "width:72px;max-width:none")
-    name = f"<b>{html.escape(heading(p))}</b><br><span style='{_FILE}'>{html.escape(p.photo)}</span>"
+    name = (
+        f"<b>{number}. {html.escape(heading(p))}</b><br><span style='{_FILE}'>{html.escape(p.photo)}</span>"
+    )
     said = ""
     if p.reasoning:
         said = f"<details><summary>reasoning</summary>{_marked(p.reasoning)}</details>"
@@ -219,7 +225,7 @@ def table_html(
     drawn = ""
     if any(p.lat is not None for p in predictions):
         drawn = _map(overview_map, predictions)
-    rows = "".join(map(_row, predictions[:most]))
+    rows = "".join(_row(number, p) for number, p in enumerate(predictions[:most], 1))
     left = len(predictions) - most
     more = f"<p>and {left} more: <code>.to_frame()</code> has all</p>" if left > 0 else ""
     notes = html.escape(" ".join(dict.fromkeys(p.note for p in predictions if p.note)))

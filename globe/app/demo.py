@@ -6,7 +6,7 @@
 __all__ = ['LOCAL', 'load_gradio', 'example_photos', 'demo']
 
 # %% ../../nbs/10_app/07_demo.ipynb #7391eb9b
-import html, os, shutil
+import html, json, os, shutil
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -108,6 +108,22 @@ def _about(model):
     return f"<p style='opacity:.8;margin:0'>{html.escape(model.name + note)}.<br>{_RESPONSIBLE}</p>"
 
 
+_WORDS = {"Drop Media Here": "Drop pictures here", "Only image allowed.": "Only pictures can be located."}
+_REWORD = """() => {
+  const words = Object.entries(%s);
+  const reword = () => {
+    for (const img of document.querySelectorAll(":is(#pictures, .gallery) img[alt='']"))
+      img.alt = decodeURIComponent(img.src.split("/").pop());
+    for (const part of document.querySelectorAll(":is([data-testid=upload-text], [data-testid=toast-text])"))
+      for (const text of part.childNodes)
+        for (const [theirs, ours] of words)
+          if (text.data?.includes(theirs)) text.data = text.data.replace(theirs, ours);
+  };
+  new MutationObserver(reword).observe(document.body, { childList: true, characterData: true, subtree: true });
+  reword();
+}""" % json.dumps(_WORDS)
+
+
 def _settings(gr):
     "Folded sliders: how many answers, and the threshold below which the page gives no place."
     with gr.Accordion("Settings", open=False):
@@ -145,4 +161,5 @@ def demo(
             rows = [[[str(path)]] for path in examples]
             shown = gr.Examples(rows, [pictures], label=examples_label, cache_examples=False)
             shown.load_input_event.then(_looker(geo), **how)
+        page.load(None, js=_REWORD)
     return page

@@ -8,6 +8,7 @@ __all__ = ['Geolocator']
 # %% ../../nbs/10_app/05_locate.ipynb #8db2a1c3
 import os
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -213,7 +214,7 @@ class Geolocator:
         samples=1,  # answers drawn per picture
         threshold=0.5,  # of confidence, where the model has one, else of localizability: abstains below it
     ):
-        "A `Prediction` for one picture, `Predictions` for several. Raises ValueError as `each` does."
+        "A `Prediction` for one picture, `Predictions` for several. Raises the errors of `each`."
         is_path = isinstance(photos, (str, os.PathLike))
         if is_path and Path(photos).is_dir():
             is_path, photos = False, list(pictures([photos]))
@@ -227,11 +228,15 @@ class Geolocator:
         samples=1,  # answers drawn per picture
         threshold=0.5,  # of confidence, where the model has one, else of localizability: abstains below it
     ):
-        "Predictions, one by one. Raises ValueError for `samples` or `threshold` out of range."
-        if samples < 1:
-            raise ValueError(f"samples must be at least 1, got {samples}")
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must be from 0 to 1, got {threshold}")
+        "Predictions, one by one. Raises ValueError for wrong `samples` or `threshold`, TypeError for arrays."
+        if not isinstance(samples, Integral) or samples < 1:
+            raise ValueError(f"samples must be at least 1, a whole number, got {samples!r}")
+        if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be from 0 to 1, got {threshold!r}")
+        if getattr(photos, "ndim", 1) > 1:
+            raise TypeError(
+                "photos is an array: give pictures or their paths; PIL.Image.fromarray makes a picture of one"
+            )
         stream = _Stream(photos, samples, lambda photo, down: self._conclude(photo, samples, threshold, down))
         heard = False
         try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..places.sphere import displaced
 from ..answers.placed import COORDINATE
-from ..figures.web_maps import base_map, escaped, point, with_pins
+from ..figures.web_maps import base_map, escaped, point, sentence, with_pins
 from .consensus import MIN_ANSWERS, Density
 
 # %% ../../nbs/10_app/01_map.ipynb #f441c304
@@ -106,7 +106,6 @@ _DETAIL_KM = 600  # largest radius whose surroundings are drawn in detail
 _ORANGE = (230, 97, 0, 0)
 _HEMISPHERE_KM = 10_000  # a larger radius is not drawn
 _NO_RADIUS_KM = 1000  # half of the view if the radius is unknown
-_WORLD = (-180, -60, 180, 75)  # the view if there is no prediction
 
 
 def _box(p, factor=1.0):
@@ -118,6 +117,24 @@ def _box(p, factor=1.0):
     south = max(lat - half, -85)
     north = min(lat + half, 85)
     return p.lon - wide, south, p.lon + wide, north
+
+
+def _middle(p):
+    "The longitude of the prediction, or of the first answer that names a place."
+    lons = [p.lon, *(a.get("lon") for a in p.answers)]
+    return next((lon for lon in lons if lon is not None), 0.0)
+
+
+def _fitted(pins, note):
+    "A map that shows all pins, and a note."
+    lon, lat = np.transpose([pin["geometry"]["coordinates"] for pin in pins])
+    beside, above = 2 + 0.05 * np.ptp(lon), 2 + 0.1 * np.ptp(lat)
+    west, east = lon.min() - beside, lon.max() + beside
+    east += 0.15 * (east - west)  # names are to the right of their pins
+    south, north = max(lat.min() - above, -85), min(lat.max() + above, 85)
+    box = tuple(map(float, (west, south, east, north)))
+    detailed = east - west < 2 * _DETAIL_KM / _KM
+    return with_pins(base_map(box, pins, detailed), pins, note)
 
 
 def _ring(lat, lon, km, n=90):
@@ -168,12 +185,13 @@ def _add_density(m, answers, box, n=120):
 def locator_map(
     p,  # `Prediction`; one that abstains shows its answers only
 ):
-    "The prediction, its radius, and all answers, as a folium map."
+    "The prediction, its radius, and all answers, as a folium map; a sentence if there is nothing to show."
     import folium
 
-    pins = list(_answer_pins(p, p.lon or 0))
+    pins = list(_answer_pins(p, _middle(p)))
     if p.lat is None:
-        return with_pins(base_map(_WORLD, pins), pins)
+        no_place = f"No place is given: {p.place}."
+        return _fitted(pins, f"{no_place} Pins show what the answers name.") if pins else sentence(no_place)
     m = base_map(_box(p), pins, (p.radius_km or _NO_RADIUS_KM) <= _DETAIL_KM)
     placed = [a for a in p.answers if a.get("radius_km") is not None]
     if len(placed) >= MIN_ANSWERS:
@@ -184,17 +202,6 @@ def locator_map(
     return with_pins(m, pins)
 
 # %% ../../nbs/10_app/01_map.ipynb #436f816c
-def _view(places):
-    "A box around some places, or the world."
-    half = 2.0 if places else 90
-    lat, lon = zip(*places or [(0, 0)])
-    beside, above = half + 0.05 * np.ptp(lon), half + 0.1 * np.ptp(lat)
-    west, east = min(lon) - beside, max(lon) + beside
-    east += 0.15 * (east - west) if places else 0  # names are to the right of their pins
-    south, north = min(lat) - above, max(lat) + above
-    return west, max(south, -85), east, min(north, 85)
-
-
 def _picture_pin(number, p):
     "The pin of one picture of several."
     popup = _popup(p.place, p.photo, p.lat, p.lon, [p.reasoning])
@@ -206,13 +213,8 @@ def overview_map(
     predictions,  # list of `Prediction`
 ):
     "The places of many pictures, as a folium map."
-    places, pins = [], []
-    for number, p in enumerate(predictions, 1):
-        if p.lat is not None:
-            places.append((p.lat, p.lon))
-            pins.append(_picture_pin(number, p))
-    box = _view(places)
-    west, _, east, _ = box
-    detailed = east - west < 2 * _DETAIL_KM / _KM
-    note = "Pins show the number of the picture; click one for its name." if pins else ""
-    return with_pins(base_map(box, pins, detailed), pins, note)
+    numbered = enumerate(predictions, 1)
+    pins = [_picture_pin(number, p) for number, p in numbered if p.lat is not None]
+    if not pins:
+        return sentence("No picture has a place.")
+    return _fitted(pins, "Pins show the number of the picture; click one for its name.")

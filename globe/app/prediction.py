@@ -40,7 +40,9 @@ class Prediction:
     placed_by: str = ""  # "stated coordinate", "city", "region" or "country": what the coordinate comes from
     candidates: list = field(default_factory=list, repr=False)  # places with their probability, see `top_k`
     reasoning: str = ""  # of the answer that was chosen
-    answers: list = field(default_factory=list, repr=False)  # place, text, error ... of each, see `_listed`
+    answers: list = field(
+        default_factory=list, repr=False
+    )  # dicts with city, country, lat, lon, reasoning, text, error, …
     model: str = ""  # that answered
     note: str = ""  # caveat about this model
     error: str = ""  # why there is no answer
@@ -58,16 +60,24 @@ class Prediction:
             return f"error: {self.error}"
         if not self.abstains:
             return ""
-        if self.confidence is not None:
-            if self.confidence < self.threshold:
-                numbers = f"confidence {self.confidence:.2f}, threshold {self.threshold:g}"
-                return f"the answer is too uncertain ({numbers})"
-        elif self.localizability is not None and self.localizability < self.threshold:
-            numbers = f"localizability {self.localizability:.2f}, threshold {self.threshold:g}"
-            return f"this picture does not show where it was taken ({numbers})"
+        sure = self.localizability if self.confidence is None else self.confidence
+        if sure is not None and sure < self.threshold:
+            return self._doubt()
         if self.answers and all(a.get("refused") for a in self.answers):
-            return "the model says that the place cannot be told"
+            return "the model says that it cannot tell the place"
         return "no answer names a known place"
+
+    def _doubt(self):
+        "Which of the numbers below the threshold says most; a low localizability explains a low confidence."
+        if self.localizability is not None and self.localizability < self.threshold:
+            what, name, sure = (
+                "this picture does not show where it was taken",
+                "localizability",
+                self.localizability,
+            )
+        else:
+            what, name, sure = "the answer is too uncertain", "confidence", self.confidence
+        return f"{what} ({name} {sure:.2f}, threshold {self.threshold:g})"
 
     @property
     def place(self):
@@ -137,7 +147,7 @@ class Prediction:
         return Density(*([a[k] for a in placed] for k in ("lat", "lon", "radius_km")))
 
     def map(self):
-        "An interactive folium map that works offline; its `save` writes it to a file."
+        "An interactive folium map that works offline, or a sentence; its `save` writes it to a file."
         return locator_map(self)
 
     def to_frame(self):
@@ -175,7 +185,7 @@ class Predictions(list):
         return pd.DataFrame([{k: v for k, v in row.items() if k not in _LONG} for row in rows])
 
     def map(self):
-        "A folium map with a pin for each picture."
+        "A folium map with a pin for each picture that has a place, or a sentence if none has one."
         return overview_map(self)
 
     def _repr_html_(self):

@@ -60,7 +60,8 @@ def _line_row(line):  # bytes, from a file of judgements
 def put_lines(db, path):  # open database, file of JSON lines, which may be missing
     """Put the judgements of a file into a database, where they replace errors only; warns about other lines.
 
-    Returns how many lines are no judgements, how many answers differ from those there, and how many rows."""
+    Returns how many lines are no judgements, how many answers differ from stored ones, and how many lines
+    have a row there already."""
     bad = other = known = 0
     with suppress(FileNotFoundError), open(path, "rb") as file:
         for row in map(_line_row, filter(bytes.strip, file)):
@@ -128,7 +129,7 @@ def _lacks_log(path):
 
 
 def check_log(path):
-    "Warn if a store lacks its log of newest answers, as if it was copied alone while a run was writing it."
+    "Warn if a store lacks its log of newest answers, as happens if it is copied alone while a run writes it."
     if _lacks_log(path) and not time.sleep(0.3) and _lacks_log(path):  # not just when a run begins or ends
         warnings.warn(
             f"{path} may lack answers: it was not closed, and {path.name}-wal is missing or empty; "
@@ -137,6 +138,7 @@ def check_log(path):
 
 
 def read_only(path):
+    "A connection to a store for reading only, after `check_log` and after a killed writer's journal."
     check_log(path)
     if Path(f"{path}-journal").exists():  # of a process that was killed while it wrote
         with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=60)) as db:
@@ -157,7 +159,7 @@ def has_news(db, lines):
 
 # %% ../../nbs/05_distillation/01_rows.ipynb #6b3e1013
 def record_of(said):  # text in the table
-    "The judgement. Raises sqlite3.DatabaseError for a text that is none."
+    "The judgement. Raises sqlite3.DatabaseError for a text that is no judgement."
     record = json.loads(said)
     if not isinstance(record, dict) or "id" not in record:
         raise sqlite3.DatabaseError("a record is no judgement")

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from itertools import takewhile
 from typing import Protocol
 
+from ..extras import MissingExtra, install_line
 from ..progress import batches
 from ..places.sphere import distance_km
 from ..answers.prompts import PROMPT_FILES
@@ -181,7 +182,7 @@ class EndpointTeacher(EndpointClient):
 class GeoCLIPTeacher:
     """The published GeoCLIP (from PyPI) as a coordinate teacher, loaded on first use.
 
-    Raises ImportError with the command that installs it."""
+    Raises `MissingExtra` with the command that installs it."""
 
     def __init__(
         self,
@@ -199,9 +200,7 @@ class GeoCLIPTeacher:
             try:
                 from geoclip import GeoCLIP
             except ImportError:
-                raise ImportError(
-                    "GeoCLIP is not installed: pip install --no-deps geoclip==1.3.0 geopy geographiclib"
-                ) from None
+                raise MissingExtra(f"GeoCLIP is not installed: {install_line('geoclip')}") from None
             import torch
 
             self.model = GeoCLIP().to("cuda" if torch.cuda.is_available() else "cpu")

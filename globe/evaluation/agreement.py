@@ -26,7 +26,7 @@ def spread_km(
     lat,  # as for `agreement`
     lon,  # as for `agreement`
 ):
-    "Mean distance of two answers in km [n]; to one without a place it is half the Earth's circumference."
+    "Mean distance between two answers in km [n]; if one has no place, half the Earth's circumference."
     k, far = len(lat), math.pi * EARTH_KM
     km = np.nan_to_num(pairs_km(lat, lon), nan=far)
     return km[~np.eye(k, dtype=bool)].mean(0)

@@ -13,7 +13,7 @@ from ..files import write_atomic
 from ..locks import alone
 from ..progress import batches, tracked
 from ..photos.images import fitted
-from ..answers.replies import RefusedAnswer, TransientError, chat_answer
+from ..answers.replies import TransientError, chat_answer
 from ..distillation.teachers import EndpointTeacher
 from ..models.client import question
 
@@ -160,5 +160,5 @@ class EndpointAnswers(EndpointTeacher):
         try:
             return dict(id=row["id"], text=self._tried(body | self.asked.sampling)["text"], error="")
         except (TransientError, ValueError) as e:
-            withheld = isinstance(e, RefusedAnswer) and not str(e).startswith("HTTP")
-            return dict(id=row["id"], text="", error="" if withheld else str(e))
+            refusal = getattr(e, "said", None)  # the model's own words are its answer
+            return dict(id=row["id"], text=refusal or "", error=str(e) if refusal is None else "")

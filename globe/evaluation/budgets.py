@@ -32,9 +32,9 @@ def _with_budget(
 
 def training_logs(
     folders,  # of the trained models of one configuration, one per seed
-    kind,  # as for `_with_budget`
-    per_step,  # as for `_with_budget`
-    parameters,  # as for `_with_budget`
+    kind,  # "sft" or "grpo"
+    per_step,  # answers in a step
+    parameters,  # of the model
 ):
     "The concatenated logs of all seeds, with `seed`, `answers` and `tflop`."
     logs = [pd.read_csv(Path(folder) / "log.csv") for folder in folders]

@@ -64,10 +64,10 @@ def _usual_names(what):
 
 
 def marked_names(
-    what,  # key of `_ROLES`
+    what,  # role, such as "lat"
     prefixes,  # such as ("pred",)
 ):
-    "Plain headings of a role with a prefix or suffix; none for ids: `model_id`, `pred_id` are not a picture's."
+    "Plain headings of a role with a prefix or suffix; ids have none, since `model_id` is not a picture's id."
     names = _usual_names(what) if what != "id" else []
     return [p + n for p in prefixes for n in names] + [n + p for p in prefixes for n in names]
 
@@ -85,7 +85,7 @@ def find_column(
 
 def found_columns(
     table,  # `Table`
-    roles,  # keys of `_ROLES`
+    roles,  # such as "lat" and "lon"
     prefixes,  # preferred ones
     chosen=None,  # role -> heading; takes precedence over the usual names
 ):

@@ -87,9 +87,9 @@ def judge_under_attack(
 ) -> pd.DataFrame:
     """AUROC and mean reward without a plea, for each family of pleas (added, alone), and in the worst case.
 
-    AUROC compares the rewards of rows labelled yes, without a plea, with those of rows labelled no, with
-    one. `pay` is the mean reward of rows labelled no; `change` is its difference to no plea, with a 95 %
-    interval."""
+    AUROC compares the rewards of rows labelled yes, without a plea, with those of rows labelled no, with a
+    plea. `pay` is the mean reward of rows labelled no; `change` is its difference from the reward without a
+    plea, with a 95 % interval."""
     label, rng = np.array(rows["label"]), np.random.default_rng(seed)
     images, reasonings, refused = list(rows["image"]), list(rows["reasoning"]), np.flatnonzero(label == 0)
     pictures, said = [images[i] for i in refused], [reasonings[i] for i in refused]

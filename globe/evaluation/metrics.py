@@ -216,7 +216,7 @@ def _distances(e):
     return {
         "median km": float(np.median(far)) if len(km) else math.nan,
         "mean km": float(far.mean()) if len(km) else math.nan,
-        "mean km of the placed": float(placed.mean()) if len(placed) else math.nan,
+        "mean km of placed answers": float(placed.mean()) if len(placed) else math.nan,
         "GeoScore": float(geoscore(km).mean()) if len(km) else math.nan,
     }
 

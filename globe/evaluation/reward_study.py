@@ -195,7 +195,7 @@ _WAYS = ("released", "paper", "recommended")
 
 
 def _pays(texts, truth, judge):
-    "Mean reward of some texts: (reward, one of `_WAYS`) -> number."
+    "Mean reward of some texts: (reward, released, paper or recommended) -> number."
     asked = lambda **bound: Localizability(judge, **bound)(texts, **truth)
     place, shape = geo_accuracy(texts, **truth), form(texts)
     found = {
@@ -212,7 +212,7 @@ def attack_pay(
     classes,  # of the segmenter
     judge,  # as for `reward_functions`
 ):
-    "(mean reward of each attack, with columns (reward, one of `_WAYS`); reason for its fair reward)."
+    "(mean reward of each attack, as released, by the paper and as recommended; reason for its fair reward)."
     named = ("country", "city", "entities", "image", "reasoning")
     truth = dict(classes=classes, prompts=[PROMPTS["train"]] * len(rows)) | {c: rows[c] for c in named}
     tried = [

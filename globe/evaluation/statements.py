@@ -19,7 +19,7 @@ def scored(
     e,  # Evaluation with the models' texts
     true,  # id of a picture -> set of its true statements
 ):
-    "One row per answer: statements (`said`), true ones among them (`right`), true ones (`there`), scores."
+    "One row per answer: statements (`said`), true ones among them (`right`), all that are true (`there`)."
     counted = [statement_counts(text, true[i]) for i, text in zip(e.rows.id, e.rows.text)]
     counts = pd.DataFrame(counted, columns=["said", "right", "there"], index=e.rows.index, dtype=int)
     return counts.assign(

@@ -89,9 +89,15 @@ def endpoint_at(
     login, _, host = (parts := urlsplit(text)).netloc.rpartition("@")
     found = re.fullmatch(r"(?:\[[^\s\]]+\]|[^\s:]+)(?::(\d{1,5}))?", host)
     is_host = text.isprintable() and found and int(found[1] or 1) < 1 << 16
-    if parts.scheme not in ("http", "https") or not is_host or "@" in parts.path:
+    lost = (
+        "@" in parts.path + parts.query + parts.fragment
+    )  # a # or ? in a password, which must be %23 or %3F
+    if parts.scheme not in ("http", "https") or not is_host or lost:
         shown = one_line(text.rpartition("@")[2].partition("?")[0])
-        raise ValueError(f"{shown!r} is not a valid endpoint address: write it like http://localhost:8000/v1")
+        spelt = " (in a password, # as %23 and ? as %3F)" if lost else ""
+        raise ValueError(
+            f"{shown!r} is not a valid endpoint address: write it like http://localhost:8000/v1{spelt}"
+        )
     path = parts.path.rstrip("/").removesuffix("/chat/completions") or "/v1"
     query = f"?{parts.query}" if parts.query else ""
     return _Endpoint(f"{parts.scheme}://{host}{path}", unquote(login), query)
@@ -330,8 +336,9 @@ class EndpointClient:
 
     def _fitted(self, body):
         "The request with the parameter names that the server accepts."
-        named = {self.renamed.get(name, name): value for name, value in body.items()}
-        return {name: v for name, v in (named | self.settings.params).items() if name and v is not None}
+        wanted = body | self.settings.params
+        named = {self.renamed.get(name, name): value for name, value in wanted.items()}
+        return {name: v for name, v in named.items() if name and v is not None}
 
     def _learns(self, reply, sent):
         "Whether an error says which parameter to change; remembers the change."

@@ -38,7 +38,7 @@ def _check_hub_name(source):
         )
 
 
-def _refused(source, error):
+def _refused(source, revision, error):
     "An exception with a clear message for an error of the hub client."
     from huggingface_hub import errors as hub
 
@@ -56,8 +56,8 @@ def _refused(source, error):
     if is_a("RevisionNotFoundError"):
         return FileNotFoundError(f"{source} has no such commit: correct the part after the @")
     return ConnectionError(
-        f"the hub does not answer, and {source} is not in the cache: try again, run hf download {source} "
-        "where there is a network, or give a folder"
+        f"the hub does not answer, and {source} is not in the cache: try again, run hf download {source}"
+        f"{f' --revision {revision}' if revision else ''} where there is a network, or give a folder"
     )
 
 
@@ -78,7 +78,7 @@ def _on_hub(source, revision):
     try:
         found = HfApi().model_info(source, revision=revision, timeout=10)
     except (OSError, ValueError, RuntimeError, httpx.HTTPError) as e:
-        error = _refused(source, e)
+        error = _refused(source, revision, e)
         if isinstance(error, ConnectionError) and (commit := cached_commit(source, revision)):
             return commit
         raise error from None

@@ -10,7 +10,6 @@ import math, os, re, unicodedata, warnings
 from pathlib import Path
 
 from ..foreign_text import encodable
-from ..places.countries import country_or_state
 from ..places.sphere import degrees
 from .fields import HEADERS
 from .images import MAX_BYTES
@@ -22,7 +21,10 @@ _ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .tif .tiff .bmp .dib .jp2 .j2k .jpc .jpf .jpx .j2c "
     ".avif .avifs .heic .heif .hif .dng".split()
 )
-_THUMBNAILS = frozenset("@eadir @__thumb __macosx #recycle $recycle.bin thumbs thumbnails _thumbs".split())
+_THUMBNAILS = frozenset(
+    "@eadir @__thumb __macosx #recycle $recycle.bin thumb thumbs thumbnail thumbnails _thumbs _vti_cnf".split()
+)
+_COPIES = re.compile(r".+(~|_original|\.bak|\.orig)")  # of editors
 _FIRST_BYTES = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}WEBP|II\*\0|MM\0\*|BM.{4}\0{4}"
     rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51|.{4}ftyp(?:avif|avis|heic|heix|mif1)",
@@ -42,17 +44,28 @@ def _folder_left_out(folder) -> str:
     "Why a folder is not searched; '' if it is."
     if folder.name.startswith("."):
         return "a hidden folder"
-    if folder.name.lower() in _THUMBNAILS:
+    if folder.name.lower() in _THUMBNAILS or folder.name.lower().endswith(".lrdata"):
         return f"a folder of thumbnails or deleted files, {sum(len(f) for *_, f in os.walk(folder))} files"
     return "a link to another folder" if folder.is_symlink() else ""
 
 
-def _file_left_out(path) -> str:
+def _root(folder) -> Path:
+    "The folder, without links, that a link must not lead out of; the Hub's cache keeps files beside its folders."
+    folder = Path(folder).resolve()
+    caches = (p.parent for p in (folder, *folder.parents) if p.name == "snapshots")
+    return next((cache for cache in caches if (cache / "blobs").is_dir()), folder)
+
+
+def _file_left_out(path, root) -> str:
     "Why a file is not read; '' for a picture."
     if path.name.startswith("."):
         return "hidden"
     if not path.is_file():
         return "neither a file nor a link to one"
+    if path.is_symlink() and not path.resolve().is_relative_to(root):
+        return "a link that leads out of the folder"
+    if path.suffix.lower() == ".thm" or _COPIES.fullmatch(path.name.lower()):
+        return "a thumbnail or the copy of an editor"
     try:
         is_picture = _is_picture(path)
     except OSError as e:
@@ -65,8 +78,8 @@ def picture_files(
     skipped=None,  # list to append rows (file, reason) about everything else to
     table=None,  # file that is used for their coordinates
 ):  # iterator of paths
-    "Pictures under `folder` in a stable order. Hidden files, thumbnails and links to folders are left out."
-    folder, reasons = Path(folder), {}
+    "Pictures under `folder` in a stable order, without hidden files, thumbnails, and links to folders or out of it."
+    folder, root, reasons = Path(folder), _root(folder), {}
 
     def refused(e):
         reasons.setdefault(f"it cannot be opened ({e.strerror})", []).append(
@@ -77,7 +90,7 @@ def picture_files(
         inner = {name: _folder_left_out(Path(at) / name) for name in sorted(folders)}
         folders[:] = [name for name, reason in inner.items() if not reason]
         paths = [p for p in (Path(at) / name for name in sorted(files)) if p != table]
-        names = {p.name: _file_left_out(p) for p in paths}
+        names = {p.name: _file_left_out(p, root) for p in paths}
         yield from (Path(at) / name for name, reason in names.items() if not reason)
         for name, reason in (inner | names).items():
             if reason:
@@ -178,12 +191,9 @@ def _point(row):
 
 
 def _said(row):
-    "What a row says about the place; *Paris, France* in its location counts where it has no columns for it."
+    "What a row says about the place; its location counts where nothing else says anything."
     said = {what: row.get(what, "") for what in ("city", "state", "country")}
-    city, _, country = row.get("location", "").rpartition(",")
-    if city and not any(said.values()) and country_or_state(country)[0]:
-        said |= dict(city=city.strip(), country=country.strip())
-    return said
+    return said if any(said.values()) else said | dict(location=row.get("location", ""))
 
 
 def table_listings(
@@ -198,7 +208,7 @@ def table_listings(
         name, inside = row["file"], row.get("folder", "")
         file, problem = find(name, inside)
         said = _said(row)
-        given = {f"given_{k}": row.get(k, "") for k in said} if keep_names else {}
+        given = {f"given_{k}": row.get(k, "") for k in ("city", "state", "country")} if keep_names else {}
         yield dict(
             id=f"{inside}/{name}" if inside else name,
             file=file,
@@ -225,9 +235,12 @@ def from_csv(
 # %% ../../nbs/02_photos/05_collections.ipynb #e8816b23
 def _tables_of(folder, endings, skipped):
     "The tables of coordinates in `folder` with one of these endings; `skipped` gets unreadable ones."
-    tables = []
+    tables, root = [], _root(folder)
     for path in sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in endings and p.is_file()):
         if path.name.startswith("."):
+            continue
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            skipped.append(dict(file=path.name, reason="skipped: a link that leads out of the folder"))
             continue
         try:
             is_json = path.suffix.lower() == ".jsonl"

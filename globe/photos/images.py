@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from ..codestreams import END, MARKER, SCAN, check_jpeg2000, check_scans, check_tiff
 from ..exif import PhotoError, check_directories, check_exif, gps_of
 from ..reasons import Reason
 
@@ -21,7 +22,6 @@ MAX_SIDE = 1600  # pixels on the longer side of a stored picture
 MAX_BYTES = 64_000_000
 _MAX_PIXELS = 50_000_000  # of any format but JPEG; at most about 1.2 GB of memory
 _MAX_JPEG_PIXELS = 120_000_000  # beyond `_MAX_PIXELS` it is decoded at a smaller scale
-_MAX_SCANS = 40  # of a progressive JPEG; cameras and editors write about ten
 _MAX_SECONDS = 10.0  # of CPU time for one picture
 
 # %% ../../nbs/02_photos/00_images.ipynb #b946a32a
@@ -197,28 +197,15 @@ def _check_size(im, n_bytes=None):  # PIL image, length of its file
         raise PhotoError(f"{size}: too narrow for a model")
 
 
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # such bytes do not occur in the pixel data of a JPEG
-_SCAN, _END = 0xDA, 0xD9
-
-
-def _scans(content) -> int:
-    "Number of scans of a JPEG, not counting its thumbnails or anything after its end."
-    scans, at = 0, 2
-    while scans <= _MAX_SCANS and (marker := _MARKER.search(content, at)):
-        kind, at = content[marker.end() - 1], marker.end()
-        if kind == _END:
-            break
-        scans += kind == _SCAN
-        at += int.from_bytes(content[at : at + 2], "big")
-    return scans
-
-
 def _check_contents(im, content):
-    "Raises `PhotoError` for a JPEG with too many scans, and for a raw file."
-    is_jpeg = im.format in ("JPEG", "MPO")
-    if is_jpeg and content.count(b"\xff\xda") > _MAX_SCANS and _scans(content) > _MAX_SCANS:
-        raise PhotoError(f"a JPEG of more than {_MAX_SCANS} scans; save it again")
+    "Raises `PhotoError` for a picture whose inner parts declare too much, and for a raw file."
     tags = im.tag_v2 if im.format == "TIFF" else {}
+    if im.format in ("JPEG", "MPO"):
+        check_scans(content)
+    elif im.format == "JPEG2000":
+        check_jpeg2000(content)
+    elif im.format == "TIFF":
+        check_tiff(tags, im.size, content)
     dng_version, is_thumbnail = 50706, tags.get(254, 0) == 1
     if is_thumbnail or dng_version in tags:
         raise PhotoError("a camera's raw file, which shows only its thumbnail; convert it to JPEG")
@@ -322,7 +309,7 @@ def fitted(
 
 # %% ../../nbs/02_photos/00_images.ipynb #b8685d29
 _HEADER = 0xE0  # JFIF's, which may hold a thumbnail
-_PICTURE_PARTS = {_SCAN, 0xC4, 0xDB, 0xDD, *range(0xC0, 0xC3)}  # with tables, restart interval and frame
+_PICTURE_PARTS = {SCAN, 0xC4, 0xDB, 0xDD, *range(0xC0, 0xC3)}  # with tables, restart interval and frame
 
 
 def _is_bare(content):
@@ -330,15 +317,15 @@ def _is_bare(content):
     at = 2
     while (part := content[at : at + 4])[:1] == b"\xff" and len(part) > 1:
         kind, length = part[1], int.from_bytes(part[2:], "big")
-        if kind == _END:
+        if kind == END:
             return at + 2 == len(content)
         body = content[at + 4 : at + 2 + length]
         is_header = kind == _HEADER and body[:5] == b"JFIF\0" and body[12:] == b"\0\0"  # without thumbnail
         if length < 2 or not (is_header or kind in _PICTURE_PARTS):
             return False
         at += 2 + length
-        if kind == _SCAN:
-            marker = _MARKER.search(content, at)
+        if kind == SCAN:
+            marker = MARKER.search(content, at)
             at = marker.start() if marker else len(content)
     return False
 

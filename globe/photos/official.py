@@ -87,7 +87,7 @@ def _mp16_folders(pictures):  # folder or None
 
 def _mp16_picture(folders, id):
     "The picture of an IMG_ID in the first of these folders that has it, or None."
-    names = f"{id}.jpg", f"{id.replace('_', '/', 2)}.jpg"
+    names = [n for n in (f"{id}.jpg", f"{id.replace('_', '/', 2)}.jpg") if ".." not in n.split("/")]
     return next((p for at in folders for name in names if (p := at / name).is_file()), None)
 
 
@@ -95,11 +95,15 @@ def _mp16_coordinates(folder, wanted):  # IMG_IDs
     "IMG_ID -> (lat, lon) from the tables of a copy of MP-16, for the pictures that are wanted."
     found = {}
     for table in sorted(Path(folder).glob("*.csv")) if folder else ():
+        unread = 0
         with table.open(encoding="utf-8-sig", errors="replace", newline="") as f:
             for row in _table_rows(f):
-                id = image_id(row.get("IMG_ID") or "")
-                if id in wanted and row.get("LAT") and row.get("LON"):
-                    found[id] = degrees(row["LAT"], "NS"), degrees(row["LON"], "EW")
+                id, lat, lon = (row.get(column) or "" for column in ("IMG_ID", "LAT", "LON"))
+                unread += "\ufffd" in id + lat + lon
+                if (id := image_id(id)) in wanted and lat and lon:
+                    found[id] = degrees(lat, "NS"), degrees(lon, "EW")
+        if unread:
+            warnings.warn(f"{table.name}: {unread} rows hold an IMG_ID or a coordinate that is not UTF-8")
     return found
 
 
@@ -131,7 +135,10 @@ class _TrainTable:
 
     @cached_property
     def _csv(self):
-        return read_table(self.path).rows
+        table = read_table(self.path)
+        for line in [*table.warnings, *table.notes]:
+            warnings.warn(line)
+        return table.rows
 
     def rows(self):
         "Every row as a dict."
@@ -189,9 +196,11 @@ class _TrainTable:
             (file, problem), label = self._file(row, id), _read_solution(row["__#solution"])
             told = {role: str(row[h] or "") for role, h in self.roles.items()}
             lat, lon = self._point(row, id, *label)
+            lost = f"letters of its label {', '.join(label)!r} were lost when the table was saved"
             self.said.setdefault(id, (row["response"], row["__#solution"], row["entities"]))
             about = dict(source=told.get("source") or "mp16-reason-train", licence=told.get("licence", ""))
             given = {f"given_{what}": told.get(what, "") for what in ("city", "state", "country")}
+            about["unread"] = lost if "\ufffd" in "".join(label) else ""
             yield dict(id=id, file=file, problem=problem, lat=lat, lon=lon, **about, **given)
 
 

@@ -14,7 +14,7 @@ from ..csv_files import holds_rows, safe_cell
 from ..foreign_text import encodable
 from ..redaction import one_line
 from .encodings import decoded
-from ..workbooks import sheet_rows
+from ..workbooks import check_cells, most_unpacked, sheet_rows
 from .fields import columns_by_role, flat_record, json_records, plain_name, reorders
 
 # %% ../../nbs/02_photos/04_tables.ipynb #d12b0983
@@ -163,7 +163,16 @@ _DITTO_MARKS = {'"', "\u3003", "\u201d", "\u2033", "''"}
 
 def _unique(header):
     "Headings of which no two are the same: a second `lat` in column 5 is `lat (5)`."
-    return [h if h not in header[:i] else f"{h} ({i + 1})" for i, h in enumerate(header)]
+    first = {}
+    return [h if first.setdefault(h, i) == i else f"{h} ({i + 1})" for i, h in enumerate(header)]
+
+
+def _check_cells(rows, columns, name):  # rows of cells, or objects
+    "Raises `ValueError` if far more cells would be filled up than there are."
+    try:
+        check_cells(len(rows), columns, sum(map(len, rows)) + columns)
+    except ValueError as e:
+        raise ValueError(f"{name}: {e}") from None
 
 
 def _csv_table(text, name):
@@ -180,6 +189,7 @@ def _csv_table(text, name):
 def _cells_table(cells, delimiter, name):
     "The `Table` of rows of cells, the first of which is the header."
     header, *rows = cells
+    _check_cells(rows, len(header), name)
     rows, again = _without_headers(rows, header)
     rows, notes = _fitted(rows, header, delimiter, name)
     if again:
@@ -199,8 +209,9 @@ def _records_table(records, name, warnings=()):
     "The `Table` of JSON objects."
     records = list(records)
     note = f"{name}: of several hypotheses of a row the one with the highest score was read"
-    notes = [note] * any(map(reorders, records))
-    return Table(_frame(map(flat_record, records)), name, notes, list(warnings))
+    notes, rows = [note] * any(map(reorders, records)), list(map(flat_record, records))
+    _check_cells(rows, len(set().union(*rows)), name)
+    return Table(_frame(rows), name, notes, list(warnings))
 
 
 def _json_lines(text, name):
@@ -232,12 +243,30 @@ def _parquet_table(path):
     import pyarrow.parquet as pq
 
     is_picture = lambda kind: "binary" in str(kind) or isinstance(kind, pa.ExtensionType)
+    most, size, rows = most_unpacked(path.stat().st_size), 0, []
     try:
-        columns = [column.name for column in pq.read_schema(path) if not is_picture(column.type)]
-        rows = pq.read_table(path, columns=columns).to_pylist()
+        schema = pq.read_schema(path)
+        columns = [column.name for column in schema if not is_picture(column.type)]
+        texts = [column.name for column in schema if pa.types.is_string(column.type)]
+        file = pq.ParquetFile(path, read_dictionary=texts)
+        for batch in file.iter_batches(1024, columns=columns):
+            size += sum(map(_unpacked_bytes, batch.columns))
+            if size > most:
+                raise ValueError(f"it unpacks to more than {most // 1_000_000} MB: divide it")
+            rows += batch.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as e:
         raise ValueError(f"{path.name} cannot be read as a parquet file: {one_line(str(e))[:200]}") from None
     return _records_table(rows, path.name)
+
+
+def _unpacked_bytes(column) -> int:
+    "Bytes of a column of a batch, each text counted where it stands."
+    if not hasattr(column, "dictionary"):
+        return column.nbytes
+    import pyarrow.compute as pc
+
+    lengths = pc.binary_length(column.dictionary).take(column.indices)
+    return column.indices.nbytes + (pc.sum(lengths).as_py() or 0)
 
 
 def _workbook_table(path):
@@ -285,13 +314,14 @@ def _check_file(path):
 
 def _unpacked(path):
     "The bytes of a gzip file."
+    most = min(_MOST_BYTES, most_unpacked(path.stat().st_size))
     try:
         with gzip.open(path) as f:
-            content = f.read(_MOST_BYTES + 1)
+            content = f.read(most + 1)
     except (OSError, EOFError, zlib.error) as e:
         raise ValueError(f"{path.name} cannot be unpacked: {e}") from None
-    if len(content) > _MOST_BYTES:
-        raise ValueError(f"{path.name} holds more than {_MOST_BYTES / 1e9:.0f} GB: divide it")
+    if len(content) > most:
+        raise ValueError(f"{path.name} unpacks to more than {most // 1_000_000:,} MB: unpack or divide it")
     return content
 
 
@@ -332,26 +362,30 @@ def table_files(folder) -> dict:  # name of a model or part -> its files
 
 
 def _one_answer(path):
-    "The record of a file with one answer and no id; None for any other file."
-    text = decoded(path.read_bytes(), path.name)[0].strip()
+    "(record of a file with one answer and no id, warnings); None for any other file."
+    text, warnings = decoded(path.read_bytes(), path.name)
+    text = text.strip()
     if path.suffix.lower() == ".txt":
         header = re.split(r"[,;|\t]", text.partition("\n")[0])
-        return {"text": text} if text and "file" not in columns_by_role(header) else None
+        return ({"text": text}, warnings) if text and "file" not in columns_by_role(header) else None
     try:
         (record,) = json_records(json.loads(text, **_AS_TEXT), path.name)
     except (ValueError, RecursionError):
         return None
-    return None if "file" in columns_by_role(record) else record
+    return None if "file" in columns_by_role(record) else (record, warnings)
 
 
 def answers_by_file(folder):
     "The `Table` of a folder with one answer per file, named by its id; None for any other folder."
     paths = [path for files in table_files(folder).values() for path in files]
     is_text = paths[1:] and all(path.suffix.lower() in (".json", ".txt") for path in paths)
-    records = [_one_answer(path) for path in paths] if is_text else [None]
-    if not all(records):
+    answers = [_one_answer(path) for path in paths] if is_text else [None]
+    if not all(answers):
         return None
-    table = _records_table(({"id": p.stem} | r for p, r in zip(paths, records)), Path(folder).name)
+    told = [line for _, warnings in answers for line in warnings]
+    more = [f"{len(told) - 5} more warnings of this kind"] * (len(told) > 6)
+    records = ({"id": path.stem} | record for path, (record, _) in zip(paths, answers))
+    table = _records_table(records, Path(folder).name, told[:5] + more if more else told)
     table.notes.append(f"{table.name}: {len(paths)} files hold one answer each; their names are the ids")
     return table
 

@@ -9,6 +9,7 @@ __all__ = ['RUNS_ON', 'GEOCLIP', 'PARAMETERS', 'doctor', 'globe_version', 'obsta
 import importlib.util, shutil
 from pathlib import Path
 
+from ..exchange import ExchangeError, exchange
 from ..extras import APART, EXTRAS, install_line, lacking, requirements, version_of
 from ..folders import checkout
 
@@ -254,12 +255,15 @@ def is_cached(source):  # folder or hub id
 
 
 def is_up(urls, path="models"):  # of endpoints
-    import httpx
-
     try:
-        return all(httpx.get(f"{u.rstrip('/')}/{path}", timeout=2).is_success for u in urls)
-    except httpx.HTTPError:
+        for url in urls:
+            base, mark, query = url.partition("?")
+            status, *_ = exchange(f"{base.rstrip('/')}/{path}{mark}{query}", 2)
+            if status >= 500:
+                return False
+    except (ExchangeError, PermissionError):
         return False
+    return True
 
 
 def _benchmarks(source):  # of the photographs, as in a profile

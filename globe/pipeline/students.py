@@ -41,6 +41,7 @@ def latest_student(
     if not students:
         raise FileNotFoundError(
             "no trained student here: make one with `globe reproduce` in a checkout of the repository, "
-            "or name a model with `--model` (folder, hub id, or URL of an endpoint)"
+            "or name a model: `--model default` (a public one), `--model geoclip`, a folder, a hub id, or "
+            "the address of an endpoint"
         )
     return max(students, key=_preference)

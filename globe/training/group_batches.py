@@ -34,7 +34,7 @@ def advantage_spread(
     trainer,  # of GRPO; a group may be spread over several processes
     advantages,  # [rows of this process]
 ):
-    "For each row, how far the advantages of its group extend to both sides of 0 [rows of this process]."
+    "For each row, the smaller of its group's highest advantage and minus its lowest [rows of this process]."
     groups = trainer.accelerator.gather(advantages).view(-1, trainer.num_generations)
     spread = torch.minimum(groups.amax(1), -groups.amin(1)).repeat_interleave(trainer.num_generations)
     first = trainer.accelerator.process_index * len(advantages)

@@ -183,7 +183,7 @@ def split_pictures(
 def unique_prompts(
     input_ids,  # tokens of the prompts [rows, length]
     pixels=None,  # pixels of each row, a list of tensors; None without pictures
-    grids=None,  # patches of each row's pictures, tensors [pictures, 3]; flat pictures may differ only here
+    grids=None,  # patches of each row's pictures, tensors [pictures, 3]; equal pixels can have other grids
 ):
     "(first row of each distinct prompt, for each row the index of its prompt among them)."
     first, index, known = [], [], {}

@@ -186,7 +186,7 @@ def answer_hours(
     parameters,  # of the model
     answers,  # to photographs
 ) -> float:
-    "The GPU hours of answers in GRPO, and the most that answering alone takes."
+    "GPU hours at GRPO's rate; an upper bound if models only answer."
     return answers * parameters / (_ANSWERS * _RATE) / 3600
 
 

@@ -145,7 +145,7 @@ def statements(
 def statement_counts(
     text,  # a completion
     true,  # set of the true statements about its picture
-) -> tuple:  # (statements in the reasoning, true ones among them, true ones there are)
+) -> tuple:  # statements in the reasoning, true ones among them, all that are true of the picture
     "The counts behind precision, recall and F1."
     said = statements(text)
     return len(said), len(true.intersection(said)), len(true)

@@ -134,7 +134,7 @@ def lift(
     grounding,  # `Grounding`
     shares,  # class -> share of the pictures that show it
 ):
-    "Sum over the names: 1 if the picture shows the thing, else 0, minus the share of pictures that do."
+    "Sum over the names: 1 if the picture shows the thing, else 0, minus the share of pictures that show it."
     return sum(
         (name in grounding.seen) - share_of(grounding.kinds.get(name) or (name,), shares)
         for name in grounding.named
@@ -148,7 +148,7 @@ def recommended(
     shares,  # class -> share of the pictures that show it
     enough=1.4,  # gain that earns the full reward, unless the picture offers less
 ):
-    "Equation 2 times `steep` of the gain as a share of what the picture has to offer."
+    "Equation 2 times `steep` of the gain as a share of the gain that the picture allows, at most `enough`."
     there = sum(1 - share_of((name,), shares) for name in grounding.shown)
     share = min(1.0, max(0.0, told / min(enough, there))) if there > _NOTHING_TO_TELL else 1.0
     return grounding.precision(at_most) * steep(share)

@@ -94,13 +94,17 @@ export(dataset, ledger, "mp16-reason", teachers, settings)"""
 
 # %% ../../nbs/06_validation/06_cards.ipynb #61553cab
 _COLUMNS = dict(
-    id="name of the photo in its collection",
+    id="name of the picture in its collection",
     image="picture, without metadata",
     lat="degrees north, WGS84",
     lon="degrees east",
     city="label",
+    state="label: first-level division, if known",
     country="label",
     country_code="ISO 3166-1, two letters",
+    label_source="where the city is from: `given`, `nearest town` or `country only`",
+    km="km from the picture's coordinate to that of the city, or of the nearest town",
+    on_land="false at sea",
     source="collection",
     licence="of the picture",
     prompt="conversation as chat templates and TRL take it",

@@ -89,11 +89,11 @@ def ledger_schema():
     return pa.schema([(n, kinds[k]) for k, line in names.items() for n in line.split()])
 
 
-def _known_errors(photo, given, lead):  # photo row, {teacher -> judgement}, name of the lead
-    "The known errors: `shows_place` and `injected`, None if they are not known."
-    injected = None
-    if any("injected" in g for g in given.values()):
-        injected = [f"{t}: {e}" for t, g in given.items() for e in g.get("injected", [])]
+def _known_errors(photo, answers, lead):  # photo row, judgements of the teachers, name of the lead
+    "The known errors: `shows_place` and `injected`; None if not known, as `injected` is with a real teacher."
+    recorded = {a["teacher"]: a.get("injected") for a in answers}
+    known = all(errors is not None for errors in recorded.values())
+    injected = [f"{t}: {e}" for t, errors in recorded.items() for e in errors] if known else None
     return dict(lead=lead, shows_place=photo.get("localizable"), injected=injected)
 
 # %% ../../nbs/06_validation/02_ledger.ipynb #dc97f158
@@ -167,7 +167,7 @@ class Validator:
         places = place_numbers(lead, photo) | agreement_numbers(lead, others, coordinates)
         grounding, errors = (
             grounding_numbers(lead["reasoning"], *seen),
-            _known_errors(photo, given, lead["teacher"]),
+            _known_errors(photo, answers, lead["teacher"]),
         )
         return reasons | places | grounding | alike | errors
 
