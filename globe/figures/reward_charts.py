@@ -162,7 +162,7 @@ _PLEAS = {"added": "added to the reasoning", "alone": "in place of the reasoning
 def plea_chart(
     changes,  # as `plea_changes` returns them
 ):
-    "How much each family of pleas changes the bounded R_loc, with intervals; the worst case has its own scale."
+    "How much each family of pleas changes the bounded R_loc, with intervals; the worst case apart."
     shape = dict(layout="constrained", width_ratios=[15, 1])
     fig, (ax, worst) = plt.subplots(1, 2, figsize=(WIDE, 3.2), **shape)
     bounded, is_plea = changes.reward == "bounded", changes.family != "none"
