@@ -136,7 +136,8 @@ def test_the_committed_claims_fit_on_one_page():
 
     table = pd.read_csv(Path(__file__).parents[1] / "figures" / "claims.csv")
     half = np.arange(len(table)) < len(table) / 2
-    table = table.assign(family=np.where(half, "GRPO", "data"), detail=table.measure)
+    sizes = table.pictures.str.rpartition("n = ")[2]
+    table = table.assign(family=np.where(half, "GRPO", "data"), detail=table.measure, n=sizes)
     ax = dots.claims_page(table)
     width, height = ax.figure.get_size_inches()
     assert width <= 7 and height <= 9  # an A4 or letter page with margins

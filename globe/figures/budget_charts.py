@@ -7,6 +7,7 @@ __all__ = ['pass_curves', 'budget_curves']
 
 # %% ../../nbs/09_figures/08_budget_charts.ipynb #8badb150
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 
 from .charts import seeds_shown
@@ -37,13 +38,14 @@ def pass_curves(
         ax.set_xticks(ticks, [str(k) for k in ticks])
         ax.minorticks_off()
     axes[0].set_ylabel("pictures with a right answer (%)")
-    fig.supxlabel(f"answers per picture (k){sample_sizes(tidy)}", fontsize=8.5)
+    fig.supxlabel(f"answers per picture (k)\n{sample_sizes(tidy)}".strip(), fontsize=8.5)
     handles = axes[0].get_legend_handles_labels()
     fig.legend(*handles, loc="outside upper center", ncols=min(4, len(models)))
     return fig
 
 # %% ../../nbs/09_figures/08_budget_charts.ipynb #60458302
 _SPENT = dict(answers="answers trained on", tflop="estimated compute (10¹² operations)")
+_GREYS = [(".15", ":"), (".55", "-"), (".35", "--"), (".25", "-."), (".6", (0, (1, 1)))]
 
 
 def _training_line(
@@ -52,53 +54,69 @@ def _training_line(
     metric,  # column of the log
     budget,  # column of the log
     smooth,  # steps in the running mean
+    has_band,
     **look,
 ):
-    "The running mean over the seeds, and their range."
+    "The running mean over the seeds, with a band their range."
     values = log.pivot_table(index="step", columns="seed", values=metric)
     means = values.rolling(smooth, min_periods=1).mean()
     spent = log.groupby("step")[budget].mean()
-    low, high = means.min(axis=1), means.max(axis=1)
     ax.plot(spent, means.mean(axis=1), **look)
-    ax.fill_between(spent, low, high, color=look["color"], alpha=0.2, linewidth=0)
+    if has_band:
+        low, high = means.min(axis=1), means.max(axis=1)
+        ax.fill_between(spent, low, high, color=look["color"], alpha=0.2, linewidth=0)
+
+
+def _apart(
+    values,  # Series
+    least=0.025,  # of their range
+):
+    "The values, moved apart where they would lie on each other."
+    step = least * np.ptp(values) or 1
+    same = (values / step).round()
+    of_them = same.groupby(same)
+    return values + step * (of_them.cumcount() - (of_them.transform("size") - 1) / 2)
 
 
 def _test_dot(
     ax,
     row,  # of `on_test`
-    budget,  # column of `on_test`
+    at,  # horizontally
     colour,
     label,  # None for a model with a line
 ):
     "The value on test pictures, with its interval."
     error = [[row.value - row.low], [row.high - row.value]]
     look = dict(fmt="o", color=colour, capsize=2, markeredgecolor=".2", zorder=3)
-    ax.errorbar(getattr(row, budget), row.value, yerr=error, label=label, **look)
+    ax.errorbar(at, row.value, yerr=error, label=label, **look)
 
 
 @styled()
 def budget_curves(
     logs,  # name of a model -> rows with step, seed, answers, tflop and the metric
-    on_test,  # rows with model, value, low, high, answers, tflop
+    on_test,  # rows with model, value, low, high, n, answers, tflop
     metric,  # column of the logs
     smooth=1,  # steps in the running mean
 ):
-    "Draw the metric by answers trained on and by estimated compute; returns the figure."
-    names = list(dict.fromkeys([*on_test.model, *logs]))
-    colours = sns.color_palette(n_colors=max(10, len(names)))
-    colour_of = dict(zip(names, colours))
-    fig, axes = plt.subplots(1, 2, figsize=(WIDE, 3.8), layout="constrained", sharey=True)
+    "Draw the metric by answers and by compute: models with a test value in colour; returns the figure."
+    colour_of = dict(zip(on_test.model, sns.color_palette()))
+    others = zip([name for name in logs if name not in colour_of], _GREYS * len(logs))
+    look_of = {name: dict(color=grey, linestyle=dash, linewidth=1.1) for name, (grey, dash) in others}
+    look_of |= {name: dict(color=colour, zorder=2.5) for name, colour in colour_of.items()}
+    fig, axes = plt.subplots(1, 2, figsize=(WIDE, 4.3), layout="constrained", sharey=True)
     for ax, (budget, label) in zip(axes, _SPENT.items()):
-        for name, log in logs.items():
-            _training_line(ax, log, metric, budget, smooth, color=colour_of[name], label=name)
-        for row in on_test.itertuples():
+        for name in sorted(logs, key=lambda name: name not in colour_of):
+            has_band = name in colour_of
+            _training_line(ax, logs[name], metric, budget, smooth, has_band, label=name, **look_of[name])
+        for row, at in zip(on_test.itertuples(), _apart(on_test[budget])):
             only_dot = None if row.model in logs else row.model
-            _test_dot(ax, row, budget, colour_of[row.model], only_dot)
+            _test_dot(ax, row, at, colour_of[row.model], only_dot)
         ax.set(xlabel=label)
         ax.locator_params(axis="x", nbins=5)
     axes[0].set_ylabel("accuracy reward\nof sampled answers")
     told = seeds_shown(next(iter(logs.values())))
     handles = axes[0].get_legend_handles_labels()
-    title = f"lines: in training, {told}; dots: test pictures, 95 % intervals"
+    dots = f"dots: test pictures, n = {on_test.n.max():,}, 95 % intervals"
+    title = f"lines: in training, {told} (range only in colour)\n{dots}"
     fig.legend(*handles, loc="outside lower center", ncols=2, title=title)
     return fig

@@ -58,7 +58,7 @@ def threshold_curve(
     models,  # name -> Evaluation
     ax=None,  # axes
 ):
-    "Share of pictures within each radius, one curve per model."
+    "Share of pictures within each radius, one curve per model, with its 95 % interval over places."
     ax = axes(ax, WIDE, 2.7)
     radius = np.geomspace(0.5, _HALF_WAY_ROUND, 200)
     for name, e in models.items():
@@ -75,7 +75,7 @@ def threshold_curve(
     )
     ax.set_xticks(RADII, [f"{r:,}" for r in RADII])
     ax.minorticks_off()
-    ax.legend(loc="lower right")
+    ax.legend(loc="lower right", title="one seed; bands: 95 % intervals")
     return ax
 
 # %% ../../nbs/09_figures/04_charts.ipynb #83737399
@@ -107,24 +107,19 @@ def reliability_curve(
     label="said",  # of the line
     ax=None,  # axes
 ):
-    "Observed share against stated probability, with intervals; dot area shows the number of pictures."
+    "Observed share against stated probability, with 95 % intervals; dot area shows the number of pictures."
     ax = axes(ax, NARROW, 3.0)
-    ax.plot([0, 1], [0, 1], color=".6", linestyle="--", linewidth=1, label="calibrated")
-    error = np.abs(np.stack([curve.frequency - curve.low, curve.high - curve.frequency]))
+    ax.plot([0, 100], [0, 100], color=".6", linestyle="--", linewidth=1, label="calibrated")
+    stated, seen = 100 * curve.probability, 100 * curve.frequency
+    error = np.abs(np.stack([seen - 100 * curve.low, 100 * curve.high - seen]))
     how = dict(fmt="-", linewidth=1, elinewidth=1, capsize=2)
-    line, *_ = ax.errorbar(
-        curve.probability,
-        curve.frequency,
-        yerr=error,
-        label=f"{label} (n = {curve.n.sum():,})",
-        **how,
-    )
+    line, *_ = ax.errorbar(stated, seen, yerr=error, label=f"{label} (n = {curve.n.sum():,})", **how)
     area = 8 + 120 * curve.n / curve.n.max()
     dots = dict(s=area, color=line.get_color(), zorder=3, clip_on=False)
-    ax.scatter(curve.probability, curve.frequency, **dots)
-    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    ax.set(xlabel="stated probability", ylabel="share of right answers")
-    ax.legend(loc="lower right")
+    ax.scatter(stated, seen, **dots)
+    ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
+    ax.set(xlabel="stated probability (%)", ylabel="right answers (%)")
+    ax.legend(loc="lower right", title="bars: 95 % intervals")
     return ax
 
 
@@ -133,34 +128,36 @@ def risk_curve(
     models,  # name -> rows as `globe.evaluation.calibration.risk_coverage` returns them
     ax=None,  # axes
 ):
-    "Share of wrong answers among the most confident ones, with intervals."
+    "Share of wrong answers among the most confident ones, from 5 % kept, with 95 % intervals."
     ax = axes(ax, WIDE / 2, 2.6)
     for name, curve in models.items():
-        kept, low, high = 100 * curve.coverage, 100 * curve.low, 100 * curve.high
-        (line,) = ax.plot(kept, 100 * curve.risk, label=f"{name} (n = {curve.kept.max():,})")
-        ax.fill_between(kept, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    ax.set(xlim=(0, 100), ylim=(0, 100))
+        n = curve.kept.max()
+        curve = 100 * curve[curve.coverage >= 0.05]
+        (line,) = ax.plot(curve.coverage, curve.risk, label=f"{name} (n = {n:,})")
+        look = dict(color=line.get_color(), alpha=0.15, linewidth=0)
+        ax.fill_between(curve.coverage, curve.low, curve.high, **look)
+    ax.set(xlim=(0, 100), ylim=(0, min(100, 10 * np.ceil(ax.dataLim.y1 / 10))))
     ax.set(xlabel="most confident answers kept (%)", ylabel="wrong answers among them (%)")
-    ax.legend()
+    ax.legend(title="bands: 95 % intervals")
     return ax
 
 # %% ../../nbs/09_figures/04_charts.ipynb #4ea1e255
 @styled()
 def near_ratio_curve(
-    near,  # rows as `globe.evaluation.leakage.near_ratio` returns them
+    pictures,  # name of the test pictures -> rows as `globe.evaluation.leakage.near_ratio` returns them
     ax=None,  # axes
 ):
-    "Share of test pictures with a training picture within each radius, with intervals."
-    ax = axes(ax, NARROW, 2.4)
-    error = 100 * np.abs(np.stack([near.share - near.low, near.high - near.share]))
-    ax.errorbar(near.radius, 100 * near.share, yerr=error, fmt="o-", capsize=2, elinewidth=1)
-    count = f"n = {near.n.max():,}"
-    ax.set(
-        xscale="log",
-        ylim=(0, 102),
-        xlabel="radius (km)",
-        ylabel=f"test pictures near a\ntraining picture (%), {count}",
-    )
+    "Share of test pictures with a training picture within each radius, with 95 % intervals."
+    ax = axes(ax, WIDE / 2, 2.3)
+    for i, (name, near) in enumerate(pictures.items()):
+        at = near.radius * 1.06 ** (i - (len(pictures) - 1) / 2)  # side by side where shares are equal
+        error = 100 * np.abs(np.stack([near.share - near.low, near.high - near.share]))
+        look = dict(fmt="os^D"[i] + "-", markersize=4, capsize=2, elinewidth=1, linewidth=1)
+        ax.errorbar(at, 100 * near.share, yerr=error, label=f"{name} (n = {near.n.max():,})", **look)
+    bottom = 10 * np.floor(ax.dataLim.y0 / 10) - 10
+    ax.set(xscale="log", ylim=(max(0, bottom), 100), xlabel="radius (km)")
+    ax.set_ylabel("test pictures near\na training picture (%)")
     ax.set_xticks(near.radius, near.radius.astype(str))
     ax.minorticks_off()
+    ax.legend(title="bars: 95 % intervals", loc="lower center")
     return ax

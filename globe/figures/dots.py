@@ -64,14 +64,19 @@ def _keys(tidy, columns):
 
 
 def sample_sizes(
-    tidy,  # rows with n and seeds
+    tidy,  # rows with n, seeds and the model
+    model="model",  # column of the names, which end at the first comma: "GRPO, all rewards" is GRPO
 ):
     "Sample size and seeds for the label of an axis; '' if unknown."
     if not {"n", "seeds"} <= set(tidy):
         return ""
     pictures = [f"n = {tidy.n.iloc[0]:,}"] if tidy.n.nunique() == 1 else []
-    seeds = int(tidy.seeds.max())  # models without training have one run
-    return "; " + ", ".join([*pictures, f"{seeds} training seed{'s' * (seeds > 1)}", "95 % intervals"])
+    seeds = int(tidy.seeds.max())
+    told = f"{seeds} training seed{'s' * (seeds > 1)}"
+    if tidy.seeds.nunique() > 1:
+        names = dict.fromkeys(tidy[model][tidy.seeds == seeds].str.partition(",")[0])
+        told += f" for {' and '.join(', '.join(names).rsplit(', ', 1))} (others: 1)"
+    return ", ".join([*pictures, told, "95 % intervals"])
 
 # %% ../../nbs/09_figures/05_dots.ipynb #e4071a70
 @styled()
@@ -82,7 +87,7 @@ def dot_table(
     hue=None,  # column that distinguishes the dots of a line
     family=None,  # column of the headings over lines
     oracle=None,  # the value of `rows` that is not a model and gets hollow markers
-    label="pictures (%)",  # of the horizontal axis; sample sizes are added if the rows have them
+    label="pictures (%)",  # of the horizontal axis; sample sizes are written below if the rows have them
     note="",  # line below the label
 ):
     "Lines of dots with intervals, one panel per measure; returns the axes of the panels."
@@ -92,9 +97,10 @@ def dot_table(
     height_of = dict(zip(_keys(lines, keys), heights))
     hues = list(dict.fromkeys(tidy[hue])) if hue else [None]
     measures = list(dict.fromkeys(tidy[panels]))
-    size = WIDE, 0.75 + count * (0.12 + 0.11 * len(hues)) + 0.15 * bool(hue)
+    below = [line for line in (label, sample_sizes(tidy, rows), note) if line]
+    height = 0.45 + 0.15 * (len(below) + bool(hue)) + count * (0.12 + 0.11 * len(hues))
     shape = dict(sharex=True, sharey=True, layout="constrained", squeeze=False)
-    fig, (axes,) = plt.subplots(1, len(measures), figsize=size, **shape)
+    fig, (axes,) = plt.subplots(1, len(measures), figsize=(WIDE, height), **shape)
     for ax, measure in zip(axes, measures):
         for j, (name, colour) in enumerate(zip(hues, sns.color_palette())):
             part = tidy[(tidy[panels] == measure) & ((tidy[hue] == name) if hue else True)]
@@ -105,12 +111,14 @@ def dot_table(
         ax.tick_params(axis="y", length=0)
     _name_lines(axes[0], lines[rows], heights, headings)
     axes[0].set_ylim(count - 0.4, -0.6)
-    axes[0].locator_params(axis="x", nbins=max(3, 12 // len(measures)))
-    below = fig.supxlabel(f"{label}{sample_sizes(tidy)}\n{note}".strip(), fontsize=8.5)
+    axes[0].locator_params(axis="x", nbins=max(4, 12 // len(measures)), min_n_ticks=3)
+    below = fig.supxlabel("\n".join(below), fontsize=8.5)
     if hue:
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(hues))
     fig.draw_without_rendering()
-    below.set_x((axes[0].get_position().x0 + axes[-1].get_position().x1) / 2)
+    centre = (axes[0].get_position().x0 + axes[-1].get_position().x1) / 2
+    half = below.get_window_extent().width / fig.bbox.width / 2
+    below.set_x(min(centre, 0.995 - half))
     return axes
 
 # %% ../../nbs/09_figures/05_dots.ipynb #19cda7fb
@@ -159,13 +167,13 @@ def claim_details(
 # %% ../../nbs/09_figures/05_dots.ipynb #ae706403
 @styled()
 def claims_page(
-    table,  # rows with family, claim, detail (text), effect, low, high (shares) and verdict
+    table,  # rows with family, claim, detail (text), n, effect, low, high (shares) and verdict
     margin=0.02,  # effects within ± this count as no difference
     label="effect (percentage points), 95 % interval",  # of the horizontal axis
 ):
     "The effect behind every claim, by family, on one page; returns the axes of the effects."
     heights, headings, count = _lines(table.family)
-    shape = dict(sharey=True, layout="constrained", width_ratios=[1.35, 1])
+    shape = dict(sharey=True, layout="constrained", width_ratios=[1.5, 1])
     fig, (names, ax) = plt.subplots(1, 2, figsize=(WIDE, 0.9 + _LINE * count), **shape)
     band = dict(color=".88", linewidth=0, label=f"margin: ±{100 * margin:g} points")
     ax.axvspan(-100 * margin, 100 * margin, **band)
@@ -180,6 +188,8 @@ def claims_page(
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(count - 0.4, -0.6)
     ax.set_yticks(heights)
+    for n, y in [("n", -0.1), *zip(table.n, heights)]:
+        ax.text(1.09, y, n, transform=ax.get_yaxis_transform(), va="center", ha="right", fontsize=7)
     ax.set_xlabel(label)
     fig.legend(loc="outside upper right", ncols=5, columnspacing=1.2, handletextpad=0.3)
     return ax

@@ -212,9 +212,10 @@ def place_map(
     photos,  # rows with lat and lon
     hue=None,  # column that colours the dots, such as "split"
     ax=None,  # Robinson axes
+    what="pictures",  # that are counted
 ):
     "Map of where pictures were taken."
-    given, ax = ax, _world_axes(ax)
+    given, ax = ax, _world_axes(ax, f"n = {len(photos):,} {what}")
     groups = [("", photos)] if hue is None else list(photos.groupby(hue, sort=True))
     looks = zip(sns.color_palette(n_colors=len(groups)), "os^Dv<>P*X" * len(groups))
     how = dict(s=10, alpha=0.6, linewidths=0, transform=ccrs.PlateCarree(), zorder=3)

@@ -99,8 +99,9 @@ TONES = [c for i, c in enumerate(sns.color_palette("colorblind")) if i != 7]  # 
 
 def _picture_and_text():
     "Figure with the axes of the picture and of the sentences."
-    margins = dict(wspace=0.06, left=0.01, right=0.99, top=0.99, bottom=0.08)
-    fig, (left, right) = plt.subplots(1, 2, figsize=(0.86 * WIDE, 3.1), gridspec_kw=margins)
+    margins = dict(wspace=0.06, left=0.01, right=0.99, top=0.99, bottom=0.1)
+    shape = dict(width_ratios=[1, 1.25], **margins)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(0.72 * WIDE, 2.4), gridspec_kw=shape)
     left.grid(False)
     left.spines[:].set_visible(False)
     left.set(xticks=[], yticks=[])
@@ -135,13 +136,13 @@ def annotated_picture(
     "The picture with numbered boxes beside the sentences with the same numbers; returns the figure."
     fig, left, right = _picture_and_text()
     left.imshow(picture)
-    left.set_xlabel(caption)
+    left.set_xlabel(caption, loc="left")
     step = 1 / (len(cards) + 1)
     for i, ((thing, sentence), tone) in enumerate(zip(cards.items(), TONES * len(cards))):
         y = 1 - (i + 0.5) * step
         _box(left, boxes[thing], i + 1, tone)
         _badge(right, 0.04, y, i + 1, tone)
-        right.text(0.1, y, textwrap.fill(sentence, 36), va="center", fontsize=9)
+        right.text(0.1, y, textwrap.fill(sentence, 34), va="center", fontsize=9)
     ground = dict(boxstyle="round,pad=0.4", facecolor=".93", linewidth=0)
     right.text(
         0.04, 0.5 * step, textwrap.fill(answer, 32), va="center", fontsize=9.5, weight="bold", bbox=ground

@@ -71,12 +71,13 @@ def pay_distributions(
     for i, model in enumerate(models):
         paid = answers[answers.model == model].R_geo
         _draw_levels(one, paid.to_numpy(), places, i, model)
-    one.set_xlabel("place reward R_geo")
+    one.set_xlabel("place reward R_geo\n(bars: 95 % intervals)")
     one.set(ylabel=f"share of {len(places):,} pictures", ylim=(0, 1))
     ticks = [f"{value:g}\n{name}" for name, value in _LEVELS.items()]
     one.set_xticks(range(3), ticks)
     for ax, (reward, label) in zip(others, _REWARDS.items()):
-        sns.ecdfplot(answers, x=reward, hue="model", hue_order=models, ax=ax, legend=False, linewidth=1.3)
+        for i, model in enumerate(models):  # thinner and thinner, so that equal curves all remain visible
+            ax.ecdf(answers[reward][answers.model == model], color=f"C{i}", linewidth=3 - 0.6 * i)
         ax.set(xlim=(-0.02, 1.02), xlabel=label, ylabel="cumulative share\nof pictures")
     _legend_below(fig, one)
     return fig
@@ -104,24 +105,33 @@ def _legend_below(fig, ax):
     fig.legend(handles, labels, loc="outside lower center", ncol=4)
 
 
+_STRONG = -0.5  # rewards of the place alone correlate more strongly
+
+
 def correlation_chart(
     correlations,  # as `distance_correlations` returns them
 ):
-    "Rank correlation of every reward with the error, one colour for each model."
-    fig, ax = plt.subplots(figsize=(WIDE, 3.8), layout="constrained")
-    for i, (model, part) in enumerate(correlations.groupby("model", sort=False)):
-        y = np.arange(len(part)) + (i - 1.5) * 0.17
-        error = _error(part.rho, part.low, part.high)
-        look = dict(fmt="o", markersize=3.5, elinewidth=1)
-        ax.errorbar(part.rho, y, xerr=error, color=f"C{i}", label=model, **look)
-    ax.axvline(0, color=".6", linewidth=0.8)
-    rewards = list(correlations.reward.unique())
-    ax.set_yticks(range(len(rewards)), rewards)
-    n = correlations.n.max()
-    ax.set_xlabel(f"Spearman's ρ with the error (km), n = {n:,} pictures per model")
-    ax.invert_yaxis()
-    _legend_below(fig, ax)
-    return ax
+    "Rank correlation of every reward with the error: place rewards left, others right; returns the figure."
+    known = correlations.dropna(subset="rho")  # a constant reward has no correlation
+    mean = known.groupby("reward", sort=False).rho.mean()
+    panels = [list(mean.index[strong]) for strong in (mean < _STRONG, mean >= _STRONG)]
+    fig, grid = plt.subplots(1, 2, figsize=(WIDE, 2.7), layout="constrained")
+    for ax, rewards in zip(grid, panels):
+        shown = known[known.reward.isin(rewards)]
+        for i, (model, part) in enumerate(shown.groupby("model", sort=False)):
+            y = np.array([rewards.index(reward) for reward in part.reward]) + (i - 1.5) * 0.17
+            error = _error(part.rho, part.low, part.high)
+            look = dict(fmt="o", markersize=3.5, elinewidth=1)
+            ax.errorbar(part.rho, y, xerr=error, color=f"C{i}", label=model, **look)
+        ax.set_yticks(range(len(rewards)), rewards)
+        ax.margins(y=0.15)
+        ax.invert_yaxis()
+    grid[1].axvline(0, color=".6", linewidth=0.8)
+    n = known.n.max()
+    told = f"Spearman's ρ with the error (km); n = {n:,} pictures per model, 95 % intervals"
+    fig.supxlabel(told, fontsize=8.5)
+    fig.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncol=4)
+    return fig
 
 # %% ../../nbs/09_figures/06_reward_charts.ipynb #8287a6f8
 _WAYS = {"released": "as released", "paper": "the equations", "recommended": "recommended"}
@@ -152,22 +162,28 @@ _PLEAS = {"added": "added to the reasoning", "alone": "in place of the reasoning
 def plea_chart(
     changes,  # as `plea_changes` returns them
 ):
-    "How much each family of pleas changes the bounded R_loc, with intervals."
-    fig, ax = plt.subplots(figsize=(WIDE, 3.2), layout="constrained")
+    "How much each family of pleas changes the bounded R_loc, with intervals; the worst case apart."
+    shape = dict(layout="constrained", width_ratios=[15, 1])
+    fig, (ax, worst) = plt.subplots(1, 2, figsize=(WIDE, 3.2), **shape)
     bounded, is_plea = changes.reward == "bounded", changes.family != "none"
     shown = changes[bounded & is_plea]
-    families = list(dict.fromkeys(shown.family))
+    families = list(dict.fromkeys(shown.family[shown.plea != "worst case"]))
     look = dict(markersize=4, elinewidth=1)
     for i, (what, part) in enumerate(shown.groupby("plea", sort=False)):
-        aside = 0.2 * (i - 0.5) if what in ("added", "alone") else 0
-        x = [families.index(f) + aside for f in part.family]
         error = _error(part.change, part.low, part.high)
-        ax.errorbar(x, part.change, yerr=error, fmt="os^"[i], label=_PLEAS.get(what, what), **look)
+        label, is_worst = _PLEAS.get(what, what), what == "worst case"
+        x = [0 if is_worst else families.index(f) + 0.2 * (i - 0.5) for f in part.family]
+        where = worst if is_worst else ax
+        where.errorbar(x, part.change, yerr=error, fmt="os^"[i], color=f"C{i}", label=label, **look)
     ax.axhline(0, color=".6", linewidth=0.8)
-    ax.legend(title="plea")
+    ax.margins(x=0.02)
     named = lambda f: Locale.parse(f.removeprefix("language ")).get_language_name("en")
     ticks = [named(f) if f.startswith("language ") else f for f in families]
     ax.set_xticks(range(len(families)), ticks, rotation=30, ha="right")
-    ax.set_title(f"n = {changes.n.max()} rejected reasonings")
     ax.set_ylabel("change of the bounded R_loc")
+    worst.set_xticks([0], ["any text"], rotation=30, ha="right")
+    worst.set(xlim=(-0.5, 0.5), ylim=(0, None))
+    told = f"n = {changes.n.max()} rejected reasonings, 95 % intervals; the worst case has its own scale"
+    handles, labels = (a + b for a, b in zip(*(x.get_legend_handles_labels() for x in (ax, worst))))
+    fig.legend(handles, labels, loc="outside upper center", ncols=3, title=told)
     return fig
