@@ -219,6 +219,7 @@ SAYS_ONLY = (
     "globe.locks",
     "globe.processes",
     "globe.reasons",
+    "globe.extras",
     "globe.folders",
     "globe.settings",
     "globe.settings_text",
