@@ -397,8 +397,8 @@ def test_a_checkpoint_is_evaluated_on_a_benchmark(tmp_path, capsys):
     assert len(first) == 2
     assert main(command) == 0  # goes on with the third
     assert answers.read_text().splitlines()[:2] == first and len(answers.read_text().splitlines()) == 3
-    out = capsys.readouterr().out
-    assert "named-city oracle" in out and "acc@25 km" in out and "lost" in out
+    told = capsys.readouterr()
+    assert "named-city oracle" in told.out and "acc@25 km" in told.out and "lost" in told.out + told.err
     assert (answers.parent / "predictions.csv").exists()
     assert main([*command[:4], "nowhere", *command[5:]]) == 1 and "known: " in capsys.readouterr().err
 
