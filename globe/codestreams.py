@@ -39,7 +39,7 @@ def check_scans(
 _MAX_COMPONENTS = 4  # of RGB with transparency
 _MAX_TILES = 5000  # 50 million pixels in tiles of 100 x 100
 _MAX_OBJECTS = 1_000_000  # 50 million pixels x 3 in blocks of 16 x 16, with their layers
-_SIZ, _COD, _COC, _SOT, _SOD = 0x51, 0x52, 0x53, 0x90, 0x93
+_COD, _COC, _SOT, _SOD = 0x52, 0x53, 0x90, 0x93
 
 
 def _codestream(content) -> int:

@@ -144,7 +144,7 @@ def _parts(
 
 # %% ../nbs/13_cli/02_evaluate_command.ipynb #32a8fdcc
 def _answer(job):
-    "Answer one part; returns (id, error) of what failed. `job` is a dict, so that it can be sent to another process."
+    "Answer one part; returns (id, error) of what failed. `job` is a dict, to be sent to another process."
     if job["gpu"] is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = job["gpu"]
     from datasets import Dataset

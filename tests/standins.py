@@ -250,8 +250,10 @@ def checkpoint(folder, steps=(150, 250), seed=0, family="qwen2_5_vl"):
 
 
 def school(vlm, vision_steps, answer_steps, batch_size=24, lr=2e-3):
-    """Teach it cues, then answers. Only the columns of the vocabulary that the answers use are computed; the others
-    count together, so that answers sampled at temperature 1 are answers too."""
+    """Teach it cues, then answers.
+
+    Only the columns of the vocabulary that the answers use are computed; the others count together, so that
+    answers sampled at temperature 1 are answers too."""
     import torch
     from globe.models.vlm import freeze_vision, inputs, remember_pictures
     from globe.world.student import ANSWER_TEXTS, _picture_pool, _Optimizer, pretrain_vision

@@ -378,11 +378,12 @@ def test_every_function_that_runs_in_a_stage_is_in_its_hash(traced):
 
 # the smallest stage calls nothing in them, but a stage of that kind may: another form of model, of text or of error
 ON_OCCASION = {
-    *("globe.codestreams", "globe.csv_files", "globe.exchange", "globe.exif", "globe.files"),
-    *("globe.foreign_text",),
-    *("globe.redaction", "globe.workbooks", "globe.damaged_databases", "globe.distillation.rows"),
-    *("globe.models.client", "globe.models.decoding", "globe.world.facts", "globe.world.tiny_models"),
-    *("globe.training.adapter", "globe.training.group_batches", "globe.training.sampler_check"),
+    f"globe.{module}"
+    for module in """
+        codestreams csv_files exchange exif files foreign_text redaction workbooks damaged_databases
+        distillation.rows models.client models.decoding world.facts world.tiny_models training.adapter
+        training.group_batches training.sampler_check
+    """.split()
 }
 
 

@@ -67,8 +67,9 @@ def test_equation_2_on_half_of_the_cases_of_ade20k(half):
 
 
 def test_equation_2_on_families_of_words_and_kinds_of_sentences():
-    """161 in 30 languages, in two batches by the author of the rules, who looked at the mistakes on both. Like the next
-    ones, their labels are older than sealed/labelling.md: 20 % were misread before it, 22 % since."""
+    """161 in 30 languages, in two batches by the author of the rules, who looked at the mistakes on both.
+
+    Like the next ones, their labels are older than sealed/labelling.md: 20 % were misread before it, 22 % since."""
     wrong, cases = [], rows(HERE / "grounding_families.csv")
     for row in cases:
         shown = [dict(text=name) for name in row["shown"].split("|")]
@@ -123,8 +124,9 @@ def test_words_that_only_look_like_things_are_not(text):
 
 
 def test_equation_2_on_long_reasonings_about_photographs():
-    """240 dense reasonings in 17 languages, written in four batches; each was scored before it was looked at. 27 %
-    were misread before there was a rule for labelling, 31 % since."""
+    """240 dense reasonings in 17 languages, written in four batches; each was scored before it was looked at.
+
+    27 % were misread before there was a rule for labelling, 31 % since."""
     wrong, cases = [], rows(HERE / "grounding_reasonings.csv")
     for row in cases:
         shown = [dict(text=name) for name in row["shown"].split("|")]

@@ -202,7 +202,7 @@ def is_town_elsewhere(
     division,  # the name behind it, folded
     scopes,  # of the divisions of that name
 ) -> bool:
-    "Whether a country's name is a town of the division behind it: *Peru, Indiana*, though Peru has two Indianas."
+    "Whether a country's name is a town of the division behind it: *Peru, Indiana*; Peru has two Indianas."
     if any(scope[:2] == code for scope in scopes):
         return False
     people = gazetteer().population

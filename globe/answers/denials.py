@@ -184,7 +184,7 @@ class _Clauses:
             yield k
 
     def _subject(self, start, k):
-        "The thing that begins the sentence, with a relative clause: *The hills that ring Bogotá* are missing."
+        "The thing that begins the sentence, with a relative clause: *The hills that ring Lima* are missing."
         for k in range(k, max(-1, k - 3), -1):
             first, last = self.things[k]
             if start - last > 4 * _WINDOW or any(w in BOUNDARY or w == "," for w in self.words[last:start]):

@@ -9,7 +9,7 @@ __all__ = ['KNOWN', 'runs', 'left_chain', 'beside', 'named_state', 'town_within'
 # %% ../../nbs/03_answers/19_towns.ipynb #6d1325ae
 import functools, re
 
-from .chains import THINGS, name_runs, town_in_name, town_of
+from .chains import OWNED, THINGS, name_runs, town_in_name, town_of
 from .divisions import divisions_of, in_division
 from .assertions import NEUTRAL, levels_of, sentences
 from .country_names import exact_country
@@ -245,13 +245,12 @@ def _is_town(name, code):
 
 # %% ../../nbs/03_answers/19_towns.ipynb #a8382490
 KNOWN = 1_000_000  # people
-_OWNER = re.compile(r"['’]s\s")
 
 
 @functools.lru_cache(20_000)
 def anywhere(name):  # as written
-    """(row, ambiguous) of the town of a name, or of the large one that a sight's name begins with, or that owns it:
-    *Tokyo's Shibuya*; None for none."""
+    """(row, ambiguous) of the town of a name, or of the large one that a sight's name begins with or that owns
+    it: *Tokyo's Shibuya*; None for none."""
     find, plain = gazetteer().find, fold(name)
     found = find(plain) if len(plain) > 3 or len(name) > 1 and not plain.isascii() else None
     if not found and not plain.isascii():
@@ -259,7 +258,7 @@ def anywhere(name):  # as written
         return find(form) if form else None
     if found:
         return found
-    owned = _OWNER.sub(" ", name)
+    owned = OWNED.sub(" ", name)
     sight = owned != name or THINGS.search(name, 1)
     return _town_of_sight(owned) if sight else None
 

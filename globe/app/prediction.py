@@ -40,9 +40,7 @@ class Prediction:
     placed_by: str = ""  # "stated coordinate", "city", "region" or "country": what the coordinate comes from
     candidates: list = field(default_factory=list, repr=False)  # places with their probability, see `top_k`
     reasoning: str = ""  # of the answer that was chosen
-    answers: list = field(
-        default_factory=list, repr=False
-    )  # dicts with city, country, lat, lon, reasoning, text, error, …
+    answers: list = field(default_factory=list, repr=False)  # dicts: city, country, lat, lon, reasoning, …
     model: str = ""  # that answered
     note: str = ""  # caveat about this model
     error: str = ""  # why there is no answer

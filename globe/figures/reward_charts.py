@@ -182,7 +182,7 @@ def plea_chart(
     ax.set_xticks(range(len(families)), ticks, rotation=30, ha="right")
     ax.set_ylabel("change of the bounded R_loc")
     worst.set_xticks([0], ["any text"], rotation=30, ha="right")
-    worst.set(xlim=(-0.5, 0.5), ylim=(0, None))
+    worst.set(xlim=(-0.5, 0.5), ylim=(min(0, worst.dataLim.y0), None))
     told = f"n = {changes.n.max()} rejected reasonings, 95 % intervals; the worst case has its own scale"
     handles, labels = (a + b for a, b in zip(*(x.get_legend_handles_labels() for x in (ax, worst))))
     fig.legend(handles, labels, loc="outside upper center", ncols=3, title=told)

@@ -90,9 +90,7 @@ def endpoint_at(
     login, _, host = (parts := urlsplit(text)).netloc.rpartition("@")
     found = re.fullmatch(r"(?:\[[^\s\]]+\]|[^\s:]+)(?::(\d{1,5}))?", host)
     is_host = text.isprintable() and found and int(found[1] or 1) < 1 << 16
-    lost = (
-        "@" in parts.path + parts.query + parts.fragment
-    )  # a # or ? in a password, which must be %23 or %3F
+    lost = "@" in parts.path + parts.query + parts.fragment  # a # or ? ended the password
     if parts.scheme not in ("http", "https") or not is_host or lost:
         shown = one_line(text.rpartition("@")[2].partition("?")[0])
         spelt = " (in a password, # as %23 and ? as %3F)" if lost else ""

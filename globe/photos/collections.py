@@ -22,7 +22,8 @@ _ENDINGS = frozenset(
     ".avif .avifs .heic .heif .hif .dng".split()
 )
 _THUMBNAILS = frozenset(
-    "@eadir @__thumb __macosx #recycle $recycle.bin thumb thumbs thumbnail thumbnails _thumbs _vti_cnf".split()
+    "@eadir @__thumb __macosx #recycle $recycle.bin _vti_cnf"
+    " thumb thumbs thumbnail thumbnails _thumbs".split()
 )
 _COPIES = re.compile(r".+(~|_original|\.bak|\.orig)")  # of editors
 _FIRST_BYTES = re.compile(
@@ -50,10 +51,15 @@ def _folder_left_out(folder) -> str:
 
 
 def _root(folder) -> Path:
-    "The folder, without links, that a link must not lead out of; the Hub's cache keeps files beside its folders."
+    "The folder, without links, that no link may lead out of; the Hub's cache keeps files beside its folders."
     folder = Path(folder).resolve()
     caches = (p.parent for p in (folder, *folder.parents) if p.name == "snapshots")
     return next((cache for cache in caches if (cache / "blobs").is_dir()), folder)
+
+
+def _leads_out(path, root) -> bool:
+    "Whether a file is a link to somewhere outside the root."
+    return path.is_symlink() and not path.resolve().is_relative_to(root)
 
 
 def _file_left_out(path, root) -> str:
@@ -62,7 +68,7 @@ def _file_left_out(path, root) -> str:
         return "hidden"
     if not path.is_file():
         return "neither a file nor a link to one"
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
+    if _leads_out(path, root):
         return "a link that leads out of the folder"
     if path.suffix.lower() == ".thm" or _COPIES.fullmatch(path.name.lower()):
         return "a thumbnail or the copy of an editor"
@@ -78,7 +84,7 @@ def picture_files(
     skipped=None,  # list to append rows (file, reason) about everything else to
     table=None,  # file that is used for their coordinates
 ):  # iterator of paths
-    "Pictures under `folder` in a stable order, without hidden files, thumbnails, and links to folders or out of it."
+    "Pictures under `folder` in a stable order; no hidden files, thumbnails, or links to folders or out of it."
     folder, root, reasons = Path(folder), _root(folder), {}
 
     def refused(e):
@@ -239,7 +245,7 @@ def _tables_of(folder, endings, skipped):
     for path in sorted(p for p in Path(folder).iterdir() if p.suffix.lower() in endings and p.is_file()):
         if path.name.startswith("."):
             continue
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if _leads_out(path, root):
             skipped.append(dict(file=path.name, reason="skipped: a link that leads out of the folder"))
             continue
         try:

@@ -130,8 +130,8 @@ class TeacherEndpoint(Settings):
     def _addresses(cls, urls):
         if wrong := [n for n, url in enumerate(urls, 1) if not is_address(url)]:
             raise ValueError(
-                f"number {wrong[0]} is not an address such as http://localhost:8000/v1, without name, password "
-                "or key: settings are printed and stored (the key is read from the environment)"
+                f"number {wrong[0]} is not an address such as http://localhost:8000/v1, without name, "
+                "password or key: settings are printed and stored (the key is read from the environment)"
             )
         return urls
 

@@ -93,7 +93,7 @@ def _by_iso(text, code):
 
 @functools.lru_cache(maxsize=10_000)
 def _scopes(text, code) -> tuple:
-    "Scopes of the divisions that a text means, in a country or in all: *Bayern*, *DE-BY*, *NSW*, *Texas, USA*."
+    "Scopes of the divisions that a text means, in a country or in all: *Bayern*, *DE-BY*, *Texas, USA*."
     head = folded_parts(iso_spelled(text))[0]
     found = division_scopes(fold(text), code) or division_scopes(head, code)
     return found or (_by_iso(text, code) if len(text) <= 3 else ())
@@ -158,7 +158,7 @@ _READINGS = {
 
 
 def _reading(lat, lon, agree):
-    "(what looks wrong, latitude, longitude) of the first reading at which the last of `agree` says yes, none no."
+    "(what looks wrong, lat, lon) of the first reading at which the last of `agree` says yes, and none no."
     for hint, read in _READINGS.items():
         y, x = read(lat, lon)
         if abs(y) > 90 or (y, x) == (lat, lon):

@@ -127,7 +127,7 @@ _LARGER, _LARGER_ABROAD = 10, 3  # times the people of a town whose own name it 
 def _outweighs(city: int, part: str, size: float, home: str, is_own: bool) -> bool:
     """Whether a city called `part` counts rather than the place before it.
 
-    That has `size` people in the country `home`; the city needs more if the place is called by its own name."""
+    That has `size` people in the country `home`; the city needs more if it is called by its own name."""
     g = gazetteer()
     people, is_abroad = g.population[city], g.codes[g.code[city]] != home
     if is_own and is_abroad:

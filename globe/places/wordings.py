@@ -188,7 +188,8 @@ _SIGHT_OF = re.compile(
     r" (?P<place>.+)"
 )
 _ENGLISH_SIGHT = re.compile(
-    r"(?P<place>.+) (?P<word>castle|cathedral|fort|fortress|harbou?r|port|city walls|town hall|opera(?: house)?)"
+    r"(?P<place>.+) "
+    r"(?P<word>castle|cathedral|fort|fortress|harbou?r|port|city walls|town hall|opera(?: house)?)"
 )
 _ELIDED = re.compile(r"^(?:dell|d)(?=[aeiouh])")  # *port d'Alger*
 _BEFORE_A_TOWN = {"flughafen", "rathaus", "opernhaus", "altstadt", "universitat"}
