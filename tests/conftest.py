@@ -4,11 +4,7 @@ waiting. `real`: reads the photographs and tables beside the checkout, or needs 
 import pytest
 
 SLOW = {
-    "test_chapters": "a_changed_constant_makes_exactly_the_stages_again_that_run_it the_core_loads_nothing_heavy"
-    " every_function_that_runs_in_a_stage_is_in_its_hash no_table_is_opened_that_no_hash_counts"
-    " a_stage_depends_on_the_prompts_that_it_reads_and_on_no_other"
-    " a_byte_of_a_committed_table_makes_exactly_the_stages_again_that_read_it"
-    " a_word_a_colour_or_a_help_text_makes_nothing_again",
+    "test_chapters": "the_core_loads_nothing_heavy",
     "test_distill": "ctrl_c_ends_the_run_soon_and_what_came_is_whole ctrl_c_keeps_the_answers_that_are_under_way"
     " kill_9_in_the_middle_loses_and_doubles_nothing passing_trouble_is_tried_again"
     " the_command_asks_a_model_in_this_process the_command_asks_in_shards_and_once"
@@ -43,12 +39,18 @@ SLOW = {
     " without_any_good_checkpoint_training_begins_anew_and_says_so",
     "test_rewards": "the_command_line_of_trl_takes_every_reward_by_its_dotted_path",
     "test_soak": "a_sample_of_the_soak_loses_doubles_and_mistakes_nothing the_soak_counts_what_bad_work_does",
+    "test_stage_code": "a_changed_constant_makes_exactly_the_stages_again_that_run_it"
+    " every_function_that_runs_in_a_stage_is_in_its_hash no_table_is_opened_that_no_hash_counts"
+    " a_stage_depends_on_the_prompts_that_it_reads_and_on_no_other a_stage_counts_no_module_that_it_cannot_call"
+    " a_byte_of_a_committed_table_makes_exactly_the_stages_again_that_read_it"
+    " a_word_a_colour_or_a_help_text_makes_nothing_again",
     "test_standins": "a_checkpoint_in_the_layout_of_the_hub_is_loaded_trained_and_saved_whole",
     "test_train": "a_resumed_run_is_the_uninterrupted_one a_step_in_passes_is_the_same_step"
     " grpo_survives_a_kill internvl_trains_too language_moves_and_vision_stays lora_gives_a_whole_model",
     "test_validate": "real_photographs_go_the_whole_road",
     "test_vlm": "answers_survive_a_kill",
 }
+FIRST = "test_stage_code", "test_processes"  # the longest: nothing waits for them at the end
 OUTSIDE = {"REAL", "real"}  # names that tests use to reach the files beside the checkout
 
 
@@ -64,3 +66,4 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
         if file in ("test_browser", "test_vllm") or OUTSIDE & set(item.function.__code__.co_names):
             item.add_marker(pytest.mark.real)
+    items.sort(key=lambda item: item.path.stem not in FIRST)

@@ -132,8 +132,8 @@ class Trace:
         stages._run, data.Stages.make = traced_run, traced_make
         data.PhotoStages.photos = self.around(photos, None)  # what it gives is an input
         Prompts.note = self.asked
-        threading.setprofile(self)
-        sys.setprofile(self)
+        threading.settrace(self)  # of calls only, since it returns nothing
+        sys.settrace(self)
 
 
 def published(folder):
@@ -170,7 +170,7 @@ def main(folder):
     endpoint = dict(urls=[f"http://127.0.0.1:{server.server_port}/v1"], model="a-model")
     data.run_folder = lambda name="smoke": folder / "asked" / name
     Run("smoke", **SMALL, teachers=dict(endpoints=[endpoint])).judgements()
-    sys.setprofile(None)
+    sys.settrace(None)
     return {kind: {k: sorted(v) for k, v in noted.items()} for kind, noted in trace.ran.items()}
 
 
