@@ -320,7 +320,7 @@ def segmenter(folder, photos=200, steps=150):
     return Path(folder)
 
 
-def training_photos(n=160):
+def training_photos(n=400):
     "Photographs of `CITIES`, of which a tenth does not tell its place."
     from globe.world.postcards import postcards
 
@@ -328,7 +328,7 @@ def training_photos(n=160):
         return postcards(n, seed=1, localizable_share=0.9)
 
 
-def asked_photos(n=160):
+def asked_photos(n=400):
     "All photographs that the notebooks ask teachers about: those of training, and the camera roll."
     from datasets import concatenate_datasets
     from globe.world.postcards import postcards
@@ -339,7 +339,7 @@ def asked_photos(n=160):
     return concatenate_datasets([training_photos(n), roll])
 
 
-def benchmarks(folder, train=160, test=24):
+def benchmarks(folder, train=400, test=24):
     "MP16-Reason (train as parquet, test as CSV), IM2GPS3K and their pictures, under the official names."
     import pandas as pd
     from globe.photos.official_writer import to_official
@@ -467,7 +467,7 @@ def _told(row):
 class Teachers:
     "An OpenAI-compatible server that answers from the labels; every `wrong`th answer of a model is a wrong place."
 
-    def __init__(self, photos, models, wrong=7):
+    def __init__(self, photos, models, wrong=5):
         self.rows = [_told(row) for row in photos.remove_columns(["image", "mask"])]
         self.known = np.stack([_thumbnail(image) for image in photos["image"]])
         self.models, self.wrong, self.asked = models, wrong, 0
