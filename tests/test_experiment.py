@@ -96,6 +96,23 @@ def test_photographs_of_one_name_in_two_folders_are_not_mixed_up(run, tmp_path):
     assert {p.suffix for p in out.iterdir()} == {".json", ".jsonl"}
 
 
+def test_a_part_of_a_benchmark_is_drawn_once_and_kept(run, tmp_path, capsys):
+    folder = tmp_path / "benchmarks" / "mp16-reason-test"
+    folder.mkdir(parents=True)
+    for i in range(5):
+        Image.effect_noise((112, 112), 80).convert("RGB").save(folder / f"{i}.jpg")
+    rows = "".join(f"{i}.jpg,48.86,2.35\n" for i in range(5))
+    (folder / "mp16-reason-test.csv").write_text(f"IMG_ID,LAT,LON\n{rows}")
+    source = dict(source=str(folder.parent))
+    ids = [run(tmp_path / n, photos=source | dict(test_limit=3)).photos("test")["id"] for n in ("a", "b")]
+    assert list(ids[0]) == list(ids[1]) == sorted(ids[0]) and len(ids[0]) == 3
+    assert "3 of 5 photographs" in capsys.readouterr().out
+    whole = run(tmp_path / "a", photos=source | dict(test_limit=9)).photos("test")
+    assert len(whole) == len(run(tmp_path / "c", photos=source).photos("test")) == 5
+    counts = json.loads((tmp_path / "a/photos/test/manifest.json").read_text())["counts"]
+    assert counts == dict(benchmark=5, rows=5)
+
+
 def test_the_teachers_of_a_profile_answer_about_own_photographs(run, tmp_path):
     "No simulation reads the label beside them; other pictures of the same name are asked about again."
     asked = {}

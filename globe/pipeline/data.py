@@ -8,7 +8,7 @@ __all__ = ['Stages', 'world', 'collection', 'PhotoStages', 'DataStages', 'publis
 # %% ../../nbs/12_pipeline/04_data.ipynb #f8b1255d
 from pathlib import Path
 
-import pandas as pd
+import numpy as np, pandas as pd
 
 from ..folders import checkout, data_dir, figures_folder, run_folder
 from ..processes import cores
@@ -128,16 +128,27 @@ class PhotoStages(Stages):
         p = self.profile.photos
         source = collection(p.source)
         settings = dict(min_pixels=p.min_pixels, max_pixels=p.max_pixels)
+        limit = None if split == "train" else p.test_limit
+        drawn = dict(limit=limit, seed=p.seed) if limit else {}
 
         def work(folder):
             from globe.photos.benchmarks import load_benchmark
 
             ledger = folder / "left_out.csv"
             photos = load_benchmark(OFFICIAL[split], source, ledger=ledger)
-            return _save_rows(_scaled(photos, settings), folder)
+            used = _sample(photos, **drawn)
+            return dict(benchmark=len(photos)) | _save_rows(_scaled(used, settings), folder)
 
         table, title = benchmark_table(OFFICIAL[split], source), f"photos: {split}"
-        return self.make(f"photos/{split}", work, settings, "benchmark", [table], title)
+        return self.make(f"photos/{split}", work, settings | drawn, "benchmark", [table], title)
+
+
+def _sample(photos, limit=None, seed=0):  # most rows; None: all
+    "The same rows for the same seed, in their order."
+    if limit is None or limit >= len(photos):
+        return photos
+    report(f"  {limit:,} of {len(photos):,} photographs, drawn at random with seed {seed}")
+    return photos.select(np.sort(np.random.default_rng(seed).choice(len(photos), limit, replace=False)))
 
 
 def _scaled(photos, settings):

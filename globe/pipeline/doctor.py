@@ -131,7 +131,7 @@ PARAMETERS = {
     GEOCLIP: 0.428,
     "sentence-transformers/all-mpnet-base-v2": 0.109,
 }  # billions
-_ROWS, _TEST = 33_721, 12_000 + 2_997  # MP16-Reason-Train; MP16-Reason-Test and IM2GPS3K
+_ROWS, _TEST = 33_721, (12_000, 2_997)  # MP16-Reason-Train; MP16-Reason-Test and IM2GPS3K
 
 
 def _row(what, name, where, gb=None, there=False):
@@ -218,8 +218,15 @@ def _work(run):
         rows.append(_row("training", name, told, seeds * found["model_GB"]))
     what, most = "checkpoints of the model that is being trained", max(f["disk_GB"] for f in planned.values())
     rows.append(_row("training", what, "deleted when it is done", most))
-    told = f"{_answering(parameters(p.student.source) / 1e9, _TEST)} for each model and seed"
-    return [*rows, _row("answering", "every model, all test photographs", told)]
+    most = p.photos.test_limit
+    photos = sum(min(n, most or n) for n in _TEST)
+    drawn, size = min(p.answers.sampled_photos, most or photos), parameters(p.student.source) / 1e9
+    asked = {
+        f"every model, {photos:,} test photographs": photos,
+        f"base model, SFT and two of GRPO, {drawn:,} test photographs 16 times": 16 * drawn,
+    }
+    told = {what: f"{_answering(size, n)} for each model and seed" for what, n in asked.items()}
+    return rows + [_row("answering", what, hours) for what, hours in told.items()]
 
 
 def _answering(billions, photos):  # parameters of the model, or None; photographs

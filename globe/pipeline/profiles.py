@@ -55,6 +55,9 @@ class PhotoSettings(Settings):
         0.9, description="share of the published rows that must have a picture; fewer are refused"
     )
     limit: Count | None = Field(None, description="most published rows to train on; null: all")
+    test_limit: Count | None = Field(
+        None, description="most photographs of each benchmark to evaluate on, drawn at random; null: all"
+    )
     train: Count = Field(2400, description="postcards to distil from")
     test: Count = Field(480, description="postcards of the test split")
     shifted: Count = Field(320, description="postcards in a style that no training picture has")
@@ -148,6 +151,9 @@ class AnswerSettings(Settings):
 
     max_new_tokens: Tokens = Field(64, description="length limit of an answer, in tokens")
     batch_size: Rows = Field(64, description="pictures at once")
+    sampled_photos: Count = Field(
+        480, description="most photographs that a model answers 16 times, for pass@k and agreement"
+    )
 
 # %% ../../nbs/12_pipeline/00_profiles.ipynb #6f656e65
 class Profile(Settings):

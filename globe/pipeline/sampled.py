@@ -25,10 +25,11 @@ class SampledRun(Run):
         split="test",  # or "shifted"
         seed=0,  # training seed, for trained models
         k=16,  # answers per picture, at temperature 1
-        pictures=480,  # at most; the first ones of the split
+        pictures=None,  # at most; the first ones of the split; None: as many as the profile says
     ):
         "Prediction rows of the sampled answers, numbered from 0 in the column `sample`."
         source, a = self._model_at(name, seed), self.profile.answers
+        pictures = pictures or a.sampled_photos
         how = dict(
             k=k, temperature=1.0, max_new_tokens=a.max_new_tokens, batch_size=max(1, a.batch_size // 4)
         )
