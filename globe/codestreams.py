@@ -12,7 +12,9 @@ from .exif import PhotoError
 
 # %% ../nbs/00_base/19_codestreams.ipynb #5a4bc5bb
 MAX_SCANS = 40
-MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # such bytes do not occur in the pixel data of a JPEG
+MARKER = re.compile(
+    rb"\xff[^\x00\x01\xd0-\xd7\xff]"
+)  # one with a length: none is in the pixel data of a JPEG
 SCAN, END = 0xDA, 0xD9
 
 

@@ -273,6 +273,10 @@ PASSING = {  # behaviour -> (what the server does, what the error says if it las
     "an error in the message": (http(chat(content=TEXT, error="worker died")), "an error: worker died"),
     "finish_reason abort": (http(chat("abort")), "'abort'"),
     "finish_reason error": (http(chat("error")), "'error'"),
+    "finish_reason 0": (http(chat(0)), "'0'"),
+    "finish_reason false": (http(chat(False)), "'false'"),
+    "finish_reason abort as an object": (http(chat(dict(reason="abort"))), "'abort'"),
+    "a million objects": (http(chat(logprobs=[{}] * 200_000)), "not a chat answer"),
     "an ending nobody knows": (http(chat("solar_flare")), "'solar_flare'"),
     "half a body": (http(chat()[:30]), "not a chat answer"),
     "a body cut by a closed connection": (closing(http(chat()[:30], length=900)), "RemoteProtocolError"),
@@ -552,6 +556,20 @@ def test_a_parameter_that_a_server_refuses_is_sent_as_it_likes(name, text, sent)
         found = ask(s, 3, tries=1)
     assert [r["city"] for r in found] == ["Helsinki"] * 3 and len(s.seen) == 4
     assert name not in s.seen[-1].body and (not sent or s.seen[-1].body[sent] == 1024)
+
+
+def test_a_parameter_is_left_out_for_good_only_if_that_helped(capsys):
+    "An error about one photo that mentions a parameter changes no request about another."
+    text = "the temperature in the picture is too high to read"
+    refused = failing("400 Bad Request", text)
+    with Server(refused, refused) as s:
+        found = ask(s, 3, tries=1, concurrency=1)
+    assert [bool(r["error"]) for r in found] == [True, False, False] and len(s.seen) == 4
+    assert ["temperature" in asked.body for asked in s.seen] == [True, False, True, True]
+    assert "temperature" not in capsys.readouterr().err
+    with Server(*[refusing("temperature", "Unsupported value: 'temperature'")] * 9) as s:
+        ask(s, 3, tries=1)
+    assert capsys.readouterr().err.count("does not take the parameter temperature: it is left out") == 1
 
 
 def test_a_limit_of_ones_own_is_sent_under_the_name_that_the_server_likes():

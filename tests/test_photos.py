@@ -650,11 +650,11 @@ def test_labels_of_a_benchmark_are_given_and_keep_their_state(tmp_path):
 # one door
 
 
-def scans(n, side=2000):
-    "A progressive JPEG whose last scan stands there `n` times more."
+def scans(n, side=2000, before=b""):
+    "A progressive JPEG whose last scan stands there `n` times more, each after the bytes `before`."
     content = encoded(Image.new("L", (side, side), 100), progressive=True)
     last = content.rindex(b"\xff\xda")
-    return content[:-2] + content[last:-2] * n + b"\xff\xd9"
+    return content[:-2] + (before + content[last:-2]) * n + b"\xff\xd9"
 
 
 def webp(width, height):
@@ -711,6 +711,7 @@ def tiff_of_tile(side, tile):
     "content, reason",
     [
         (scans(2000), "scans"),
+        (scans(900, before=b"\xff\x01"), "scans"),  # a marker without a length
         (jpeg2000(250, 60), "60 components"),
         (jpeg2000(50, 20), "20 components"),
         (jpeg2000(250, 3), "62500 tiles"),

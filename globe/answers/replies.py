@@ -9,6 +9,7 @@ __all__ = ['TransientError', 'RefusedAnswer', 'RefusedRun', 'retry_after', 'Repl
 import json, re, time
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import cached_property
 
 from ..redaction import one_line, redacted
 
@@ -56,6 +57,9 @@ def retry_after(value):  # header: seconds, or an HTTP date
         return None
 
 # %% ../../nbs/03_answers/32_replies.ipynb #8a7f797e
+_MOST_PARTS = 100_000  # lists, objects and commas in a reply; parsed, each takes some hundred bytes
+
+
 @dataclass
 class Reply:
     "What a server sent."
@@ -65,12 +69,24 @@ class Reply:
     wait: float = None  # seconds that it asks to wait
     secrets: tuple = field(default=(), repr=False)  # removed from everything that is shown
 
+    @cached_property
+    def _parsed(self):
+        "(the body as JSON, what is wrong with it)."
+        if sum(map(self.body.count, (b"{", b"[", b","))) > _MOST_PARTS:
+            return None, "too many parts"
+        try:
+            return json.loads(self.body), ""
+        except RecursionError:
+            return None, "nested too deeply"
+        except ValueError as e:
+            return None, str(e)
+
     def json(self):
         "The body as JSON. Raises ValueError."
-        try:
-            return json.loads(self.body)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
+        found, wrong = self._parsed
+        if wrong:
+            raise ValueError(wrong)
+        return found
 
     def code(self):
         "The status; for an error in a reply of success its code, or 0 if it has none."
@@ -218,13 +234,14 @@ def chat_answer(
         found = reply.json()
         choice = found["choices"][0]
         message, ending = choice["message"], choice.get("finish_reason")
-        ending = ending.get("type") if isinstance(ending, dict) else ending
+        ending = ending.get("type") or ending.get("reason") or ending if isinstance(ending, dict) else ending
+        ending = "" if ending is None else str(ending)
         text, called, refusal = _message_text(message), _called(message), _refusal(message)
         error = choice.get("error") or message.get("error")
         error = _sentence(error) if error else ""
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise TransientError(f"not a chat answer: {said}") from None
-    ending = reply.line(str(ending or "").lower())[:40]
+    ending = reply.line(ending.lower())[:40]
     is_cut = cut and ending in ("length", "max_tokens")
     refusal = refusal if refusal is None else reply.line(refusal)
     _check_ending("" if is_cut else ending, refusal, reply.line(error))

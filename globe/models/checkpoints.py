@@ -284,7 +284,8 @@ def sort_out(
 ):
     "Remove incomplete checkpoints, and set aside damaged ones."
     (Path(out) / FINISHED).unlink(missing_ok=True)
-    for c in set(_folders(out)) - set(checkpoints(out)):
+    for c in sorted(set(_folders(out)) - set(checkpoints(out))):
+        report(f"{c}: removed, it was not written to its end")
         shutil.rmtree(c)
     flaws = {c: why for c in checkpoints(out) if (why := flaw(c))}
     for c in flaws:

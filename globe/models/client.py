@@ -336,15 +336,17 @@ class EndpointClient:
                 if n == tries or self.stop.wait(_pause(n, backoff)):
                     raise
 
-    def _post(self, body):
+    def _post(self, body, trial={}):  # names of parameters that only this request changes so far
         "What `_read` finds in the reply; asks again if the server wants other parameters."
-        endpoint, error, fitted = self._take(), None, self._fitted(body)
+        endpoint, error, fitted = self._take(), None, self._fitted(body, trial)
         try:
             if self.stop.wait(max(0.0, endpoint.wait - time.monotonic())):
                 raise TransientError("stopped before it was asked", 0.0)
             s = self.settings
             reply = _send(endpoint, "/chat/completions", fitted, s.key_env, s.timeout)
-            if not self._learns(reply, fitted):
+            wanted = self._wanted(reply, fitted)
+            if not wanted:
+                self._remember(trial if 200 <= reply.code() < 300 else {})
                 return self._read(reply)
         except PermissionError as e:
             error = _cured(e, endpoint, self.settings.key_env, self.model)
@@ -354,27 +356,34 @@ class EndpointClient:
             self._give_back(endpoint, error)
         if error:
             raise error from None
-        return self._post(body)
+        return self._post(body, trial | wanted)
 
-    def _fitted(self, body):
+    def _fitted(self, body, trial):
         "The request with the parameter names that the server accepts."
-        wanted = body | self.settings.params
-        named = {self.renamed.get(name, name): value for name, value in wanted.items()}
+        wanted, renamed = body | self.settings.params, self.renamed | trial
+        named = {renamed.get(name, name): value for name, value in wanted.items()}
         return {name: v for name, v in named.items() if name and v is not None}
 
-    def _learns(self, reply, sent):
-        "Whether an error says which parameter to change; remembers the change."
+    def _wanted(self, reply, sent):
+        "The parameter that an error wants changed: old name -> new name, None to leave it out; else empty."
         if reply.code() not in (400, 422):
-            return False
+            return {}
         said = reply.said().lower()
         other_name = "max_completion_tokens" in said and not _OF_LENGTH.search(said)
         if "max_tokens" in sent and other_name:
-            self.renamed["max_tokens"] = "max_completion_tokens"
-        elif "temperature" in sent and "temperature" in said and "temperature" not in self.settings.params:
-            self.renamed["temperature"] = None
-        else:
-            return False
-        return True
+            return dict(max_tokens="max_completion_tokens")
+        if "temperature" in sent and "temperature" in said and "temperature" not in self.settings.params:
+            return dict(temperature=None)
+        return {}
+
+    def _remember(self, changes):
+        "Keep changes of parameters that a request succeeded with, and say so once."
+        with _ACCOUNT:
+            new = {old: name for old, name in changes.items() if old not in self.renamed}
+            self.renamed |= new
+        for old, name in new.items():
+            how = f"{name} is sent instead" if name else "it is left out"
+            print(f"globe: {self.name} does not take the parameter {old}: {how}", file=sys.stderr)
 
 # %% ../../nbs/04_models/04_client.ipynb #4db46869
 def in_flight(
