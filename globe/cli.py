@@ -6,7 +6,7 @@
 __all__ = ['main']
 
 # %% ../nbs/13_cli/07_cli.ipynb #6250591e
-import argparse, json, os, sys
+import argparse, json, os, sys, traceback
 
 from .extras import MissingExtra, with_extra
 from .locks import Busy
@@ -155,7 +155,7 @@ def main(
         return _interrupted(args)
     except Exception as e:
         if os.environ.get("GLOBE_TRACEBACK"):
-            raise
+            print(without_logins(traceback.format_exc()), file=sys.stderr)
         e = with_extra(e, args.called)
         code = 2 if isinstance(e, (Usage, SettingsError, MissingExtra)) else 1
         why = without_logins(_one_line(e))

@@ -147,7 +147,7 @@ def _nothing_to_ask(a, n_photos):
     from globe.distillation.summary import left_out_rows, summary, summary_table
 
     left = left_out_rows(a.out)
-    why = f"none of its {len(left)} pictures can be used" if left else "it contains no picture"
+    why = f"none of its {len(left)} files can be used" if left else "it contains no picture"
     if n_photos:
         i, n = a.shard
         why = f"shard {i}/{n} contains none of its {n_photos} photos"

@@ -99,10 +99,10 @@ def locate_command(a):
         (found[0] if len(found) == 1 else found).map().save(a.map)
         print(f"wrote {a.map}", file=sys.stderr)
     if skipped:
-        from globe.markdown import padded_table
+        from globe.distillation.summary import reason_table
 
         rows = [(_printable(row["file"]), row["reason"]) for row in skipped]
-        print("\n" + padded_table([("left out, for example", "why"), *rows]), file=sys.stderr)
+        print(f"\nleft out: {len(rows)}\n" + reason_table(rows), file=sys.stderr)
     return 1 if any(p.error for p in found) else 0
 
 # %% ../nbs/13_cli/05_locate_command.ipynb #c367fde5

@@ -75,8 +75,9 @@ def _pieces(secrets, letters):  # from `secrets_of`, only letters and digits?
     known = {}
     for s in secrets:
         s = "".join(filter(str.isalnum, s)) if letters else s
-        begins = set() if letters else {s[:n] for n in range(min(8, len(s)), 12)}
-        for piece in begins | {s[i : i + 12] for i in range(len(s) - 11)}:
+        sizes = range(min(8, len(s)), 12)
+        ends = set() if letters else {part for n in sizes for part in (s[:n], s[-n:])}
+        for piece in ends | {s[i : i + 12] for i in range(len(s) - 11)}:
             known.setdefault(piece[:6], set()).add(piece)
     return {first: sorted(pieces, key=len, reverse=True) for first, pieces in known.items()}
 
@@ -114,7 +115,12 @@ def _without(text, cut):  # message, sorted (start, end)
     return "".join([*kept, text[at:]])
 
 
-_LOGIN = re.compile(r"(?<=://)[^/\s'\"@]{1,500}@")
+_LOGIN = re.compile(
+    r"(?<=:/)/?[^/\s'\"@]{1,500}@"
+    r"|(?<=://)[^/\s'\"@:]{1,200}:[^/'\"@\n]{1,300}@"  # a password with a space
+    r"|(?<![^\s'\"(=|])[^\s'\"@/|:]{1,200}:[^\s'\"@]{1,300}@(?=[\w\[])"  # without http://
+)
+_NO_PORT = re.compile(r"(?<=://)([^/\s'\"@:\[]{1,200}:)(?!\d{1,5}(?:[^\w.-]|$))[^\s'\"/@]{1,300}")
 _QUERY_KEY = re.compile(
     r"([?&][\w-]{0,50}(?:key|token|secret|sig|password)[\w-]{0,50}=)[^&\s'\"]{1,2000}", re.I
 )
@@ -124,7 +130,7 @@ def without_logins(
     text,  # message of ours, which may hold addresses that a user gave
 ) -> str:
     "The message with *** for names, passwords and keys in addresses."
-    return _QUERY_KEY.sub(r"\1***", _LOGIN.sub("***@", text))
+    return _QUERY_KEY.sub(r"\1***", _NO_PORT.sub(r"\1***", _LOGIN.sub("***@", text)))
 
 
 def one_line(

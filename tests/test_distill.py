@@ -1655,3 +1655,38 @@ def test_the_advice_fits_the_cause(reason, says):
     from globe.distillation.summary import advice
 
     assert says in advice(reason)
+
+
+def test_two_models_do_not_share_answers(tmp_path, capsys):
+    "Names of files are shorter than names of models: llava/7b and llava:7b have the same one."
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    PIL.new("RGB", (64, 64), "red").save(photos / "a.jpg")
+    (photos / "table.csv").write_text("file,lat,lon\na.jpg,48.86,2.35\n")
+    out = tmp_path / "answers"
+    with Server() as s:
+        ask = lambda model: main(
+            ["distill", str(photos), "--out", str(out), "--endpoint", f"{s.url} {model}"]
+        )
+        assert [ask("llava/7b"), ask("llava/7b")] == [0, 0] and len(s.seen) == 1
+        assert ask("llava:7b") == 1 and len(s.seen) == 1
+    assert "holds the answers of 'llava/7b', not of 'llava:7b'" in capsys.readouterr().err
+
+
+def test_what_was_left_out_is_counted_file_by_file(tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(20):
+        (photos / f"{i}.jxl").write_bytes(b"\xff\x0a")
+    assert main(["distill", str(photos), "--out", str(tmp_path / "out"), "--endpoint", "localhost:9 m"]) == 1
+    told = capsys.readouterr()
+    assert "none of its 20 files" in told.err and re.search(r"left out +\| 20 ", told.out)
+
+
+def test_a_table_of_another_shape_is_no_store(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "m.sqlite")) as db:
+        db.execute("CREATE TABLE answers (id TEXT, prompt TEXT, record TEXT)")
+    for use in (lambda: AnswerStore(tmp_path / "m.sqlite"), lambda: list(records(tmp_path, ["m"]))):
+        with pytest.raises(ValueError, match="no store of answers"):
+            use()
+    assert [p.name for p in tmp_path.iterdir()] == ["m.sqlite"]

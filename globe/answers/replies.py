@@ -168,7 +168,7 @@ def _parts(content):
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
             thought += _parts(part.get("thinking") or part.get("text"))[0]
-        elif isinstance(part, dict):
+        elif isinstance(part, dict) and "tool" not in str(part.get("type")):
             said += part["text"] if isinstance(part.get("text"), str) else ""
         elif isinstance(part, str):
             said += part

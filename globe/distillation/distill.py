@@ -144,7 +144,7 @@ def _ask(
     path, start = Path(out) / answer_file(teacher.name, shard), time.perf_counter()
     stop, told = stop or threading.Event(), {} if told is None else told
     with _alone(path, teacher.name, shard):
-        with AnswerStore(path) as store, _stoppable(teacher, stop):
+        with AnswerStore(path, getattr(teacher, "model", None)) as store, _stoppable(teacher, stop):
             mine, missing = _missing(photos, teacher, path, shard)
             counts = _Counts(len(missing))
             shown = dict(numbers=counts.numbers, title=teacher.name, unit="photo")

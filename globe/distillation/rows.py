@@ -23,6 +23,7 @@ TABLE = (
     "CREATE TABLE IF NOT EXISTS answers "
     "(id TEXT, prompt TEXT, error TEXT, record TEXT, PRIMARY KEY (id, prompt))"
 )
+_TABLE_COLUMNS = ["id", "prompt", "error", "record"]
 PUT = (
     "INSERT INTO answers VALUES (?, ?, ?, ?) ON CONFLICT (id, prompt) DO UPDATE "
     "SET error = excluded.error, record = excluded.record WHERE answers.error <> ''"
@@ -143,9 +144,15 @@ def read_only(path):
     if Path(f"{path}-journal").exists():  # of a process that was killed while it wrote
         with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=60)) as db:
             has_table(db)
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60, check_same_thread=False
-    )
+    where = f"{path.absolute().as_uri()}?mode=ro"
+    db = sqlite3.connect(where, uri=True, timeout=60, check_same_thread=False)
+    columns = []
+    with suppress(sqlite3.Error):  # a damaged file is told apart later
+        columns = [column[1] for column in db.execute("PRAGMA table_info(answers)")]
+    if columns and columns != _TABLE_COLUMNS:
+        db.close()
+        raise ValueError(f"{path} is no store of answers of this version: move it away")
+    return db
 
 
 def has_table(db):

@@ -122,6 +122,7 @@ class AnswerStore:
     def __init__(
         self,
         path,  # from `answer_file`
+        model=None,  # full name of the model; names of files are shorter, so two models may have one file
     ):
         self.path, self.lines, self.written = Path(path), Path(path).with_suffix(".jsonl"), 0
         check_log(self.path)
@@ -131,9 +132,24 @@ class AnswerStore:
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.execute("PRAGMA synchronous = NORMAL")
             self.db.execute(TABLE)
+            self._check_model(model)
             (version,) = self.db.execute("PRAGMA user_version").fetchone()
             self.db.execute(f"PRAGMA user_version = {version}")  # so that the log of a run is never empty
             self._take_lines(version)
+
+    def _check_model(self, model):
+        "Raises ValueError if the answers are of another model; a store that names none takes the name."
+        if not isinstance(model, str):
+            return
+        self.db.execute("CREATE TABLE IF NOT EXISTS source (model TEXT)")
+        known = self.db.execute("SELECT model FROM source").fetchone() or [model]
+        if known[0] != model:
+            self.db.close()
+            raise ValueError(
+                f"{self.path} holds the answers of {known[0]!r}, not of {model!r}: choose another folder"
+            )
+        self.db.execute("DELETE FROM source")
+        self.db.execute("INSERT INTO source VALUES (?)", known)
 
     def _take_lines(self, seen):  # their checksum when they were read or written last, 0 for never
         "Take over new answers from the JSON lines; a copy is kept if the next export would change others."

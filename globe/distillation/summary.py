@@ -74,6 +74,11 @@ def _line(text, most=110):
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
+def _end_of(name, most=40):
+    "The end of a long path, which tells more than its beginning."
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
 def _reasons(failures):  # (photo, reason)
     "(reason, count, example photo) of the most frequent reasons; the rest as 'other reasons'."
     kinds = {}
@@ -89,7 +94,7 @@ def _reasons(failures):  # (photo, reason)
 def _rows(teacher, what, failures, fix=advice):
     "Rows of the summary, one for each reason."
     return [
-        (teacher, what, n, _line(reason), _line(photo, 40), fix(reason))
+        (teacher, what, n, _line(reason), _end_of(one_line(photo)), fix(reason))
         for reason, n, photo in _reasons(failures)
     ]
 

@@ -76,7 +76,7 @@ def is_endpoint_address(
     text,  # what names a model
 ) -> bool:
     "Whether a text is the address of an endpoint and not a folder or the id of a model."
-    return bool(re.match(r"https?://|[^/\s]+:\d+(/|\s|$)", str(text), re.I))
+    return bool(re.match(r"https?:|[^/\s]+:\d+(/|\s|$)", str(text), re.I))
 
 
 def endpoint_at(
@@ -169,8 +169,8 @@ def _send(
 
 # %% ../../nbs/04_models/04_client.ipynb #24ff4e3f
 _NOT_CHAT = re.compile(
-    r"embed|rerank|moderation|whisper|transcribe|diffusion|dall-e|sentence-t"
-    r"|(^|[/_-])(bge|e5|gte|tts|clip|minilm|mpnet|colbert)(v?\d|[/_-]|$)",
+    r"embed|rerank|moderation|whisper|transcribe|diffusion|dall-e|sentence-t|siglip|colqwen|colpali"
+    r"|(^|[/_-])(bge|e5|gte|tts|clip|minilm|mpnet|colbert|uae|stella|voyage|flux)(v?\d|[./_-]|$)",
     re.I,
 )
 

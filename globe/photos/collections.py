@@ -85,12 +85,14 @@ def picture_files(
     table=None,  # file that is used for their coordinates
 ):  # iterator of paths
     "Pictures under `folder` in a stable order; no hidden files, thumbnails, or links to folders or out of it."
-    folder, root, reasons = Path(folder), _root(folder), {}
+    folder, root, skipped = Path(folder), _root(folder), [] if skipped is None else skipped
+
+    def skip(path, reason):
+        name = encodable(Path(path).relative_to(folder).as_posix(), "backslashreplace")
+        skipped.append(dict(file=name, reason=f"skipped: {reason}"))
 
     def refused(e):
-        reasons.setdefault(f"it cannot be opened ({e.strerror})", []).append(
-            Path(e.filename).relative_to(folder).as_posix()
-        )
+        skip(e.filename, f"it cannot be opened ({e.strerror})")
 
     for at, folders, files in os.walk(folder, onerror=refused):
         inner = {name: _folder_left_out(Path(at) / name) for name in sorted(folders)}
@@ -100,17 +102,7 @@ def picture_files(
         yield from (Path(at) / name for name, reason in names.items() if not reason)
         for name, reason in (inner | names).items():
             if reason:
-                reasons.setdefault(reason, []).append((Path(at) / name).relative_to(folder).as_posix())
-    if skipped is not None:
-        skipped += [
-            dict(file=encodable(found[0], "backslashreplace"), reason=_told(reason, len(found)))
-            for reason, found in reasons.items()
-        ]
-
-
-def _told(reason, n) -> str:
-    "The reason of the first of `n` entries."
-    return f"skipped: {reason}" + (f" (and {n - 1} more like it)" if n > 1 else "")
+                skip(Path(at) / name, reason)
 
 # %% ../../nbs/02_photos/05_collections.ipynb #80f6c94a
 def pictures(
@@ -122,7 +114,8 @@ def pictures(
         rest = []
         found = list(picture_files(source, rest)) if source.is_dir() else [source]
         if not found:
-            told = f": {rest[0]['file']}: {rest[0]['reason']}" if rest else ""
+            more = f" (and {len(rest) - 1} more)" if len(rest) > 1 else ""
+            told = f": {rest[0]['file']}: {rest[0]['reason']}{more}" if rest else ""
             raise FileNotFoundError(f"no pictures in {source}{told}")
         if skipped is not None:
             skipped += [row | dict(file=str(source / row["file"])) for row in rest]
