@@ -1386,7 +1386,7 @@ def test_nothing_to_ask_is_said_with_the_reason_and_is_a_failure(tmp_path):
         PIL.new("RGB", (60, 40), "blue").save(tmp_path / "trip" / f"{name}.jpg")
     out = tmp_path / "out"
     done = command(tmp_path / "trip", "--out", out, "--endpoint", "http://127.0.0.1:9/v1 m")
-    assert done.returncode == 1 and "none of its 2 pictures can be used" in done.stderr
+    assert done.returncode == 1 and "none of its 2 files can be used" in done.stderr
     row = next(line for line in done.stdout.splitlines() if "left out" in line)
     assert "| 2 " in row and "a.jpg" in row and str(out / "left_out.csv") in row
 
