@@ -6,7 +6,7 @@
 __all__ = ['locate_options', 'locate_command', 'demo_options', 'demo_command']
 
 # %% ../nbs/13_cli/05_locate_command.ipynb #6afac08c
-import json, sys, tempfile
+import json, os, sys, tempfile
 from pathlib import Path
 
 from .command_options import check_model, is_endpoint, model_option, positive, share
@@ -65,24 +65,55 @@ def _printable(p):
     return "".join(c if c.isprintable() or c == "\t" else "?" for c in str(p))
 
 # %% ../nbs/13_cli/05_locate_command.ipynb #a23aadd4
+def _paths(photos, skipped):
+    "The pictures that are named, and those in named folders; `skipped` gets what else these hold."
+    from globe.photos.collections import pictures
+
+    for photo in photos:
+        try:
+            yield from pictures([photo], skipped) if os.path.isdir(photo) else [Path(photo)]
+        except PermissionError as e:  # a folder whose files cannot be opened
+            yield Path(e.filename or photo)
+
+
+def _is_missing(path):
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False  # its row says why it cannot be read
+    return False
+
+
+def _check_map(file):
+    "Raises `Usage` if a map cannot be written there."
+    folder = Path(file).absolute().parent
+    if os.path.isdir(file):
+        raise Usage(f"--map {file}: this is a folder; name a file in it, such as {Path(file) / 'map.html'}")
+    if not os.path.isdir(folder):
+        raise Usage(f"--map {file}: there is no folder {Path(file).parent}")
+    may_write = os.access(file, os.W_OK) if os.path.exists(file) else os.access(folder, os.W_OK | os.X_OK)
+    if not may_write:
+        raise Usage(f"--map {file}: it cannot be written (no permission); name a file elsewhere")
+
+
 def locate_command(a):
     if not is_endpoint(a.model):
         require("globe locate", "train")
-    from globe.photos.collections import pictures
     from globe.app.prediction import Predictions
     from tqdm import tqdm
 
     try:
-        paths = list(pictures(a.photos, skipped := []))
-        if not any(p.exists() for p in paths):
-            raise FileNotFoundError(f"there is no {a.photos[0]}")
+        paths = list(_paths(a.photos, skipped := []))
+        if all(map(_is_missing, paths)):
+            raise FileNotFoundError(f"{a.photos[0]} does not exist")
     except FileNotFoundError as e:
         raise Usage(str(e)) from None
     found = Predictions()
     if a.map:
         require("globe locate --map", "figures")
-        if not Path(a.map).absolute().parent.is_dir():
-            raise Usage(f"--map {a.map}: there is no folder {Path(a.map).parent}")
+        _check_map(a.map)
     bar, ended = dict(total=len(paths), unit="picture", disable=None if len(paths) > 1 else True), {}
     try:
         for p in tqdm(_geolocator(a.model).each(paths, a.samples, a.threshold), **bar):

@@ -105,6 +105,13 @@ def test_the_demo_reads_uploaded_files_only(page, tmp_path):
     assert len(page.model.asked) == 2
 
 
+def test_no_label_of_the_demo_covers_a_picture(page):
+    "gradio draws the label of a gallery over a corner of its first picture."
+    parts = page.client.get("/config").json()["components"]
+    (gallery,) = [part for part in parts if part["type"] == "gallery"]
+    assert gallery["props"]["show_label"] is False
+
+
 def test_the_demo_answers_this_machine_only(page):
     here = page.url.partition("//")[2]
     port = here.rpartition(":")[2]

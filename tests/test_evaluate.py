@@ -289,6 +289,9 @@ def test_missing_extra_and_out_of_range_rows_are_counted(scored):
     assert shares(e, "acc@25 km") == pytest.approx([1 / 3]) and len(e) == 3
     assert [n.split(" ")[0] for n in e.notes if "have no prediction" in n or "left out" in n] == ["1", "1"]
     assert any("out of range" in n for n in e.notes)
+    assert "1 prediction has no picture in the truth and is left out" in e.notes
+    e = scored("id,lat,lon\na,60.17,24.94\nb,1,2\ny,1,2\nzz,1,2\n")
+    assert "2 predictions have no picture in the truth and are left out" in e.notes
 
 
 def test_repeated_rows_count_once_and_contradictions_are_an_error(scored):

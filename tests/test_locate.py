@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.ExifTags import GPS, IFD
+from safetensors.numpy import save_file
 
 import globe
 from globe.distillation.teachers import from_text
@@ -90,6 +91,43 @@ def test_bad_pictures_are_rows_and_cost_no_others(photos):
         and "not a picture" in found[6].error
     )
     assert found[4].photo == "picture 5"
+
+
+@pytest.fixture
+def deny(monkeypatch):
+    "A function after which files, or all in a folder, can no longer be opened, by root neither."
+    denied, real_open, real_stat = [], io.open, os.stat
+
+    def refuse(path):
+        here = Path(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else Path()
+        if {here, here.parent} & set(denied):
+            raise PermissionError(13, "Permission denied", str(path))
+
+    def denying_open(path, *a, **k):
+        refuse(path)
+        return real_open(path, *a, **k)
+
+    def denying_stat(path, *a, **k):
+        if isinstance(path, (str, os.PathLike)) and Path(path).parent in denied:
+            refuse(path)
+        return real_stat(path, *a, **k)
+
+    monkeypatch.setattr(io, "open", denying_open)
+    monkeypatch.setattr(os, "stat", denying_stat)
+    return denied.append
+
+
+def test_a_picture_that_may_not_be_read_says_so_and_costs_no_others(photos, deny):
+    deny(photos / "1.jpg")
+    found = Geolocator(Recorded(said("Paris", "France")))(sorted(photos.glob("*.jpg")))
+    assert found[1].error == "the file cannot be read (Permission denied)"
+    assert [p.city for p in found] == ["Paris", "", "Paris", "Paris"]
+
+
+@pytest.mark.parametrize("wrong", [None, 5, 2.5])
+def test_what_is_no_picture_at_all_is_named(wrong):
+    with pytest.raises(ValueError, match=f"a list of pictures or a folder, got {wrong}"):
+        Geolocator(Recorded())(wrong)
 
 
 def test_one_picture_gives_one_prediction_and_a_folder_gives_a_list(photos):
@@ -319,9 +357,9 @@ def test_the_radius_holds_the_largest_share_that_is_at_most_nine_tenths(n, odd, 
     assert (unread.radius_km, unread.radius_from) == (
         (25, f"size of a city; {n - odd} of {n} inside")
         if at_home
-        else (None, f"{n - odd} of {n} answers name a place")
+        else (None, f"{n - odd} of {n} answers {'names' if n - odd == 1 else 'name'} a place")
     )
-    assert at_home or f"unknown: {n - odd} of {n} answers name a place" in unread._repr_html_()
+    assert at_home or f"unknown: {unread.radius_from}" in unread._repr_html_()
 
 
 def test_one_answer_has_the_radius_of_its_words():
@@ -384,6 +422,14 @@ def test_a_map_loads_nothing_and_model_text_is_data_there():
     assert "sandbox=" in p._repr_html_() and "allow-same-origin" not in p._repr_html_()
 
 
+def test_a_line_says_when_no_answers_agree_and_when_the_radius_is_unknown():
+    places = [("Helsinki", "Finland"), ("Sydney", "Australia"), ("", "")]
+    p = concluded("a", [from_text(i, "t", said(*place)) for i, place in enumerate(places)])
+    assert "no two of 3 answers agree" in str(p) and "1 of 3" not in str(p)
+    p = concluded("a", [from_text(i, "t", said(*place)) for i, place in enumerate(places[1:])])
+    assert "radius unknown (1 of 2 answers names a place)" in str(p) and "?" not in str(p)
+
+
 def test_candidates_start_with_the_prediction_and_count_what_cannot_be_read():
     cities = [("Helsinki", "Finland")] * 5 + [("Sydney", "Australia")] * 3 + [("", "")] * 2
     p = concluded("a", [from_text(i, "t", said(*c)) for i, c in enumerate(cities)])
@@ -392,6 +438,9 @@ def test_candidates_start_with_the_prediction_and_count_what_cannot_be_read():
         ("Sydney", 3, 0.3),
     ]
     assert p.to_frame().city.tolist() == ["Helsinki", "Sydney"] and len(p.top_k(1)) == 1
+    for wrong in (-1, 0, "a", 1.5, None):
+        with pytest.raises(ValueError, match="k must be at least 1, a whole number, got "):
+            p.top_k(wrong)
     assert json.loads(json.dumps(p.to_dict(), allow_nan=False))["candidates"][1]["country_code"] == "AU"
     with pytest.raises(ValueError, match="at least 16 answers"):
         p.density()
@@ -559,9 +608,49 @@ def test_no_model_is_downloaded_unasked(monkeypatch):
 def test_a_wrong_model_is_named_before_anything_is_loaded(photos, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("globe.models.vlm.load", lambda *a, **k: pytest.fail("a model was loaded"))
     (tmp_path / "adapter_config.json").write_text("{}")
-    for model, said in [("no-such-model", "owner/name"), (str(tmp_path), "adapter")]:
+    for model, said in [("no-such-model", "owner/name"), (str(tmp_path), "adapter"), ("", "name is empty")]:
         assert main(["locate", str(photos), "--model", model]) == 1
         assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_weights_that_may_not_be_read_are_not_called_damaged(photos, tmp_path, capsys, deny):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    save_file(dict(weight=np.ones(3)), model / "model.safetensors")
+    deny(model / "model.safetensors")
+    assert main(["locate", str(photos / "0.jpg"), "--model", str(model)]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "model.safetensors cannot be read (Permission denied)" in told
+    assert "damaged" not in told and "download" not in told and "fetch" not in told
+
+
+def test_a_photo_in_a_locked_folder_is_a_row_and_costs_no_others(photos, capsys, deny):
+    locked = photos / "locked"
+    locked.mkdir()
+    shutil.copyfile(photos / "0.jpg", locked / "p1.jpg")
+    deny(locked)
+    server = Endpoint(lambda n: (200, said("Paris", "France")))
+    some = [str(photos / "0.jpg"), str(locked / "p1.jpg"), str(photos / "2.jpg")]
+    assert main(["locate", *some, "--model", f"{server.url} m"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    server.shutdown()
+    assert ["Paris" in line for line in lines] == [True, False, True]
+    assert "locked/p1.jpg\terror: the file cannot be read (Permission denied)" in lines[1]
+
+
+def test_a_map_that_cannot_be_written_is_said_before_anything_is_asked(photos, capsys, monkeypatch):
+    pytest.importorskip("folium")
+    monkeypatch.setattr("globe.locate_command._geolocator", lambda model: pytest.fail("a model was loaded"))
+    (photos / "old.html").touch()
+    (photos / "ro").mkdir()
+    command = ["locate", str(photos / "0.jpg"), "--model", "http://127.0.0.1:9 m", "--map"]
+    assert main([*command, str(photos)]) == 2
+    assert "this is a folder; name a file in it" in capsys.readouterr().err
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for out in (photos / "old.html", photos / "ro" / "new.html"):
+        assert main([*command, str(out)]) == 2
+        assert f"{out.name}: it cannot be written (no permission)" in capsys.readouterr().err
 
 
 def test_locate_writes_a_map(photos, capsys):
@@ -626,6 +715,8 @@ def test_locate_says_in_one_line_what_is_wrong(photos, capsys, monkeypatch):
     assert "error: not a picture" in out and out.count("Paris") == 3
     assert main(["locate", str(photos / "1.jpg")]) == 1
     assert "globe reproduce" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert main(["locate", "nothere.jpg"]) == 2
+    assert "nothere.jpg does not exist" in capsys.readouterr().err
     assert main(["locate", str(_empty(photos))]) == 2
     assert "no pictures in" in capsys.readouterr().err
     assert main(["locate", str(photos), "--model", "http://127.0.0.1:9"]) == 1

@@ -317,7 +317,8 @@ def test_help_comes_at_once_and_names_every_command():
         (["doctor", "--profile", "huge"], 2, "no profile 'huge'"),
         (["train", "grpo", "--profile", "huge"], 2, "no profile 'huge'"),
         (["reproduce", "--photos", "nowhere"], 2, "nowhere is not a folder"),
-        (["reproduce", "--only", "no such notebook"], 2, "no notebook fits"),
+        (["reproduce", "--only", "tabel3"], 2, "no notebook fits 'tabel3'; the closest names are table3, "),
+        (["reproduce", "--only", "nosuch"], 2, "for all names: ls nbs nbs/*"),
         (["score", "nowhere.csv", "--truth", "nowhere.csv"], 1, "nowhere.csv"),
     ],
 )

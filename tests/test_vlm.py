@@ -6,6 +6,8 @@ import json, os, signal, subprocess, sys, time
 import datasets, pytest
 from PIL import Image
 from hypothesis import given, settings, strategies as st
+from transformers import AutoProcessor
+from transformers.utils import is_torchvision_available
 
 from globe.answers import conversations, reader
 from globe.models import vlm
@@ -139,6 +141,39 @@ def test_a_repetition_penalty_of_the_checkpoint_changes_no_answer(tmp_path):
     assert small.answer(images, "direct", max_new_tokens=24) == said
     kept = vlm.load(small.save(tmp_path), device="cpu")
     assert kept.answer(images, "direct", max_new_tokens=24) == said
+
+
+def _without_video(folder):
+    (folder / "video_preprocessor_config.json").unlink()
+
+
+def _without_class(folder):
+    for name in ("processor_config.json", "tokenizer_config.json"):
+        config = json.loads((folder / name).read_text())
+        config.pop("processor_class")
+        (folder / name).write_text(json.dumps(config))
+
+
+def _older(folder):
+    "The image processor in a file of its own, the slow one, and no video processor."
+    images = json.loads((folder / "processor_config.json").read_text())["image_processor"]
+    images |= dict(use_fast=False, processor_class="Qwen2_5_VLProcessor")
+    (folder / "preprocessor_config.json").write_text(json.dumps(images))
+    (folder / "processor_config.json").unlink()
+    _without_video(folder)
+
+
+@pytest.mark.skipif(is_torchvision_available(), reason="for environments without torchvision")
+@pytest.mark.parametrize("changed", [None, _without_video, _without_class, _older])
+def test_without_torchvision_a_student_opens_by_load_processor_alone(tmp_path, changed):
+    "If AutoProcessor learns to open one of these, save it so, and take the caveat out of the documentation."
+    student.student(0, hidden=96, layers=1, vision=80, depth=1).save(tmp_path)
+    if changed:
+        changed(tmp_path)
+    with pytest.raises((ImportError, OSError, ValueError), match="(?i)torchvision|video processor"):
+        AutoProcessor.from_pretrained(str(tmp_path))
+    processor = vlm.load_processor(tmp_path)
+    assert "pixel_values" in processor(text=["<|image_pad|>"], images=[Image.new("RGB", (56, 56))])
 
 
 def test_a_saved_processor_is_complete(tmp_path):

@@ -109,7 +109,8 @@ def radius_km(
     held = max(2, math.floor(_SHARE * n))
     spread = float(np.sort(km)[held - 1])  # NaN comes last
     if math.isnan(spread):
-        return None, f"{np.isfinite(km).sum()} of {n} answers name a place"
+        placed = np.isfinite(km).sum()
+        return None, f"{placed} of {n} answers {'names' if placed == 1 else 'name'} a place"
     radius, what = (spread, "spread of the answers") if spread > smallest else (smallest, size)
     return radius, f"{what}; {np.sum(km <= radius)} of {n} inside"
 

@@ -144,12 +144,13 @@ def demo(
     os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
     taken = dict(file_types=["image"], sources=["upload", "clipboard"], interactive=True)
     taken |= dict(height=220, columns=3, fit_columns=False, object_fit="contain")
+    taken |= dict(label="Pictures", show_label=False)  # the label would cover a corner of the first picture
     with gr.Blocks(title="globe", analytics_enabled=False) as page:
         gr.Markdown("# Where was this picture taken?")
         gr.HTML(_about(geo.model))
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                pictures = gr.Gallery(label="Pictures", elem_id="pictures", **taken)
+                pictures = gr.Gallery(elem_id="pictures", **taken)
                 button = gr.Button("Locate", variant="primary", elem_id="locate")
                 samples, threshold = _settings(gr)
             with gr.Column(scale=5, min_width=300):

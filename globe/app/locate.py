@@ -28,9 +28,20 @@ def _picture(source, number):
     numbered = f"picture {number + 1}"
     is_path = isinstance(source, (str, os.PathLike))
     name = str(source) if is_path else getattr(source, "filename", "") or numbered
-    image = open_photo(source)
+    try:
+        image = open_photo(source)
+    except PhotoError as e:
+        if refusal := _refusal(e.__context__):
+            raise PhotoError(refusal) from None
+        raise
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     return name, image
+
+
+def _refusal(cause):
+    "What the system says where it does not let a file be read; '' for other exceptions."
+    is_of_system = isinstance(cause, OSError) and cause.errno and not isinstance(cause, FileNotFoundError)
+    return f"the file cannot be read ({cause.strerror})" if is_of_system else ""
 
 # %% ../../nbs/10_app/05_locate.ipynb #89f4f24b
 @dataclass
@@ -228,7 +239,7 @@ class Geolocator:
         samples=1,  # answers drawn per picture
         threshold=0.5,  # of confidence, where the model has one, else of localizability: abstains below it
     ):
-        "Predictions, one by one. Raises ValueError for wrong `samples` or `threshold`, TypeError for arrays."
+        "Predictions, one by one. Raises ValueError for wrong arguments, TypeError for arrays."
         if not isinstance(samples, Integral) or samples < 1:
             raise ValueError(f"samples must be at least 1, a whole number, got {samples!r}")
         if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
@@ -237,6 +248,11 @@ class Geolocator:
             raise TypeError(
                 "photos is an array: give pictures or their paths; PIL.Image.fromarray makes a picture of one"
             )
+        try:
+            photos = iter(photos)
+        except TypeError:
+            told = f"photos must be a picture, a list of pictures or a folder, got {photos!r}"
+            raise ValueError(told) from None
         stream = _Stream(photos, samples, lambda photo, down: self._conclude(photo, samples, threshold, down))
         heard = False
         try:

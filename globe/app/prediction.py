@@ -8,6 +8,7 @@ __all__ = ['Prediction', 'Predictions', 'concluded']
 # %% ../../nbs/10_app/03_prediction.ipynb #75481a5f
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from numbers import Integral
 
 import numpy as np
 
@@ -112,7 +113,8 @@ class Prediction:
             facts.append(f"localizability {self.localizability:.2f}")
         if self.agreement is not None:
             n = len(self.answers)
-            facts.append(f"{round(self.agreement * n)} of {n} answers agree")
+            agree = round(self.agreement * n)
+            facts.append(f"{agree} of {n} answers agree" if agree > 1 else f"no two of {n} answers agree")
         if self.placed_by:
             facts.append(f"coordinate: {self.based_on}")
         if far := self.contradiction:
@@ -124,7 +126,7 @@ class Prediction:
 
     def _radius(self):
         if not self.radius_km:
-            return "± ?"
+            return f"radius unknown ({self.radius_from})" if self.radius_from else "radius unknown"
         return f"{'radius at least' if self.agreement is None else '±'} {self.radius_km:.0f} km"
 
     def to_dict(self):
@@ -136,7 +138,11 @@ class Prediction:
         self,
         k=5,  # places at most
     ):
-        "The most probable places; `probability` is the share of the answers, None if there is only one."
+        """The most probable places; `probability` is the share of the answers, None if there is only one.
+
+        Raises ValueError if `k` is not a whole number of at least 1."""
+        if not isinstance(k, Integral) or k < 1:
+            raise ValueError(f"k must be at least 1, a whole number, got {k!r}")
         return self.candidates[:k]
 
     def density(self):

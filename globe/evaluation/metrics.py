@@ -282,7 +282,8 @@ def score(
     if missing:
         notes.append(f"{missing} of {len(truth)} pictures have no prediction and count as wrong")
     if extra:
-        notes.append(f"{extra} predictions have no picture in the truth and are left out")
+        told = "1 prediction has no picture" if extra == 1 else f"{extra} predictions have no picture"
+        notes.append(f"{told} in the truth and {'is' if extra == 1 else 'are'} left out")
     return Evaluation(judged(joined(said, truth)), name, notes, radii=tuple(radii))
 
 # %% ../../nbs/08_evaluation/02_metrics.ipynb #bd0c6665

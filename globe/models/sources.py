@@ -18,8 +18,11 @@ from .vlm import check_folder, refuse_adapter
 def model_source(
     model,  # folder, hub id, or ID@COMMIT
 ) -> tuple:  # (folder or hub id, commit or None)
-    "Split a model's name into source and commit. Raises FileNotFoundError if it is no folder or hub id."
+    """Split a model's name into source and commit. Raises FileNotFoundError if it is no folder or hub id,
+    ValueError if it is empty."""
     source, commit = str(model), ""
+    if not source.strip():
+        raise ValueError(f"the model's name is empty ({model!r}): give a folder, a hub id or ID@COMMIT")
     if not Path(source).is_dir():
         source, _, commit = source.partition("@")
         if source.count("/") != 1 or source.startswith((".", "/", "~")):
@@ -115,8 +118,21 @@ def _flaw(folder):
     return damaged(sorted(folder.glob("*.safetensors")))
 
 
+def _check_access(folder):
+    "Raises ValueError for a file of a model that exists and cannot be read."
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
+        try:
+            path.open("rb").close()
+        except FileNotFoundError:  # a link to a file that is gone: `_flaw` tells
+            continue
+        except OSError as e:
+            why = f"{path.name} cannot be read ({e.strerror})"
+            raise ValueError(f"{folder}: {why}: check the permissions of the file") from None
+
+
 def _check_files(folder):
     "Raises ValueError for a folder of a model that is incomplete."
+    _check_access(folder)
     if why := _flaw(folder):
         raise ValueError(f"{folder}: {why}: fetch the model again (hf download ID --local-dir {folder})")
 
@@ -126,7 +142,7 @@ def check_source(
     revision=None,  # commit of a hub model
 ) -> str:  # its commit, '' for a folder
     """Check that a model exists. Raises FileNotFoundError, ConnectionError, or ValueError for an adapter and
-    for a folder with a file that is missing or cut."""
+    for a folder with a file that is missing, is cut or cannot be read."""
     if Path(source).is_dir():
         check_folder(source)
         _check_files(Path(source))

@@ -7,7 +7,7 @@ __all__ = ['QUIET', 'write_notebook', 'example_project', 'Usage', 'notebooks', '
            'kernel_environment', 'NotebookFailed']
 
 # %% ../../nbs/12_pipeline/07_notebooks.ipynb #f6972313
-import fnmatch, json, os, tempfile, threading, time
+import difflib, fnmatch, json, os, re, tempfile, threading, time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -87,8 +87,18 @@ def notebooks(
     }
     for wanted, some in fits.items():
         if not some:
-            raise Usage(f"no notebook fits {wanted!r}; there are {', '.join(p.stem for p in found)}")
+            raise Usage(
+                f"no notebook fits {wanted!r}; the closest names are {_closest(wanted, found)} "
+                f"(for all names: ls nbs nbs/*)"
+            )
     return [p for name, p in names.items() if name in sum(fits.values(), [])]
+
+
+def _closest(wanted, paths):
+    "The five names of notebooks, without their numbers, that are most like a name."
+    known = {re.sub(r"^\d+_", "", p.stem) for p in paths}
+    plain = re.sub(r"^\d+_|\*", "", wanted.rpartition("/")[2])
+    return ", ".join(difflib.get_close_matches(plain, sorted(known), 5, cutoff=0))
 
 # %% ../../nbs/12_pipeline/07_notebooks.ipynb #f92dca16
 def declared(
