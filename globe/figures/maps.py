@@ -171,7 +171,7 @@ def _ways(rows, some, band):
 
 def _truths(ax, dots, label, i):
     "The true places of band `i` as dots, larger errors larger; as crosses (-1) where nothing was predicted."
-    look = dict(s=6 + 7 * i, marker="o", color=_COLOURS[i], linewidths=0.2, zorder=5 - 0.1 * i)
+    look = dict(s=6 + 5 * i, marker="o", color=_COLOURS[i], linewidths=0.2, zorder=5 - 0.1 * i)
     if i < 0:
         look = dict(s=14, marker="x", color=".25", linewidths=0.8, zorder=6)
     ax.scatter(dots.lon, dots.lat, transform=ccrs.PlateCarree(), label=label, **look)
