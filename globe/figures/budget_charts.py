@@ -14,7 +14,7 @@ import seaborn as sns
 
 from .charts import seeds_shown
 from .dots import sample_sizes
-from .style import DASHES, WIDE, styled
+from .style import DASHES, LINES, WIDE, styled
 
 # %% ../../nbs/09_figures/08_budget_charts.ipynb #2828fa2c
 def _pass_curve(ax, part, colour, name):
@@ -98,10 +98,9 @@ def _looks(
 ):
     "(colour of each tested model, look of each line): thin dashes for models without a test value."
     others = [name for name in logs if name not in set(tested)]
-    palette = sns.color_palette(n_colors=len(tested) + len(others))
-    colour_of = dict(zip(tested, palette))
-    looks = zip(palette[len(tested) :], itertools.cycle(DASHES[1:]))
-    look_of = {name: dict(color=c, linestyle=dash, linewidth=1.1) for name, (c, dash) in zip(others, looks)}
+    colour_of = dict(zip(tested, LINES))
+    looks = zip(itertools.cycle(LINES[len(tested) :]), itertools.cycle(DASHES[1:]))
+    look_of = {name: dict(color=c, linestyle=dash, linewidth=1.2) for name, (c, dash) in zip(others, looks)}
     return colour_of, look_of | {name: dict(color=c, zorder=2.5) for name, c in colour_of.items()}
 
 
