@@ -58,7 +58,7 @@ def test_the_examples_run_and_give_what_is_shown(tmp_path, monkeypatch):
         values.append(value(block, names))
     shown = [s.strip() for s in re.findall(r"^```\n\n((?:    .*\n)+)", README, re.M)]
     assert len(shown) >= 3 and set(shown) <= {repr(v) for v in values}
-    assert any(isinstance(v, tuple) and v[0] == "Turku" for v in values)
+    assert any(getattr(v, "city", "") == "Turku" for v in values)  # JupyterLab shows the prediction
     assert len(asked) == 1  # a public model: this one stands in for it
 
 
@@ -80,6 +80,31 @@ def test_the_claims_of_a_run_with_one_seed_are_shown_and_what_is_missing_is_name
     monkeypatch.chdir(tmp_path / "nbs")
     shown = value(code, {}).data
     assert "GRPO is better than SFT" in shown and "one training seed: localizability helps accuracy" in shown
+
+
+def test_times_and_memory_are_those_of_the_run_report():
+    report = json.loads((ROOT / "figures" / "run_report.json").read_text(encoding="utf-8"))
+    (row,) = [line for line in README.splitlines() if line.startswith("| `make reproduce SEEDS=")]
+    seeds = re.search(r"SEEDS=(\d+)", row)[1]
+    hours = sum(row["past"].get(seeds, row["seconds"]) for row in report) / 3600  # of a run from scratch
+    memory = max(row["peak_mb"] for row in report) / 1000
+    assert f"| {hours:.1f} hours | {memory:.1f} GB |" in row
+    measured_only = int(seeds) == 1
+    assert (
+        measured_only
+        or "(estimate)" in README.partition("| `make reproduce`, one seed")[2].partition("\n")[0]
+    )
+
+
+def test_every_claim_says_which_models_it_compares():
+    import pandas as pd
+
+    claims = pd.read_csv(ROOT / "figures" / "claims.csv").set_index("claim")
+    both = claims.loc["validated data are better than random data"]
+    assert len(both) == 2
+    for row in both.itertuples():  # also the comparison that gains less
+        before, after = row.compared.split(" → ")
+        assert f"{before} {100 * row.before:.1f} → {after} {100 * row.after:.1f}" in README
 
 
 def commands():

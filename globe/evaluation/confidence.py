@@ -50,6 +50,11 @@ def fair_risk_coverage(
 _COVERAGES = (5, 20, 50, 100)  # percent of the answers, the surest first
 
 
+def _wrong_among(coverage):
+    "Name of the measure: errors among the most confident answers."
+    return f"errors among the {coverage} % most confident" if coverage < 100 else "errors among all"
+
+
 def best_score(
     scores,  # name -> scores, higher means surer [n]
     right,  # whether each answer was right [n]
@@ -75,10 +80,10 @@ def error_prediction(
         if name != best:
             difference = lambda a, b, y: auroc(a, y) - auroc(b, y)
             ahead = resampled(difference, known[best], score, right, **how)
-        found["best minus this"] = ahead
+        found["AUROC below the best"] = ahead
         for coverage in _COVERAGES:
             wrong = lambda s, y, coverage=coverage: _surest_wrong(s, y, coverage)
-            found[f"wrong among surest {coverage} %"] = resampled(wrong, score, right, **how)
+            found[_wrong_among(coverage)] = resampled(wrong, score, right, **how)
         rows += [(name, measure, *numbers) for measure, numbers in found.items()]
     table = pd.DataFrame(rows, columns=["score", "measure", "value", "low", "high"])
     return table.assign(n=len(right), places=len(set(place)))
@@ -92,11 +97,11 @@ def error_prediction_table(
     def cell(row):
         if math.isnan(row.value):
             return "–"
-        if row.measure.startswith("wrong"):
+        if row.measure.startswith("errors"):
             return share_cell(row.value, row.low, row.high, 0)
         return f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
 
-    headed = [m + " (%)" * m.startswith("wrong") for m in found.measure]
+    headed = [m + " (%)" * m.startswith("errors") for m in found.measure]
     text = found.assign(cell=[cell(row) for row in found.itertuples()], measure=headed)
     wide = text.pivot(index=["score", "n", "places"], columns="measure", values="cell")
     wide = wide.reset_index().set_index("score").loc[list(dict.fromkeys(found.score))]

@@ -6,13 +6,15 @@
 __all__ = ['pass_curves', 'budget_curves']
 
 # %% ../../nbs/09_figures/08_budget_charts.ipynb #8badb150
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
 from .charts import seeds_shown
 from .dots import sample_sizes
-from .style import WIDE, styled
+from .style import DASHES, LINES, WIDE, styled
 
 # %% ../../nbs/09_figures/08_budget_charts.ipynb #2828fa2c
 def _pass_curve(ax, part, colour, name):
@@ -45,7 +47,6 @@ def pass_curves(
 
 # %% ../../nbs/09_figures/08_budget_charts.ipynb #60458302
 _SPENT = dict(answers="answers trained on", tflop="estimated compute (10¹² operations)")
-_GREYS = [(".15", ":"), (".55", "-"), (".35", "--"), (".25", "-."), (".6", (0, (1, 1)))]
 
 
 def _training_line(
@@ -91,6 +92,18 @@ def _test_dot(
     ax.errorbar(at, row.value, yerr=error, label=label, **look)
 
 
+def _looks(
+    logs,  # as for `budget_curves`
+    tested,  # names of the models with a test value
+):
+    "(colour of each tested model, look of each line): thin dashes for models without a test value."
+    others = [name for name in logs if name not in set(tested)]
+    colour_of = dict(zip(tested, LINES))
+    looks = zip(itertools.cycle(LINES[len(tested) :]), itertools.cycle(DASHES[1:]))
+    look_of = {name: dict(color=c, linestyle=dash, linewidth=1.2) for name, (c, dash) in zip(others, looks)}
+    return colour_of, look_of | {name: dict(color=c, zorder=2.5) for name, c in colour_of.items()}
+
+
 @styled()
 def budget_curves(
     logs,  # name of a model -> rows with step, seed, answers, tflop and the metric
@@ -98,11 +111,8 @@ def budget_curves(
     metric,  # column of the logs
     smooth=1,  # steps in the running mean
 ):
-    "Draw the metric by answers and by compute: models with a test value in colour; returns the figure."
-    colour_of = dict(zip(on_test.model, sns.color_palette()))
-    others = zip([name for name in logs if name not in colour_of], _GREYS * len(logs))
-    look_of = {name: dict(color=grey, linestyle=dash, linewidth=1.1) for name, (grey, dash) in others}
-    look_of |= {name: dict(color=colour, zorder=2.5) for name, colour in colour_of.items()}
+    "Draw the metric by answers and by compute: models with a test value in thick lines; returns the figure."
+    colour_of, look_of = _looks(logs, on_test.model)
     fig, axes = plt.subplots(1, 2, figsize=(WIDE, 4.3), layout="constrained", sharey=True)
     for ax, (budget, label) in zip(axes, _SPENT.items()):
         for name in sorted(logs, key=lambda name: name not in colour_of):
@@ -117,6 +127,6 @@ def budget_curves(
     told = seeds_shown(next(iter(logs.values())))
     handles = axes[0].get_legend_handles_labels()
     dots = f"dots: test pictures, n = {on_test.n.max():,}, 95 % intervals"
-    title = f"lines: in training, {told} (range only in colour)\n{dots}"
+    title = f"lines: in training, {told} (range only of thick lines)\n{dots}"
     fig.legend(*handles, loc="outside lower center", ncols=2, title=title)
     return fig

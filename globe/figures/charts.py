@@ -7,13 +7,15 @@ __all__ = ['seeds_shown', 'learning_curves', 'threshold_curve', 'funnel_chart', 
            'near_ratio_curve']
 
 # %% ../../nbs/09_figures/04_charts.ipynb #515bde46
+import itertools
+
 import numpy as np
 import seaborn as sns
 
 from ..intervals import share_intervals
 from ..evaluation.metrics import RADII
 from ..evaluation.compare import clusters
-from .style import NARROW, WIDE, axes, styled
+from .style import DASHES, LINES, NARROW, WIDE, axes, styled
 
 # %% ../../nbs/09_figures/04_charts.ipynb #49c2903d
 def seeds_shown(
@@ -34,16 +36,17 @@ def learning_curves(
 ):
     "One line per config, the mean over seeds; the band spans the seeds."
     own, ax = ax is None, axes(ax, WIDE / 2, 2.6)
-    for name, colour in zip(dict.fromkeys(log.config), sns.color_palette()):
+    looks = zip(itertools.cycle(LINES), itertools.cycle(DASHES))
+    for name, (colour, dash) in zip(dict.fromkeys(log.config), looks):
         runs = log[(log.config == name) & log[metric].notna()]
         if runs.empty:
             continue
         by_seed = runs.pivot_table(index="step", columns="seed", values=metric)
         by_seed = by_seed.rolling(smooth, min_periods=1).mean()
-        ax.plot(by_seed.index, by_seed.mean(axis=1), label=name, color=colour)
+        ax.plot(by_seed.index, by_seed.mean(axis=1), label=name, color=colour, linestyle=dash, linewidth=1.2)
         if by_seed.shape[1] > 1:
             low, high = by_seed.min(axis=1), by_seed.max(axis=1)
-            ax.fill_between(by_seed.index, low, high, color=colour, alpha=0.2, linewidth=0)
+            ax.fill_between(by_seed.index, low, high, color=colour, alpha=0.12, linewidth=0)
     ax.set(xlabel="training step", ylabel=label or metric)
     if own:
         ax.legend(title=seeds_shown(log))

@@ -140,6 +140,9 @@ def _robinson_pieces(
 _BANDS = ["error ≤ 1 km", "≤ 25 km", "≤ 200 km", "≤ 750 km", "≤ 2500 km", "> 2500 km"]
 
 
+_COLOURS = ["#b8de29", "#3cbb75", "#238a8d", "#5b9bef", "#440154", "#d55e00"]
+
+
 def _band(km):
     "Index into `_BANDS` for each error [n]; -1 where there is none."
     km = np.asarray(km, float)
@@ -151,7 +154,7 @@ def _evenly_picked(n, most):
     return np.unique(np.linspace(0, n - 1, min(most, n)).astype(int)) if n else []
 
 
-def _ways(rows, some, band, colours):
+def _ways(rows, some, band):
     "The great circles of the rows at `some`, as one collection of lines, and their southernmost latitude."
     lines, tones, south = [], [], 0.0
     for i in some:
@@ -162,23 +165,23 @@ def _ways(rows, some, band, colours):
         pieces = _robinson_pieces(lat, lon)
         south = min(south, lat.min())
         lines += pieces
-        tones += [colours[band[i]]] * len(pieces)
+        tones += [_COLOURS[band[i]]] * len(pieces)
     return LineCollection(lines, colors=tones, linewidths=0.7, alpha=0.7, zorder=3), south
 
 
-def _truths(ax, dots, label, colour):
-    "The true places of one band as dots; as crosses (no colour) where no coordinate was predicted."
-    look = dict(s=9, marker="o", color=colour, linewidths=0.2)
-    if colour is None:
-        look = dict(s=14, marker="x", color=".25", linewidths=0.8)
-    ax.scatter(dots.lon, dots.lat, transform=ccrs.PlateCarree(), zorder=4, label=label, **look)
+def _truths(ax, dots, label, i):
+    "The true places of band `i` as dots, larger errors larger; as crosses (-1) where nothing was predicted."
+    look = dict(s=6 + 5 * i, marker="o", color=_COLOURS[i], linewidths=0.2, zorder=5 - 0.1 * i)
+    if i < 0:
+        look = dict(s=14, marker="x", color=".25", linewidths=0.8, zorder=6)
+    ax.scatter(dots.lon, dots.lat, transform=ccrs.PlateCarree(), label=label, **look)
 
 # %% ../../nbs/09_figures/02_maps.ipynb #95373423
 @styled()
 def error_map(
     predictions,  # prediction rows, or an Evaluation
     truth=None,  # photo rows; not needed for an Evaluation
-    most=300,  # pictures drawn, evenly picked
+    most=500,  # pictures drawn, evenly picked
     ax=None,  # Robinson axes
     credit="",  # further sources for the credit line
 ):
@@ -187,19 +190,19 @@ def error_map(
         rows = predictions.rows
     else:
         rows = judged(joined(frame(predictions), frame(truth)))
-    colours, band = [*plt.cm.viridis([0.9, 0.7, 0.47, 0.25, 0]), "#d55e00"], _band(rows.km)
+    band = _band(rows.km)
     some = _evenly_picked(len(rows), most)
-    drawn = f"{len(some):,} of {len(rows):,} pictures drawn" if len(some) < len(rows) else ""
+    drawn = f"{len(some):,} of {len(rows):,} pictures drawn, all counted" if len(some) < len(rows) else ""
     told = ["dot: true place, free end of its line: prediction", drawn, credit]
     given, ax = ax, _world_axes(ax, "; ".join(filter(None, told)))
-    ways, south = _ways(rows, some, band, colours)
+    ways, south = _ways(rows, some, band)
     ax.add_collection(ways, autolim=False)
     for i, name in enumerate(_BANDS):
         dots = rows.iloc[[k for k in some if band[k] == i]]
-        _truths(ax, dots, f"{name} ({(band == i).sum():,})", colours[i])
+        _truths(ax, dots, f"{name} ({(band == i).sum():,})", i)
     if (band < 0).any():
         dots = rows.iloc[[k for k in some if band[k] < 0]]
-        _truths(ax, dots, f"no coordinate ({(band < 0).sum():,})", None)
+        _truths(ax, dots, f"no coordinate ({(band < 0).sum():,})", -1)
     _crop(ax, [*rows.lat, south])
     lines = _map_legend(ax)
     if given is None:

@@ -24,7 +24,7 @@ def reward_surfaces(
     by_km,  # as `pay_by_distance` returns it
     surfaces,  # as `grounding_surfaces` returns them
 ):
-    "Place rewards by distance, and grounding rewards by the visible and invented things named."
+    "Accuracy rewards by distance, and grounding rewards by the visible and invented things named."
     fig, grid = plt.subplots(2, 2, figsize=(WIDE, 5.8), layout="constrained")
     left, *right = grid.flat
     _draw_distances(left, by_km)
@@ -34,7 +34,7 @@ def reward_surfaces(
 
 
 def _draw_distances(ax, by_km):
-    "Place rewards by distance: two published shapes, and the mean of Equation 3 over pairs of cities."
+    "Accuracy rewards by distance: two published shapes, and the mean of Equation 3 over pairs of cities."
     km = np.geomspace(10, 20_000, 300)
     for name, shape in _SHAPES.items():
         ax.plot(km, [shape(d) for d in km], label=name)
@@ -43,7 +43,7 @@ def _draw_distances(ax, by_km):
     area = 10 + 90 * pairs / pairs.max()
     ax.scatter(by_km.km.clip(10), by_km.paid, s=area, color="C2", label=label, zorder=3)
     ax.set(xscale="log", xlabel="distance (km)")
-    ax.set(title="place reward", ylabel="reward", ylim=(-0.03, 1.05))
+    ax.set(title="accuracy reward", ylabel="reward", ylim=(-0.03, 1.05))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7.5)
 
 
@@ -71,7 +71,7 @@ def pay_distributions(
     for i, model in enumerate(models):
         paid = answers[answers.model == model].R_geo
         _draw_levels(one, paid.to_numpy(), places, i, model)
-    one.set_xlabel("place reward R_geo\n(bars: 95 % intervals)")
+    one.set_xlabel("accuracy reward R_geo\n(bars: 95 % intervals)")
     one.set(ylabel=f"share of {len(places):,} pictures", ylim=(0, 1))
     ticks = [f"{value:g}\n{name}" for name, value in _LEVELS.items()]
     one.set_xticks(range(3), ticks)
@@ -111,7 +111,7 @@ _STRONG = -0.5  # rewards of the place alone correlate more strongly
 def correlation_chart(
     correlations,  # as `distance_correlations` returns them
 ):
-    "Rank correlation of every reward with the error: place rewards left, others right; returns the figure."
+    "Rank correlation of every reward with the error: accuracy rewards left, others right; returns the figure."
     known = correlations.dropna(subset="rho")  # a constant reward has no correlation
     mean = known.groupby("reward", sort=False).rho.mean()
     panels = [list(mean.index[strong]) for strong in (mean < _STRONG, mean >= _STRONG)]

@@ -82,7 +82,7 @@ def _report_cells(row):
         _files(row.files),
         given or "–",
         f"{row.seconds:.1f}{kept}",
-        f"{row.peak_mb:.0f} MB",
+        f"{row.peak_mb:.0f} MB" if row.peak_mb else "–",
     ]
 
 # %% ../../nbs/12_pipeline/08_report.ipynb #13a94872
@@ -110,7 +110,9 @@ class Report:
             f"# Run report: profile {self.profile}\n\n"
             f"{padded_table([head, *map(_report_cells, self.rows), total])}\n\n"
             "Seconds (+ n): n is the time of stages reused from earlier runs, some of which ran in parallel, "
-            "and were not run again."
+            "and were not run again.\n\n"
+            "Peak memory is that of all processes of the run while the notebook was followed. Two notebooks can "
+            "run side by side; one that ended while the other was still followed has no value of its own (–)."
         )
 
 # %% ../../nbs/12_pipeline/08_report.ipynb #e08f0335
