@@ -21,7 +21,8 @@ def reproduce_options(p):
         "--profile",
         default="mini",
         help="smoke: the whole pipeline in minutes, with results that are not meaningful; mini: the "
-        "committed results, about an hour on a laptop; one-gpu: a 3B model on one GPU; paper: the paper's "
+        "synthetic world, about an hour with one seed on two cores (estimate; the committed results have "
+        "three seeds); one-gpu: a 3B model on one GPU, an evening (estimate); paper: the paper's "
         "models and data on eight GPUs (default: %(default)s)",
     )
     p.add_argument(
