@@ -6,7 +6,7 @@
 __all__ = ['Table', 'table_files', 'answers_by_file', 'stacked', 'read_table', 'columns_by_role', 'plain_name']
 
 # %% ../../nbs/02_photos/04_tables.ipynb #c909348a
-import csv, gzip, io, json, re, zlib
+import csv, gzip, io, itertools, json, re, zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from ..foreign_text import encodable
 from ..redaction import one_line
 from .encodings import decoded
 from ..workbooks import check_cells, most_unpacked, sheet_rows
-from .fields import columns_by_role, flat_record, json_records, plain_name, reorders
+from .fields import columns_by_role, flat_record, json_records, json_text, plain_name, reorders
+from .fields import text_of_bytes, with_text
 
 # %% ../../nbs/02_photos/04_tables.ipynb #d12b0983
 _all_ = ["columns_by_role", "plain_name"]  # exported here too, for code that reads tables
@@ -238,25 +239,95 @@ def _json_table(text, name):
     return _records_table(json_records(value, name), name)
 
 # %% ../../nbs/02_photos/04_tables.ipynb #fda22d62
-def _parquet_table(path):
+def _parquet_leaves(kind, inside=False):
+    "(whether it holds bytes, whether a picture or unknown) of each leaf of an Arrow type, as in the file."
     import pyarrow as pa
+
+    if isinstance(kind, pa.ExtensionType):
+        yield from _parquet_leaves(kind.storage_type, True)
+    elif pa.types.is_struct(kind):
+        is_picture = any(field.name == "bytes" and "binary" in str(field.type) for field in kind)
+        for field in kind:
+            yield from _parquet_leaves(field.type, inside or is_picture)
+    elif pa.types.is_map(kind):
+        inside = inside or "binary" in str(kind)  # a key without its value would say nothing
+        yield from _parquet_leaves(kind.key_type, inside)
+        yield from _parquet_leaves(kind.item_type, inside)
+    elif hasattr(kind, "value_type") and not pa.types.is_dictionary(kind):
+        yield from _parquet_leaves(kind.value_type, inside)
+    else:
+        yield "binary" in str(kind), inside
+
+
+def _bytes_in(value):
+    "The bytes in a value of Python, also within lists and objects."
+    if isinstance(value, (list, tuple, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _bytes_in(inner)
+    elif isinstance(value, bytes):
+        yield value
+
+
+def _is_text(file, leaf, path):
+    "Whether the first values of a leaf that holds bytes are text."
+    groups = (file.metadata.row_group(i) for i in range(file.num_row_groups))
+    found = [i for i, group in enumerate(groups) if not _is_without_values(group.column(leaf))]
+    few, more = (file.iter_batches(n, row_groups=found, columns=[path]) for n in (16, 256))
+    for batch in itertools.chain(itertools.islice(few, 1), more) if found else ():
+        if values := list(filter(None, _bytes_in(batch.column(0).to_pylist()))):
+            return None not in map(text_of_bytes, values)
+    return True
+
+
+def _is_without_values(column):
+    "Whether the statistics of a part of a column say that it is null."
+    told = column.statistics
+    return told is not None and told.has_null_count and told.null_count == column.num_values
+
+
+def _parquet_columns(path):
+    "(file, paths of the leaves to read, columns with bytes that are text, what is not read)."
     import pyarrow.parquet as pq
 
-    is_picture = lambda kind: "binary" in str(kind) or isinstance(kind, pa.ExtensionType)
+    file = pq.ParquetFile(path, buffer_size=65_536)
+    schema, paths = file.schema_arrow, [file.schema.column(i).path for i in range(len(file.schema))]
+    leaves = [(column.name, *leaf) for column in schema for leaf in _parquet_leaves(column.type)]
+    plain = [column.name for column in schema if re.match("(large_)?(string|binary)", str(column.type))]
+    file = pq.ParquetFile(path, buffer_size=65_536, read_dictionary=plain)
+    read, texts, left = {}, [], []  # path -> column
+    for i, (path, (name, is_bytes, inside)) in enumerate(zip(paths, leaves, strict=True)):
+        if inside or is_bytes and not _is_text(file, i, path):
+            left.append((name, path))
+            continue
+        read[path] = name
+        texts += [name] * is_bytes
+    partly = set(read.values())
+    told = dict.fromkeys(path if name in partly else name for name, path in left)
+    return file, list(read), set(texts), list(told)
+
+
+def _parquet_table(path):
+    import pyarrow as pa
+
     most, size, rows = most_unpacked(path.stat().st_size), 0, []
     try:
-        schema = pq.read_schema(path)
-        columns = [column.name for column in schema if not is_picture(column.type)]
-        texts = [column.name for column in schema if pa.types.is_string(column.type)]
-        file = pq.ParquetFile(path, read_dictionary=texts)
+        file, columns, texts, left = _parquet_columns(path)
         for batch in file.iter_batches(1024, columns=columns):
             size += sum(map(_unpacked_bytes, batch.columns))
             if size > most:
                 raise ValueError(f"it unpacks to more than {most // 1_000_000} MB: divide it")
-            rows += batch.to_pylist()
+            records = batch.to_pylist()
+            for name in texts:
+                for row in records:
+                    row[name] = with_text(row[name], f"column {name!r}")
+            rows += records
     except (pa.ArrowException, OSError, ValueError) as e:
         raise ValueError(f"{path.name} cannot be read as a parquet file: {one_line(str(e))[:200]}") from None
-    return _records_table(rows, path.name)
+    table = _records_table(rows, path.name)
+    if left:
+        names = ", ".join(left[:10]) + ", ..." * (len(left) > 10)
+        table.notes.append(f"{path.name}: bytes that are no text were not read: {one_line(names)}")
+    return table
 
 
 def _unpacked_bytes(column) -> int:
@@ -285,20 +356,26 @@ def _workbook_table(path):
 
 def _text(cell):
     "A cell of a data frame that is not missing, as text."
+    if isinstance(cell, bytes):
+        cell = text_of_bytes(cell) or ""
     if isinstance(cell, str):
         return encodable(cell)
     if hasattr(cell, "tolist") and getattr(cell, "ndim", 0):  # a list of a dataset
-        cell = cell.tolist()
+        cell = list(cell)
     if isinstance(cell, (dict, list)):
-        return encodable(json.dumps(cell, ensure_ascii=False))
+        return json_text(cell)
     return repr(float(cell)) if hasattr(cell, "dtype") and cell.dtype.kind == "f" else str(cell)
 
 
 def _frame_table(frame, name):
     if hasattr(frame, "to_pandas"):  # a dataset
         frame = frame.remove_columns([c for c in ("image", "mask") if c in frame.column_names]).to_pandas()
-    cells = frame.astype(object).map(_text, na_action="ignore").astype(object)
-    return Table(cells.where(frame.notna(), ""), name)
+    cells = frame.astype(object)
+    is_lost = cells.map(lambda cell: isinstance(cell, bytes) and text_of_bytes(cell) is None).any()
+    lost = ", ".join(map(str, cells.columns[is_lost.to_numpy(bool)]))
+    notes = [f"{name}: bytes that are no text were not read: {lost}"] * bool(lost)
+    cells = cells.map(_text, na_action="ignore").astype(object)
+    return Table(cells.where(frame.notna(), ""), name, notes)
 
 
 _MOST_BYTES = 4_000_000_000  # of a table
@@ -325,12 +402,19 @@ def _unpacked(path):
     return content
 
 
+_ARROW = b"ARROW1", b"FEA1", b"\xff\xff\xff\xff"  # first bytes of a file, an old file, and a stream
+
+
 def _file_table(path):
     _check_file(path)
     with path.open("rb") as f:
-        head = f.read(4)
-    if head == b"PAR1":
+        head = f.read(6)
+    if head[:4] == b"PAR1":
         return _parquet_table(path)
+    if head.startswith(_ARROW):
+        raise ValueError(
+            f"{path.name} is an Arrow or Feather file, which is not read: save it as parquet or CSV"
+        )
     if head[:2] == b"PK":
         return _workbook_table(path)
     is_packed = head[:2] == b"\x1f\x8b"
