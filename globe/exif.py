@@ -141,7 +141,6 @@ def _angle(value, ref, what, sides) -> float:
 
 _LAT_REF, _LAT, _LON_REF, _LON, _STATUS = 1, 2, 3, 4, 9  # tags of EXIF's GPS
 _GPS = 0x8825  # the entry with the address of its directory
-_DAMAGED = "no coordinate: the metadata of the picture are damaged"
 
 
 def _values(tiff, at, tags, order):
@@ -181,10 +180,11 @@ def _gps(im):
         except PhotoError:
             raise
         except Exception:
-            raise PhotoError(_DAMAGED) from None
-    is_without = gps.get(_LAT) is None and gps.get(_LON) is None
-    if is_without and any(re.search("corrupt|truncated", str(line.message), re.I) for line in told):
-        raise PhotoError(_DAMAGED)
+            gps = None
+    is_without = gps is None or gps.get(_LAT) is None and gps.get(_LON) is None
+    is_damaged = gps is None or any(re.search("corrupt|truncated", str(t.message), re.I) for t in told)
+    if is_without and is_damaged:
+        raise PhotoError("no coordinate: the metadata of the picture are damaged")
     return {} if is_without else gps
 
 

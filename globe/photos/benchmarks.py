@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..folders import cache_dir
+from ..parquet import with_text
 from ..places.sphere import degrees
-from .fields import with_text
 from .images import picture_of
 from .records import photo_dataset
 from .tables import columns_by_role

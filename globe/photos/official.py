@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ..foreign_text import file_name
+from ..parquet import with_text
 from ..places.countries import country_code
 from ..places.match import locate
 from ..places.sphere import degrees
-from .fields import with_text
 from .images import picture_of
 from .records import PHOTO, hand_over, photo_dataset
 from .tables import columns_by_role, read_table

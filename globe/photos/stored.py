@@ -11,11 +11,11 @@ from pathlib import Path
 
 from ..folders import cache_dir
 from ..foreign_text import encodable
+from ..parquet import text_of_bytes
 from ..redaction import one_line
 from .images import PhotoError, picture_of, stored
 from .picture_columns import PICTURES, undecoded
 from .records import hand_over
-from .fields import text_of_bytes
 from .tables import columns_by_role
 
 # %% ../../nbs/02_photos/09_stored.ipynb #458b9fd2

@@ -6,17 +6,17 @@
 __all__ = ['Table', 'table_files', 'answers_by_file', 'stacked', 'read_table', 'columns_by_role', 'plain_name']
 
 # %% ../../nbs/02_photos/04_tables.ipynb #c909348a
-import csv, gzip, io, itertools, json, re, zlib
+import csv, gzip, io, json, re, zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..csv_files import holds_rows, safe_cell
 from ..foreign_text import encodable
+from ..parquet import parquet_records, text_of_bytes
 from ..redaction import one_line
 from .encodings import decoded
 from ..workbooks import check_cells, most_unpacked, sheet_rows
 from .fields import columns_by_role, flat_record, json_records, json_text, plain_name, reorders
-from .fields import text_of_bytes, with_text
 
 # %% ../../nbs/02_photos/04_tables.ipynb #d12b0983
 _all_ = ["columns_by_role", "plain_name"]  # exported here too, for code that reads tables
@@ -239,105 +239,13 @@ def _json_table(text, name):
     return _records_table(json_records(value, name), name)
 
 # %% ../../nbs/02_photos/04_tables.ipynb #fda22d62
-def _parquet_leaves(kind, inside=False):
-    "(whether it holds bytes, whether a picture or unknown) of each leaf of an Arrow type, as in the file."
-    import pyarrow as pa
-
-    if isinstance(kind, pa.ExtensionType):
-        yield from _parquet_leaves(kind.storage_type, True)
-    elif pa.types.is_struct(kind):
-        is_picture = any(field.name == "bytes" and "binary" in str(field.type) for field in kind)
-        for field in kind:
-            yield from _parquet_leaves(field.type, inside or is_picture)
-    elif pa.types.is_map(kind):
-        inside = inside or "binary" in str(kind)  # a key without its value would say nothing
-        yield from _parquet_leaves(kind.key_type, inside)
-        yield from _parquet_leaves(kind.item_type, inside)
-    elif hasattr(kind, "value_type") and not pa.types.is_dictionary(kind):
-        yield from _parquet_leaves(kind.value_type, inside)
-    else:
-        yield "binary" in str(kind), inside
-
-
-def _bytes_in(value):
-    "The bytes in a value of Python, also within lists and objects."
-    if isinstance(value, (list, tuple, dict)):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _bytes_in(inner)
-    elif isinstance(value, bytes):
-        yield value
-
-
-def _is_text(file, leaf, path):
-    "Whether the first values of a leaf that holds bytes are text."
-    groups = (file.metadata.row_group(i) for i in range(file.num_row_groups))
-    found = [i for i, group in enumerate(groups) if not _is_without_values(group.column(leaf))]
-    few, more = (file.iter_batches(n, row_groups=found, columns=[path]) for n in (16, 256))
-    for batch in itertools.chain(itertools.islice(few, 1), more) if found else ():
-        if values := list(filter(None, _bytes_in(batch.column(0).to_pylist()))):
-            return None not in map(text_of_bytes, values)
-    return True
-
-
-def _is_without_values(column):
-    "Whether the statistics of a part of a column say that it is null."
-    told = column.statistics
-    return told is not None and told.has_null_count and told.null_count == column.num_values
-
-
-def _parquet_columns(path):
-    "(file, paths of the leaves to read, columns with bytes that are text, what is not read)."
-    import pyarrow.parquet as pq
-
-    file = pq.ParquetFile(path, buffer_size=65_536)
-    schema, paths = file.schema_arrow, [file.schema.column(i).path for i in range(len(file.schema))]
-    leaves = [(column.name, *leaf) for column in schema for leaf in _parquet_leaves(column.type)]
-    plain = [column.name for column in schema if re.match("(large_)?(string|binary)", str(column.type))]
-    file = pq.ParquetFile(path, buffer_size=65_536, read_dictionary=plain)
-    read, texts, left = {}, [], []  # path -> column
-    for i, (path, (name, is_bytes, inside)) in enumerate(zip(paths, leaves, strict=True)):
-        if inside or is_bytes and not _is_text(file, i, path):
-            left.append((name, path))
-            continue
-        read[path] = name
-        texts += [name] * is_bytes
-    partly = set(read.values())
-    told = dict.fromkeys(path if name in partly else name for name, path in left)
-    return file, list(read), set(texts), list(told)
-
-
 def _parquet_table(path):
-    import pyarrow as pa
-
-    most, size, rows = most_unpacked(path.stat().st_size), 0, []
-    try:
-        file, columns, texts, left = _parquet_columns(path)
-        for batch in file.iter_batches(1024, columns=columns):
-            size += sum(map(_unpacked_bytes, batch.columns))
-            if size > most:
-                raise ValueError(f"it unpacks to more than {most // 1_000_000} MB: divide it")
-            records = batch.to_pylist()
-            for name in texts:
-                for row in records:
-                    row[name] = with_text(row[name], f"column {name!r}")
-            rows += records
-    except (pa.ArrowException, OSError, ValueError) as e:
-        raise ValueError(f"{path.name} cannot be read as a parquet file: {one_line(str(e))[:200]}") from None
+    rows, left = parquet_records(path)
     table = _records_table(rows, path.name)
     if left:
-        names = ", ".join(left[:10]) + ", ..." * (len(left) > 10)
-        table.notes.append(f"{path.name}: bytes that are no text were not read: {one_line(names)}")
+        names = one_line(", ".join(left[:10])) + ", ..." * (len(left) > 10)
+        table.notes.append(f"{path.name}: bytes that are no text were not read: {names}")
     return table
-
-
-def _unpacked_bytes(column) -> int:
-    "Bytes of a column of a batch, each text counted where it stands."
-    if not hasattr(column, "dictionary"):
-        return column.nbytes
-    import pyarrow.compute as pc
-
-    lengths = pc.binary_length(column.dictionary).take(column.indices)
-    return column.indices.nbytes + (pc.sum(lengths).as_py() or 0)
 
 
 def _workbook_table(path):
