@@ -6,7 +6,7 @@
 __all__ = ['PhotoError', 'check_directories', 'check_exif', 'gps_of']
 
 # %% ../nbs/00_base/13_exif.ipynb #6eaf5229
-import math, struct
+import math, re, struct, warnings
 
 # %% ../nbs/00_base/13_exif.ipynb #14395fb3
 class PhotoError(ValueError):
@@ -78,7 +78,10 @@ def _raw_exif(im):
     "EXIF of an image as bytes, `b''` if it has none; ImageMagick writes it into PNG as hexadecimal text."
     exif, text = im.info.get("exif"), im.info.get("Raw profile type exif", "")
     if exif is None:
-        exif = bytes.fromhex("".join(text.split("\n")[3:]))
+        try:
+            exif = bytes.fromhex("".join(text.split("\n")[3:]))
+        except ValueError:
+            return b""
     while exif.startswith(b"Exif\0\0"):
         exif = exif[6:]
     return exif
@@ -101,7 +104,9 @@ def _letter(ref) -> str:
 
 
 def _parts(value):
-    "Degrees, minutes and seconds as numbers; None if they are not numbers."
+    "Degrees, minutes and seconds as numbers; None if they are not numbers, or values of the type BYTE."
+    if isinstance(value, bytes):
+        return None
     try:
         parts = [float(p) for p in (value if isinstance(value, (tuple, list)) else [value])]
     except (TypeError, ValueError, ZeroDivisionError):
@@ -135,16 +140,61 @@ def _angle(value, ref, what, sides) -> float:
 
 
 _LAT_REF, _LAT, _LON_REF, _LON, _STATUS = 1, 2, 3, 4, 9  # tags of EXIF's GPS
+_GPS = 0x8825  # the entry with the address of its directory
 
 
-def _position(im):
+def _values(tiff, at, tags, order):
+    "Tag -> its different values as (type, bytes), of a directory that `check_directories` accepts."
+    found = {}
+    for tag, kind, count, raw in _directory(tiff, at, order)[0]:
+        if tag not in tags:
+            continue
+        n_bytes, there = count * _UNITS.get(kind, 0), struct.unpack(order + "L", raw)[0]
+        value = raw[:n_bytes] if n_bytes <= 4 else bytes(tiff[there : there + n_bytes])
+        found.setdefault(tag, set()).add((kind, value))
+    return found
+
+
+def _contradicts_itself(exif) -> bool:
+    "Whether the position, or where it stands, is given twice with different values."
+    if exif[:2] not in (b"II", b"MM") or len(exif) < 8:
+        return False
+    tiff, order = memoryview(exif), "<" if exif[:2] == b"II" else ">"
+    addresses = _values(tiff, struct.unpack(order + "L", exif[4:8])[0], [_GPS], order).get(_GPS, ())
+    if len(addresses) != 1:
+        return len(addresses) > 1
+    ((kind, value),) = addresses
+    if kind not in _OFFSETS or len(value) != _UNITS[kind]:
+        return False
+    (at,) = struct.unpack(order + _OFFSETS[kind], value)
+    given = _values(tiff, at, (_LAT_REF, _LAT, _LON_REF, _LON, _STATUS), order)
+    return any(len(values) > 1 for values in given.values())
+
+
+def _gps(im):
+    "EXIF's GPS by tag. Raises `PhotoError` if it cannot be read, or is empty in damaged metadata."
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            gps = im.getexif().get_ifd(_GPS)
+        except PhotoError:
+            raise
+        except Exception:
+            gps = None
+    is_without = gps is None or gps.get(_LAT) is None and gps.get(_LON) is None
+    is_damaged = gps is None or any(re.search("corrupt|truncated", str(t.message), re.I) for t in told)
+    if is_without and is_damaged:
+        raise PhotoError("no coordinate: the metadata of the picture are damaged")
+    return {} if is_without else gps
+
+
+def _position(im, tiff):
     "(latitude, longitude) as the camera wrote them, NaN, NaN if it wrote none. Raises `PhotoError`."
-    try:
-        gps = im.getexif().get_ifd(0x8825)
-    except Exception as e:
-        raise PhotoError(f"EXIF cannot be read ({type(e).__name__})") from None
-    if gps.get(_LAT) is None and gps.get(_LON) is None:
+    gps = _gps(im)
+    if not gps:
         return math.nan, math.nan
+    if _contradicts_itself(tiff or _raw_exif(im)):
+        raise PhotoError("EXIF gives the position twice, with different values")
     if _letter(gps.get(_STATUS)) in ("V", "VOID"):
         raise PhotoError("EXIF says that the position is void (GPSStatus V)")
     lat = _angle(gps.get(_LAT), gps.get(_LAT_REF), "latitude", "NS")
@@ -153,9 +203,10 @@ def _position(im):
 
 def gps_of(
     im,  # PIL image of a file, after `check_exif`
+    tiff=b"",  # bytes of the file if it is a TIFF
 ):  # (latitude, longitude, problem)
     "The coordinate that the camera wrote: NaN, NaN and '' if there is none, or what is wrong with it."
     try:
-        return *_position(im), ""
+        return *_position(im, tiff), ""
     except PhotoError as e:
         return math.nan, math.nan, str(e)

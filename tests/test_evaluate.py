@@ -681,6 +681,19 @@ def test_parquet_keeps_ids_and_skips_pictures(tmp_path):
     assert shares(e, "acc@1 km") == [1] and any("equal the truth" in w for w in e.warnings)
 
 
+def test_names_in_parquet_that_are_not_marked_as_text_count(tmp_path):
+    from pyarrow import parquet, table
+
+    truth = pd.DataFrame([("a", "France", 48.85, 2.35), ("b", "Finland", 60.17, 24.94)])
+    truth.columns = ["id", "country", "lat", "lon"]
+    rates = []
+    for spain in ("Spain", b"Spain"):
+        said = dict(id=list("ab"), lat=[48.85, 60.17], lon=[2.35, 24.94], country=[spain] * 2)
+        parquet.write_table(table(said), tmp_path / "p.parquet")
+        rates.append(score_files(tmp_path / "p.parquet", truth).row())
+    assert rates[0] == rates[1] and "country by name" in rates[0] and rates[1]["country by name"] == 0
+
+
 COMMAS = "sep=;\r\nID;Latitude;Longitude;City;Country\r\n" + "".join(
     f"{i};{lat};{lon};{city};{country}\r\n".replace(".", ",", 5).replace(",jpg", ".jpg")
     for (i, lat, lon), (city, country) in zip(
@@ -892,6 +905,9 @@ def test_groups_are_one_wide_table_in_percent(command):
 def test_latex_and_warnings_that_nobody_overlooks(command):
     code, out, err = command(GOOD, "--latex", "--by", "country")
     assert code == 0 and out.count(r"\begin{tabular}") == 2 and r"acc@25 km (\%)" in out
+    group = TRUTH.replace("\n", ",\x1b[31mred\u202e\n").replace(",\x1b[31mred\u202e", ",group", 1)
+    code, out, err = command(GOOD, "--latex", "--by", "group", truth=group)
+    assert code == 0 and "[31mred" in out and not {"\x1b", "\u202e"} & set(out)
     code, out, err = command("id,lat,lon\na,,\n")
     assert code == 0 and "warning: p.csv" in err and out.startswith("**Warning")
     code, out, err = command('id,lat,lon\na,"60\n')

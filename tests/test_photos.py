@@ -1,10 +1,13 @@
 """Photographs as people and machines really send them."""
 
-import csv, gzip, io, math, os, re, struct, time, unicodedata, zipfile, zlib
-import datasets, pandas as pd, pytest
+import csv, datetime, gzip, io, math, os, re, struct, time, unicodedata, zipfile, zlib
+import datasets, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
+from decimal import Decimal
 from pathlib import Path
+from pyarrow import feather
 import PIL
 from PIL import Image
+from globe.answers.conversations import conversation
 from globe.distillation.distill import distill
 from globe.distillation.teachers import judgement
 from globe.csv_files import safe_cell, write_csv
@@ -18,7 +21,7 @@ from globe.photos.official_writer import to_official
 from globe.photos.records import photo_dataset
 from globe.places.agreement import contradiction
 from globe.photos.picture_columns import undecoded
-from globe.photos.stored import checked_pictures
+from globe.photos.stored import checked_pictures, read_dataset
 from globe.photos.tables import answers_by_file, read_table
 
 REAL = Path(
@@ -572,6 +575,112 @@ def test_a_repetitive_table_of_many_rows_is_read(tmp_path):
         assert len(read_table(tmp_path / name).rows) == n
 
 
+NO_TEXT = b"\xff\xd8\xff\0"
+BYTES = dict(binary=pa.binary(), large=pa.large_binary(), view=pa.binary_view(), fixed=pa.binary(5))
+
+
+def parquet(tmp_path, **columns):
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    return tmp_path / "t.parquet"
+
+
+@pytest.mark.parametrize("kind", [*BYTES, "dictionary"])
+def test_a_parquet_column_of_text_that_is_not_marked_as_text_is_read(tmp_path, kind):
+    values = [None, b"Spain", "Perú".encode()]
+    column = pa.array(values, BYTES[kind]) if kind in BYTES else pa.array(values).dictionary_encode()
+    table = read_table(parquet(tmp_path, id=[b"a", b"b", b"c"], country=column))
+    assert table.rows.values.tolist() == [["a", ""], ["b", "Spain"], ["c", "Perú"]] and not table.notes
+
+
+def test_a_parquet_column_of_bytes_that_is_no_text_is_named(tmp_path):
+    picture = dict(bytes=b"text", path="a.jpg")
+    columns = dict(
+        image=[picture] * 2,
+        photo=[None, NO_TEXT],
+        fixed=pa.array([NO_TEXT] * 2, pa.binary(4)),
+        photos=[[picture]] * 2,
+        place=[dict(country=b"Spain", thumb=NO_TEXT, town="Lugo")] * 2,
+    )
+    table = read_table(parquet(tmp_path, id=["a", "b"], **columns))
+    assert table.rows.to_dict("records") == [dict(id=id, country="Spain", town="Lugo") for id in "ab"]
+    (note,) = table.notes
+    assert note.endswith("not read: image, photo, fixed, photos, place.thumb")
+
+
+def test_a_parquet_column_of_text_with_a_value_that_is_none_is_an_error(tmp_path):
+    path = parquet(tmp_path, id=list(range(100)), city=[b"Lima"] * 99 + [NO_TEXT])
+    with pytest.raises(ValueError, match="t.parquet cannot be read .* column 'city' holds bytes"):
+        read_table(path)
+
+
+def test_a_parquet_column_that_begins_with_nothing_is_text(tmp_path):
+    path = parquet(tmp_path, id=list(range(5000)), city=pa.array([None] * 4000 + [b""] * 999 + [b"Lima"]))
+    assert read_table(path).rows["city"].iloc[-1] == "Lima"
+
+
+def test_bytes_in_the_cells_of_a_frame_are_text_or_named():
+    frame = pd.DataFrame(dict(id=[b"a"], city=["Lima"], photo=[NO_TEXT], more=[[b"x", NO_TEXT]]))
+    table = read_table(frame)
+    assert table.rows.iloc[0].to_dict() == dict(id="a", city="Lima", photo="", more='["x", null]')
+    assert [note.rsplit(" ", 1)[-1] for note in table.notes] == ["photo"]
+
+
+def test_lists_of_dates_and_decimals_in_tables_are_read(tmp_path):
+    day = datetime.date(2024, 5, 1)
+    noon = datetime.datetime(2024, 5, 1, 12)
+    columns = dict(
+        days=[[day, day]],
+        times=[[noon, noon]],
+        hours=[[noon.time()] * 2],
+        point=[[Decimal("48.85"), Decimal("2.35")]],
+    )
+    path = parquet(tmp_path, id=["a"], **columns)
+    for source in (path, pd.read_parquet(path)):
+        row = read_table(source).rows.iloc[0]
+        assert row["days"] == '["2024-05-01", "2024-05-01"]' and row["point"] == "[48.85, 2.35]"
+        assert "2024-05-01" in row["times"] and "12:00:00" in row["hours"]
+
+
+def test_arrow_and_feather_files_say_what_to_save_instead(tmp_path):
+    table = pa.table(dict(id=["a"], lat=[1.0], lon=[2.0]))
+    feather.write_feather(table, tmp_path / "new.feather")
+    (tmp_path / "old.feather").write_bytes(b"FEA1" + bytes(60))
+    with pa.ipc.new_stream(tmp_path / "stream.arrow", table.schema) as out:
+        out.write_table(table)
+    for name in ("new.feather", "old.feather", "stream.arrow"):
+        with pytest.raises(ValueError, match="save it as parquet or CSV"):
+            read_table(tmp_path / name)
+
+
+def test_labels_of_photographs_in_parquet_are_text_even_if_it_is_not_marked(tmp_path):
+    place = dict(city=b"Munich", country=b"Germany", lat=48.137, lon=11.575)
+    row = dict(id=b"7", image=encoded()) | place
+    path = tmp_path / "mp16-reason-train.parquet"
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    record = load_benchmark("mp16-reason-train", tmp_path)[0]
+    assert [record[k] for k in ("id", "city", "country", "country_code")] == ["7", "Munich", "Germany", "DE"]
+    told = {"response": b"It is Munich.", "__#solution": b"<country>Germany</country><city>Munich</city>"}
+    pq.write_table(pa.Table.from_pylist([row | told | dict(entities=[b"church"])]), path)
+    photo = from_official(tmp_path, conversation("train"))[0]
+    assert (photo["city"], photo["country"], photo["id"]) == ("Munich", "Germany", "7")
+    assert "It is Munich." in str(photo) and "church" in str(photo)
+    rows = [dict(id=b"a", image=encoded(), city=b"Munich", thumb=NO_TEXT), dict(id=b"b", image=encoded())]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    found = read_dataset(path)
+    assert found["city"][:] == ["Munich", None] and found["id"][:] == ["a", "b"]
+    assert found["thumb"][0] == NO_TEXT and undecoded(found)[0]["image"] == rows[0]["image"]
+
+
+def test_labels_of_photographs_in_parquet_that_are_no_text_are_an_error(tmp_path):
+    path = tmp_path / "mp16-reason-train.parquet"
+    rows = [dict(id=str(i), image=encoded(), lat=48.0, lon=11.0, city=b"Munich") for i in range(20)]
+    pq.write_table(pa.Table.from_pylist([*rows, rows[0] | dict(id="x", city=NO_TEXT)]), path)
+    with pytest.raises(ValueError, match="column 'city' holds bytes"):
+        load_benchmark("mp16-reason-train", tmp_path)
+    with pytest.raises(ValueError, match="column 'city' holds bytes"):
+        read_dataset(path)
+
+
 def test_ditto_marks_that_can_be_read_are_named(tmp_path):
     fill(tmp_path, where__csv='file,city\na.jpg,Oslo\nb.jpg, "\nc.jpg,\u3003\n')
     assert ["2 cells hold only a ditto mark" in line for line in read_table(tmp_path / "where.csv").warnings]
@@ -804,6 +913,15 @@ def test_the_list_of_further_pictures_in_a_jpeg_is_not_read():
     assert time.process_time() - start < 2
 
 
+def test_the_limit_of_time_holds_within_a_few_kilobytes(monkeypatch):
+    content = scans(900, 1000)
+    assert len(content) < 60_000
+    monkeypatch.setattr(images, "check_scans", lambda content: None)
+    monkeypatch.setattr(images, "_MAX_SECONDS", 0.05)
+    with pytest.raises(PhotoError, match="takes more than 0.05 s"):
+        open_photo(content)
+
+
 def test_a_picture_has_a_limit_of_time(monkeypatch):
     monkeypatch.setattr(images, "_MAX_SECONDS", 0.2)
     start = time.process_time()
@@ -971,6 +1089,113 @@ def gps(lat=(36, 51, 0), south="S", lon=(174, 45, 0), east="E"):
 def test_a_coordinate_of_exif_without_one_meaning_is_refused(tmp_path, how, reason):
     assert len(from_folder(fill(tmp_path, a__jpg=gps(**how)), rows := [])) == 0
     assert re.search(reason, rows[0]["reason"])
+
+
+def tiff_directory(*entries, at=8):
+    "A TIFF directory at an address, its longer values behind it."
+    behind = at + 6 + 12 * len(entries)
+    head, values = struct.pack("<H", len(entries)), b""
+    for tag, kind, count, value in entries:
+        head += struct.pack("<HHL", tag, kind, count)
+        head += value.ljust(4, b"\0") if len(value) <= 4 else struct.pack("<L", behind + len(values))
+        values += value * (len(value) > 4)
+    return head + bytes(4) + values
+
+
+def with_gps(*entries, pointers=1):
+    "EXIF with these entries about the position, at the last address of several."
+    at = 14 + 12 * pointers
+    more = at + len(inner := tiff_directory(*entries, at=at))
+    first = [(0x8825, 4, 1, struct.pack("<L", address)) for address in (at, more)[:pointers]]
+    return b"Exif\0\0II*\0\x08\0\0\0" + tiff_directory(*first) + inner + tiff_directory(*entries, at=more)
+
+
+def degrees_of(*numbers):
+    return 5, len(numbers), b"".join(struct.pack("<LL", n, 1) for n in numbers)
+
+
+SOUTH, EAST = (1, 2, 2, b"S\0"), (3, 2, 2, b"E\0")
+LAT, LON = (2, *degrees_of(36, 51, 0)), (4, *degrees_of(174, 45, 0))
+
+
+@pytest.mark.parametrize(
+    "exif, reason",
+    [
+        (with_gps(SOUTH, (2, 1, 2, b"36"), EAST, LON), "latitude cannot be read"),
+        (with_gps(SOUTH, LAT, (2, *degrees_of(10, 0, 0)), EAST, LON), "twice"),
+        (with_gps((1, 2, 2, b"N\0"), SOUTH, LAT, EAST, LON), "twice"),
+        (with_gps(SOUTH, LAT, EAST, LON, pointers=2), "twice"),
+        (with_gps(SOUTH, LAT, EAST, LON, LAT), ""),
+    ],
+)
+def test_bytes_are_no_degrees_and_two_positions_are_none(tmp_path, exif, reason):
+    if not reason:
+        assert photo_and_gps(encoded(exif=exif))[1] == (-36.85, 174.75, "")
+        return
+    assert len(from_folder(fill(tmp_path, a__jpg=encoded(exif=exif)), rows := [])) == 0
+    assert reason in rows[0]["reason"]
+
+
+def test_a_position_that_a_tiff_gives_twice_is_none():
+    at = 8 + 6 + 12 * 11
+    south, lat, other = SOUTH, LAT, (2, *degrees_of(10, 0, 0))
+    picture = [(256, 3, 1, b"\x08\0"), (257, 3, 1, b"\x08\0"), (258, 3, 1, b"\x08\0"), (259, 3, 1, b"\x01\0")]
+    picture += [(262, 3, 1, b"\x01\0"), (273, 4, 1, struct.pack("<L", 1000)), (277, 3, 1, b"\x01\0")]
+    picture += [(278, 3, 1, b"\x08\0"), (279, 4, 1, b"\x40\0"), (0x8825, 4, 1, struct.pack("<L", at))]
+    for entries, reason in (((south, lat, EAST, LON), ""), ((south, lat, other, EAST, LON), "twice")):
+        head = b"II*\0\x08\0\0\0" + tiff_directory(*picture)
+        content = (head.ljust(at, b"\0") + tiff_directory(*entries, at=at)).ljust(1000, b"\0") + bytes(64)
+        assert reason in photo_and_gps(content)[1][2]
+        assert math.isnan(photo_and_gps(content)[1][0]) == bool(reason)
+
+
+ZEROED = b"Exif\0\0" + bytes(200)
+CUT = with_gps(SOUTH, LAT, EAST, LON)[:66]
+DAMAGED = {
+    "zeroed": lambda: encoded(exif=ZEROED),
+    "no TIFF": lambda: encoded(exif=b"Exif\0\0garbage!!"),
+    "cut": lambda: encoded(exif=CUT),
+    "cut at once": lambda: encoded(exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+    "png": lambda: encoded(format="PNG", exif=b"garbage"),
+    "webp": lambda: encoded(format="WEBP", exif=b"Exif\0\0II*\0"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_whole_picture_with_damaged_metadata_is_used(tmp_path, damage):
+    content = DAMAGED[damage]()
+    assert open_photo(content).size == images.open_photo(images.stored(content)).size == (64, 48)
+    assert len(from_folder(fill(tmp_path, a__jpg=content), rows := [])) == 0
+    assert "metadata of the picture are damaged" in rows[0]["reason"]
+    assert from_csv(fill(tmp_path, t__csv="file,lat,lon\na.jpg,48.07,11.6\n") / "t.csv")["country_code"][
+        :
+    ] == ["DE"]
+
+
+def test_a_png_with_metadata_in_no_hexadecimal_text_is_used():
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Raw profile type exif", "\nexif\n 4\nnone")
+    assert photo_and_gps(encoded(format="PNG", pnginfo=info))[0].size == (64, 48)
+
+
+@pytest.mark.parametrize("marker, body", [(b"\xee", b"Adobe"), (b"\xee", b"Adobe\0"), (b"\xe0", b"JFIF")])
+def test_a_picture_with_a_short_header_of_adobe_or_jfif_is_used(marker, body):
+    plain = encoded()
+    content = plain[:2] + b"\xff" + marker + struct.pack(">H", len(body) + 2) + body + plain[2:]
+    assert open_photo(content).tobytes() == open_photo(plain).tobytes()
+
+
+def test_a_picture_with_damaged_metadata_is_turned_where_they_say_so():
+    turned = tiff_directory((0x0112, 3, 1, b"\x06\0"), (0x8825, 4, 1, struct.pack("<L", 60000)))
+    picture, (*_, why) = photo_and_gps(encoded(exif=b"Exif\0\0II*\0\x08\0\0\0" + turned))
+    assert picture.size == (48, 64) and "damaged" in why
+
+
+def test_an_avif_with_damaged_metadata_says_so():
+    with pytest.raises(PhotoError, match="metadata"):
+        open_photo(in_avif(bytes(len(LONG))))
 
 
 @pytest.mark.parametrize("lat, lon", [((90.5, 0, 0), (24, 0, 0)), ((60, 0, 0), (61208, 56, 0))])

@@ -266,7 +266,7 @@ def test_every_function_that_runs_in_a_stage_is_in_its_hash(traced):
 ON_OCCASION = {
     f"globe.{module}"
     for module in """
-        codestreams csv_files exchange exif files foreign_text redaction workbooks damaged_databases
+        codestreams csv_files exchange exif files foreign_text parquet redaction workbooks damaged_databases
         distillation.rows models.client models.decoding world.facts world.tiny_models training.adapter
         training.group_batches training.sampler_check
     """.split()

@@ -14,6 +14,7 @@ import pandas as pd
 from ..csv_files import write_csv
 from ..files import write_atomic
 from ..markdown import markdown
+from ..redaction import one_line
 
 # %% ../../nbs/09_figures/01_tables.ipynb #388f4f12
 def _short(value, digits):
@@ -38,7 +39,7 @@ _ESCAPED = str.maketrans(
 
 def _latex_cell(value):
     missing = not isinstance(value, str) and pd.isna(value)
-    return "--" if missing else str(value).translate(_ESCAPED)
+    return "--" if missing else one_line(value).translate(_ESCAPED)
 
 
 def _latex_row(cells):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..folders import cache_dir
+from ..parquet import with_text
 from ..places.sphere import degrees
 from .images import picture_of
 from .records import photo_dataset
@@ -151,6 +152,7 @@ def _parquet_listings(path, source):
         raise ValueError(f"{path} has the columns {file.schema_arrow.names}; missing: {', '.join(missing)}")
     for batch in file.iter_batches(64):
         for row in batch.to_pylist():
+            row |= {h: with_text(row[h], f"{path}: column {h!r}") for h in columns.values()}
             said = {role: str(row[h] or "") for role, h in columns.items()}
             yield dict(
                 id=said["file"],

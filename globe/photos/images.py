@@ -47,6 +47,13 @@ def _jpeg_reader():
 
 
 _EXIF_STARTS = re.compile(rb"II\*\0|MM\0\*")
+_SHORT_HEADERS = re.compile(rb"\xff(?:\xe0\0[\x06-\x08]JFIF|\xee\0[\x07\x08]Adobe)")  # at which Pillow fails
+_JPEG_BLOCK = 4096  # bytes that are decoded before `_Watched` looks at the time; 64 kB hold hundreds of scans
+
+
+def _unnamed(header) -> bytes:
+    "A header with a name that Pillow skips."
+    return header[0].lower()
 
 
 def _open(content: bytes):
@@ -54,7 +61,9 @@ def _open(content: bytes):
     from PIL import Image
 
     if content.startswith(b"\xff\xd8\xff"):
-        return _jpeg_reader()(_Watched(content))
+        im = _jpeg_reader()(_Watched(_SHORT_HEADERS.sub(_unnamed, content)))
+        im.decodermaxblock = _JPEG_BLOCK
+        return im
     check_directories(content)  # of a TIFF file
     if content[4:8] == b"ftyp":  # AVIF, whose EXIF Pillow reads when it opens the file
         starts = [found.start() for found in _EXIF_STARTS.finditer(content)]
@@ -157,7 +166,12 @@ def _rgb(im):
 
     im.load()
     check_exif(im)
-    ImageOps.exif_transpose(im, in_place=True)
+    try:
+        ImageOps.exif_transpose(im, in_place=True)
+    except (PhotoError, MemoryError):
+        raise
+    except Exception:
+        pass  # only its metadata are damaged: they do not say how it was held
     if im.mode == "I;16":
         im = im.point(lambda v: v / 257, "L")
     elif im.mode.startswith("I;16"):
@@ -239,6 +253,8 @@ def _opened(source):
             f"a decompression bomb, beyond {_MAX_JPEG_PIXELS / 1e6:.0f} million pixels"
         ) from None
     except Exception as e:
+        if "Invalid Exif" in str(e):  # of AVIF, whose decoder reads it
+            raise PhotoError("its metadata are damaged: `exiftool -all= FILE` removes them") from None
         raise PhotoError(
             f"damaged or cut short ({' '.join(str(e).split())[:80] or type(e).__name__})"
         ) from None
@@ -284,7 +300,11 @@ def photo_and_gps(
 ):  # (PIL image, (latitude, longitude, problem))
     "The picture, and the coordinate that the camera wrote; NaN, NaN and what is wrong if it cannot be read."
     with _opened(source) as im:
-        return _stripped(im), gps_of(im)
+        tiff = im.fp.getvalue() if im.format == "TIFF" else b""
+        im.load()
+        check_exif(im)
+        gps = gps_of(im, tiff)  # before it is turned, which writes EXIF anew
+        return _stripped(im), gps
 
 # %% ../../nbs/02_photos/00_images.ipynb #b82f062f
 def encode(

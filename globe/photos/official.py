@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..foreign_text import file_name
+from ..parquet import with_text
 from ..places.countries import country_code
 from ..places.match import locate
 from ..places.sphere import degrees
@@ -147,10 +148,12 @@ class _TrainTable:
             return
         import pyarrow.parquet as pq
 
+        labels = {"response", "__#solution", "entities", *self.roles.values()}
         parts = re.sub(r"-\d+-of-", "-*-of-", self.path.name)
         for path in sorted(self.path.parent.glob(parts)):
             for batch in pq.ParquetFile(path).iter_batches(64):
-                yield from batch.to_pylist()
+                for row in batch.to_pylist():
+                    yield row | {h: with_text(row[h], f"{path}: column {h!r}") for h in labels}
 
     def _id(self, row):
         stated = str(row[self.roles["file"]] or "") if "file" in self.roles else ""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..folders import cache_dir
 from ..foreign_text import encodable
+from ..parquet import text_of_bytes
 from ..redaction import one_line
 from .images import PhotoError, picture_of, stored
 from .picture_columns import PICTURES, undecoded
@@ -18,6 +19,33 @@ from .records import hand_over
 from .tables import columns_by_role
 
 # %% ../../nbs/02_photos/09_stored.ipynb #458b9fd2
+def _texts(dataset, name):
+    "A column of bytes as texts; None if the first of them is no text. Raises `ValueError`."
+    rows, texts = dataset.select_columns(name).with_format(None), []
+    if any(content and text_of_bytes(content) is None for content in rows[:16][name]):
+        return None  # pictures, of which no more are read
+    for batch in rows.iter(1000):
+        for content in batch[name]:
+            text = content if content is None else text_of_bytes(content)
+            if content and text is None:
+                if not any(texts):
+                    return None
+                raise ValueError(f"row {len(texts) + 1} of column {name!r} holds bytes that are no text")
+            texts.append(text)
+    return texts
+
+
+def _with_texts(dataset):
+    "The dataset with text that is not marked as such, as Spark writes it, as text."
+    from datasets import Value
+
+    for name, kind in dataset.features.items():
+        is_label = name not in PICTURES and "binary" in str(getattr(kind, "dtype", ""))
+        if is_label and (texts := _texts(dataset, name)) is not None:
+            dataset = dataset.remove_columns(name).add_column(name, texts, feature=Value("string"))
+    return dataset
+
+
 def read_dataset(
     source,  # Parquet file, folder of them, or folder saved by `datasets`
 ):  # datasets.Dataset
@@ -28,8 +56,8 @@ def read_dataset(
     given = dict(data_files=str(path)) if path.is_file() else dict(data_dir=str(path))
     try:
         if (path / "dataset_info.json").exists():
-            return load_from_disk(path)
-        return load_dataset("parquet", **given, split="train")
+            return _with_texts(load_from_disk(path))
+        return _with_texts(load_dataset("parquet", **given, split="train"))
     except Exception as e:
         why = one_line(e.__cause__ or e)[:200] or type(e).__name__
         is_pattern = re.search(r"[][*?]|::", str(path))

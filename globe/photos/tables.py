@@ -12,10 +12,11 @@ from pathlib import Path
 
 from ..csv_files import holds_rows, safe_cell
 from ..foreign_text import encodable
+from ..parquet import parquet_records, text_of_bytes
 from ..redaction import one_line
 from .encodings import decoded
 from ..workbooks import check_cells, most_unpacked, sheet_rows
-from .fields import columns_by_role, flat_record, json_records, plain_name, reorders
+from .fields import columns_by_role, flat_record, json_records, json_text, plain_name, reorders
 
 # %% ../../nbs/02_photos/04_tables.ipynb #d12b0983
 _all_ = ["columns_by_role", "plain_name"]  # exported here too, for code that reads tables
@@ -239,34 +240,12 @@ def _json_table(text, name):
 
 # %% ../../nbs/02_photos/04_tables.ipynb #fda22d62
 def _parquet_table(path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    is_picture = lambda kind: "binary" in str(kind) or isinstance(kind, pa.ExtensionType)
-    most, size, rows = most_unpacked(path.stat().st_size), 0, []
-    try:
-        schema = pq.read_schema(path)
-        columns = [column.name for column in schema if not is_picture(column.type)]
-        texts = [column.name for column in schema if pa.types.is_string(column.type)]
-        file = pq.ParquetFile(path, read_dictionary=texts)
-        for batch in file.iter_batches(1024, columns=columns):
-            size += sum(map(_unpacked_bytes, batch.columns))
-            if size > most:
-                raise ValueError(f"it unpacks to more than {most // 1_000_000} MB: divide it")
-            rows += batch.to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as e:
-        raise ValueError(f"{path.name} cannot be read as a parquet file: {one_line(str(e))[:200]}") from None
-    return _records_table(rows, path.name)
-
-
-def _unpacked_bytes(column) -> int:
-    "Bytes of a column of a batch, each text counted where it stands."
-    if not hasattr(column, "dictionary"):
-        return column.nbytes
-    import pyarrow.compute as pc
-
-    lengths = pc.binary_length(column.dictionary).take(column.indices)
-    return column.indices.nbytes + (pc.sum(lengths).as_py() or 0)
+    rows, left = parquet_records(path)
+    table = _records_table(rows, path.name)
+    if left:
+        names = one_line(", ".join(left[:10])) + ", ..." * (len(left) > 10)
+        table.notes.append(f"{path.name}: bytes that are no text were not read: {names}")
+    return table
 
 
 def _workbook_table(path):
@@ -285,20 +264,26 @@ def _workbook_table(path):
 
 def _text(cell):
     "A cell of a data frame that is not missing, as text."
+    if isinstance(cell, bytes):
+        cell = text_of_bytes(cell) or ""
     if isinstance(cell, str):
         return encodable(cell)
     if hasattr(cell, "tolist") and getattr(cell, "ndim", 0):  # a list of a dataset
-        cell = cell.tolist()
+        cell = list(cell)
     if isinstance(cell, (dict, list)):
-        return encodable(json.dumps(cell, ensure_ascii=False))
+        return json_text(cell)
     return repr(float(cell)) if hasattr(cell, "dtype") and cell.dtype.kind == "f" else str(cell)
 
 
 def _frame_table(frame, name):
     if hasattr(frame, "to_pandas"):  # a dataset
         frame = frame.remove_columns([c for c in ("image", "mask") if c in frame.column_names]).to_pandas()
-    cells = frame.astype(object).map(_text, na_action="ignore").astype(object)
-    return Table(cells.where(frame.notna(), ""), name)
+    cells = frame.astype(object)
+    is_lost = cells.map(lambda cell: isinstance(cell, bytes) and text_of_bytes(cell) is None).any()
+    lost = ", ".join(map(str, cells.columns[is_lost.to_numpy(bool)]))
+    notes = [f"{name}: bytes that are no text were not read: {lost}"] * bool(lost)
+    cells = cells.map(_text, na_action="ignore").astype(object)
+    return Table(cells.where(frame.notna(), ""), name, notes)
 
 
 _MOST_BYTES = 4_000_000_000  # of a table
@@ -325,12 +310,19 @@ def _unpacked(path):
     return content
 
 
+_ARROW = b"ARROW1", b"FEA1", b"\xff\xff\xff\xff"  # first bytes of a file, an old file, and a stream
+
+
 def _file_table(path):
     _check_file(path)
     with path.open("rb") as f:
-        head = f.read(4)
-    if head == b"PAR1":
+        head = f.read(6)
+    if head[:4] == b"PAR1":
         return _parquet_table(path)
+    if head.startswith(_ARROW):
+        raise ValueError(
+            f"{path.name} is an Arrow or Feather file, which is not read: save it as parquet or CSV"
+        )
     if head[:2] == b"PK":
         return _workbook_table(path)
     is_packed = head[:2] == b"\x1f\x8b"
