@@ -1365,7 +1365,7 @@ def test_pipes_devices_loops_and_endless_files_hang_nothing(tmp_path):
     told = {row["file"]: row["reason"] for row in rows}
     assert "MB, more than" in told["h/e.jpg"] and "MB, more than" in told["f/e.jpg"]
     assert any("a table that cannot be read (e.csv has 69 GB" in row["reason"] for row in rows)
-    assert any("neither a file nor a link to one (and 6 more" in reason for reason in told.values())
+    assert sum("neither a file nor a link to one" in reason for reason in told.values()) == 7
     for table in ("b.csv", "c.csv"):
         with pytest.raises(ValueError, match="is not a file"):
             from_csv(tmp_path / table)
@@ -1430,7 +1430,9 @@ def test_a_link_is_read_only_within_its_folder(tmp_path):
     assert [p.name for p in picture_files(photos)] == ["own.jpg", "b.jpg"]
     assert len(from_folder(photos, ledger=(rows := []))) == 1
     told = {row["file"]: row["reason"] for row in rows}
-    assert "leads out of the folder (and 2 more" in told["link.jpg"] and "leads out" in told["t.csv"]
+    assert {n for n, why in told.items() if "leads out of the folder" in why} == {*links, "sub/far.jpg"} - {
+        "own.jpg"
+    }
     (photos / "u.csv").write_text("file,lat,lon\nlink.jpg,48,11.6\n")
     assert len(from_csv(photos / "u.csv", ledger=[])) == 0
     cache = tmp_path / "datasets--a" / "snapshots" / "1"  # of the Hub
@@ -1477,8 +1479,8 @@ def test_what_a_folder_holds_besides_pictures_is_said(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     assert from_folder(tmp_path, rows := [])["id"][:] == ["a.jpg"]
     told = {r["file"]: r["reason"] for r in rows}
-    assert told.keys() == {"@eaDir", "__MACOSX", "sub/Thumbs", "a.txt", "c.mov", "_x", "pipe.jpg"}
-    assert "2 files" in told["@eaDir"] and "1 more" in told["a.txt"] and "neither a file" in told["pipe.jpg"]
+    assert told.keys() == {"@eaDir", "__MACOSX", "sub/Thumbs", "a.txt", "b.txt", "c.mov", "_x", "pipe.jpg"}
+    assert "2 files" in told["@eaDir"] and "neither a file" in told["pipe.jpg"]
 
 
 def test_names_in_two_unicode_forms_are_one_name(tmp_path):
