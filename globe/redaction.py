@@ -118,7 +118,8 @@ def _without(text, cut):  # message, sorted (start, end)
 _LOGIN = re.compile(
     r"(?<=:/)[^/\s'\"@]{1,500}@|(?<=://)[^/\s'\"@]{1,500}@"
     r"|(?<=://)[^/\s'\"@:]{1,200}:[^/'\"@\n]{1,300}@"  # a password with a space
-    r"|(?<![^\s'\"(=|])[^\s'\"@/|:]{1,200}:(?!/)[^\s'\"@]{1,300}@(?=[\w\[])"  # without http://
+    r"|(?<![^\s'\"(=|])[^\s'\"/|:]{1,200}:(?![/\\])[^\s'\"@]{1,300}@(?=[\w\[])"  # without http://
+    r"(?![\w.-]*\.(?:jpe?g|png|webp|gif|tiff?|heic|avif|csv|tsv|jsonl?|parquet|xlsx|txt)\b)"  # a file
 )
 _NO_PORT = re.compile(r"(?<=://)([^/\s'\"@:\[]{1,200}:)(?!\d{1,5}(?:[^\w.-]|$))[^\s'\"/@]{1,300}")
 _QUERY_KEY = re.compile(

@@ -1670,7 +1670,11 @@ def test_two_models_do_not_share_answers(tmp_path, capsys):
         )
         assert [ask("llava/7b"), ask("llava/7b")] == [0, 0] and len(s.seen) == 1
         assert ask("llava:7b") == 1 and len(s.seen) == 1
-    assert "holds the answers of 'llava/7b', not of 'llava:7b'" in capsys.readouterr().err
+        assert "holds answers of 'llava/7b', not of 'llava:7b'" in capsys.readouterr().err
+        (out / "llava_7b.sqlite").unlink()  # JSON lines only
+        assert ask("llava:7b") == 1 and ask("llava/7b") == 0 and len(s.seen) == 1
+        (out / "llava_7b.jsonl").rename(out / "llava_7b.shard-1-of-2.jsonl")
+        assert ask("llava:7b") == 1 and len(s.seen) == 1
 
 
 def test_what_was_left_out_is_counted_file_by_file(tmp_path, capsys):

@@ -572,6 +572,24 @@ def test_a_parameter_is_left_out_for_good_only_if_that_helped(capsys):
     assert capsys.readouterr().err.count("does not take the parameter temperature: it is left out") == 1
 
 
+def test_each_endpoint_gets_the_parameters_that_it_likes():
+    old, new = "use max_tokens: max_completion_tokens is unknown", "use max_completion_tokens"
+    with Server(*[refusing("max_tokens", new)] * 30) as a, Server(*[refusing("completion", old)] * 30) as b:
+        teacher = EndpointTeacher([a.url, b.url], "m", tries=1, concurrency=3)
+        found = list(teacher.judge(picture(i) for i in range(12)))
+    assert not any(r["error"] for r in found)
+    assert len(a.seen) > 1 and len(b.seen) > 1
+
+
+def test_a_long_answer_with_its_alternatives_is_read():
+    tops = dict(content=[dict(top_logprobs=[dict(token="a", logprob=-1.0, bytes=[97])] * 20)] * 1024)
+    body = dict(
+        choices=[dict(message=dict(content=TEXT + ", " * 150_000), finish_reason="stop", logprobs=tops)]
+    )
+    with Server(http(json.dumps(body).encode())) as s:
+        assert ask(s)[0]["city"] == "Helsinki"
+
+
 def test_a_limit_of_ones_own_is_sent_under_the_name_that_the_server_likes():
     text = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
     with Server(*[refusing("max_tokens", text)] * 9) as s:

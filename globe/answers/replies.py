@@ -57,7 +57,8 @@ def retry_after(value):  # header: seconds, or an HTTP date
         return None
 
 # %% ../../nbs/03_answers/32_replies.ipynb #8a7f797e
-_MOST_PARTS = 100_000  # lists, objects and commas in a reply; parsed, each takes some hundred bytes
+_MOST_PARTS = 100_000  # lists and objects of a reply: 2,000 tokens with 20 alternatives each have 90,000
+_MOST_COMMAS = 500_000  # an answer has at most 400,000 characters
 
 
 @dataclass
@@ -72,7 +73,8 @@ class Reply:
     @cached_property
     def _parsed(self):
         "(the body as JSON, what is wrong with it)."
-        if sum(map(self.body.count, (b"{", b"[", b","))) > _MOST_PARTS:
+        parts, commas = self.body.count(b"{") + self.body.count(b"["), self.body.count(b",")
+        if parts > _MOST_PARTS or commas > _MOST_COMMAS:
             return None, "too many parts"
         try:
             return json.loads(self.body), ""

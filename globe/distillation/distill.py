@@ -20,7 +20,8 @@ from ..photos.images import open_photo, picture_of
 from ..photos.picture_columns import undecoded
 from ..photos.stored import with_ids
 from .teachers import judgement
-from .store import AnswerStore, answer_file, answer_files, answered, is_shard, photo_keys
+from .store import AnswerStore, answer_file, answer_files, answered, check_model
+from .store import is_shard, photo_keys
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #4271513b
 class _Counts:
@@ -144,7 +145,8 @@ def _ask(
     path, start = Path(out) / answer_file(teacher.name, shard), time.perf_counter()
     stop, told = stop or threading.Event(), {} if told is None else told
     with _alone(path, teacher.name, shard):
-        with AnswerStore(path, getattr(teacher, "model", None)) as store, _stoppable(teacher, stop):
+        check_model(out, teacher)
+        with AnswerStore(path) as store, _stoppable(teacher, stop):
             mine, missing = _missing(photos, teacher, path, shard)
             counts = _Counts(len(missing))
             shown = dict(numbers=counts.numbers, title=teacher.name, unit="photo")

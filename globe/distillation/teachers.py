@@ -153,7 +153,7 @@ class EndpointTeacher(EndpointClient):
             why = str(e) if isinstance(e, TransientError) else f"refused: {e}"
             found |= dict(error=why, finish_reason=getattr(e, "finish_reason", ""))
         found |= dict(seconds=round(time.perf_counter() - start, 3), prompt=self.prompt)
-        return from_text(row["id"], self.name, **found)
+        return from_text(row["id"], self.name, model=self.model, **found)
 
     def judge(self, rows):
         "Judgements as they arrive. Raises ConnectionError when `give_up` photos in a row got no answer."

@@ -67,6 +67,7 @@ class _Endpoint:
     used: float = 0.0  # time of the last request
     wait: float = 0.0  # the server asked for no requests before this time
     aside: float = 0.0  # other endpoints are preferred before this time
+    renamed: dict = field(default_factory=dict)  # parameters that it wants changed, see `_wanted`
 
 
 _NUMBERS = re.compile(r"[\d.]+|\[.*")  # an IP address
@@ -293,14 +294,14 @@ class EndpointClient:
     ):
         self.settings = (settings or EndpointSettings()).changed(**changes)
         self.endpoints = [endpoint_at(u) for u in (url.split("|") if isinstance(url, str) else url)]
-        self.model, self.sent, self.renamed = model, 0, {}
+        self.model, self.sent = model, 0
         self.name = name or file_name(re.sub(r"[^\w.-]+", "_", model))
 
     def __repr__(self):
         count = f"{len(self.endpoints)} endpoint{'s' * (len(self.endpoints) > 1)}"
         return f"{type(self).__name__}({self.name!r}, {count})"
 
-    def _take(self):
+    def _take(self, again=None):  # the endpoint that a request goes to again
         "The endpoint for the next request. Raises RuntimeError when the budget is spent."
         with _ACCOUNT:
             if self.settings.budget is not None and self.sent >= self.settings.budget:
@@ -308,7 +309,8 @@ class EndpointClient:
                     f"{self.name}: the budget of {self.settings.budget} requests is used up; "
                     "run the same command again for the rest"
                 )
-            e = _next_endpoint(self.endpoints, now := time.monotonic())
+            now = time.monotonic()
+            e = again or _next_endpoint(self.endpoints, now)
             self.sent, e.busy, e.used = self.sent + 1, e.busy + 1, now
             if e.failed >= _STRIKES:  # on trial: one request tries it, not all
                 e.aside = now + _ASIDE
@@ -336,9 +338,10 @@ class EndpointClient:
                 if n == tries or self.stop.wait(_pause(n, backoff)):
                     raise
 
-    def _post(self, body, trial={}):  # names of parameters that only this request changes so far
+    def _post(self, body, trial={}, again=None):  # changes that this request tries at an endpoint
         "What `_read` finds in the reply; asks again if the server wants other parameters."
-        endpoint, error, fitted = self._take(), None, self._fitted(body, trial)
+        endpoint, error = self._take(again), None
+        fitted = self._fitted(body, endpoint.renamed | trial)
         try:
             if self.stop.wait(max(0.0, endpoint.wait - time.monotonic())):
                 raise TransientError("stopped before it was asked", 0.0)
@@ -346,7 +349,7 @@ class EndpointClient:
             reply = _send(endpoint, "/chat/completions", fitted, s.key_env, s.timeout)
             wanted = self._wanted(reply, fitted)
             if not wanted:
-                self._remember(trial if 200 <= reply.code() < 300 else {})
+                self._remember(endpoint, trial if 200 <= reply.code() < 300 else {})
                 return self._read(reply)
         except PermissionError as e:
             error = _cured(e, endpoint, self.settings.key_env, self.model)
@@ -356,11 +359,11 @@ class EndpointClient:
             self._give_back(endpoint, error)
         if error:
             raise error from None
-        return self._post(body, trial | wanted)
+        return self._post(body, trial | wanted, endpoint)
 
-    def _fitted(self, body, trial):
+    def _fitted(self, body, renamed):
         "The request with the parameter names that the server accepts."
-        wanted, renamed = body | self.settings.params, self.renamed | trial
+        wanted = body | self.settings.params
         named = {renamed.get(name, name): value for name, value in wanted.items()}
         return {name: v for name, v in named.items() if name and v is not None}
 
@@ -376,14 +379,14 @@ class EndpointClient:
             return dict(temperature=None)
         return {}
 
-    def _remember(self, changes):
+    def _remember(self, endpoint, changes):
         "Keep changes of parameters that a request succeeded with, and say so once."
         with _ACCOUNT:
-            new = {old: name for old, name in changes.items() if old not in self.renamed}
-            self.renamed |= new
+            new = {old: name for old, name in changes.items() if old not in endpoint.renamed}
+            endpoint.renamed |= new
         for old, name in new.items():
             how = f"{name} is sent instead" if name else "it is left out"
-            print(f"globe: {self.name} does not take the parameter {old}: {how}", file=sys.stderr)
+            print(f"globe: {endpoint.url} does not take the parameter {old}: {how}", file=sys.stderr)
 
 # %% ../../nbs/04_models/04_client.ipynb #4db46869
 def in_flight(

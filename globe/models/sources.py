@@ -25,9 +25,11 @@ def model_source(
         raise ValueError(f"the model's name is empty ({model!r}): give a folder, a hub id or ID@COMMIT")
     if not Path(source).is_dir():
         source, _, commit = source.partition("@")
-        if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        if source.count("/") != 1 or ":" in source or source.startswith((".", "/", "~")):
+            is_login = ":" in source and commit  # an address with a password, without http://
+            shown = "***@" + commit.rpartition("@")[2] if is_login else model
             raise FileNotFoundError(
-                f"{model}: no such folder, and not the id of a model on the hub (owner/name)"
+                f"{shown}: no such folder, and not the id of a model on the hub (owner/name)"
             )
     return source, commit or None
 
