@@ -138,7 +138,9 @@ def _named_teachers(a):
     asked = dict(concurrency=a.concurrency, budget=a.max_requests, max_tokens=a.max_tokens)
     settings = EndpointSettings(params=overrides_of(a.param), **asked)
     teachers = [EndpointTeacher(*named_endpoint(e), settings=settings) for e in a.endpoint]
-    teachers += [VLMTeacher(loaded(m), name_for_files(m), max_new_tokens=a.max_tokens) for m in a.model]
+    teachers += [
+        VLMTeacher(loaded(m), name_for_files(m), max_new_tokens=a.max_tokens, model=m) for m in a.model
+    ]
     return teachers + [GeoCLIPTeacher()] * a.geoclip
 
 # %% ../nbs/13_cli/01_distill_command.ipynb #a33875b7

@@ -1677,6 +1677,16 @@ def test_two_models_do_not_share_answers(tmp_path, capsys):
         assert ask("llava:7b") == 1 and len(s.seen) == 1
 
 
+def test_two_models_of_this_process_do_not_share_answers(tmp_path):
+    class Parrot:
+        answer = lambda self, images, **how: ["country: France"] * len(images)
+
+    ask = lambda model: distill(photos(2), [VLMTeacher(Parrot(), "a-b", model=model)], tmp_path, watch=False)
+    ask("a/b"), ask("a/b")
+    with pytest.raises(ValueError, match="holds answers of 'a/b', not of 'a-b'"):
+        ask("a-b")
+
+
 def test_what_was_left_out_is_counted_file_by_file(tmp_path, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -1,6 +1,6 @@
 """Photographs as people and machines really send them."""
 
-import csv, datetime, gzip, io, math, os, re, struct, time, unicodedata, zipfile, zlib
+import csv, datetime, gzip, io, math, os, re, struct, time, unicodedata, warnings, zipfile, zlib
 import datasets, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
 from decimal import Decimal
 from pathlib import Path
@@ -1481,6 +1481,25 @@ def test_what_a_folder_holds_besides_pictures_is_said(tmp_path):
     told = {r["file"]: r["reason"] for r in rows}
     assert told.keys() == {"@eaDir", "__MACOSX", "sub/Thumbs", "a.txt", "b.txt", "c.mov", "_x", "pipe.jpg"}
     assert "2 files" in told["@eaDir"] and "neither a file" in told["pipe.jpg"]
+
+
+def test_a_picture_is_that_of_the_row_that_names_it(tmp_path):
+    "Another row that fits by name alone does not get it, and does not take its place."
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "1.jpg").write_bytes(encoded())
+    (tmp_path / "t.csv").write_text("file,lat,lon\ntrain/1.jpg,60.17,24.94\ntest/1.jpg,48.86,2.35\n")
+    (photo,) = from_csv(tmp_path / "t.csv", ledger=(rows := []))
+    assert photo["country"] == "France"
+    assert [(row["file"], "another row's" in row["reason"]) for row in rows] == [("train/1.jpg", True)]
+    (tmp_path / "t.csv").write_text("file,lat,lon\ntrain/1.jpg,60.17,24.94\nvalid/1.jpg,48.86,2.35\n")
+    assert len(from_csv(tmp_path / "t.csv", ledger=(rows := []))) == 0 and len(rows) == 2
+    (tmp_path / "t.csv").write_text("file,lat,lon\ntrain/1.jpg,60.17,24.94\n")
+    with pytest.warns(UserWarning, match="another folder than the table says: test/1.jpg for train/1.jpg"):
+        assert from_csv(tmp_path / "t.csv", ledger=[])["country"][:] == ["Finland"]
+    for name in ("1.jpg", "data/test/1.jpg", "test_1.jpg", "test/1", "1"):
+        (tmp_path / "t.csv").write_text(f"file,lat,lon\n{name},60.17,24.94\n")
+        with warnings.catch_warnings(action="error"):
+            assert from_csv(tmp_path / "t.csv", ledger=[])["country"][:] == ["Finland"]
 
 
 def test_names_in_two_unicode_forms_are_one_name(tmp_path):

@@ -251,6 +251,16 @@ def test_every_file_that_was_sealed_must_be_as_it_was(kind, interrupted, tmp_pat
             assert is_record or any(name in str(checkpoints.flaw(c)) for name in named), (path.name, left)
 
 
+def test_a_state_of_another_step_is_a_flaw(interrupted, tmp_path):
+    "Training would end there without a step."
+    c = Path(shutil.copytree(checkpoints.checkpoints(interrupted["sft"])[-1], tmp_path / "checkpoint-3"))
+    (c / "checksums.json").unlink()
+    assert not checkpoints.flaw(c)
+    state = json.loads((c / "trainer_state.json").read_text())
+    (c / "trainer_state.json").write_text(json.dumps(state | dict(global_step=99)))
+    assert "another step" in str(checkpoints.flaw(c))
+
+
 def test_checkpoints_of_several_processes_and_of_deepspeed(interrupted, tmp_path):
     "The states of all random numbers; DeepSpeed's own folder in place of weights and optimizer."
     out = shutil.copytree(interrupted["sft"], tmp_path / "out")

@@ -110,8 +110,10 @@ class VLMTeacher:
         name="vlm",  # also the name of its file
         batch_size=32,  # photos per batch
         max_new_tokens=512,  # length limit of an answer
+        model=None,  # its full name, which its answers note; two models may have names of files alike
     ):
-        self.vlm, self.name, self.batch_size, self.max_new_tokens = vlm, name, batch_size, max_new_tokens
+        self.vlm, self.name, self.model = vlm, name, model
+        self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
 
     def judge(self, rows):
         "One judgement for each photo row, a batch at a time."
@@ -121,6 +123,7 @@ class VLMTeacher:
             seconds = round((time.perf_counter() - start) / len(batch), 4)
             for row, (text, error) in zip(batch, told):
                 how = dict(error=error, seconds=seconds, prompt=self.prompt)
+                how |= dict(model=self.model) if self.model else {}
                 yield from_text(row["id"], self.name, text, **how)
 
     def _told(self, batch):

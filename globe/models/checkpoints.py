@@ -159,9 +159,11 @@ def flaw(
     "Why training cannot resume from a checkpoint; None if it can."
     folder = Path(checkpoint)
     try:
-        int(json.loads((folder / "trainer_state.json").read_text())["global_step"])
+        step = int(json.loads((folder / "trainer_state.json").read_text())["global_step"])
     except _BAD_JSON:
         return Reason("trainer_state.json is empty or damaged")
+    if (name := _NAME.fullmatch(folder.name)) and int(name[1]) != step:
+        return Reason("trainer_state.json is of another step")
     try:
         of_deepspeed = any(folder.glob("global_step*"))
         gone = _missing_of_deepspeed(folder) if of_deepspeed else _missing(folder)

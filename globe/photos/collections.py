@@ -7,6 +7,7 @@ __all__ = ['picture_files', 'pictures', 'table_listings', 'from_csv', 'from_fold
 
 # %% ../../nbs/02_photos/05_collections.ipynb #b7479bbc
 import math, os, re, unicodedata, warnings
+from collections import Counter
 from pathlib import Path
 
 from ..foreign_text import encodable
@@ -195,6 +196,41 @@ def _said(row):
     return said if any(said.values()) else said | dict(location=row.get("location", ""))
 
 
+def _bare(name) -> str:
+    "A name in the form in which names are compared, without its ending."
+    return re.sub(r"\.\w{1,5}$", "", _plain(name))
+
+
+def _agree(name, path) -> bool:
+    "Whether the folders of a name and of a path agree: one ends with the other, also with _ for /."
+    names, paths = ({bare, bare.replace("/", "_")} for bare in (_bare(name), _bare(path)))
+    return any(f"/{a}".endswith(f"/{b}") or f"/{b}".endswith(f"/{a}") for a in names for b in paths)
+
+
+def _paired(rows, images):  # rows of a table, folder
+    """(path or None, what is wrong) of each row. A picture that one row names exactly is no other row's; a name
+    with another folder than the picture's counts only where a single row has it."""
+    find = picture_finder(images)
+    names = ["/".join(filter(None, [row.get("folder", ""), row["file"]])) for row in rows]
+    found = [find(row["file"], row.get("folder", "")) for row in rows]
+    paths = [path and path.relative_to(images).as_posix() for path, _ in found]
+    ends = Counter(_bare(name).rsplit("/", 1)[-1] for name in names)
+    exact = {path for name, path in zip(names, paths) if path and _plain(name) == _plain(path)}
+    apart = []
+    for i, (name, path) in enumerate(zip(names, paths)):
+        if not path or _plain(name) == _plain(path):
+            continue
+        if path in exact and _plain(name) != _bare(path):  # not just without its ending
+            found[i] = None, f"there is no picture of that name; {path} is another row's"
+        elif not _agree(name, path) and ends[_bare(name).rsplit("/", 1)[-1]] > 1:
+            found[i] = None, f"{path} has another folder, and several rows have its name"
+        elif not _agree(name, path):
+            apart.append(f"{path} for {name}")
+    if apart:
+        warnings.warn(f"{len(apart)} pictures were found in another folder than the table says: {apart[0]}")
+    return found
+
+
 def table_listings(
     table,  # CSV file
     images,  # folder with the pictures
@@ -202,10 +238,9 @@ def table_listings(
     keep_names=False,  # use its cities and countries as labels?
 ):  # iterator of listings
     "One listing for each row of a table."
-    find = picture_finder(images)
-    for row in table_rows(table):
+    rows = table_rows(table)
+    for row, (file, problem) in zip(rows, _paired(rows, Path(images))):
         name, inside = row["file"], row.get("folder", "")
-        file, problem = find(name, inside)
         said = _said(row)
         given = {f"given_{k}": row.get(k, "") for k in ("city", "state", "country")} if keep_names else {}
         yield dict(
