@@ -157,6 +157,23 @@ def test_an_interrupted_training_does_not_resume_with_other_settings(kind, start
     assert checkpoints.last_checkpoint(out)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_training_resumes_with_its_own_model_and_data_only(kind, start, data, tmp_path):
+    "Another model of the same sizes, or other rows of the same number, would give weights that nobody asked for."
+    out = stopped(kind, start, data, tmp_path / kind)
+    other = Path(shutil.copytree(start, tmp_path / "other"))
+    (weights,) = other.glob("*.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-400:] = bytes(400)
+    weights.write_bytes(content)
+    with pytest.raises(ValueError, match="another model"):
+        run(kind, other, data, out)
+    with pytest.raises(ValueError, match="another data"):
+        run(kind, start, data.select(range(len(data) - 1, -1, -1)), out)
+    copied = Path(shutil.copytree(start, tmp_path / "copy"))  # the same model elsewhere, with other times
+    assert run(kind, copied, data, out) and list(out.glob("*.safetensors"))
+
+
 BAD = {
     "an empty state": ("trainer_state.json", 0),
     "half a state": ("trainer_state.json", 0.5),

@@ -190,11 +190,34 @@ def task_of(
     **more,  # other things that the result depends on: folders, names
 ) -> str:
     "Everything that the result of a training run depends on, as JSON."
-    facts = {name: _facts(value) for name, value in dict(more, model=model).items()}
+    given = dict(more, model=model)
+    facts = {name: _facts(value) for name, value in given.items()}
+    facts |= {f"{name} (content)": _content(value) for name, value in given.items()}
     facts |= dict(settings=settings.decisive())
     if data is not None:
-        facts["data"] = data._fingerprint
+        facts |= {"data": data._fingerprint, "data (content)": _rows_digest(data)}
     return json.dumps(facts, sort_keys=True, default=str)
+
+
+def _content(source):
+    "For a folder digests of its weight files, each from 64 places of it; the name of anything else."
+    found = {}
+    for path in sorted(Path(source).glob("*.safetensors")) if isinstance(source, (str, Path)) else ():
+        digest, size = hashlib.blake2b(digest_size=8), path.stat().st_size
+        with open(path, "rb") as file:
+            for part in range(64):
+                file.seek(part * size // 64)
+                digest.update(file.read(65_536))
+        found[path.name] = f"{size} {digest.hexdigest()}"
+    return found or str(source)
+
+
+def _rows_digest(data):
+    "The number of rows, and a digest of up to 200 of them without their pictures."
+    columns = [name for name, kind in data.features.items() if "Image(" not in repr(kind)]
+    rows = data.select_columns(columns).select(range(0, len(data), max(1, len(data) // 200)))
+    said = json.dumps([rows[i] for i in range(len(rows))], sort_keys=True, default=str)
+    return f"{len(data)} rows, {hashlib.blake2b(said.encode(), digest_size=8).hexdigest()}"
 
 
 def _facts(source):
@@ -239,8 +262,8 @@ def _differences(
     before, now = made["settings"], wanted["settings"]
     changed = [name for name in now if before.get(name) != now[name]]
     told = [Reason(f"{name} was {before.get(name)}, is now {now[name]}") for name in changed]
-    others = [name for name in wanted if name != "settings" and made.get(name) != wanted[name]]
-    return told + [Reason(f"another {name}") for name in others]
+    others = [n for n in wanted if n != "settings" and n in made and made[n] != wanted[n]]
+    return told + [Reason(f"another {n}") for n in dict.fromkeys(n.partition(" ")[0] for n in others)]
 
 
 def other_training(
@@ -249,7 +272,7 @@ def other_training(
 ):  # `Reason`, or None if there is none
     "How the training run whose result or checkpoints are in the folder differs from this one."
     out, wanted = Path(out), json.loads(task)
-    begun = dict(settings=wanted["settings"])  # the stages compare the rest by content
+    begun = {n: v for n, v in wanted.items() if n == "settings" or n.endswith("(content)")}  # not by time
     for name, kept, known in (
         (FINISHED, list(out.glob("*.safetensors")), wanted),
         (_BEGUN, _folders(out), begun),
