@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
 from pydantic import Field
 
@@ -94,6 +95,7 @@ def endpoint_at(
     lost = "@" in parts.path + parts.query + parts.fragment  # a # or ? ended the password
     if parts.scheme not in ("http", "https") or not is_host or lost:
         shown = one_line(text.rpartition("@")[2].partition("?")[0])
+        shown = re.sub(r":(?!//|\d{1,5}(/|$)).*", ":***", shown)  # perhaps part of a password
         spelt = " (in a password, # as %23 and ? as %3F)" if lost else ""
         raise ValueError(
             f"{shown!r} is not a valid endpoint address: write it like http://localhost:8000/v1{spelt}"
@@ -130,7 +132,7 @@ _CURES = {
     403: Reason("allow {key} to use {model}, or use another"),
     404: Reason("correct the address, which mostly ends in /v1, or the name of the model, {model}"),
     405: Reason("correct the address, which mostly ends in /v1"),
-    407: Reason("give the proxy its name and password: HTTPS_PROXY=http://NAME:PASSWORD@HOST"),
+    407: Reason("give the proxy its name and password, in HTTPS_PROXY before its host"),
     410: Reason("name another model or address"),
 }  # status -> what to do
 
@@ -155,7 +157,10 @@ def _send(
     "Send one request. Raises `TransientError` without a complete response, PermissionError for a bad key."
     number, raw = f"globe-{uuid.uuid4().hex}", os.environ.get(key_env, "").strip()
     login, address = endpoint.login, endpoint.url + path + endpoint.query
-    secrets = secrets_of(raw, login, login.partition(":")[2], *query_values(address))
+    proxies = (unquote(urlsplit(url).netloc.rpartition("@")[0]) for url in getproxies().values())
+    logins = [login, *filter(None, proxies)]
+    passwords = (text.partition(":")[2] for text in logins)
+    secrets = secrets_of(raw, *logins, *passwords, *query_values(address))
     key = "" if login else _key(key_env)
     named = f"Basic {b64encode(login.encode()).decode()}" if login else f"Bearer {key}"
     headers = {"X-Request-Id": number} | ({"Authorization": named} if key or login else {})
@@ -171,7 +176,8 @@ def _send(
 # %% ../../nbs/04_models/04_client.ipynb #24ff4e3f
 _NOT_CHAT = re.compile(
     r"embed|rerank|moderation|whisper|transcribe|diffusion|dall-e|sentence-t|siglip|colqwen|colpali"
-    r"|(^|[/_-])(bge|e5|gte|tts|clip|minilm|mpnet|colbert|uae|stella|voyage|flux)(v?\d|[./_-]|$)",
+    r"|(^|[/_-])(bge|e5|gte|tts|clip|minilm|mpnet|colbert|uae|stella|voyage|flux|gme|vlm2vec|mcdse|dse|mme5"
+    r"|guard|image)(v?\d|[./_-]|$)",
     re.I,
 )
 
