@@ -240,8 +240,12 @@ def _json_table(text, name):
 
 # %% ../../nbs/02_photos/04_tables.ipynb #fda22d62
 def _parquet_table(path):
-    rows, left = parquet_records(path)
-    table = _records_table(rows, path.name)
+    rows, left, twice = parquet_records(path)
+    names = one_line(", ".join(twice[:10])) + ", ..." * (len(twice) > 10)
+    wrong = [f"{path.name} has several columns of one name, of which the first is read: {names}"] * bool(
+        twice
+    )
+    table = _records_table(rows, path.name, wrong)
     if left:
         names = one_line(", ".join(left[:10])) + ", ..." * (len(left) > 10)
         table.notes.append(f"{path.name}: bytes that are no text were not read: {names}")
@@ -267,7 +271,7 @@ def _text(cell):
     if isinstance(cell, bytes):
         cell = text_of_bytes(cell) or ""
     if isinstance(cell, str):
-        return encodable(cell)
+        return encodable(cell).removeprefix("\ufeff")
     if hasattr(cell, "tolist") and getattr(cell, "ndim", 0):  # a list of a dataset
         cell = list(cell)
     if isinstance(cell, (dict, list)):
