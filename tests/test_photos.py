@@ -1,7 +1,8 @@
 """Photographs as people and machines really send them."""
 
-import csv, datetime, gzip, io, math, os, re, struct, subprocess, sys, time, unicodedata, warnings, zipfile, zlib
-import datasets, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
+import bz2, contextlib, csv, datetime, gzip, io, lzma, math, os, re, sqlite3, struct, subprocess, sys, time
+import unicodedata, warnings, zipfile, zlib
+import datasets, numpy, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
 from decimal import Decimal
 from pathlib import Path
 from pyarrow import feather
@@ -479,6 +480,17 @@ def test_one_picture_under_two_names_is_one_record(tmp_path):
     )
 
 
+def test_a_picture_that_is_listed_with_two_places_says_that_they_disagree(tmp_path):
+    rows = "a.jpg,60.2,24.9\n./a.jpg,48.9,2.3\na.jpg,60.3,24.9\na,,\na,999,0\n"
+    fill(tmp_path, a__jpg=encoded(), where__csv=f"file,lat,lon\n{rows}")
+    photos = from_csv(tmp_path / "where.csv", ledger=(ledger := []))
+    assert photos["id"][:] == ["a.jpg"]
+    same = "listed twice; the first is kept"
+    far, *rest = [row["reason"] for row in ledger]
+    assert re.fullmatch(r"listed twice and they disagree, 1,9\d\d km apart; the first is kept", far)
+    assert rest == [same] * 3
+
+
 def test_a_quotation_mark_left_open_is_named_with_its_line(tmp_path):
     fill(
         tmp_path,
@@ -760,15 +772,60 @@ def test_lists_of_dates_and_decimals_in_tables_are_read(tmp_path):
         assert "2024-05-01" in row["times"] and "12:00:00" in row["hours"]
 
 
-def test_arrow_and_feather_files_say_what_to_save_instead(tmp_path):
-    table = pa.table(dict(id=["a"], lat=[1.0], lon=[2.0]))
-    feather.write_feather(table, tmp_path / "new.feather")
-    (tmp_path / "old.feather").write_bytes(b"FEA1" + bytes(60))
-    with pa.ipc.new_stream(tmp_path / "stream.arrow", table.schema) as out:
+def foreign_files(folder):
+    "What programs write that are not read -> word of the message."
+    from pyarrow import orc
+
+    table, frame = pa.table(dict(id=["a"], lat=[1.0], lon=[2.0])), pd.DataFrame(dict(id=["a"], lat=[1.0]))
+    feather.write_feather(table, folder / "new.feather")
+    (folder / "old.feather").write_bytes(b"FEA1" + bytes(60))
+    with pa.ipc.new_stream(folder / "stream.arrow", table.schema) as out:
         out.write_table(table)
-    for name in ("new.feather", "old.feather", "stream.arrow"):
-        with pytest.raises(ValueError, match="save it as parquet or CSV"):
+    yield from dict.fromkeys(
+        ["new.feather", "old.feather", "stream.arrow"], "an Arrow or Feather file"
+    ).items()
+    for packing in ("uncompressed", "zlib", "zstd"):
+        orc.write_table(table, folder / f"{packing}.orc", compression=packing)
+        yield f"{packing}.orc", "an ORC file"
+    for protocol in (2, 4, 5):
+        frame.to_pickle(folder / f"{protocol}.pkl", protocol=protocol)
+        yield f"{protocol}.pkl", "a pickle"
+    with contextlib.closing(sqlite3.connect(folder / "a.db")) as database:
+        database.execute("create table t(id, lat)")
+    yield "a.db", "a SQLite database"
+    numpy.save(folder / "a.npy", frame.lat.to_numpy())
+    yield "a.npy", "an array of NumPy"
+    text, old = b"id,lat\na,1\n", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
+    contents = {
+        "a.xls": (old, "an old Excel file"),
+        "a.xls.gz": (gzip.compress(old), "an old Excel file"),
+        "a.bz2": (bz2.compress(text), "packed by bzip2"),
+        "empty.bz2": (bz2.compress(b""), "packed by bzip2"),
+        "a.xz": (lzma.compress(text), "packed by xz"),
+        "a.zst": (pa.compress(text, "zstd", asbytes=True), "packed by zstd"),
+        "a.h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
+        "a.jpg": (encoded(), "a picture"),
+    }
+    for name, (content, what) in contents.items():
+        (folder / name).write_bytes(content)
+        yield name, what
+
+
+def test_binary_files_say_what_they_are_and_what_to_save_instead(tmp_path):
+    found = dict(foreign_files(tmp_path))
+    for name, what in found.items():
+        with pytest.raises(ValueError) as e:
             read_table(tmp_path / name)
+        assert str(e.value).startswith(f"{name} is {what}") and "save it as CSV, parquet or .xlsx" in str(
+            e.value
+        )
+    assert len(found) == 19
+
+
+@pytest.mark.parametrize("heading", ["ORC", "ORCID", "FEA1", "BZh9", "Obj", "7z", "SQLite format 3"])
+def test_headings_that_begin_like_a_binary_file_are_read(tmp_path, heading):
+    (tmp_path / "t.csv").write_text(f"{heading},lat,lon\na,1,2\n")
+    assert list(read_table(tmp_path / "t.csv").rows) == [heading, "lat", "lon"]
 
 
 def test_labels_of_photographs_in_parquet_are_text_even_if_it_is_not_marked(tmp_path):
