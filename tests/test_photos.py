@@ -481,14 +481,14 @@ def test_one_picture_under_two_names_is_one_record(tmp_path):
 
 
 def test_a_picture_that_is_listed_with_two_places_says_that_they_disagree(tmp_path):
-    rows = "a.jpg,60.2,24.9\n./a.jpg,48.9,2.3\na.jpg,60.3,24.9\na,,\na,999,0\n"
+    rows = "a.jpg,60.2,24.9\n./a.jpg,48.9,2.3\na.jpg,60.3,24.9\na,,\na,999,0\na,60.5,24.9\n"
     fill(tmp_path, a__jpg=encoded(), where__csv=f"file,lat,lon\n{rows}")
     photos = from_csv(tmp_path / "where.csv", ledger=(ledger := []))
     assert photos["id"][:] == ["a.jpg"]
     same = "listed twice; the first is kept"
-    far, *rest = [row["reason"] for row in ledger]
+    far, *rest, near = [row["reason"] for row in ledger]
     assert re.fullmatch(r"listed twice and they disagree, 1,9\d\d km apart; the first is kept", far)
-    assert rest == [same] * 3
+    assert rest == [same] * 3 and "and they disagree, 33 km apart" in near
 
 
 def test_a_quotation_mark_left_open_is_named_with_its_line(tmp_path):

@@ -125,11 +125,14 @@ def _record(item) -> dict:
     return {k: encodable(v) if isinstance(v, str) else v for k, v in record.items()}
 
 # %% ../../nbs/02_photos/01_records.ipynb #0f823e5e
+_APART_KM = 25  # two places of one picture that disagree
+
+
 def _listed_twice(*points) -> str:
     "The reason why a listing of a picture is left out; the coordinates of the first and of this one."
     is_usable = all(abs(lat) <= 90 and abs(lon) <= 180 for lat, lon in points)
     km = distance_km(*points[0], *points[1]) if is_usable else 0
-    told = Reason(f" and they disagree, {km:,.0f} km apart" if km > LABEL_KM else "")
+    told = Reason(f" and they disagree, {km:,.0f} km apart" if km > _APART_KM else "")
     return f"listed twice{told}; the first is kept"
 
 
