@@ -158,7 +158,7 @@ def main(
             print(without_logins(traceback.format_exc()), file=sys.stderr)
         e = with_extra(e, args.called)
         code = 2 if isinstance(e, (Usage, SettingsError, MissingExtra)) else 1
-        why = without_logins(_one_line(e))
+        why = _printable(without_logins(_one_line(e)))
         _print_ending(args, why, code)
         print(f"\nglobe: {why}", file=sys.stderr)
         return code
@@ -189,6 +189,11 @@ def _one_line(error):
     ):
         return text
     return f"{type(error).__name__}: {text} (GLOBE_TRACEBACK=1 shows where)"
+
+
+def _printable(text):
+    "The text without characters that could steer a terminal."
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def _interrupted(args):

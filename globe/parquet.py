@@ -6,7 +6,8 @@
 __all__ = ['text_of_bytes', 'with_text', 'parquet_records']
 
 # %% ../nbs/00_base/20_parquet.ipynb #e311d47c
-import itertools, re
+import itertools
+from dataclasses import dataclass
 
 from .redaction import one_line
 from .workbooks import most_unpacked
@@ -31,10 +32,9 @@ def with_text(
         return [with_text(inner, where) for inner in value]
     if not isinstance(value, bytes):
         return value
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise ValueError(f"{where} holds bytes that are no text (UTF-8): {value[:20]!r}") from None
+    if (text := text_of_bytes(value)) is None:
+        raise ValueError(f"{where} holds bytes that are no text (UTF-8): {value[:20]!r}")
+    return text
 
 # %% ../nbs/00_base/20_parquet.ipynb #cae18af2
 def _leaves(kind, inside=False):
@@ -48,7 +48,8 @@ def _leaves(kind, inside=False):
         for field in kind:
             yield from _leaves(field.type, inside or is_picture)
     elif pa.types.is_map(kind):
-        inside = inside or "binary" in str(kind)  # a key without its value would say nothing
+        is_named = not pa.types.is_nested(kind.key_type) and "binary" not in str(kind)
+        inside = inside or not is_named  # a key without its value would say nothing
         yield from _leaves(kind.key_type, inside)
         yield from _leaves(kind.item_type, inside)
     elif hasattr(kind, "value_type") and not pa.types.is_dictionary(kind):
@@ -57,81 +58,193 @@ def _leaves(kind, inside=False):
         yield "binary" in str(kind), inside
 
 
-def _bytes_in(value):
-    "The bytes in a value of Python, also within lists and objects."
-    if isinstance(value, (list, tuple, dict)):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _bytes_in(inner)
-    elif isinstance(value, bytes):
-        yield value
+def _parts(column):
+    "The columns of Arrow within one of lists, objects or maps; none in any other."
+    if hasattr(column, "storage"):
+        return [column.storage]
+    if hasattr(column, "keys"):  # of a map
+        start, end = column.offsets[0].as_py(), column.offsets[-1].as_py()
+        return [part.slice(start, end - start) for part in (column.keys, column.items)]
+    inner = column.flatten() if hasattr(column, "flatten") else []
+    return inner if isinstance(inner, list) else [inner]
 
 
-def _is_text(file, leaf, path):
-    "Whether the first values of a leaf that holds bytes are text."
-    groups = (file.metadata.row_group(i) for i in range(file.num_row_groups))
-    found = [i for i, group in enumerate(groups) if not _is_without_values(group.column(leaf))]
-    few, more = (file.iter_batches(n, row_groups=found, columns=[path]) for n in (16, 256))
-    for batch in itertools.chain(itertools.islice(few, 1), more) if found else ():
-        if values := list(filter(None, _bytes_in(batch.column(0).to_pylist()))):
-            return None not in map(text_of_bytes, values)
-    return True
+def _values(column):
+    "The values in a column of Arrow, also within lists and objects, one at a time."
+    if parts := _parts(column):
+        for part in parts:
+            yield from _values(part)
+    elif hasattr(column, "dictionary"):
+        for i in column.indices.drop_null().unique():
+            yield from _values(column.dictionary.slice(i.as_py(), 1))
+    else:
+        yield from (value.as_py() for value in column)
 
 
-def _is_without_values(column):
+@dataclass
+class _Leaf:
+    "A column of a parquet file as it is stored; a nested column has several."
+
+    path: str
+    column: str  # name of the column that it is part of
+    is_bytes: bool
+    is_picture: bool  # or else nothing to read
+    chunks: list  # metadata of its part in each group of rows
+    kind: object  # `ColumnSchema`
+
+    def is_plain_text(self):
+        "Whether it can be read as numbers of a dictionary."
+        is_text = self.kind.physical_type == "BYTE_ARRAY" and self.kind.logical_type.type in _TEXT
+        return is_text and all(_PLAIN.issuperset(chunk.encodings) for chunk in self.chunks)
+
+    def is_text(self, file):
+        "Whether one of the first values is text; file as read by `_as_numbers`."
+        found = [i for i, chunk in enumerate(self.chunks) if not _is_without_values(chunk)]
+        few, more = (file.iter_batches(n, row_groups=found, columns=[self.path]) for n in (16, 256))
+        for batch in itertools.chain(itertools.islice(few, 1), more) if found else ():
+            if values := [text_of_bytes(value) for value in _values(batch.column(0)) if value]:
+                return any(values)
+        return True
+
+
+_TEXT = {"NONE", "STRING"}
+_PLAIN = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"}
+
+
+def _is_without_values(chunk):
     "Whether the statistics of a part of a column say that it is null."
-    told = column.statistics
-    return told is not None and told.has_null_count and told.null_count == column.num_values
+    told = chunk.statistics
+    return told is not None and told.has_null_count and told.null_count == chunk.num_values
 
 # %% ../nbs/00_base/20_parquet.ipynb #308b8971
-def _columns(path):
-    "(file, paths of the leaves to read, columns with bytes that are text, what is not read)."
+def _all_leaves(file):
+    "(leaves, names that two columns have)."
+    groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    names, found = file.schema_arrow.names, []
+    stored = enumerate(
+        (at, *leaf) for at, column in enumerate(file.schema_arrow) for leaf in _leaves(column.type)
+    )
+    for i, (at, is_bytes, inside) in stored:
+        if names.index(names[at]) != at:  # the first of a name counts
+            continue
+        kind, chunks = file.schema.column(i), [group.column(i) for group in groups]
+        found.append(_Leaf(kind.path, names[at], is_bytes, inside, chunks, kind))
+    return found, [name for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def _as_numbers(path, leaves):
+    "The file, its texts as numbers of a dictionary where that is possible."
     import pyarrow.parquet as pq
 
-    file = pq.ParquetFile(path, buffer_size=65_536)
-    schema, paths = file.schema_arrow, [file.schema.column(i).path for i in range(len(file.schema))]
-    leaves = [(column.name, *leaf) for column in schema for leaf in _leaves(column.type)]
-    plain = [column.name for column in schema if re.match("(large_)?(string|binary)", str(column.type))]
-    file = pq.ParquetFile(path, buffer_size=65_536, read_dictionary=plain)
-    read, texts, left = {}, [], []  # path -> column
-    for i, (path, (name, is_bytes, inside)) in enumerate(zip(paths, leaves, strict=True)):
-        if inside or is_bytes and not _is_text(file, i, path):
-            left.append((name, path))
-            continue
-        read[path] = name
-        texts += [name] * is_bytes
-    partly = set(read.values())
-    told = dict.fromkeys(path if name in partly else name for name, path in left)
-    return file, list(read), set(texts), list(told)
+    texts = [leaf.path for leaf in leaves if leaf.is_plain_text()]
+    return pq.ParquetFile(path, buffer_size=65_536, read_dictionary=texts)
 
 # %% ../nbs/00_base/20_parquet.ipynb #a90a211e
 def _unpacked_bytes(column) -> int:
-    "Bytes of a column of a batch, each text counted where it stands."
-    if not hasattr(column, "dictionary"):
-        return column.nbytes
-    import pyarrow.compute as pc
+    "Bytes of a column of Arrow, each text counted where it stands; at least 8 for a value."
+    import pyarrow as pa, pyarrow.compute as pc
 
-    lengths = pc.binary_length(column.dictionary).take(column.indices)
-    return column.indices.nbytes + (pc.sum(lengths).as_py() or 0)
+    if parts := _parts(column):
+        return 8 * len(column) + sum(map(_unpacked_bytes, parts))
+    if not hasattr(column, "dictionary"):
+        return max(column.nbytes, 8 * len(column))
+    numbers, times = column.indices.drop_null().value_counts().flatten()
+    known = column.dictionary.take(numbers)
+    if pa.types.is_string(known.type) or pa.types.is_binary(known.type):
+        sizes = pc.binary_length(known)
+    else:
+        sizes = pa.array([_unpacked_bytes(known.slice(i, 1)) for i in range(len(known))], pa.int64())
+    return 8 * len(column) + (pc.sum(pc.multiply(sizes.cast(pa.int64()), times)).as_py() or 0)
+
+
+def _check_size(leaves, most):
+    "Raises `ValueError` if the leaves hold more bytes or values than may be read."
+    packed = sum(chunk.total_uncompressed_size for leaf in leaves for chunk in leaf.chunks)
+    widths = [max(8, leaf.kind.length or 0) for leaf in leaves]
+    values = sum(n * chunk.num_values for n, leaf in zip(widths, leaves) for chunk in leaf.chunks)
+    _check(max(packed, values), most)
+
+
+def _check(size, most):
+    if size > most:
+        raise ValueError(f"it unpacks to more than {most // 1_000_000} MB: divide it")
+
+
+def _check_lists(file, leaves, most):  # as read by `_as_numbers`
+    "Raises `ValueError` if the texts in lists are longer together than may be read."
+    size = 0
+    for leaf in leaves:
+        if leaf.kind.max_repetition_level:
+            for batch in file.iter_batches(16_384, columns=[leaf.path]):
+                size += _unpacked_bytes(batch.column(0))
+                _check(size, most)
+
+
+def _rows_at_once(leaves, most) -> int:
+    "Rows in a batch, so that twice the limit is read at most before it is checked."
+    longest = sum(max((chunk.total_uncompressed_size for chunk in leaf.chunks), default=0) for leaf in leaves)
+    return max(1, min(128, 2 * most // max(1, longest)))
+
+# %% ../nbs/00_base/20_parquet.ipynb #d11ee3ea
+def _with_names(value, kind):
+    "A value of an Arrow type, its maps as dicts."
+    import pyarrow as pa
+
+    if value is None or "map<" not in str(kind):
+        return value
+    if pa.types.is_map(kind):
+        return {key: _with_names(inner, kind.item_type) for key, inner in value}
+    if pa.types.is_struct(kind):
+        return {field.name: _with_names(value[field.name], field.type) for field in kind}
+    return [_with_names(inner, kind.value_type) for inner in value]
+
+
+def _batch_rows(batch, texts, before):  # names of columns with bytes that are text, rows before
+    "The rows of a batch as dicts."
+    rows = batch.to_pylist()
+    for field in batch.schema:
+        if "map<" in str(field.type):
+            for row in rows:
+                row[field.name] = _with_names(row[field.name], field.type)
+        if field.name in texts:
+            for i, row in enumerate(rows, before + 1):
+                row[field.name] = with_text(row[field.name], f"row {i}, column {field.name!r}")
+    return rows
+
+
+def _read(path, most):
+    "(rows, what is not read, names that two columns have) of a parquet file."
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path, buffer_size=65_536)
+    known, twice = _all_leaves(file)
+    asked = [leaf for leaf in known if not leaf.is_picture]
+    _check_size(asked, most)
+    numbered, size, rows = _as_numbers(path, asked), 0, []
+    for leaf in asked:
+        leaf.is_picture = leaf.is_bytes and not leaf.is_text(numbered)
+    leaves = [leaf for leaf in known if not leaf.is_picture]
+    _check_lists(numbered, leaves, most)
+    texts = {leaf.column for leaf in leaves if leaf.is_bytes}
+    paths = [leaf.path for leaf in leaves]
+    for batch in file.iter_batches(_rows_at_once(leaves, most), columns=paths):
+        names = batch.schema.names
+        batch = batch.select([names.index(name) for name in dict.fromkeys(names)])
+        size += sum(map(_unpacked_bytes, batch.columns))
+        _check(size, most)
+        rows += _batch_rows(batch, texts, len(rows))
+    partly = {leaf.column for leaf in leaves}
+    lost = [leaf.path if leaf.column in partly else leaf.column for leaf in known if leaf.is_picture]
+    return rows, list(dict.fromkeys(lost)), twice
 
 
 def parquet_records(
     path,  # of the file
-) -> tuple:  # (list of dicts, names of what holds bytes that are no text)
+) -> tuple:  # (list of dicts, names of what holds bytes that are no text, names that two columns have)
     "The rows of a parquet file without its pictures. Raises `ValueError` if it cannot be read."
     import pyarrow as pa
 
-    most, size, rows = most_unpacked(path.stat().st_size), 0, []
     try:
-        file, columns, texts, left = _columns(path)
-        for batch in file.iter_batches(1024, columns=columns):
-            size += sum(map(_unpacked_bytes, batch.columns))
-            if size > most:
-                raise ValueError(f"it unpacks to more than {most // 1_000_000} MB: divide it")
-            records = batch.to_pylist()
-            for name in texts:
-                for row in records:
-                    row[name] = with_text(row[name], f"column {name!r}")
-            rows += records
+        return _read(path, most_unpacked(path.stat().st_size))
     except (pa.ArrowException, OSError, ValueError) as e:
         raise ValueError(f"{path.name} cannot be read as a parquet file: {one_line(str(e))[:200]}") from None
-    return rows, left

@@ -78,7 +78,8 @@ def score_command(a):
             print(f"globe: warning: {one_line(line)}", file=sys.stderr)
     if a.json:
         told = [_score_json(e, a.by) for e in found.values()]
-        print(json.dumps(told[0] if len(told) == 1 else {"models": told}, indent=1))
+        text = json.dumps(told[0] if len(told) == 1 else {"models": told}, indent=1)
+        print(text.replace("\x7f", r"\u007f"))  # the only control character that JSON leaves as it is
     else:
         print("\n\n".join(_score_text(e, a.by, a.latex) for e in found.values()))
         if len(found) > 1:
@@ -119,4 +120,4 @@ def _score_figures(found, path):
             base if len(found) == 1 else base.with_name(f"{base.stem}-{name_for_files(model)}{base.suffix}")
         )
         for file in save(error_map(e), target):
-            print(f"wrote {file}", file=sys.stderr)
+            print(f"wrote {one_line(file)}", file=sys.stderr)

@@ -1,7 +1,8 @@
 """Photographs as people and machines really send them."""
 
-import csv, datetime, gzip, io, math, os, re, struct, time, unicodedata, warnings, zipfile, zlib
-import datasets, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
+import bz2, contextlib, csv, datetime, gzip, io, lzma, math, os, re, sqlite3, struct, subprocess, sys, time
+import unicodedata, warnings, zipfile, zlib
+import datasets, numpy, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
 from decimal import Decimal
 from pathlib import Path
 from pyarrow import feather
@@ -11,6 +12,7 @@ from globe.answers.conversations import conversation
 from globe.distillation.distill import distill
 from globe.distillation.teachers import judgement
 from globe.csv_files import safe_cell, write_csv
+from globe.parquet import _unpacked_bytes
 from globe.photos import benchmarks, collections, images
 from globe.places import gazetteer
 from globe.photos.benchmarks import load_benchmark
@@ -478,6 +480,17 @@ def test_one_picture_under_two_names_is_one_record(tmp_path):
     )
 
 
+def test_a_picture_that_is_listed_with_two_places_says_that_they_disagree(tmp_path):
+    rows = "a.jpg,60.2,24.9\n./a.jpg,48.9,2.3\na.jpg,60.3,24.9\na,,\na,999,0\na,60.5,24.9\n"
+    fill(tmp_path, a__jpg=encoded(), where__csv=f"file,lat,lon\n{rows}")
+    photos = from_csv(tmp_path / "where.csv", ledger=(ledger := []))
+    assert photos["id"][:] == ["a.jpg"]
+    same = "listed twice; the first is kept"
+    far, *rest, near = [row["reason"] for row in ledger]
+    assert re.fullmatch(r"listed twice and they disagree, 1,9\d\d km apart; the first is kept", far)
+    assert rest == [same] * 3 and "and they disagree, 33 km apart" in near
+
+
 def test_a_quotation_mark_left_open_is_named_with_its_line(tmp_path):
     fill(
         tmp_path,
@@ -625,6 +638,124 @@ def test_bytes_in_the_cells_of_a_frame_are_text_or_named():
     assert [note.rsplit(" ", 1)[-1] for note in table.notes] == ["photo"]
 
 
+_MEMORY = """
+import pathlib, sys
+from globe.photos.tables import read_table
+for path in map(pathlib.Path, sys.argv[1:]):
+    try:
+        print("read", read_table(path))
+    except ValueError as e:
+        print(e)
+print(*[line.strip() for line in open("/proc/self/status") if "VmHWM" in line])
+"""
+
+
+def repetitive(text):
+    "Columns of 1024 rows that hold the numbers of one long text, by their form."
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 1024, pa.int32()), pa.array([text]))
+    spans, one = (pa.array(list(ends), pa.int32()) for ends in (range(1025), [0] + [1024] * 1024))
+    return {
+        "plain": column,
+        "struct": pa.StructArray.from_arrays([column], ["country"]),
+        "list": pa.ListArray.from_arrays(spans, column),
+        "row": pa.ListArray.from_arrays(one, column),
+        "map": pa.MapArray.from_arrays(one, pa.array(map(str, range(1024))), column),
+    }
+
+
+def small_and_large():
+    "(column, options) of parquet files of a few kilobytes that unpack to gigabytes."
+    long = 3_000_000 * "x"
+    for text in (long, long.encode()):
+        for column in repetitive(text).values():
+            if not (pa.types.is_map(column.type) and isinstance(text, bytes)):  # which is not read
+                yield from ((column, dict(store_schema=is_marked)) for is_marked in (True, False))
+    yield pa.nulls(20_000_000, pa.string()), {}
+    yield pa.array([b"\xff" + bytes(50_000_000)]), {}
+    yield pa.array([long] * 300), dict(use_dictionary=False, column_encoding=dict(c="DELTA_BYTE_ARRAY"))
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no peak of the memory there")
+def test_small_parquet_files_are_refused_before_they_fill_the_memory(tmp_path):
+    paths = []
+    for column, options in small_and_large():
+        paths.append(tmp_path / f"{len(paths)}.parquet")
+        pq.write_table(pa.table(dict(c=column)), paths[-1], compression="zstd", **options)
+        assert paths[-1].stat().st_size < 100_000
+    told = subprocess.run([sys.executable, "-c", _MEMORY, *paths], capture_output=True, text=True, check=True)
+    *why, peak = told.stdout.splitlines()
+    assert len(why) == len(paths) == 21 and all("unpacks to more than 20 MB" in line for line in why)
+    assert int(peak.split()[1]) < 300_000
+
+
+@pytest.mark.parametrize("place", [0, 2, 99])
+@pytest.mark.parametrize("kind", ["plain", "list", "object"])
+def test_a_value_that_is_no_text_is_named_with_its_row_wherever_it_stands(tmp_path, place, kind):
+    names = [b"Lima"] * 100
+    names[place] = "Málaga".encode("latin-1")
+    form = dict(plain=lambda name: name, list=lambda name: [name], object=lambda name: dict(country=name))[
+        kind
+    ]
+    path = parquet(tmp_path, id=list(range(100)), city=list(map(form, names)))
+    with pytest.raises(ValueError, match=f"row {place + 1}, column 'city' holds bytes that are no text"):
+        read_table(path)
+
+
+def test_of_two_parquet_columns_of_one_name_the_first_is_read_and_both_are_named(tmp_path):
+    names, place = ["id", "country", "country", "place", "place"], dict(city="Lugo")
+    values = [["a"], ["Spain"], ["Peru"], [place], [dict(city="Lima", thumb=NO_TEXT)]]
+    pq.write_table(pa.table(list(map(pa.array, values)), names), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert table.rows.to_dict("records") == [dict(id="a", country="Spain", city="Lugo")]
+    (warning,) = table.warnings
+    assert warning.endswith("several columns of one name, of which the first is read: country, place")
+    pq.write_table(pa.table(list(map(pa.array, values[:3:2])), names[:3:2]), tmp_path / "t.parquet")
+    assert not read_table(tmp_path / "t.parquet").warnings
+
+
+def test_a_byte_order_mark_in_a_parquet_text_is_removed(tmp_path):
+    place = [dict(town="\ufeffLugo", tags=["x"])]
+    columns = {"\ufeffid": ["\ufeffa"], "country": ["\ufeffSpain".encode()], "place": place}
+    row = read_table(parquet(tmp_path, **columns)).rows.to_dict("records")[0]
+    assert row == dict(id="a", country="Spain", town="Lugo", tags="x")
+    assert read_table(pd.DataFrame(columns)).rows.iloc[0, 1] == "Spain"
+
+
+def test_the_keys_of_a_map_in_parquet_are_names(tmp_path):
+    texts = pa.map_(pa.string(), pa.string())
+    columns = dict(
+        place=pa.array([[("country", "Spain"), ("city", "Lugo")], [], None], texts),
+        deep=pa.array([dict(m=[("state", "Galicia")])] * 3, pa.struct(dict(m=texts))),
+        numbers=pa.array([[(1, "x")]] * 3, pa.map_(pa.int32(), pa.string())),
+        keys=pa.array([[(dict(a=1), "x")]] * 3, pa.map_(pa.struct(dict(a=pa.int32())), pa.string())),
+    )
+    table = read_table(parquet(tmp_path, id=["a", "b", "c"], **columns))
+    rows = table.rows.drop(columns="place", errors="ignore").to_dict("records")
+    rest = dict(state="Galicia") | {"1": "x"}
+    assert rows[0] == dict(id="a", country="Spain", city="Lugo") | rest
+    assert rows[1:] == [dict(id=id, country="", city="") | rest for id in "bc"]
+    assert [note.rsplit(": ", 1)[-1] for note in table.notes] == ["keys"]
+
+
+def test_texts_in_nested_dictionaries_are_read_and_counted_where_they_stand():
+    inner = pa.array(["ab", "cde"]).dictionary_encode()
+    outer = pa.DictionaryArray.from_arrays(pa.array([0, 1, 1, None], pa.int8()), inner)
+    plain = pa.DictionaryArray.from_arrays(pa.array([0, 1, 1, None], pa.int8()), pa.array(["ab", "cde"]))
+    assert _unpacked_bytes(plain) == 4 * 8 + 2 + 3 + 3
+    assert _unpacked_bytes(outer) == 4 * 8 + (8 + 2) + 2 * (8 + 3)
+    pairs = pa.array([[("a", "bcd")]] * 5, pa.map_(pa.string(), pa.string()))
+    assert _unpacked_bytes(pairs.slice(1, 2)) == 2 * (8 + 8 + 8)
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
+def test_parquet_texts_in_every_encoding_are_read(tmp_path, encoding):
+    columns = dict(id=["a", "b"], city=[b"Lima", b"Oslo"], tags=[["x"], ["y", "z"]])
+    encodings = dict(id=encoding, city=encoding) | {"tags.list.element": encoding}
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table(columns), path, use_dictionary=False, column_encoding=encodings)
+    assert read_table(path).rows.values.tolist() == [["a", "Lima", "x"], ["b", "Oslo", '["y", "z"]']]
+
+
 def test_lists_of_dates_and_decimals_in_tables_are_read(tmp_path):
     day = datetime.date(2024, 5, 1)
     noon = datetime.datetime(2024, 5, 1, 12)
@@ -641,15 +772,60 @@ def test_lists_of_dates_and_decimals_in_tables_are_read(tmp_path):
         assert "2024-05-01" in row["times"] and "12:00:00" in row["hours"]
 
 
-def test_arrow_and_feather_files_say_what_to_save_instead(tmp_path):
-    table = pa.table(dict(id=["a"], lat=[1.0], lon=[2.0]))
-    feather.write_feather(table, tmp_path / "new.feather")
-    (tmp_path / "old.feather").write_bytes(b"FEA1" + bytes(60))
-    with pa.ipc.new_stream(tmp_path / "stream.arrow", table.schema) as out:
+def foreign_files(folder):
+    "What programs write that are not read -> word of the message."
+    from pyarrow import orc
+
+    table, frame = pa.table(dict(id=["a"], lat=[1.0], lon=[2.0])), pd.DataFrame(dict(id=["a"], lat=[1.0]))
+    feather.write_feather(table, folder / "new.feather")
+    (folder / "old.feather").write_bytes(b"FEA1" + bytes(60))
+    with pa.ipc.new_stream(folder / "stream.arrow", table.schema) as out:
         out.write_table(table)
-    for name in ("new.feather", "old.feather", "stream.arrow"):
-        with pytest.raises(ValueError, match="save it as parquet or CSV"):
+    yield from dict.fromkeys(
+        ["new.feather", "old.feather", "stream.arrow"], "an Arrow or Feather file"
+    ).items()
+    for packing in ("uncompressed", "zlib", "zstd"):
+        orc.write_table(table, folder / f"{packing}.orc", compression=packing)
+        yield f"{packing}.orc", "an ORC file"
+    for protocol in (2, 4, 5):
+        frame.to_pickle(folder / f"{protocol}.pkl", protocol=protocol)
+        yield f"{protocol}.pkl", "a pickle"
+    with contextlib.closing(sqlite3.connect(folder / "a.db")) as database:
+        database.execute("create table t(id, lat)")
+    yield "a.db", "a SQLite database"
+    numpy.save(folder / "a.npy", frame.lat.to_numpy())
+    yield "a.npy", "an array of NumPy"
+    text, old = b"id,lat\na,1\n", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
+    contents = {
+        "a.xls": (old, "an old Excel file"),
+        "a.xls.gz": (gzip.compress(old), "an old Excel file"),
+        "a.bz2": (bz2.compress(text), "packed by bzip2"),
+        "empty.bz2": (bz2.compress(b""), "packed by bzip2"),
+        "a.xz": (lzma.compress(text), "packed by xz"),
+        "a.zst": (pa.compress(text, "zstd", asbytes=True), "packed by zstd"),
+        "a.h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
+        "a.jpg": (encoded(), "a picture"),
+    }
+    for name, (content, what) in contents.items():
+        (folder / name).write_bytes(content)
+        yield name, what
+
+
+def test_binary_files_say_what_they_are_and_what_to_save_instead(tmp_path):
+    found = dict(foreign_files(tmp_path))
+    for name, what in found.items():
+        with pytest.raises(ValueError) as e:
             read_table(tmp_path / name)
+        assert str(e.value).startswith(f"{name} is {what}") and "save it as CSV, parquet or .xlsx" in str(
+            e.value
+        )
+    assert len(found) == 19
+
+
+@pytest.mark.parametrize("heading", ["ORC", "ORCID", "FEA1", "BZh9", "Obj", "7z", "SQLite format 3"])
+def test_headings_that_begin_like_a_binary_file_are_read(tmp_path, heading):
+    (tmp_path / "t.csv").write_text(f"{heading},lat,lon\na,1,2\n")
+    assert list(read_table(tmp_path / "t.csv").rows) == [heading, "lat", "lon"]
 
 
 def test_labels_of_photographs_in_parquet_are_text_even_if_it_is_not_marked(tmp_path):

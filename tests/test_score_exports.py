@@ -1,6 +1,6 @@
 "What programs and harnesses export is scored: the assistant's answer, the best hypothesis, the right ids."
 
-import json
+import json, unicodedata
 
 import pandas as pd
 import pytest
@@ -296,3 +296,26 @@ def test_a_table_without_a_header_says_so(tmp_path, truth):
 def test_headings_in_chinese(tmp_path, truth):
     text = "编号,纬度,经度\n0001,-12.04,-77.03\n0002,59.91,10.75\n"
     assert scored(tmp_path, truth, "p.csv", text).row()["acc@25 km"] == 1
+
+
+STEERING = "\x1b]0;owned\x07\x9b2J\x7f"  # of a terminal
+
+
+@pytest.mark.parametrize("more", [[], ["--latex"], ["--json"], ["--by", "kind"], ["--by", "kind", "--json"]])
+def test_nothing_that_is_printed_of_names_and_cells_steers_a_terminal(tmp_path, truth, more, capsys):
+    (tmp_path / "all").mkdir()
+    rows = [dict(id=id, lat=lat, lon=lon, country=f"{STEERING}x") for id, *_, lat, lon in PLACES]
+    rows += [dict(id="0003" + STEERING, lat=f"1{STEERING}", lon="x", country="")]
+    for i in range(2):
+        pd.DataFrame(rows).to_csv(tmp_path / "all" / f"{i}{STEERING}.csv", index=False)
+    (tmp_path / "all" / f"lost{STEERING}.csv").write_text("id,x\n1,2\n")
+    truth.assign(kind=STEERING).to_csv(tmp_path / f"t{STEERING}.csv", index=False)
+    assert main(["score", str(tmp_path / "all"), "--truth", str(tmp_path / f"t{STEERING}.csv"), *more]) == 0
+    one = str(tmp_path / "all" / f"0{STEERING}.csv")
+    assert main(["score", one, "--truth", str(tmp_path / f"t{STEERING}.csv"), *more]) == 0
+    for wrong in ("", f'id,"{STEERING}\n', f"id,{STEERING}\na,b\n"):
+        (tmp_path / f"w{STEERING}.csv").write_text(wrong)
+        assert main(["score", one, "--truth", str(tmp_path / f"w{STEERING}.csv"), *more]) == 1
+    printed = "".join(capsys.readouterr())
+    assert "owned" in printed
+    assert {c for c in printed if unicodedata.category(c) == "Cc"} == {"\n"}

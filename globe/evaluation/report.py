@@ -12,6 +12,7 @@ import pandas as pd
 
 from .predictions import PLACED_BY
 from ..markdown import markdown
+from ..redaction import one_line
 
 # %% ../../nbs/08_evaluation/01_report.ipynb #e0bd2e88
 def percent(
@@ -87,8 +88,8 @@ def evaluation_table(
 
 
 def evaluation_markdown(e):  # Evaluation
-    "An evaluation as Markdown."
-    plain = lambda line: html.escape(line, quote=False)
+    "An evaluation as Markdown, without characters that could steer a terminal."
+    plain = lambda line: html.escape(one_line(line), quote=False)
     parts = [f"**Warning: {plain(line)}**" for line in e.warnings]
     return "\n\n".join([*parts, markdown(evaluation_table(e)), *(f"*{plain(line)}*" for line in e.notes)])
 

@@ -62,8 +62,8 @@ def json_text(
 
 
 def _plain_text(value):
-    "A number, text or null of JSON as a cell."
-    return "" if value is None else encodable(str(value))
+    "A number, text or null of JSON as a cell, without a byte order mark."
+    return "" if value is None else encodable(str(value)).removeprefix("\ufeff")
 
 
 def _is_records(value):
@@ -150,7 +150,7 @@ def _leaves(value, path=()):
         value = {key: v for key, v in value.items() if key not in ("type", "coordinates")} | _lat_lon(value)
     if isinstance(value, dict) and len(path) < 8:
         for key, inner in value.items():
-            yield from _leaves(inner, (*path, encodable(str(key))))
+            yield from _leaves(inner, (*path, _plain_text(str(key))))
     elif isinstance(value, (dict, list)):
         yield path, json_text(value)
     else:

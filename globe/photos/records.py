@@ -125,17 +125,29 @@ def _record(item) -> dict:
     return {k: encodable(v) if isinstance(v, str) else v for k, v in record.items()}
 
 # %% ../../nbs/02_photos/01_records.ipynb #0f823e5e
+_APART_KM = 25  # two places of one picture that disagree
+
+
+def _listed_twice(*points) -> str:
+    "The reason why a listing of a picture is left out; the coordinates of the first and of this one."
+    is_usable = all(abs(lat) <= 90 and abs(lon) <= 180 for lat, lon in points)
+    km = distance_km(*points[0], *points[1]) if is_usable else 0
+    told = Reason(f" and they disagree, {km:,.0f} km apart" if km > _APART_KM else "")
+    return f"listed twice{told}; the first is kept"
+
+
 def _records(listings, ledger: list):
     "Records of the listings that can be used; the others become rows of `ledger`."
-    seen = set()
+    seen = {}  # name or file -> the first coordinate
     for item in listings:
         item["id"] = encodable(item["id"], "backslashreplace")
         try:
             file = item["file"]
-            names = {item["id"], file.resolve() if isinstance(file, Path) else item["id"]}
-            if seen & names:
-                raise PhotoError("listed twice; the first is kept")
-            seen |= names
+            names = [item["id"], file.resolve() if isinstance(file, Path) else item["id"]]
+            point = item.get("lat", math.nan), item.get("lon", math.nan)
+            if first := next(filter(None, map(seen.get, names)), None):
+                raise PhotoError(_listed_twice(first, point))
+            seen |= dict.fromkeys(names, point)
             yield _record(item)
         except PhotoError as e:
             ledger.append(dict(file=item["id"], reason=encodable(str(e))))

@@ -240,8 +240,12 @@ def _json_table(text, name):
 
 # %% ../../nbs/02_photos/04_tables.ipynb #fda22d62
 def _parquet_table(path):
-    rows, left = parquet_records(path)
-    table = _records_table(rows, path.name)
+    rows, left, twice = parquet_records(path)
+    names = one_line(", ".join(twice[:10])) + ", ..." * (len(twice) > 10)
+    wrong = [f"{path.name} has several columns of one name, of which the first is read: {names}"] * bool(
+        twice
+    )
+    table = _records_table(rows, path.name, wrong)
     if left:
         names = one_line(", ".join(left[:10])) + ", ..." * (len(left) > 10)
         table.notes.append(f"{path.name}: bytes that are no text were not read: {names}")
@@ -267,7 +271,7 @@ def _text(cell):
     if isinstance(cell, bytes):
         cell = text_of_bytes(cell) or ""
     if isinstance(cell, str):
-        return encodable(cell)
+        return encodable(cell).removeprefix("\ufeff")
     if hasattr(cell, "tolist") and getattr(cell, "ndim", 0):  # a list of a dataset
         cell = list(cell)
     if isinstance(cell, (dict, list)):
@@ -310,23 +314,44 @@ def _unpacked(path):
     return content
 
 
-_ARROW = b"ARROW1", b"FEA1", b"\xff\xff\xff\xff"  # first bytes of a file, an old file, and a stream
+_FOREIGN = {  # first bytes -> what a file is
+    rb"ARROW1\0|FEA1\0|\xff{4}": "an Arrow or Feather file",
+    rb"\xd0\xcf\x11\xe0": "an old Excel file (.xls) or one with a password",
+    rb"ORC.{0,40}?[\0-\x08\x0e-\x1f]": "an ORC file",
+    rb"\x80[\2-\5]": "a pickle",
+    rb"\x89HDF\r\n": "an HDF5 file",
+    rb"SQLite format 3\0": "a SQLite database",
+    rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": "packed by bzip2",
+    rb"\x28\xb5\x2f\xfd": "packed by zstd",
+    rb"\xfd7zXZ\0": "packed by xz",
+    rb"7z\xbc\xaf\x27\x1c|Rar!\x1a": "an archive",
+    rb"\x93NUMPY": "an array of NumPy",
+    rb"Obj\x01": "an Avro file",
+    rb"%PDF-": "a PDF",
+    rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP": "a picture",
+}
+
+
+def _check_kind(head, name):  # first bytes of a file or of what is packed in it
+    "Raises `ValueError` if they are those of a file that is no table of text."
+    for bytes, what in _FOREIGN.items():
+        if re.match(bytes, head, re.DOTALL):
+            raise ValueError(f"{name} is {what}, which is not read: save it as CSV, parquet or .xlsx")
 
 
 def _file_table(path):
     _check_file(path)
     with path.open("rb") as f:
-        head = f.read(6)
+        head = f.read(64)
     if head[:4] == b"PAR1":
         return _parquet_table(path)
-    if head.startswith(_ARROW):
-        raise ValueError(
-            f"{path.name} is an Arrow or Feather file, which is not read: save it as parquet or CSV"
-        )
     if head[:2] == b"PK":
         return _workbook_table(path)
+    _check_kind(head, path.name)
     is_packed = head[:2] == b"\x1f\x8b"
-    text, warnings = decoded(_unpacked(path) if is_packed else path.read_bytes(), path.name)
+    content = _unpacked(path) if is_packed else path.read_bytes()
+    _check_kind(content[:64], path.name)
+    text, warnings = decoded(content, path.name)
     suffix = Path(path.stem).suffix if is_packed else path.suffix
     if suffix.lower() in (".jsonl", ".ndjson"):
         table = _json_lines(text, path.name)
