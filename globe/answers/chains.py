@@ -225,11 +225,31 @@ def _without_country(parts):
     if not place:
         return None
     if place.kind == "city":
-        return NamedPlace(place.country, *town_of(parts, place.country_code))
+        code = _of_larger_town(parts[: parts.index(part)], part) or place.country_code
+        return NamedPlace(english[code], *town_of(parts, code))
     rest = [p for p in parts if p != part]
     town, region = town_of(rest, place.country_code)
     is_country = fold(part) == fold(place.country)
     return NamedPlace(place.country, town, region or ("" if is_country else part))
+
+
+_VILLAGE, _TIMES_LARGER, _FAR_KM = 20_000, 10, 200  # people of a village at most; times as many
+
+
+def _of_larger_town(parts, last):  # of a chain, and the village behind them
+    "Code of the country of a much larger town that the parts name: *Bruges, Markt*; '' for none."
+    g, row = gazetteer(), found_in(last, "")
+    rows = [r for p in parts if (r := found_in(p, "")) is not None]
+    if row is None or not rows or g.population[row] >= _VILLAGE:
+        return ""
+    largest = max(rows, key=lambda r: g.population[r])
+    is_larger = g.population[largest] >= max(_VILLAGE, _TIMES_LARGER * g.population[row])
+    return g.codes[g.code[largest]] if is_larger and _km(row, largest) > _FAR_KM else ""
+
+
+def _km(a, b):  # rows of towns
+    g = gazetteer()
+    return distance_km(g.lat[a], g.lon[a], g.lat[b], g.lon[b])
 
 
 OWNED = re.compile(r"['’]s\s")  # St. Mark's Basilica is not a town
@@ -310,9 +330,18 @@ def _smallest(
     plain = [i for i in plain if not AREA.search(parts[i])]
     best = next((i for i in plain if parts[i] != division), (plain or known)[0])
     for i in plain:
-        if i > best and _is_part(rows[best], rows[i]):
+        is_namesake = best > 0 and i > best and _is_village_elsewhere(rows[best], rows[i])
+        if is_namesake or i > best and _is_part(rows[best], rows[i]):
             best = i
     return best
+
+
+def _is_village_elsewhere(small, large):  # rows of towns
+    "Whether a name behind a sight means a district of a large city, and its row is a village far away."
+    g = gazetteer()
+    if g.population[small] >= _VILLAGE or g.population[large] < 1_000_000:
+        return False
+    return g.division[small] != g.division[large] and _km(small, large) > _FAR_KM
 
 
 def _is_part(small, large):  # rows of towns
@@ -322,7 +351,7 @@ def _is_part(small, large):  # rows of towns
         return True
     if g.population[large] < max(1_000_000, 3 * g.population[small]):
         return False
-    return distance_km(g.lat[small], g.lon[small], g.lat[large], g.lon[large]) < 12
+    return _km(small, large) < 12
 
 # %% ../../nbs/03_answers/16_chains.ipynb #f38c48a0
 def town_in_state(
