@@ -126,6 +126,13 @@ def test_turns_count_from_the_last_and_hypotheses_from_the_most_confident():
     )
 
 
+def test_a_sight_is_a_region_but_rewards_count_it_as_the_place():
+    for text in ("Plitvice Lakes, Croatia", "Stonehenge, Wiltshire", "This is Torres del Paine in Chile."):
+        found, paid = read_answer(text), read_strict(text)
+        assert not found.city and found.region and paid.city == found.region, text
+    assert read_strict("Tuscany, Italy").city == ""
+
+
 # --- one answer only ---
 
 

@@ -66,7 +66,7 @@ def _size(m):  # match of `_ANGLE`
 # %% ../../nbs/03_answers/02_coordinates.ipynb #ad72f020
 _LAT = "lat(?:itude?)?|latitud|latitudine|breite(?:ngrad)?|широта|纬度|緯度|위도|خط العرض|अक्षांश|অক্ষাংশ|lintang"
 _LON = (
-    "lo?ng?(?:itude?)?|longitud|longitudine|länge(?:ngrad)?|долгота|经度|經度|経度|경도|خط الطول|"
+    "lo?ng?(?:itude?)?|longitud|longitudine|l(?:ä|ae)nge(?:ngrad)?|долгота|经度|經度|経度|경도|خط الطول|"
     "देशांतर|দ্রাঘিমাংশ|bujur"
 )
 _EITHER = rf"(?:(?P<lat>{_LAT})|(?P<lon>{_LON}))"

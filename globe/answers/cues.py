@@ -104,7 +104,8 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
     "supposed": (
         r"""e\.g|for (?:example|instance)|examples?|caption|initial\w*|at first|first (?:thought|glance
         |impression|guess(?:ed)?)|if|once thought|(?:most|many|some) (?:people )?would|one (?:might
-        |would|could) (?:think|say|guess)|tempting|hypothetical\w*|imagine|por ejemplo|par exemple
+        |would|could|may|can)(?: \w+ly)? (?:think|say|guess|assume|suspect)|(?:wrong|mistaken|erroneous)ly (?:think
+        |thought|sa[iy]\w*|guess\w*|assum\w*|believ\w*|place\w*|identif\w*)|tempting|hypothetical\w*|imagine|por ejemplo|par exemple
         |zum beispiel|например""",
         "例如|比如|例えば|مثلا|उदाहरण",
     ),
@@ -118,7 +119,7 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |unlike|neither|nor|rul(?:ed?|es|ing) out|exclud\w+|eliminat\w+|unlikely|except|other than
         |as opposed to|dismiss\w*|reject\w*|discount\w*|(?:is|are|was|were|do|does|did|ca|could|wo|would
         |should|has|have)n['’]t|cannot|nicht|keine?|не|non|não|ne|pas|tampoco|no (?:es|est[áa]|se parece
-        |parece)""",
+        |parece)|y no (?:de|del|en|a|al|la|el|las|los)|en niet|och inte|og ikke|a nie""",
         "不是|并非|並非|不像|不在|ليس|ليست",
     ),
     "colon": ("", ":|："),
@@ -126,7 +127,7 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         r"""but|however|although|though|while|whereas|yet|rather|otherwise|sondern|aber|sino|pero|mais|но
         |а именно""",
         r"""而是|[;!?\n]|[–—，。،]|\s-\s|\.\s
-        |,\s(?=(?:so|it|this|that|which|i|we|he|the|and|because|since|as|with|where|making|then|whose?)\b)""",
+        |,\s(?=(?:so|it|this|that(?! is(?:,| to say))|which|i|we|he|the|and|because|since|as|with|where|making|then|whose?)\b)""",
     ),
 }
 CUES = _Phrases(_CUES)

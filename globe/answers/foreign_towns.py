@@ -26,6 +26,17 @@ def _is_town(name, code):
     return bool(_LETTERS.fullmatch(name)) and gazetteer().find(fold(name), code) is not None
 
 
+_DOTTED = re.compile(rf"{_LETTERS.pattern}(?:・{_LETTERS.pattern})+")
+
+
+def _dotted_form(name, code):
+    "The form of a name with dots, as in リオ・デ・ジャネイロ, that is a town; '' for none."
+    if not _DOTTED.fullmatch(name):
+        return ""
+    forms = (name, name.replace("・", ""), f"{name}ー", f"{name.replace('・', '')}ー")
+    return next((form for form in forms if gazetteer().find(fold(form), code)), "")
+
+
 def _near_letters(
     sentence,  # text
     start,  # position of a country in it
@@ -37,9 +48,11 @@ def _near_letters(
     before = range(start - 2, max(-1, start - 12), -1)
     for at in (*behind, *before):
         last = len(sentence) if at >= end else start
-        for n in range(min(10, last - at), 1, -1):
+        for n in range(min(14, last - at), 1, -1):
             name = sentence[at : at + n]
-            if _is_town(name, code):
+            if form := _dotted_form(name, code):
+                return form
+            if n <= 10 and _is_town(name, code):
                 return name
     return ""
 
@@ -180,6 +193,13 @@ def _is_meant(name, called=False):  # as written, whether it is called a town
     return size >= _LEAST[doubt]
 
 # %% ../../nbs/03_answers/18_foreign_towns.ipynb #alone003
+def _is_sight(name):  # written after an article
+    "Whether a name of at least two words means a sight, a park or the like of one country, and no town."
+    g, plain = gazetteer(), fold(name)
+    look = None if g.find(plain) else g.look(plain)
+    return bool(look) and _is_meant(name) and len(g.region_codes[look[2]]) == 1
+
+
 _PLACED = {  # language -> phrases before a name, each alone or after another one
     "en": r"""(?:this|that|it|here)(?:['’]s|\s(?:is|must\sbe|would\sbe|has\sto\sbe|looks\slike|(?:seems
         |appears)\sto\sbe))
@@ -222,14 +242,16 @@ _CALLED = r"""(?:(?:the|la|le|die|das|el|a|o|il|de)\s)?(?:(?:small|old|little|pr
         |miasto|kota|kasabası
     |город|село|деревня|пос[её]лок)\s(?:(?:of|de|di|do|da|von)\s)?"""
 _OPENING = re.compile(
-    rf"\W{{0,3}}(?:(?:{'|'.join(_PLACED.values())})\s+){{1,4}}(?P<called>{_CALLED})?(?=\w)", re.I | re.X
+    rf"\W{{0,3}}(?:(?:{'|'.join(_PLACED.values())})\s+){{1,4}}(?P<called>{_CALLED})?(?P<article>(?-i:the)\s)?"
+    r"(?=\w)",
+    re.I | re.X,
 )
 _TAIL = re.compile(
     r"\s*(?:$|[.!…,;:(–—]|(?:in|at|on|during|by|near|inside|with|because|as|from|seen|again|to me|bei"
     r"|an|mit|en|au|dans"
     r"|avec|con|com|w|в|зимой|летом)\b)"
 )
-_CLAUSE = re.compile(r"[,:;–—]\s+(?:so\s+|hence\s+|and\s+|but\s+)?")
+_CLAUSE = re.compile(r"(?:[,:;–—…]|\.{3})\s+(?:so\s+|hence\s+|and\s+|but\s+)?")
 _MOST_LETTERS, _MOST_SENTENCES, _MOST_CLAUSES = 150, 60, 4
 
 
@@ -241,7 +263,9 @@ def _spaced_name(sentence):
         whole = run[0].rstrip(".") if run and not run.start() else ""
         for name in dict.fromkeys((whole, re.split(rf"\s(?=[{LOWER}])", whole)[0])):
             end = opening.end() + len(name)
-            if name and _TAIL.match(sentence, end) and _is_meant(name, bool(opening["called"])):
+            if not name or not _TAIL.match(sentence, end):
+                continue
+            if _is_sight(name) if opening["article"] else _is_meant(name, bool(opening["called"])):
                 return name, opening.end(), end
     return None
 

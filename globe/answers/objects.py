@@ -136,11 +136,17 @@ _FINAL = re.compile(
     r"final|updated?|revised|refined|corrected|conclusion|summary|best|primary|top ?1|most likely", re.I
 )
 _RANKING = re.compile(
-    r"guess|candidate|hypothes|option|possib|predict|result|rank|top|answer|location|place|image", re.I
+    r"guess|candidat|hypoth[eè]s|option|possib|predict|result|rank|top|answer|location|place|image"
+    r"|kandidat|hip[oó]tes|ipotes|posib|кандидат|гипотез|вариант|候[选選補]|猜[测測]|[预預][测測]|후보",
+    re.I,
 )
 
 _FIRST = re.compile(r"first|1|1st|primary|main|best|most[_ ]likely", re.I)
-_BESIDE = re.compile(r"alternat|other|second|runner|backup", re.I)
+_BESIDE = re.compile(
+    r"alternat|other|second|runner|backup|otr[ao]s|autres|outr[ao]s|altr[ie]|andere|weitere|друг|其他|其它|[备備][选選]"
+    r"|ほかの|他の|その他|다른",
+    re.I,
+)
 
 
 def _text(value):  # a leaf

@@ -172,13 +172,24 @@ def _best(told, text):  # (record, answer) of each, the text that they are in
     if finals:
         return finals[-1], []
     if all(r.mark == "listed" for r, _ in says):
-        sure = [_share(" ".join(r.all("confidence"))) for r, _ in says]
+        sure = _weights([" ".join(r.all("confidence")) for r, _ in says])
         first = sure.index(max(sure)) if None not in sure else 0
         return answers[first], answers[:first] + answers[first + 1 :]
     turns = [r for r, _ in says if r.rule == "json"]
     if len(turns) == len(says) and re.search(r"[^\W\d_]{2}", text[turns[-2].end : turns[-1].start]):
         return answers[-1], []
     return _contradicted(answers), answers
+
+
+_PLAIN_NUMBER = re.compile(r"\s*([-+]?\d{1,20}(?:\.\d{1,20})?)\s*(%?)\s*")
+
+
+def _weights(stated):  # what each hypothesis states as its confidence
+    "Numbers of one scale, such as points, percent or logarithms, or shares; None where there is none."
+    numbers = [_PLAIN_NUMBER.fullmatch(text) for text in stated]
+    if all(numbers) and len({m[2] for m in numbers}) == 1:
+        return [float(m[1]) for m in numbers]
+    return [_share(text) for text in stated]
 
 
 def _agree(a, b):  # two answers

@@ -9,6 +9,7 @@ __all__ = ['read_strict']
 import re
 
 from .assertions import DENIED, claimed_countries
+from .chains import is_sight
 from .country_names import countries_in
 from .labels import is_no_answer
 from .lines import line_parts, stripped
@@ -16,6 +17,7 @@ from .prose import read_prose
 from .parts import answer_span, plain_text
 from .reader import Answer, records_of
 from .values import bare, one_city, one_country, without_lead
+from ..places.countries import country_code
 from ..places.names import fold
 
 # %% ../../nbs/03_answers/25_strict.ipynb #f0f12121
@@ -92,7 +94,8 @@ def _in_words(text):  # the answer
     found = read_prose(text)
     if found.refused or found.others or not found.country:
         return Answer()
-    return Answer(found.country, found.city, parsed=True, read_as=f"prose 0-{len(text)}")
+    sight = found.region if is_sight(found.region, country_code(found.country)) else ""
+    return Answer(found.country, found.city or sight, parsed=True, read_as=f"prose 0-{len(text)}")
 
 
 def read_strict(
