@@ -176,11 +176,37 @@ def _encoded_once(text):
 _TWICE = re.compile(r"(?![^Â][»“”’…](?![a-z]))[^\x00-\x7f]{2,}")  # not «MAÇÃ» or “Ã”
 
 
+_FOREIGN = {  # first bytes -> what a file is
+    rb"ARROW1\0|FEA1\0|\xff{4}": "an Arrow or Feather file",
+    rb"\xd0\xcf\x11\xe0": "an old Excel file (.xls) or one with a password",
+    rb"ORC.{0,40}?[\0-\x08\x0e-\x1f]": "an ORC file",
+    rb"\x80[\2-\5]": "a pickle",
+    rb"\x89HDF\r\n": "an HDF5 file",
+    rb"SQLite format 3\0": "a SQLite database",
+    rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": "packed by bzip2",
+    rb"\x28\xb5\x2f\xfd": "packed by zstd",
+    rb"\xfd7zXZ\0": "packed by xz",
+    rb"7z\xbc\xaf\x27\x1c|Rar!\x1a": "an archive",
+    rb"\x93NUMPY": "an array of NumPy",
+    rb"Obj\x01": "an Avro file",
+    rb"%PDF-": "a PDF",
+    rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP": "a picture",
+}
+
+
+def _check_kind(head, name):  # first bytes of a file or of what is packed in it
+    "Raises `ValueError` if they are those of a file that is no table of text."
+    for bytes, what in _FOREIGN.items():
+        if re.match(bytes, head, re.DOTALL):
+            raise ValueError(f"{name} is {what}, which is not read: save it as CSV, parquet or .xlsx")
+
+
 def decoded(
     content: bytes,  # of a text file
     name: str,  # of the file, for messages
 ):
-    "`(text, warnings)` of a text file. Raises `ValueError` if no encoding fits."
+    "`(text, warnings)` of a text file. Raises `ValueError` for a known binary format, or if no encoding fits."
+    _check_kind(content[:64], name)
     warnings = []
     if (text := _unicode(content)) is None:
         if mixed := _mixed_lines(content):

@@ -314,44 +314,16 @@ def _unpacked(path):
     return content
 
 
-_FOREIGN = {  # first bytes -> what a file is
-    rb"ARROW1\0|FEA1\0|\xff{4}": "an Arrow or Feather file",
-    rb"\xd0\xcf\x11\xe0": "an old Excel file (.xls) or one with a password",
-    rb"ORC.{0,40}?[\0-\x08\x0e-\x1f]": "an ORC file",
-    rb"\x80[\2-\5]": "a pickle",
-    rb"\x89HDF\r\n": "an HDF5 file",
-    rb"SQLite format 3\0": "a SQLite database",
-    rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": "packed by bzip2",
-    rb"\x28\xb5\x2f\xfd": "packed by zstd",
-    rb"\xfd7zXZ\0": "packed by xz",
-    rb"7z\xbc\xaf\x27\x1c|Rar!\x1a": "an archive",
-    rb"\x93NUMPY": "an array of NumPy",
-    rb"Obj\x01": "an Avro file",
-    rb"%PDF-": "a PDF",
-    rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP": "a picture",
-}
-
-
-def _check_kind(head, name):  # first bytes of a file or of what is packed in it
-    "Raises `ValueError` if they are those of a file that is no table of text."
-    for bytes, what in _FOREIGN.items():
-        if re.match(bytes, head, re.DOTALL):
-            raise ValueError(f"{name} is {what}, which is not read: save it as CSV, parquet or .xlsx")
-
-
 def _file_table(path):
     _check_file(path)
     with path.open("rb") as f:
-        head = f.read(64)
-    if head[:4] == b"PAR1":
+        head = f.read(4)
+    if head == b"PAR1":
         return _parquet_table(path)
     if head[:2] == b"PK":
         return _workbook_table(path)
-    _check_kind(head, path.name)
     is_packed = head[:2] == b"\x1f\x8b"
-    content = _unpacked(path) if is_packed else path.read_bytes()
-    _check_kind(content[:64], path.name)
-    text, warnings = decoded(content, path.name)
+    text, warnings = decoded(_unpacked(path) if is_packed else path.read_bytes(), path.name)
     suffix = Path(path.stem).suffix if is_packed else path.suffix
     if suffix.lower() in (".jsonl", ".ndjson"):
         table = _json_lines(text, path.name)
