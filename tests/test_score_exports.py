@@ -1,6 +1,7 @@
 "What programs and harnesses export is scored: the assistant's answer, the best hypothesis, the right ids."
 
-import json, unicodedata
+import json
+import unicodedata
 
 import pandas as pd
 import pytest
