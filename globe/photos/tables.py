@@ -321,13 +321,8 @@ _FOREIGN = {  # first bytes -> what a file is
     rb"\x80[\2-\5]": "a pickle",
     rb"\x89HDF\r\n": "an HDF5 file",
     rb"SQLite format 3\0": "a SQLite database",
-    rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": "packed by bzip2",
-    rb"\x28\xb5\x2f\xfd": "packed by zstd",
-    rb"\xfd7zXZ\0": "packed by xz",
-    rb"7z\xbc\xaf\x27\x1c|Rar!\x1a": "an archive",
+    rb"BZh[1-9](1AY&SY|\x17rE8P\x90)|\x28\xb5\x2f\xfd|\xfd7zXZ\0": "packed by bzip2, zstd or xz",
     rb"\x93NUMPY": "an array of NumPy",
-    rb"Obj\x01": "an Avro file",
-    rb"%PDF-": "a PDF",
     rb"\x89PNG\r\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP": "a picture",
 }
 
