@@ -147,7 +147,8 @@ def _records(listings, ledger: list):
             names = [item["id"], file.resolve() if isinstance(file, Path) else item["id"]]
             point = item.get("lat", math.nan), item.get("lon", math.nan)
             if first := next(filter(None, map(seen.get, names)), None):
-                raise PhotoError(str(_listed_twice(first, point)))
+                why = _listed_twice(first, point)
+                raise PhotoError(str(why))
             seen |= dict.fromkeys(names, point)
             yield _record(item)
         except PhotoError as e:
