@@ -128,12 +128,13 @@ def _record(item) -> dict:
 _APART_KM = 25  # two places of one picture that disagree
 
 
-def _listed_twice(*points) -> str:
+def _listed_twice(*points) -> Reason:
     "The reason why a listing of a picture is left out; the coordinates of the first and of this one."
     is_usable = all(abs(lat) <= 90 and abs(lon) <= 180 for lat, lon in points)
     km = distance_km(*points[0], *points[1]) if is_usable else 0
-    told = Reason(f" and they disagree, {km:,.0f} km apart" if km > _APART_KM else "")
-    return f"listed twice{told}; the first is kept"
+    if km > _APART_KM:
+        return Reason(f"listed twice and they disagree, {km:,.0f} km apart; the first is kept")
+    return Reason("listed twice; the first is kept")
 
 
 def _records(listings, ledger: list):
@@ -146,7 +147,8 @@ def _records(listings, ledger: list):
             names = [item["id"], file.resolve() if isinstance(file, Path) else item["id"]]
             point = item.get("lat", math.nan), item.get("lon", math.nan)
             if first := next(filter(None, map(seen.get, names)), None):
-                raise PhotoError(_listed_twice(first, point))
+                why = _listed_twice(first, point)
+                raise PhotoError(str(why))
             seen |= dict.fromkeys(names, point)
             yield _record(item)
         except PhotoError as e:
