@@ -5,6 +5,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch
 from PIL import Image
 
 from globe.models import checkpoints
@@ -276,6 +277,18 @@ def test_a_state_of_another_step_is_a_flaw(interrupted, tmp_path):
     state = json.loads((c / "trainer_state.json").read_text())
     (c / "trainer_state.json").write_text(json.dumps(state | dict(global_step=99)))
     assert "another step" in str(checkpoints.flaw(c))
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_whole_states_of_another_training_block_no_restart(name, whole, interrupted, start, data, tmp_path):
+    out = shutil.copytree(interrupted["sft"], tmp_path / "out")
+    newest = checkpoints.checkpoints(out)[-1]
+    (newest / "checksums.json").unlink()
+    torch.save(dict(another=1), newest / name)
+    with pytest.raises(ValueError, match="does not fit this training"):
+        run("sft", start, data, out)
+    run("sft", start, data, out)
+    assert result(out) == whole["sft"]
 
 
 def test_checkpoints_of_several_processes_and_of_deepspeed(interrupted, tmp_path):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FINISHED', 'step_of', 'checkpoints', 'keep_newest', 'last_checkpoint', 'damaged', 'unreadable', 'seal', 'flaw',
-           'task_of', 'is_finished', 'other_training', 'begin', 'finish', 'sort_out']
+           'task_of', 'is_finished', 'other_training', 'begin', 'finish', 'set_aside', 'sort_out']
 
 # %% ../../nbs/04_models/08_checkpoints.ipynb #c437a3eb
 import hashlib, json, re, shutil, struct, zipfile, zlib
@@ -303,6 +303,15 @@ def finish(
         shutil.rmtree(c)
 
 # %% ../../nbs/04_models/08_checkpoints.ipynb #3c95e635
+def set_aside(
+    checkpoint,  # folder
+) -> Path:
+    "Rename a checkpoint to damaged-*, so that training does not resume from it."
+    aside = checkpoint.with_name(f"damaged-{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    return checkpoint.rename(aside)
+
+
 def sort_out(
     out,  # folder of a run that begins or resumes
     until=10**9,  # last step to resume from
@@ -314,9 +323,7 @@ def sort_out(
         shutil.rmtree(c)
     flaws = {c: why for c in checkpoints(out) if (why := flaw(c))}
     for c in flaws:
-        aside = c.with_name(f"damaged-{c.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        c.rename(aside)
+        set_aside(c)
     left = last_checkpoint(out, until)
     then = Reason(f"resumes from {Path(left).name}" if left else "starts from the beginning")
     for c, why in flaws.items():

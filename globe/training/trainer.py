@@ -11,6 +11,7 @@ import math, os, shutil, warnings
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pandas as pd
 
@@ -21,7 +22,7 @@ from ..answers.conversations import answer_text
 from ..answers.prompts import PROMPTS
 from ..models.vlm import check_folder, load, save_processor
 from ..models.checkpoints import begin, checkpoints, finish, is_finished, keep_newest, last_checkpoint
-from ..models.checkpoints import other_training, seal, sort_out, step_of
+from ..models.checkpoints import other_training, seal, set_aside, sort_out, step_of
 
 # %% ../../nbs/07_training/10_trainer.ipynb #3729b772
 _REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities", "reasoning", "sentences"]
@@ -156,6 +157,32 @@ def _load_whole(trainer):  # of transformers, its model on one device or copied 
 
     trainer._load_from_checkpoint = load_weights
 
+
+_UNFIT = KeyError, ValueError, TypeError, AttributeError, EOFError, UnpicklingError  # not a lack of memory
+
+
+def _set_aside_unfit(trainer):  # of transformers
+    "Make a trainer set a checkpoint aside whose states are whole but not those of this training."
+
+    def guarded(load):
+        def load_or_set_aside(checkpoint):
+            try:
+                return load(checkpoint)
+            except _UNFIT as e:
+                if not checkpoint:
+                    raise
+                if trainer.is_world_process_zero():
+                    set_aside(Path(checkpoint))
+                raise ValueError(
+                    f"{checkpoint} does not fit this training ({type(e).__name__}: {e}); it was set aside as "
+                    "damaged. Run the same command again to resume from the one before"
+                ) from e
+
+        return load_or_set_aside
+
+    for name in ("_load_optimizer_and_scheduler", "_load_rng_state"):
+        setattr(trainer, name, guarded(getattr(trainer, name)))
+
 # %% ../../nbs/07_training/10_trainer.ipynb #afeaa812
 class _Trained(Exception):
     "Raised if the checkpoint is that of the last step."
@@ -229,6 +256,7 @@ def _train_from_checkpoint(trainer, out, task):
     trainer.add_callback(_guard(out))
     trainer.add_callback(_resumed(trainer))
     _load_whole(trainer)
+    _set_aside_unfit(trainer)
     steps = trainer.args.max_steps
     if trainer.is_world_process_zero():
         sort_out(out, steps)
