@@ -1685,6 +1685,8 @@ def test_two_models_of_this_process_do_not_share_answers(tmp_path):
         answer = lambda self, images, **how: ["country: France"] * len(images)
 
     ask = lambda model: distill(photos(2), [VLMTeacher(Parrot(), "a-b", model=model)], tmp_path, watch=False)
+    with AnswerStore(tmp_path / "a-b.sqlite") as store:  # an error before any answer notes no model
+        store.write(judgement("first", "a-b", error="picture: cut"))
     ask("a/b"), ask("a/b")
     with pytest.raises(ValueError, match="holds answers of 'a/b', not of 'a-b'"):
         ask("a-b")

@@ -1672,6 +1672,11 @@ def test_a_picture_is_that_of_the_row_that_names_it(tmp_path):
     (tmp_path / "t.csv").write_text("file,lat,lon\ntrain/1.jpg,60.17,24.94\n")
     with pytest.warns(UserWarning, match="another folder than the table says: test/1.jpg for train/1.jpg"):
         assert from_csv(tmp_path / "t.csv", ledger=[])["country"][:] == ["Finland"]
+    for place in ("48.1", "48.2"):  # a dot in a name begins no ending
+        (tmp_path / f"{place}.jpg").write_bytes(encoded(Image.new("RGB", (9, int(place[-1]) + 8))))
+    (tmp_path / "t.csv").write_text("file,lat,lon\n48.1,60.17,24.94\n48.2,48.86,2.35\n")
+    with warnings.catch_warnings(action="error"):
+        assert from_csv(tmp_path / "t.csv", ledger=[])["country"][:] == ["Finland", "France"]
     for name in ("1.jpg", "data/test/1.jpg", "test_1.jpg", "test/1", "1"):
         (tmp_path / "t.csv").write_text(f"file,lat,lon\n{name},60.17,24.94\n")
         with warnings.catch_warnings(action="error"):

@@ -81,13 +81,14 @@ def answer_files(
 
 
 def _model_of(path):
-    "The full name of the model in the first answer of a file; None if it notes none or cannot be read."
+    "The full name of a model in the first answer of a file that notes one; None if none does."
     with suppress(sqlite3.Error, OSError, ValueError, RecursionError, AttributeError):
         if path.suffix == ".jsonl":
             with open(path, "rb") as file:
-                return json.loads(file.readline(10_000_000)).get("model")
+                return next(filter(None, (json.loads(line).get("model") for line in file)), None)
+        noted = "json_valid(record) AND json_extract(record, '$.model') IS NOT NULL"
         with closing(read_only(path)) as db:
-            first = db.execute("SELECT record FROM answers LIMIT 1").fetchone()
+            first = db.execute(f"SELECT record FROM answers WHERE {noted} LIMIT 1").fetchone()
             return first and record_of(first[0]).get("model")
 
 

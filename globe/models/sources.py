@@ -26,8 +26,7 @@ def model_source(
     if not Path(source).is_dir():
         source, _, commit = source.partition("@")
         if source.count("/") != 1 or ":" in source or source.startswith((".", "/", "~")):
-            is_login = commit and (":" in source or "/" in commit)  # an address with a password
-            shown = "***@" + commit.rpartition("@")[2] if is_login else model
+            shown = "***@" + commit.rpartition("@")[2] if commit else model  # perhaps a password
             raise FileNotFoundError(
                 f"{shown}: no such folder, and not the id of a model on the hub (owner/name)"
             )

@@ -197,8 +197,9 @@ def _said(row):
 
 
 def _bare(name) -> str:
-    "A name in the form in which names are compared, without its ending."
-    return re.sub(r"\.\w{1,5}$", "", _plain(name))
+    "A name in the form in which names are compared, without the ending of a picture."
+    stem, _, ending = _plain(name).rpartition(".")
+    return stem if f".{ending.lower()}" in _ENDINGS else _plain(name)
 
 
 def _agree(name, path) -> bool:
