@@ -262,7 +262,8 @@ def _differences(
     before, now = made["settings"], wanted["settings"]
     changed = [name for name in now if before.get(name) != now[name]]
     told = [Reason(f"{name} was {before.get(name)}, is now {now[name]}") for name in changed]
-    others = [n for n in wanted if n != "settings" and n in made and made[n] != wanted[n]]
+    others = [n for n in wanted if n != "settings" and made.get(n) != wanted[n]]
+    others = [n for n in others if n in made or not n.endswith("(content)")]  # which old markers lack
     return told + [Reason(f"another {n}") for n in dict.fromkeys(n.partition(" ")[0] for n in others)]
 
 

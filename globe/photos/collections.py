@@ -6,7 +6,7 @@
 __all__ = ['picture_files', 'pictures', 'table_listings', 'from_csv', 'from_folder']
 
 # %% ../../nbs/02_photos/05_collections.ipynb #b7479bbc
-import math, os, re, unicodedata, warnings
+import itertools, math, os, re, unicodedata, warnings
 from collections import Counter
 from pathlib import Path
 
@@ -181,21 +181,7 @@ def table_rows(path):
     chosen = table.rows[list(columns.values())]
     return [dict(zip(columns, row)) for row in chosen.itertuples(index=False, name=None)]
 
-# %% ../../nbs/02_photos/05_collections.ipynb #9c9f66d6
-def _point(row):
-    "The coordinate of a row, and why it cannot be read."
-    lat, lon = degrees(row["lat"], "NS"), degrees(row["lon"], "EW")
-    is_unread = math.isnan(lat + lon) and re.search(r"\d", row["lat"] + row["lon"])
-    told = f"coordinate {row['lat'][:40]!r}, {row['lon'][:40]!r} cannot be read"
-    return dict(lat=lat, lon=lon, unread=told if is_unread else "")
-
-
-def _said(row):
-    "What a row says about the place; its location counts where nothing else says anything."
-    said = {what: row.get(what, "") for what in ("city", "state", "country")}
-    return said if any(said.values()) else said | dict(location=row.get("location", ""))
-
-
+# %% ../../nbs/02_photos/05_collections.ipynb #a51d7c02
 def _bare(name) -> str:
     "A name in the form in which names are compared, without the ending of a picture."
     stem, _, ending = _plain(name).rpartition(".")
@@ -215,21 +201,38 @@ def _paired(rows, images):  # rows of a table, folder
     names = ["/".join(filter(None, [row.get("folder", ""), row["file"]])) for row in rows]
     found = [find(row["file"], row.get("folder", "")) for row in rows]
     paths = [path and path.relative_to(images).as_posix() for path, _ in found]
-    ends = Counter(_bare(name).rsplit("/", 1)[-1] for name in names)
-    exact = {path for name, path in zip(names, paths) if path and _plain(name) == _plain(path)}
-    apart = []
+    ends = [_bare(name).rsplit("/", 1)[-1] for name in names]
+    rows_of = Counter(ends)
+    is_exact = [bool(path) and _plain(name) == _plain(path) for name, path in zip(names, paths)]
+    exact, apart = set(itertools.compress(paths, is_exact)), []
     for i, (name, path) in enumerate(zip(names, paths)):
-        if not path or _plain(name) == _plain(path):
+        if not path or is_exact[i]:
             continue
         if path in exact and _plain(name) != _bare(path):  # not just without its ending
             found[i] = None, f"there is no picture of that name; {path} is another row's"
-        elif not _agree(name, path) and ends[_bare(name).rsplit("/", 1)[-1]] > 1:
+        elif _agree(name, path):
+            continue
+        elif rows_of[ends[i]] > 1:
             found[i] = None, f"{path} has another folder, and several rows have its name"
-        elif not _agree(name, path):
+        else:
             apart.append(f"{path} for {name}")
     if apart:
         warnings.warn(f"{len(apart)} pictures were found in another folder than the table says: {apart[0]}")
     return found
+
+# %% ../../nbs/02_photos/05_collections.ipynb #9c9f66d6
+def _point(row):
+    "The coordinate of a row, and why it cannot be read."
+    lat, lon = degrees(row["lat"], "NS"), degrees(row["lon"], "EW")
+    is_unread = math.isnan(lat + lon) and re.search(r"\d", row["lat"] + row["lon"])
+    told = f"coordinate {row['lat'][:40]!r}, {row['lon'][:40]!r} cannot be read"
+    return dict(lat=lat, lon=lon, unread=told if is_unread else "")
+
+
+def _said(row):
+    "What a row says about the place; its location counts where nothing else says anything."
+    said = {what: row.get(what, "") for what in ("city", "state", "country")}
+    return said if any(said.values()) else said | dict(location=row.get("location", ""))
 
 
 def table_listings(
