@@ -209,7 +209,8 @@ def distill(
             for teacher in teachers:
                 if teacher not in remote:
                     asked(teacher)
-            wait(begun)
+            while wait(begun, timeout=0.5).not_done:
+                pass  # awake now and then: Python may lose a Ctrl-C that arrives as a wait without end begins
         except BaseException:
             stop.set()
             raise
