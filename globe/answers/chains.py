@@ -361,7 +361,7 @@ def _is_village_elsewhere(small, large):  # rows of towns
 def _is_part(small, large):  # rows of towns
     "Whether a town is a part of another: inside its disc, or near the centre of a city of a million."
     g = gazetteer()
-    if g.parent[small] == large:
+    if g.parent[small] == large != small:
         return True
     if g.population[large] < max(1_000_000, 3 * g.population[small]):
         return False

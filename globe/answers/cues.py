@@ -65,7 +65,7 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |so (?:this|it|i)|must be
         |this (?:is|must be
         |has to be)|narrow\w* (?:it )?down|determin\w+|confiden\w+|i (?:choose|chose|pick|picked)
-        |por lo tanto|donc|daher|поэтому|wahrscheinlicher(?: ist)?(?: aber| jedoch)?|eher|tippe auf|plutôt
+        |por lo tanto|donc|daher|поэтому|wahrscheinlicher(?: ist)?(?: aber| jedoch)?|eher|tippe auf|plutôt(?! qu)
         |je penche pour|m[aá]s probable(?:mente)?|me inclino|plus probable(?:ment)?|più probabile
         |mais prov[aá]vel|скорее""",
         "应该是|應該是|所以|因此|拍摄[于於在]|拍攝[于於在]|位[于於]",
@@ -94,9 +94,10 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
     "weak": (
         r"""elsewhere|native to|import(?:s|ed)?|made in|manufactur\w+|brand(?:s|ed|ing)?|flags? of|once
         |former(?:ly)?|historically|history|coloni(?!a\b)\w+
-        |inspired|influence\w*|border\w*|neighbou?r\w*|famous for
+        |inspired|influence\w*|border\w*|neighbou?r(?:s|ing|ed)?|famous for
         |known (?:for|as|to)|cuisine|empire|century|war|capital is|also|(?:tourists?|visitors?|people
-        |immigrants?|migrants?|travell?ers?) from|as well as|both|far from|would expect|sold in
+        |immigrants?|migrants?|travell?ers?) from|as well as|both|far from|(?:km|kilomet(?:er|re)s?|miles?) (?:away )?from
+        |would expect|sold in
         |(?:countries|places|regions|areas|states|parts|cities)(?: \w+){0,3} (?:like|such as|including)
         |produced in|headquarter\w*|languages?|spoken""",
         "曾经|曾經|かつて",
@@ -119,7 +120,8 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |unlike|neither|nor|rul(?:ed?|es|ing) out|exclud\w+|eliminat\w+|unlikely|except|other than
         |as opposed to|dismiss\w*|reject\w*|discount\w*|(?:is|are|was|were|do|does|did|ca|could|wo|would
         |should|has|have)n['’]t|cannot|nicht|keine?|не|non|não|ne|pas|tampoco|no (?:es|est[áa]|se parece
-        |parece)|y no (?:de|del|en|a|al|la|el|las|los)|en niet|och inte|og ikke|a nie""",
+        |parece)|y no (?:de|del|en|a|al|la|el|las|los)|no (?:de|en)|niet|inte|ikke|nie|plutôt que?|au lieu d[eu]
+        |statt|anstatt|anstelle|m[aá]s (?:bien )?que|en (?:lugar|vez) de|em vez d[eoa]|ao invés d[eoa]|piuttosto che|invece d\w+|вместо""",
         "不是|并非|並非|不像|不在|ليس|ليست",
     ),
     "colon": ("", ":|："),

@@ -169,7 +169,7 @@ class _Walk:
         "Each object of a list is a record."
         for item in items[:50]:
             if isinstance(item, _Object):
-                self.record(self.values(item, depth + 1), mark)
+                self.record(self.named(item, self.values(item, depth + 1)), mark)
             elif isinstance(item, list) and depth < _MAX_DEPTH:
                 self.items(item, mark, depth + 1)
 
@@ -212,6 +212,13 @@ class _Walk:
             values.setdefault(role, []).extend(leaves)
         elif role != "reasoning" and (role or _RANKING.search(key)):
             self.items(items, "other" if _BESIDE.search(key) else "listed", depth)
+
+    def named(self, node, values):  # an object of a list
+        "The values with the object's name, if nothing else in it names a place."
+        names = [text for key, value in node if key.lower() == "name" and "," in (text := _text(value))]
+        return (
+            values if {"country", "city", "place"} & set(values) or not names else values | {"place": names}
+        )
 
     def weighted(self, node):  # an object of names and weights
         "Each name is a hypothesis."

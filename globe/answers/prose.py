@@ -22,6 +22,7 @@ from globe.answers.assertions import (
     claimed_countries,
     levels_of,
     sentences,
+    unreal,
     without_bystanders,
     without_travellers,
 )
@@ -29,6 +30,7 @@ from .country_names import countries_in
 from .cues import refusal
 from .foreign_towns import foreign_town, town_alone, town_in_letters
 from .labels import is_coarse
+from .scripts import lowered
 from globe.answers.towns import (
     KNOWN,
     anywhere,
@@ -232,7 +234,7 @@ def _town_named(name, code, called):  # as written, code of the country, whether
     return town_of([name], code) if is_meant else None
 
 # %% ../../nbs/03_answers/21_prose.ipynb #44e6ceb8
-_COMMA = re.compile(r",\s+(?:in\s+)?(?:the\s+)?")
+_COMMA = re.compile(r",\s+(?:(?:in|en|im|i|w|na|em)\s+)?(?:the\s+)?")
 
 
 def _chains(sentence):
@@ -308,8 +310,39 @@ def _plain_town(name):
 def _by_letters(text):  # running text
     "The `Reading` of a town that a sentence names alone, or a text without blanks claims, or None."
     found = None if refusal(text) else town_alone(text) or not text.isascii() and town_in_letters(text)
-    place = chain([found[0]]) if found else None
+    place = chain([found[0]]) if found and not _is_unreal(text, found[1]) else None
     return Reading(*place, start=found[1], end=found[2]) if place else None
+
+
+def _is_unreal(text, at):  # running text, position of a name
+    "Whether its sentence speaks of another picture."
+    begin, end = next((s for s in sentences(text) if s[0] <= at < s[1]), (0, len(text)))
+    start, stop = unreal(lowered(text[begin:end]))
+    return start <= at - begin < stop
+
+
+_PLACED = re.compile(
+    r"\b(?:in|at|near|around|of|is|downtown|from|mean|à|en|im|di|w|i|na|v|ve|til|fra|från|em|aus|zeigt"
+    r"|plage|te|van|ze|z|på|pri|στην?|στη)\s(?:the\s)?$",
+    re.I,
+)
+
+
+def _by_only_place(text):  # running text
+    "The `Reading` of the one place that a text without countries names as a place; None if it names more."
+    found = {}
+    for begin, end in [] if refusal(text) or countries_in(text) else sentences(text):
+        sentence = text[begin:end]
+        known = [c for c in _chains(sentence) if people(c[0], CLAIMED, SURE)]
+        for (names, start, stop), level in zip(known, levels_of(sentence, [c[1:] for c in known])):
+            placed = len(names) > 1 or level > NEUTRAL or _PLACED.search(sentence, max(0, start - 20), start)
+            if level >= NEUTRAL and placed and (place := chain(names)) and place.city:
+                found.setdefault((place.country, place.city), (level, place, begin + start, begin + stop))
+    levels = [level for level, *_ in found.values()]
+    if not levels or levels.count(max(levels)) > 1:
+        return None
+    _, place, start, end = max(found.values(), key=lambda f: f[0])
+    return Reading(*place, start=start, end=end)
 
 
 def read_prose(text) -> Reading:  # running text
@@ -325,5 +358,5 @@ def read_prose(text) -> Reading:  # running text
 def _read(text):  # running text
     "The place that a text claims; bystanders count as those who live there."
     reading = read_last_lines(text) or _by_claims(text) or _by_demonym(text)
-    reading = reading or _by_towns(text) or _by_letters(text)
+    reading = reading or _by_towns(text) or _by_letters(text) or _by_only_place(text)
     return reading or Reading(refused=bool(refusal(text)))
