@@ -39,6 +39,9 @@ _DENIED_BEHIND = re.compile(
 )
 
 
+_LIKE_BEHIND = re.compile(
+    r"(?:の[街町都市風景]{1,3})?(?:のよう|に似|っぽ|風の?|みたい)|처럼|[과와]\s?비슷|\sजैस|一[样樣]|似的"
+)
 _CLAIMED_BEHIND = re.compile(
     r"\s+(?:would\s+be|is|was|remains)\s+my\s+(?:\w+\s+)?(?:pick|guess|choice|answer|bet)\b|\s+it\s+is\b"
     r"|\s+(?:is|seems|looks|appears)\s+(?:to\s+be\s+)?(?:the\s+)?"
@@ -105,6 +108,7 @@ def levels_of(sentence, places):  # text, and (start, end) of each place that it
             cue = next(cues, None)
         at = end
         behind = DENIED if _DENIED_BEHIND.match(sentence, end) else None
+        behind = min(level, LIKENESS) if _LIKE_BEHIND.match(sentence, end) else behind
         behind = _STRONG if level > DENIED and _CLAIMED_BEHIND.match(sentence, end) else behind
         behind = _NO_CLAIM if other[0] <= start < other[1] else behind
         levels.append(level if behind is None else behind)

@@ -328,6 +328,9 @@ def town_in_name(
 ):
     "The town in a name such as *Old Town of Dubrovnik*; the name itself if it is a town or contains none."
     inside = _IN_TOWN.fullmatch(name) if found_in(name, scope) is None else None
+    before, on, _ = name.partition(" on ")
+    if on and found_in(name, scope) is None and found_in(before, scope) is not None:
+        return before  # "George Town on Penang"
     town = inside and next(filter(None, inside.groups()))
     return town if town and not THINGS.search(town) and found_in(town, scope) is not None else name
 

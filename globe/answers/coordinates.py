@@ -30,7 +30,7 @@ _SIDES = [
     (re.compile(f"E|L|{_EAST}", re.I), ("lon", 1)),
     (re.compile(f"W|O|{_WEST}", re.I), ("lon", -1)),
 ]
-_GERMAN = re.compile(r"\b(?:Ost|östlich|Breite|Länge|nördlich)", re.I)
+_GERMAN = re.compile(r"\b(?:Ost|östlich|Breite|Länge|nördlich|Koordinaten)", re.I)
 
 
 def _side(letter, german=False):  # compass letter or word; whether O is "Ost"
@@ -47,7 +47,7 @@ _SECONDS = r"""(?P<seconds>\d{1,2}(?:[.,]\d{1,9})?)\ ?(?:["″”“秒초]|['�
 _WORD = f"{_NORTH}|{_SOUTH}|{_EAST}|{_WEST}"
 _BEFORE = "[NSEWOL]|[北南东東西][纬緯经経經]|북위|남위|동경|서경"
 _ANGLE = re.compile(
-    rf"""(?<![\w.]) (?:(?P<before>{_BEFORE})\ ?)? (?P<sign>[-+−–])? (?P<degrees>{_NUMBER})
+    rf"""(?:(?<![\w.])|(?<=[\u3040-\u9fff\uac00-\ud7a3])) (?:(?P<before>{_BEFORE})\ ?)? (?P<sign>[-+−–])? (?P<degrees>{_NUMBER})
     (?:\ ?(?P<mark>{_DEGREE}) (?:\ ?{_MINUTES} (?:\ ?{_SECONDS})? )? )?
     (?(before)|(?:\ ?(?P<after>[NSEWOL](?![^\W\d_])|(?:{_WORD})(?![^\W\d_])))?)""",
     re.X | re.I,
@@ -87,9 +87,9 @@ def _axis_before(text):  # text before an angle
     return "" if _BOTH.search(text) else _axis(_LABEL_BEFORE.search(text))
 
 
-def _angles(text):  # any
+def _angles(text, around=""):  # any, the text that it is from
     "The angles of `text`, in order."
-    found, end, german = [], 0, bool(_GERMAN.search(text))
+    found, end, german = [], 0, bool(_GERMAN.search(around or text))
     for m in _ANGLE.finditer(text):
         letter, size = m["before"] or m["after"] or "", _size(m)
         axis, sign = _side(letter, german) if letter else ("", 1)
@@ -130,6 +130,8 @@ def _paired(a, b, text, anywhere):  # two angles in a row
         return None
     if a.axis == b.axis != "" or (not a.axis and b.axis == "lat"):
         return None
+    if bool(a.axis) != bool(b.axis) and min(a.digits, b.digits) < 2:
+        return None  # "a 4L and a 2CV"
     if not a.axis and not b.axis:
         if not _BARE_GAP.fullmatch(gap):
             return None
@@ -160,6 +162,7 @@ def _may_hold(text):
 def coordinates(
     text,  # any
     anywhere=True,  # running text? False: a value that was given as a coordinate
+    around="",  # the text that it is from: "O" is east in German, west in French
 ) -> list:  # of `_Coordinate`, in order
     "The coordinates that a text states."
     if not _ANY_DIGIT.search(text) or not _may_hold(text):
@@ -168,7 +171,7 @@ def coordinates(
         cut = len(text) - 2 * _MOST // 3
         head, tail = coordinates(text[: _MOST // 3]), coordinates(text[cut:])
         return head + [c._replace(start=c.start + cut, end=c.end + cut) for c in tail]
-    angles, found = _angles(text), []
+    angles, found = _angles(text, around), []
     for a, b in zip(angles, angles[1:]):
         if found and a.start < found[-1].end:
             continue

@@ -67,8 +67,8 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |has to be)|narrow\w* (?:it )?down|determin\w+|confiden\w+|i (?:choose|chose|pick|picked)
         |por lo tanto|donc|daher|поэтому|wahrscheinlicher(?: ist)?(?: aber| jedoch)?|eher|tippe auf|plutôt(?! qu)
         |je penche pour|m[aá]s probable(?:mente)?|me inclino|plus probable(?:ment)?|più probabile
-        |mais prov[aá]vel|скорее""",
-        "应该是|應該是|所以|因此|拍摄[于於在]|拍攝[于於在]|位[于於]",
+        |mais prov[aá]vel|скорее|büyük (?:olasılıkla|ihtimalle)|dlatego|zatem|dus|daarom|tedy|отже|тому""",
+        "综合来看|综上|したがって|よって|따라서|그러므로|इसलिए|لذلك|لذا|إذن|بنابراین|সুতরাং|ดังนั้น|应该是|應該是|所以|因此|拍摄[于於在]|拍攝[于於在]|位[于於]",
     ),
     "claim": (
         r"""located|situated|taken|captured?s?|photographed|shot in|it is|it['’]s|that['’]s|is in
@@ -78,7 +78,8 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |means?|says|confirms?|(?:country|city|location|place|setting|scene|photo|image|picture) (?:is
         |would be)|(?:street|scene) (?:in|from)|zeigt|vermutlich|wahrscheinlich|probablement
         |probablemente|provavelmente|probabilmente|вероятно|muestra|montre|mostra|creo que|je pense
-        |ich denke|acho que|скорее всего|похоже|tomada|prise|aufgenommen|сделан\w*|снят\w*|tirada|scattata""",
+        |ich denke|acho que|скорее всего|похоже|tomada|prise|aufgenommen|сделан\w*|снят\w*|tirada|scattata|correspond\w+|stammt|pochodzi|készült
+        |çekilmiş|çekildi|taget|tagen|genomen|diambil|pořízen\w*|zrobion\w*|wykonan\w*|muhtemelen""",
         "照片|写真|사진",
     ),
     "possible": (
@@ -88,7 +89,9 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
     ),
     "alike": (
         r"""similar\w*|simil\w*|compar\w+|such as|like|as in|as (?:you|one)|reminiscent|resembl\w+
-        |remind\w*|match\w*|fits?|ähnlich|wie in|parecid[oa]|como en|comme en|semblable|похож[аи]?|как в""",
+        |remind\w*|match\w*|fits?|ähnlich|wie in|parecid[oa]|como en|comme en|semblable|похож[аи]?|как в
+        |recuerd\w+|rappell\w+|ricord\w+|lembra\w*|erinner\w+|benze\w+|przypomina\w*|podobn\w+|påminner
+        |minder om|mirip|giống""",
         "类似|類似|像|似た|のような",
     ),
     "weak": (
@@ -99,8 +102,9 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |immigrants?|migrants?|travell?ers?) from|as well as|both|far from|(?:km|kilomet(?:er|re)s?|miles?) (?:away )?from
         |would expect|sold in
         |(?:countries|places|regions|areas|states|parts|cities)(?: \w+){0,3} (?:like|such as|including)
-        |produced in|headquarter\w*|languages?|spoken""",
-        "曾经|曾經|かつて",
+        |produced in|headquarter\w*|languages?|spoken|fundad\w+ por|fond[ée]\w* par|andere\w* (?:seite|ufer|flussseite)
+        |otro lado|outro lado|autre côté|enfrente|gegenüber""",
+        "شائع|منتشر|曾经|曾經|かつて",
     ),
     "supposed": (
         r"""e\.g|for (?:example|instance)|examples?|caption|initial\w*|at first|first (?:thought|glance

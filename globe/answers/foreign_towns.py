@@ -37,6 +37,9 @@ def _dotted_form(name, code):
     return next((form for form in forms if gazetteer().find(fold(form), code)), "")
 
 
+_PROVINCE = re.compile("[\u3400-\u9fff]{2,6}?(?:省|自治[区區州])的?")
+
+
 def _near_letters(
     sentence,  # text
     start,  # position of a country in it
@@ -44,6 +47,8 @@ def _near_letters(
     code,  # of the country
 ):
     "The town whose letters are next to a country; those after it are tried first."
+    if province := _PROVINCE.match(sentence, end):
+        end = province.end()
     behind = range(end, min(len(sentence), end + 14))
     before = range(start - 2, max(-1, start - 12), -1)
     for at in (*behind, *before):

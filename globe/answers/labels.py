@@ -101,6 +101,22 @@ _RANKED, _LATER = (
 )
 _CHOSEN = {"choose", "chose", "chosen", "pick", "select", "selected", "prefer", "final"}
 _ELSEWHERE = {"neighboring", "neighbouring", "native", "similar", "bordering", "host", "origin"}
+_OR_WORDS = {
+    "or",
+    "oder",
+    "ou",
+    "o",
+    "tai",
+    "veya",
+    "lub",
+    "eller",
+    "of",
+    "или",
+    "або",
+    "nebo",
+    "ili",
+    "atau",
+}
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z]|\d$)|_")
 
 # %% ../../nbs/03_answers/06_labels.ipynb #d9a88a1f
@@ -113,6 +129,8 @@ def role_of(
     if plain in _ROLES:
         return _ROLES[plain]
     words = plain.split()
+    if len(words) > 2 and words[1] in _OR_WORDS and words[0] in _ROLES:  # "Kaupunki tai alue"
+        return _ROLES[words[0]]
     if len(words) > 8 or not _ELSEWHERE.isdisjoint(words):
         return ""
     if not _OTHER.isdisjoint(words) or len(words) == 2 and words[1] in _LATER and words[0] in _RANKED:
@@ -150,8 +168,8 @@ _NOTHING = re.compile(
     |sin\s+(?:determinar|especificar|datos)|inconnue?s?|ind[ée]termin\w+|non\s+(?:pr[ée]cis|d[ée]termin
     |identifi|sp[ée]cifi)\w+|impossible|aucune?|desconhecid\w+|n[ãa]o\s\w+|unbekannt|unklar|nicht\s\w+
     |keine?\b|unbestimm\w+|sconosciut\w+|ignot[oa]|ambigu\w+|imposs[ií]ve[li]\w*|onbekend|nieznan\w+
-    |brak\b|nie\s+(?:mo[żz]na|wiadomo|wiem|da)|nelze\s\w+|e[it]\s+(?:tie|voi|ole|saa)\w+
-    |неизвест\w*|не\s\w+|невозможно|нет|неопредел\w+|t(?:id)?ak\s\w+|bilinm\w+|belirsiz\w*|belirlen\w+|không\s\w+
+    |brak\s\w+|nie\s+(?:mo[żz]na|wiadomo|wiem|da)|nelze\s\w+|e[it]\s+(?:tie|voi|ole|saa)\w+
+    |неизвест\w*|не\s\w+|невозможно|нет|неопредел\w+|tidak\s\w+|tak\s(?:diketahui|dapat|bisa|jelas)|bilinm\w+|belirsiz\w*|belirlen\w+|không\s\w+
     |okän[dt]|ukendt|ukjent|tuntematon|невідом\w+|неможливо|непознат\w*|neznám\w*|neznan\w*|nepoznat\w*
     |ismeretlen|nem\s+(?:ismert|meghatároz|azonosít|lehet|tudni)\w*|necunoscut\w*|ne(?:specificat|determinat)\w*|hindi\s\w+|di-alam|άγνωστ\w+
     |δεν\s\w+|nežinom\w+|nezinām\w+|teadmata|tundmatu|haijulikani|desconegut\w*|לא\s\w+|ไม่\S+|უცნობი|անհայտ

@@ -139,12 +139,18 @@ def _names_place(node, level=0):
     return isinstance(node, list) and any(_names_place(item, level + 1) for item in node[:_MOST_KEYS])
 
 
+def _is_short(value):
+    return isinstance(value, str) and len(value) <= 60
+
+
 def _said(node, level=0):  # decoded JSON
     "The text that the assistant said last, '' if it has not answered yet, None if nothing is a message."
     if isinstance(node, str):
         return node if level and node.strip() else None
     if level > _MOST_LEVELS or not isinstance(node, (list, dict)):
         return None
+    if level == 0 and isinstance(node, list) and len(node) > 1 and all(map(_is_short, node)):
+        return None  # names: ["France", "Lyon"]
     is_chat, text = assistant_said(node)
     if is_chat and text != "":
         return text or ""

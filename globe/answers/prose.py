@@ -192,6 +192,10 @@ def _town_by(text, claim):
     if sentence[start] > "\u024f":
         return foreign_town(sentence, start, end, code), ""
     town, region = beside(sentence, start, end, code)
+    if not town and sentence.islower():  # "in london england"
+        words = sentence[:start].replace(",", " ").split()
+        before = [" ".join(words[-n:]) for n in (3, 2, 1)]
+        town = next((name for name in before if len(name) > 3 and found_in(name, code) is not None), "")
     if town and (smaller := town_within(sentence, town, code)):
         return smaller, town
     return town or elsewhere(sentence, code), region

@@ -53,7 +53,7 @@ def _share(text):  # of a number: "0.9", "0,9", "90 %", "9/10", "90 out of 100"
     return value if value <= 1 else None
 
 # %% ../../nbs/03_answers/23_reader.ipynb #a1b79f3d
-def _of_record(record) -> Answer:  # from JSON, tags, a table or lines
+def _of_record(record, text) -> Answer:  # from JSON, tags, a table or lines; the text that it is from
     "The `Answer` that one record gives."
     told = [one_country(value) for value in record.all("country")]
     named = [n for n in told if n.name]
@@ -80,7 +80,7 @@ def _of_record(record) -> Answer:  # from JSON, tags, a table or lines
         region = region or inside
     if region and city:
         city = town_in_state(city, region, country)
-    lat, lon = _stated(record)
+    lat, lon = _stated(record, text)
     known = bool(country) or lat is not None
     return Answer(
         country,
@@ -136,11 +136,11 @@ def _within(values, country):  # under the label of a place, name of the country
     return city, "" if city else reading.region
 
 
-def _stated(record):
+def _stated(record, text):  # the text that it is from
     "(lat, lon) that a record states, or (None, None)."
     pairs = [f"{lat}, {lon}" for lat, lon in zip(record.all("lat"), record.all("lon"))]
     for value in (*pairs, *record.all("coordinates")):
-        if found := coordinates(value[:200], anywhere=False):
+        if found := coordinates(value[:200], anywhere=False, around=text[record.start : record.end]):
             return found[0][:2]
     for value in record.all("place"):
         if found := coordinates(value[:400]):
@@ -151,8 +151,8 @@ def _stated(record):
 def _of_records(records, text):  # in order; the text that they are in
     "The `Answer` of several records."
     main = [r for r in records if r.mark != "other"][:20] or records[:20]
-    told = [(record, _of_record(record)) for record in main]
-    others = [_of_record(r) for r in records if r.mark == "other" and r not in main]
+    told = [(record, _of_record(record, text)) for record in main]
+    others = [_of_record(r, text) for r in records if r.mark == "other" and r not in main]
     best, rest = _best(told, text)
     offered = [*best.alternatives, *(_name(a) for a in (*rest, *others))]
     offered = tuple(
