@@ -42,6 +42,7 @@ _DENIED_BEHIND = re.compile(
 _LIKE_BEHIND = re.compile(
     r"(?:の[街町都市風景]{1,3})?(?:のよう|に似|っぽ|風の?|みたい)|처럼|[과와]\s?비슷|\sजैस|一[样樣]|似的"
 )
+_INFLUENCE_BEHIND = re.compile(r"の?影[響响]|의\s?영향")
 _CLAIMED_BEHIND = re.compile(
     r"\s+(?:would\s+be|is|was|remains)\s+my\s+(?:\w+\s+)?(?:pick|guess|choice|answer|bet)\b|\s+it\s+is\b"
     r"|\s+(?:is|seems|looks|appears)\s+(?:to\s+be\s+)?(?:the\s+)?"
@@ -109,6 +110,7 @@ def levels_of(sentence, places):  # text, and (start, end) of each place that it
         at = end
         behind = DENIED if _DENIED_BEHIND.match(sentence, end) else None
         behind = min(level, LIKENESS) if _LIKE_BEHIND.match(sentence, end) else behind
+        behind = _NO_CLAIM if _INFLUENCE_BEHIND.match(sentence, end) else behind
         behind = _STRONG if level > DENIED and _CLAIMED_BEHIND.match(sentence, end) else behind
         behind = _NO_CLAIM if other[0] <= start < other[1] else behind
         levels.append(level if behind is None else behind)
@@ -119,7 +121,7 @@ def levels_of(sentence, places):  # text, and (start, end) of each place that it
 _VERDICT = r"(?:I(?:'d| would)? (?:say|guess|think|go with|lean)|my (?:best )?guess is)\b"
 # a verdict after a comma counts as a sentence: *Finland or Sweden, I would say Finland*
 _SENTENCE_END = re.compile(
-    rf"[.!?]+[\"'”’)*]*\s+|[。！？]|\n+|,\s(?=(?:but |so |and )?{_VERDICT}[^.!?,]{{0,20}}[A-Z])"
+    rf"[.!?]+[\"'”’)*]*\s+|[。！？।۔]|\n+|,\s(?=(?:but |so |and )?{_VERDICT}[^.!?,]{{0,20}}[A-Z])"
 )
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:St|Mt|Ft|Dr|Mr|Mrs|Ms|No|[A-Z]|[A-Z]\.[A-Z]|e\.g|i\.e|approx|vs)\.\s*$"

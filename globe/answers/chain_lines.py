@@ -100,7 +100,7 @@ _RANKS += r"|runner[- ]up|alternat\w+|also|other|possibly|less likely|less proba
 _RANKS += "|erste|zweite|dritte|premi[eè]re|deuxième|troisième"
 _RANKS += "|primera|segunda|tercera|primeira|terceira|prima|seconda|перв[а-я]+|втор[а-я]+|第一|第二|第三"
 _RANKED = re.compile(
-    rf"\W{{0,6}}(?:(?:{_RANKS})(?![a-z])[^:：,]{{0,30}}|[^\W\d_]{{2,20}}\s?(?:#?\d|[A-C])\W{{0,3}})[:：]",
+    rf"\W{{0,6}}(?:(?:{_RANKS})(?![a-z])[^:：,]{{0,30}}|[^\W\d_]{{2,20}}\s?(?:#?\d|[A-C])\W{{0,3}}(?:[^\W\d_ ][^():：]{{1,30}}\)\W{{0,3}})?)[:：]",
     re.I,
 )
 _NEXT_ITEM = re.compile(
@@ -164,9 +164,18 @@ def _last_guesses(text):
     return found
 
 
+_LINE_WITH_SHARE = re.compile(r"^.{3,100}\d\s?%\W{0,3}$", re.M)
+
+
+def _until_shares(text):
+    "The text up to the last of several lines that end in a percentage; '' without such lines."
+    lines = list(_LINE_WITH_SHARE.finditer(text[:20_000]))
+    return text[: lines[-1].end()] if len(lines) > 1 else ""
+
+
 def read_last_lines(text):  # running text
     "The `Reading` of the lines at the end that are chains; None if the last line is not one."
-    guesses = _last_guesses(text)
+    guesses = _last_guesses(text) or _last_guesses(_until_shares(text))
     if any(g.ranked for g in guesses) and not (guesses[-1].ranked or guesses[-1].share):
         guesses = guesses[-1:]  # a conclusion below the list
     if len(guesses) > 1 and (whole := _broken_chain(guesses)):

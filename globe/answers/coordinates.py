@@ -20,10 +20,10 @@ class _Angle(NamedTuple):
     end: int  # after its last character
 
 
-_NORTH = "north|norte|nord|norden|с\\.?\\s?ш\\.?|北纬|北緯|북위|شمالا|شمال|उत्तर"
-_SOUTH = "south|sur|sul|sud|süd|süden|ю\\.?\\s?ш\\.?|南纬|南緯|남위|جنوبا|جنوب|दक्षिण"
-_EAST = "east|este|est|leste|ost|osten|в\\.?\\s?д\\.?|东经|東経|東經|동경|شرقا|شرق|पूर्व"
-_WEST = "west|oeste|ouest|ovest|westen|з\\.?\\s?д\\.?|西经|西経|西經|서경|غربا|غرب|पश्चिम"
+_NORTH = "north|norte|nord|norden|с\\.?\\s?ш\\.?|北纬|北緯|북위|شمالا|شمالی|شمال|उत्तर"
+_SOUTH = "south|sur|sul|sud|süd|süden|ю\\.?\\s?ш\\.?|南纬|南緯|남위|جنوبا|جنوبی|جنوب|दक्षिण"
+_EAST = "east|este|est|leste|ost|osten|в\\.?\\s?д\\.?|东经|東経|東經|동경|شرقا|شرقی|شرق|पूर्व"
+_WEST = "west|oeste|ouest|ovest|westen|з\\.?\\s?д\\.?|西经|西経|西經|서경|غربا|غربی|غرب|पश्चिम"
 _SIDES = [
     (re.compile(f"N|{_NORTH}", re.I), ("lat", 1)),
     (re.compile(f"S|{_SOUTH}", re.I), ("lat", -1)),
@@ -40,7 +40,7 @@ def _side(letter, german=False):  # compass letter or word; whether O is "Ost"
     return next((side for pattern, side in _SIDES if pattern.fullmatch(letter)), ("", 1))
 
 # %% ../../nbs/03_answers/02_coordinates.ipynb #42f53f65
-_NUMBER = r"\d{1,3}(?:\.\d{1,15}(?!\d|\.\d)|,\d{1,15}(?!\d|[.,]\d)|(?!\d|[.,]\d))"
+_NUMBER = r"\d{1,3}(?:\.\d{1,15}(?!\d|\.\d)|[,٫]\d{1,15}(?!\d|[.,]\d)|(?!\d|[.,٫]\d))"
 _DEGREE = r"°(?!\s?[CF]\b)|[º˚度도]|\^?\{?\\?circ\}?|deg(?:rees?)?\b|grad[oi]s?\b|graus\b|градус\w*"
 _MINUTES = r"(?P<minutes>\d{1,2}(?:[.,]\d{1,9})?)\ ?(?:['′’‘`分분]|min(?:utes?)?\b)"
 _SECONDS = r"""(?P<seconds>\d{1,2}(?:[.,]\d{1,9})?)\ ?(?:["″”“秒초]|['′’]{2}|sec(?:onds?)?\b)?"""
@@ -56,7 +56,7 @@ _ANGLE = re.compile(
 
 def _size(m):  # match of `_ANGLE`
     "Decimal degrees by sign and digits alone; None where minutes or seconds are impossible."
-    parts = ((m[part] or "0").replace(",", ".") for part in ("degrees", "minutes", "seconds"))
+    parts = (re.sub("[,٫]", ".", m[part] or "0") for part in ("degrees", "minutes", "seconds"))
     whole, minutes, seconds = map(float, parts)
     if minutes >= 60 or seconds >= 60:
         return None
@@ -96,7 +96,7 @@ def _angles(text, around=""):  # any, the text that it is from
         label = _axis_before(text[max(end, m.start() - 40) : m.start()])
         behind = "" if axis or label else _axis(_LABEL_BEHIND.match(text, m.end()))
         end = _LABEL_BEHIND.match(text, m.end()).end() if behind else m.end()
-        digits = len(m["degrees"].replace(",", ".").partition(".")[2])
+        digits = len(re.sub("[,٫]", ".", m["degrees"]).partition(".")[2])
         if size is not None:
             value, exact = (-abs(size) if sign < 0 else size), m["mark"] or letter
             found.append(_Angle(value, axis or label or behind, 9 if exact else digits, m.start(), end))
@@ -146,7 +146,7 @@ def _paired(a, b, text, anywhere):  # two angles in a row
     return (lat.value, lon.value) if valid else None
 
 
-_LIKELY = re.compile(rf"\d(?:[.,]\d|\s?(?:{_DEGREE})|\s?[NSEWOL]\b)", re.I)
+_LIKELY = re.compile(rf"\d(?:[.,٫]\d|\s?(?:{_DEGREE})|\s?[NSEWOL]\b)", re.I)
 _ANY_DIGIT = re.compile(r"\d")
 _MOST = 6_000  # characters
 

@@ -97,8 +97,8 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
     "weak": (
         r"""elsewhere|native to|import(?:s|ed)?|made in|manufactur\w+|brand(?:s|ed|ing)?|flags? of|once
         |former(?:ly)?|historically|history|coloni(?!a\b)\w+
-        |inspired|influence\w*|border\w*|neighbou?r(?:s|ing|ed)?|famous for
-        |known (?:for|as|to)|cuisine|empire|century|war|capital is|also|(?:tourists?|visitors?|people
+        |inspired|influence\w*|registered in|flagged in|border\w*|neighbou?r(?:s|ing|ed)?|famous for
+        |known (?:for|as|to)|cuisine|empire|centur(?:y|ies)|war|capital is|also|(?:tourists?|visitors?|people
         |immigrants?|migrants?|travell?ers?) from|as well as|both|far from|(?:km|kilomet(?:er|re)s?|miles?) (?:away )?from
         |would expect|sold in
         |(?:countries|places|regions|areas|states|parts|cities)(?: \w+){0,3} (?:like|such as|including)
@@ -107,7 +107,7 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         "شائع|منتشر|曾经|曾經|かつて",
     ),
     "supposed": (
-        r"""e\.g|for (?:example|instance)|examples?|caption|initial\w*|at first|first (?:thought|glance
+        r"""e\.g|for (?:example|instance)|examples?|caption|initial\w*|at first|thought (?:of|about|it was)|first (?:thought|glance
         |impression|guess(?:ed)?)|if|once thought|(?:most|many|some) (?:people )?would|one (?:might
         |would|could|may|can)(?: \w+ly)? (?:think|say|guess|assume|suspect)|(?:wrong|mistaken|erroneous)ly (?:think
         |thought|sa[iy]\w*|guess\w*|assum\w*|believ\w*|place\w*|identif\w*)|tempting|hypothetical\w*|imagine|por ejemplo|par exemple
@@ -156,7 +156,7 @@ _LACKING = r"""(?:do(?:es)?\s?n['’]t|do(?:es)?\snot)\s(?:contain|provide|have|
 _NO_CLUES = r"""too\s(?:\w+\s){1,4}for\s(?:any|an?|me|anyone)\b
     |(?:i['’]m|i\sam)\s(?:sorry|not\ssure|not\scertain)|no\sidea|(?:not\senough
     |insufficient)\s(?:clues|information|detail\w*|context|evidence|data)|anyone['’]s\sguess
-    |there\s(?:is|are)\s(?:no|not\senough|insufficient)\s(?:\w+\s){0,4}(?:information|clues?|details?
+    |there\s(?:(?:is|are)(?:n['’]t|\snot)\senough|(?:is|are)\s(?:no|insufficient))\s(?:\w+\s){0,4}(?:information|clues?|details?
     |evidence|way|landmarks?)|(?:location|place|country|city)\s(?:is|are|remains?)\s(?:unknown|unclear
     |undetermin\w+|uncertain|not\s(?:clear|identifiable))"""
 _ELSEWHERE = r"""no\s(?:s[eé]\b|puedo|es\sposible|se\spuede)|imposible|je\sne\s(?:peux|sais)

@@ -46,6 +46,7 @@ from globe.answers.towns import (
 from .values import SECOND
 from ..places.gazetteer import gazetteer
 from ..places.names import fold
+from ..places.spelling import is_ordinary
 
 # %% ../../nbs/03_answers/21_prose.ipynb #141a4311
 _ABOUT_CITY = re.compile(r"\b(?:exact|specific|precise|particular|city|town|village)\b", re.I)
@@ -332,16 +333,25 @@ _PLACED = re.compile(
 )
 
 
+def _is_region(name):
+    "Whether a name means a division or an island of one country, and no town: *Crete*."
+    g, plain = gazetteer(), fold(name)
+    look = g.look(plain, "")
+    is_clear = bool(look) and look[0] < 0 <= look[2] and not look[4] and not is_ordinary(plain)
+    return is_clear and g.region_kind[look[2]] not in ("sight", "park", "lake")
+
+
 def _by_only_place(text):  # running text
     "The `Reading` of the one place that a text without countries names as a place; None if it names more."
     found = {}
     for begin, end in [] if refusal(text) or countries_in(text) else sentences(text):
         sentence = text[begin:end]
-        known = [c for c in _chains(sentence) if people(c[0], CLAIMED, SURE)]
+        known = [c for c in _chains(sentence) if people(c[0], CLAIMED, SURE) or _is_region(c[0][0])]
         for (names, start, stop), level in zip(known, levels_of(sentence, [c[1:] for c in known])):
             placed = len(names) > 1 or level > NEUTRAL or _PLACED.search(sentence, max(0, start - 20), start)
-            if level >= NEUTRAL and placed and (place := chain(names)) and place.city:
-                found.setdefault((place.country, place.city), (level, place, begin + start, begin + stop))
+            place = chain(names) if level >= NEUTRAL and placed else None
+            if place and (place.city or level >= CLAIM):
+                found.setdefault(place, (level, place, begin + start, begin + stop))
     levels = [level for level, *_ in found.values()]
     if not levels or levels.count(max(levels)) > 1:
         return None

@@ -71,7 +71,7 @@ _NEAR = """specifically particularly more possibly probably likely perhaps preci
     di i w v in"""
 _LEFT = re.compile(
     r"(?:\s(?:district|quarter|neighbou?rhood))?"
-    rf"[\s,(\[–-]*(?:(?:{'|'.join(_BETWEEN.split())})\s+){{0,7}}",
+    rf"[\s,(\[–-]*(?:(?:{'|'.join(_BETWEEN.split())})[\s,]+){{0,7}}",
     re.I,
 )
 _NEAR_WORDS = rf"(?:(?:{'|'.join(_NEAR.split())})\s+)"
@@ -175,7 +175,8 @@ def _without_ending(name, code):  # as written, code of the country
     "A large town's name without a case ending: *w Krakowie*; '' for another name."
     for cut in (1, 2, 3):
         row = _row_of(name[:-cut], code) if len(name) - cut > 3 else None
-        if row is not None and _is_own_name(name[:-cut], row) and gazetteer().population[row] > 100_000:
+        least = 20_000 if cut == 1 else 100_000
+        if row is not None and _is_own_name(name[:-cut], row) and gazetteer().population[row] > least:
             return name[:-cut]
     return ""
 
