@@ -144,38 +144,22 @@ def _parts(
 
 # %% ../nbs/13_cli/02_evaluate_command.ipynb #32a8fdcc
 def _answer(job):
-    "Answer one part; returns (id, error) of what failed. `job` is a dict, to be sent to another process."
+    "Answer one part. `job` is a dict, to be sent to another process."
     if job["gpu"] is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = job["gpu"]
     from datasets import Dataset
-    from globe.evaluation.answered import EndpointAnswers, answer_part
-    from globe.progress import lines
+    from globe.command_options import loaded
+    from globe.evaluation.answered import EndpointAnswers, LocalAnswers, answer_part
 
     photos = Dataset.from_file(job["photos"])
     photos = photos.select(range(min(job["limit"] or len(photos), len(photos))))
+    pixels = dict(max_pixels=job["max_pixels"])
     if job["endpoint"]:
-        ask = EndpointAnswers(*job["endpoint"], job["asked"], concurrency=job["concurrency"]).judge
+        how = dict(concurrency=job["concurrency"], **pixels)
+        respondent = EndpointAnswers(*job["endpoint"], job["asked"], **how)
     else:
-        ask = _asking_here(job)
-    watch = lines(f"part {job['part'][0]}") if job["part"][1] > 1 else None
-    return answer_part(photos, ask, job["folder"], job["part"], job["max_pixels"], watch)
-
-
-def _asking_here(job):
-    "A function for `answer_part` that loads the model when it is first needed."
-
-    def ask(rows):
-        from globe.command_options import loaded
-        from globe.evaluation.answered import asking
-
-        yield from asking(loaded(job["model"]), job["asked"], job["batch"])(rows)
-
-    return ask
-
-
-def _answer_together(jobs):
-    "Answer every part in its own process; returns all errors."
-    return [e for errors in in_processes(_answer, jobs) for e in errors]
+        respondent = LocalAnswers(lambda: loaded(job["model"]), job["asked"], job["batch"], **pixels)
+    answer_part(photos, respondent, job["folder"], job["part"])
 
 
 def _visible_gpu(k):
@@ -254,7 +238,7 @@ def evaluate_command(a):
     if not a.endpoint:
         require("globe evaluate", "train")
     from globe.answers.released import question_named
-    from globe.evaluation.answered import answers_folder, read_answers
+    from globe.evaluation.answered import answers_folder, failures, read_answers
     from globe.photos.benchmarks import load_benchmark
 
     asked = question_named(a.prompt, a.max_new_tokens)
@@ -267,12 +251,14 @@ def evaluate_command(a):
     folder = answers_folder(at, weights, asked, a.max_pixels)
     jobs = _jobs(a, asked, folder, endpoint, photos, processes)
     _tell_left_out(left_out)
-    try:
-        failures = _answer_together(jobs) if len(jobs) > 1 else _answer(jobs[0])
-    except (OSError, RuntimeError) as e:
-        _tell_failures(getattr(e, "failures", []))
-        raise
     photos = photos.select(range(min(a.limit or len(photos), len(photos))))
+    asked_about = set(photos["id"])
+    failed = lambda: [(id, error) for id, error in failures(folder) if id in asked_about]
+    try:
+        in_processes(_answer, jobs) if len(jobs) > 1 else _answer(jobs[0])
+    except (OSError, RuntimeError):
+        _tell_failures(failed())
+        raise
     _tell(a, photos, read_answers(folder), folder, name, len(left_out))
-    _tell_failures(failures)
-    return int(bool(failures))
+    _tell_failures(failed())
+    return int(bool(failed()))

@@ -839,6 +839,9 @@ class Server:
         code, body, kind, length, head = 200, good, "application/json", None, {}
         if isinstance(what, int):
             code, body = what, b'{"error": "no, sk-secret-1234"}'
+        if isinstance(what, tuple):
+            _, code, said = what
+            body = json.dumps(dict(error=said)).encode()
         if what == "429 wait":
             code, body, head = 429, b"slow down", {"Retry-After": "0.3"}
         if what == "half":
@@ -993,6 +996,47 @@ def test_an_endpoint_that_refuses_every_photo_is_not_called_dead(tmp_path):
     ):
         distill(photos(50), [s.teacher(give_up=3)], tmp_path, watch=False)
     assert "is running" in str(caught.value) and "start" not in str(caught.value)
+
+
+def test_photos_that_are_refused_for_good_do_not_end_a_run_that_gets_answers(tmp_path):
+    with Server("ok", *["length"] * 6) as s:
+        counts = distill(photos(10), [s.teacher(give_up=3, concurrency=1)], tmp_path, watch=False)
+    assert (counts.asked.item(), counts.failed.item()) == (10, 6)
+
+
+def test_a_run_begins_with_the_photos_that_were_not_asked_about(tmp_path):
+    with Server(*["length"] * 3) as s:
+        with pytest.raises(ConnectionError, match="begins with the photos not asked about"):
+            distill(photos(10), [s.teacher(give_up=3, concurrency=1)], tmp_path, watch=False)
+        counts = distill(photos(10), [s.teacher(give_up=3, concurrency=1)], tmp_path, watch=False)
+    assert counts.failed.item() == 0 and len(s.seen) == 3 + 10
+    stored = [r["id"] for r in records(tmp_path)]
+    assert sorted(stored) == sorted(f"p{i}" for i in range(10))
+
+
+def test_one_flagged_photo_costs_itself_alone(tmp_path):
+    with Server(("status", 403, "Your input was flagged")) as s:
+        counts = distill(photos(5), [s.teacher(concurrency=1)], tmp_path, watch=False)
+    assert (counts.asked.item(), counts.failed.item()) == (5, 1)
+
+
+def test_a_403_after_answers_is_about_its_photo(tmp_path):
+    with Server("ok", 403) as s:
+        counts = distill(photos(5), [s.teacher(concurrency=1)], tmp_path, watch=False)
+    assert (counts.asked.item(), counts.failed.item()) == (5, 1)
+    with Server("ok", *[403] * 20) as s, pytest.raises(ConnectionError, match="3 photos in a row"):
+        distill(photos(30), [s.teacher(concurrency=1, give_up=3)], tmp_path / "b", watch=False)
+
+
+def test_answers_about_other_pictures_of_the_same_names_are_not_taken(tmp_path):
+    teacher = SimulatedTeacher("t", seed=0)
+    distill(photos(4), [teacher], tmp_path, watch=False)
+    assert distill(photos(4), [teacher], tmp_path, watch=False).asked.item() == 0
+    others = Dataset.from_list(
+        [photo(i) | dict(image=photo(i + 9)["image"]) for i in range(4)], features=FEATURES
+    )
+    with pytest.raises(ValueError, match="other pictures of the same names .4, such as 'p0'.*another folder"):
+        distill(others, [teacher], tmp_path, watch=False)
 
 
 def test_giving_up_keeps_the_answers_that_are_under_way(tmp_path):

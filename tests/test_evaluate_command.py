@@ -10,6 +10,8 @@ from PIL import Image
 import standins
 from globe.answers import released
 from globe.cli import main
+from globe.evaluation.answered import read_answers
+from globe.locks import acquired
 
 ROWS = "a,60.17,24.94,Helsinki,Finland\nb,48.86,2.35,Paris,France\nc,35.69,139.69,Tokyo,Japan\n"
 
@@ -74,7 +76,9 @@ def command(given, *more):
 
 
 def answered(given):
-    return {f.parent.name: f.read_text() for f in sorted((given / "answers").rglob("answers*.jsonl"))}
+    "Name of each folder -> id -> text of its answers."
+    folders = sorted(f.parent for f in (given / "answers").rglob("run.json"))
+    return {folder.name: read_answers(folder) for folder in folders}
 
 
 @pytest.mark.parametrize(
@@ -91,10 +95,26 @@ def test_only_a_refusal_of_the_model_itself_is_an_answer(given, capsys, ending, 
     with Server(choice=dict(message=message, finish_reason=ending)) as server:
         asked = command(given, "--endpoint", f"{server.url} GLOBE")
         assert main(asked) == int(kept == 0)
-        assert sum(text.count("\n") for text in answered(given).values()) == kept
-        assert ("failed" in capsys.readouterr().err) == (kept == 0)
+        assert sum(map(len, answered(given).values())) == kept
+        assert ("requests failed" in capsys.readouterr().err) == (kept == 0)
         server.choice, before = None, len(server.asked)
         assert main(asked) == 0 and len(server.asked) - before == 3 - kept
+
+
+def test_half_a_surrogate_in_an_answer_costs_nothing(given):
+    with Server(choice=dict(message=dict(content="Paris \ud83d"), finish_reason="stop")) as server:
+        assert main(command(given, "--endpoint", f"{server.url} GLOBE")) == 0
+    assert [set(texts.values()) for texts in answered(given).values()] == [{"Paris ?"}]
+
+
+def test_two_runs_about_the_same_pictures_are_refused(given, capsys):
+    with Server() as server:
+        asked = command(given, "--endpoint", f"{server.url} GLOBE")
+        assert main(asked) == 0
+        (folder,) = (f.parent for f in (given / "answers").rglob("run.json"))
+        with acquired(folder / "answers.shard-1-of-2.sqlite.lock"):
+            assert main(asked) == 1
+    assert "another run" in capsys.readouterr().err
 
 
 def test_the_released_request_is_sent_and_its_cut_answers_count(given, capsys):
@@ -130,11 +150,11 @@ def test_shards_of_several_machines_are_measured_together(given, capsys):
     with Server() as one, Server() as two:
         both = command(given, "--endpoint", f"{one.url}|{two.url} GLOBE", "--concurrency", "2")
         assert main([*both, "--shard", "1/2"]) == 0
-        assert "2 of 3 pictures are answered" in capsys.readouterr().out
+        first = len(one.asked + two.asked)  # a photo's id decides about its part
+        assert f"{first} of 3 pictures are answered" in capsys.readouterr().out
         assert main([*both, "--shard", "2/2"]) == 0
         assert "acc@25 km" in capsys.readouterr().out, "the last shard measures all"
         assert main(both) == 0 and len(one.asked + two.asked) == 3
-        assert one.asked and two.asked
 
 
 def test_a_server_that_answers_nothing_gets_no_table(given, capsys, monkeypatch):
@@ -239,11 +259,11 @@ def test_two_processes_give_the_answers_of_one(given, capfd):
     student.student(0, hidden=96, layers=1, depth=1).save(given / "model")
     asked = command(given, "--model", given / "model", "--max-new-tokens", 4, "--batch", 1)
     assert main([*asked, "--processes", "2"]) == 0
-    two = sorted("".join(f.read_text() for f in (given / "answers").rglob("answers*.jsonl")).splitlines())
+    (two,) = answered(given).values()
     assert len(two) == 3 and "acc@25 km" in capfd.readouterr().out
     shutil.rmtree(given / "answers")
     assert main(asked) == 0
-    assert sorted("".join(answered(given).values()).splitlines()) == two
+    assert list(answered(given).values()) == [two]
 
 
 def test_more_processes_than_gpus_are_refused(given, capsys, monkeypatch):

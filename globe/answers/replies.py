@@ -138,16 +138,21 @@ def _sentence(found):
     return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
 
 
+_MODERATED = re.compile("moderat|flagged|content.?(policy|filter)|safety|inappropriate|prohibited", re.I)
+
+
 def accepted(reply):  # `Reply`
     """The beginning of a successful reply, see `Reply.said`.
 
     Raises `TransientError`, `RefusedAnswer` for a refused photo, `RefusedRun` for a wrong key or address."""
     code, said = reply.code(), reply.said()
+    if code == 403 and _MODERATED.search(said):
+        raise RefusedAnswer(f"HTTP {code}: {said}")
     if code == 0:
         raise TransientError(f"the answer states an error: {said}")
     if code in (401, 402, 403, 404, 405, 407, 410) or 300 <= code < 400:
         raise RefusedRun(f"the endpoint refused ({code}): {said}", code)
-    if code in (408, 425, 429) or 500 <= code < 600:
+    if code in (408, 409, 424, 425, 429) or 500 <= code < 600:
         raise TransientError(f"HTTP {code}: {said}", reply.wait)
     if not 200 <= code < 300:
         raise RefusedAnswer(f"HTTP {code}: {said}")
@@ -268,4 +273,5 @@ def chat_answer(
     if len(text) > _LONGEST:
         raise RefusedAnswer(f"an answer of {len(text):,} characters: at most {_LONGEST:,} are read", ending)
     tokens = dict(tokens=_count(found, "completion_tokens"), prompt_tokens=_count(found, "prompt_tokens"))
-    return dict(text=reply.clean(text), finish_reason=ending) | tokens
+    text = reply.clean(text).encode(errors="replace").decode()  # half a surrogate cannot be written
+    return dict(text=text, finish_reason=ending) | tokens

@@ -16,12 +16,12 @@ import pandas as pd
 
 from ..locks import Busy, acquired
 from ..progress import tracked
-from ..photos.images import open_photo, picture_of
-from ..photos.picture_columns import undecoded
+from ..photos.images import digest, open_photo, picture_of
+from ..photos.picture_columns import PICTURES, undecoded
 from ..photos.stored import with_ids
 from .teachers import judgement
 from .store import AnswerStore, answer_file, answer_files, answered, check_model
-from .store import is_shard, photo_keys
+from .store import is_shard, photo_keys, pictures_of
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #4271513b
 class _Counts:
@@ -72,8 +72,27 @@ def _alone(path, name, shard):
             raise Busy(f"another run is writing {path}; wait for it or stop it") from None
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #0b3b1ff4
+def _check_pictures(photos, keys, files):  # dataset of photo rows, their keys, files of a teacher
+    "Raises ValueError if the answers in a file are about other pictures of the same ids."
+    columns = [name for name in PICTURES if name in photos.column_names]
+    pictures = photos.select_columns(columns)
+    for file in files if columns else ():
+        noted = pictures_of(file)
+        at = np.flatnonzero(np.isin(keys, np.fromiter(noted, np.uint64, len(noted))))
+        now = {i: digest(picture_of(pictures[int(i)])) for i in at}
+        other = [i for i in at if now[i] and now[i] != noted[int(keys[i])]]
+        if other:
+            id = photos.select_columns("id")[int(other[0])]["id"]
+            raise ValueError(
+                f"{file} holds answers about other pictures of the same names ({len(other)}, such as {id!r}): "
+                "choose another folder for the answers, or rename the photos"
+            )
+
+
 def _missing(photos, teacher, path, shard):
-    "(number of photos in this shard, indices of those without an answer)."
+    """(number of photos in this shard, indices of those without an answer; those that failed before come last).
+
+    Raises ValueError if photos with an answer are other pictures now."""
     keys, files = photo_keys(photos), answer_files(path.parent).get(teacher.name, [])
     mine = np.ones(len(keys), bool)
     if shard:
@@ -81,21 +100,27 @@ def _missing(photos, teacher, path, shard):
         mine = keys % np.uint64(n) == i - 1
         # its sibling shards share no photo with it
         files = [p for p in files if p == path or not is_shard(p, n)]
-    done = [np.zeros(0, np.uint64), *(answered(p, getattr(teacher, "prompt", None)) for p in files)]
-    return int(mine.sum()), np.flatnonzero(mine & ~np.isin(keys, np.concatenate(done)))
+    _check_pictures(photos, keys, files)
+    nothing, prompt = [np.zeros(0, np.uint64)], getattr(teacher, "prompt", None)
+    done = np.concatenate(nothing + [answered(p, prompt) for p in files])
+    tried = np.concatenate(nothing + [answered(p, prompt, failed=True) for p in files])
+    missing = np.flatnonzero(mine & ~np.isin(keys, done))
+    again = np.isin(keys[missing], tried)
+    return int(mine.sum()), np.concatenate([missing[~again], missing[again]])
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #e54a6ca3
 def _opened(photos, i):
     "Row `i` with its picture, checked like a file. Raises `PhotoError` if the picture cannot be used."
     row = photos[int(i)]
     if "image" in row or "images" in row:
-        row["image"] = open_photo(picture_of(row))
+        row |= dict(digest=digest(source := picture_of(row)))
+        row["image"] = open_photo(source)
     return row
 
 
 def _records(photos, missing, teacher, stop):
     "Judgements of the missing photos, and error records for broken pictures; `stop` ends new requests."
-    broken = []
+    broken, pictures = [], {}
 
     def rows():
         for i in missing:
@@ -107,9 +132,11 @@ def _records(photos, missing, teacher, stop):
                 id = photos.select_columns("id")[int(i)]["id"]
                 broken.append(judgement(id, teacher.name, error=f"picture: {e}"))
             else:
+                pictures[row["id"]] = row.pop("digest")
                 yield row
 
     for record in teacher.judge(rows()):
+        record |= dict(picture=pictures.pop(record["id"]))
         while broken:
             yield broken.pop()
         yield record

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FINAL', 'key', 'photo_keys', 'answer_file', 'is_shard', 'answer_files', 'check_model', 'AnswerStore', 'answered',
-           'outcomes', 'records', 'judgements', 'Answers']
+           'pictures_of', 'outcomes', 'records', 'judgements', 'Answers']
 
 # %% ../../nbs/05_distillation/02_store.ipynb #1041deb0
 import hashlib, json, os, re, sqlite3, warnings
@@ -242,11 +242,24 @@ def _opened(paths):
 def answered(
     path,  # a file of answers
     prompt=None,  # current version; None for a teacher without a prompt
+    failed=False,  # those that got an error instead
 ):
     "The keys of all photos with an answer to the current prompt, as an array."
-    query = "SELECT id FROM answers WHERE error = '' AND (?1 IS NULL OR prompt IN ('', ?1))"
+    kind = "error <> ''" if failed else "error = ''"
+    query = f"SELECT id FROM answers WHERE {kind} AND (?1 IS NULL OR prompt IN ('', ?1))"
     with closing(_opened([Path(path)])) as db, explained(path):
         return np.fromiter((key(id) for (id,) in db.execute(query, (prompt,))), np.uint64)
+
+
+def pictures_of(
+    path,  # a file of answers
+) -> dict:
+    "Key -> digest of the picture of each photo with an answer that notes one."
+    query = (
+        "SELECT id, json_extract(record, '$.picture') FROM answers WHERE error = '' AND json_valid(record)"
+    )
+    with closing(_opened([Path(path)])) as db, explained(path):
+        return {key(id): picture for id, picture in db.execute(query) if picture}
 
 
 def _all(paths, read):  # files of a teacher, function of id, error and text of a record

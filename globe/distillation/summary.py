@@ -83,7 +83,8 @@ def _reasons(failures):  # (photo, reason)
     "(reason, count, example photo) of the most frequent reasons; the rest as 'other reasons'."
     kinds = {}
     for photo, reason in failures:
-        kind = reason[:9], re.sub(r"\w*\d\w*", "#", reason[:200])[:60]
+        status = reason.removeprefix("refused: ")[:9]  # HTTP 413 and HTTP 400 have different cures
+        kind = status, re.sub(r"\w*\d\w*", "#", reason[:200])[:60]
         kinds.setdefault(kind, []).append((photo, reason))
     most = sorted(kinds.values(), key=len, reverse=True)
     rest = [failure for kind in most[_SHOWN:] for failure in kind]

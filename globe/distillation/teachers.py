@@ -159,16 +159,21 @@ class EndpointTeacher(EndpointClient):
         return from_text(row["id"], self.name, model=self.model, **found)
 
     def judge(self, rows):
-        "Judgements as they arrive. Raises ConnectionError when `give_up` photos in a row got no answer."
-        failed, reason = 0, ""
+        """Judgements as they arrive. Raises ConnectionError when `give_up` photos in a row got no answer; after
+        the first answer, photos that were refused for good do not count."""
+        failed, answered, reason = {}, False, ""
         # loads its tables now rather than while paid answers wait to be stored
         read_answer("country: Finland")
         wanted = takewhile(lambda _: not reason, rows)
         for record in in_flight(self._answer, wanted, self.settings.concurrency):
             yield record
-            failed = failed + 1 if record["error"] else 0
-            if failed >= self.settings.give_up and not reason:
-                reason = self._gave_up(failed, record["error"])
+            id, error = record["id"], record["error"]
+            if not error:
+                failed, answered = {}, True
+            elif not (answered and error.startswith("refused: ") and "(403)" not in error):
+                failed[id[0] if isinstance(id, tuple) else id] = error  # (picture, sample)
+            if len(failed) >= self.settings.give_up and not reason:
+                reason = self._gave_up(len(failed), error)
         if reason:  # the answers in flight have been yielded
             raise ConnectionError(reason)
 
@@ -178,7 +183,7 @@ class EndpointTeacher(EndpointClient):
         cure = "start the endpoint" if down else "the endpoint is running: fix the error that it reports"
         return (
             f"{self.name}: {failed} photos in a row got no answer (last: {error}); "
-            f"{cure} and run the same command again"
+            f"{cure} and run the same command again: it begins with the photos not asked about yet"
         )
 
 # %% ../../nbs/05_distillation/00_teachers.ipynb #d27a8c4d

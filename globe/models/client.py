@@ -24,7 +24,7 @@ from ..redaction import one_line, redacted, secrets_of
 from ..photos.images import fitted
 from ..settings import Settings
 from ..answers.prompts import PROMPTS
-from ..answers.replies import RefusedRun, Reply, TransientError, accepted, retry_after
+from ..answers.replies import RefusedAnswer, RefusedRun, Reply, TransientError, accepted, retry_after
 
 # %% ../../nbs/04_models/04_client.ipynb #6e5985df
 def question(
@@ -36,7 +36,7 @@ def question(
 ):
     "The body of one chat request: the picture and the question about it."
     picture, out = fitted(image.convert("RGB"), **pixels), io.BytesIO()
-    picture.save(out, "JPEG", quality=90, exif=b"")
+    picture.save(out, "JPEG", quality=90, exif=b"", comment=b"")
     url = "data:image/jpeg;base64," + b64encode(out.getvalue()).decode()
     content = [
         dict(type="image_url", image_url=dict(url=url)),
@@ -69,6 +69,7 @@ class _Endpoint:
     wait: float = 0.0  # the server asked for no requests before this time
     aside: float = 0.0  # other endpoints are preferred before this time
     renamed: dict = field(default_factory=dict)  # parameters that it wants changed, see `_wanted`
+    answered: bool = False  # has any request been answered?
 
 
 _NUMBERS = re.compile(r"[\d.]+|\[.*")  # an IP address
@@ -327,6 +328,7 @@ class EndpointClient:
         with _ACCOUNT:
             now, down = time.monotonic(), isinstance(error, TransientError) and error.wait is None
             e.busy, e.failed = e.busy - 1, e.failed + 1 if down else 0
+            e.answered = e.answered or error is None
             e.aside = now + _ASIDE if e.failed >= _STRIKES else 0.0
             if isinstance(error, TransientError) and error.wait:
                 asked = min(_LONGEST, error.wait)
@@ -359,6 +361,10 @@ class EndpointClient:
                 return self._read(reply)
         except PermissionError as e:
             error = _cured(e, endpoint, self.settings.key_env, self.model)
+            if (
+                endpoint.answered and getattr(e, "status", 0) == 403
+            ):  # it answers others: this photo is refused, not the key
+                error = RefusedAnswer(str(e))
         except (TransientError, ValueError) as e:
             error = e
         finally:
