@@ -209,6 +209,12 @@ def _tell_left_out(rows):
         print(f"globe: {len(rows)} rows of the benchmark cannot be used\n\n{table}\n", file=sys.stderr)
 
 
+def _tell_known(n, name, folder):
+    "A server may serve another model under the name that it had before."
+    said = f"{n} answers that {name} gave before are used; if that name means another model now, give another"
+    print(f"globe: {said} --out ({folder})", file=sys.stderr)
+
+
 def _jobs(a, asked, folder, endpoint, photos, processes):
     "What each process gets."
     job = dict(asked=asked, folder=str(folder), endpoint=endpoint, photos=photos.cache_files[0]["filename"])
@@ -251,6 +257,8 @@ def evaluate_command(a):
     folder = answers_folder(at, weights, asked, a.max_pixels)
     jobs = _jobs(a, asked, folder, endpoint, photos, processes)
     _tell_left_out(left_out)
+    if endpoint and (n := len(read_answers(folder))):
+        _tell_known(n, name, folder)
     photos = photos.select(range(min(a.limit or len(photos), len(photos))))
     asked_about = set(photos["id"])
     failed = lambda: [(id, error) for id, error in failures(folder) if id in asked_about]

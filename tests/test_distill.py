@@ -1029,7 +1029,7 @@ def test_a_403_after_answers_is_about_its_photo(tmp_path):
 
 
 def test_answers_about_other_pictures_of_the_same_names_are_not_taken(tmp_path):
-    teacher = SimulatedTeacher("t", seed=0)
+    teacher = SimulatedTeacher("simulated-t")
     distill(photos(4), [teacher], tmp_path, watch=False)
     assert distill(photos(4), [teacher], tmp_path, watch=False).asked.item() == 0
     others = Dataset.from_list(

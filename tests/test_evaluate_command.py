@@ -123,6 +123,8 @@ def test_the_released_request_is_sent_and_its_cut_answers_count(given, capsys):
         assert main(asked) == 0
         assert len(server.asked) == 3
         assert main(asked) == 0 and len(server.asked) == 3, "answers are kept"
+        assert "3 answers that GLOBE gave before are used" in capsys.readouterr().err
+        main(asked)
     body = server.asked[0]
     assert {k: body[k] for k in released._SAMPLING} == released._SAMPLING
     system, user = body["messages"]
