@@ -34,7 +34,7 @@ _LEVELS = dict(
 _DENIED_BEHIND = re.compile(
     r"""\s*,?\s*(?:(?:is|was|can|could|would|seems?|looks?|has|have|does|do|did|are)\s+(?:be\s+|also\s+
     |then\s+)?(?:not\b|unlikely|ruled\s+out|excluded|less\s+(?:likely|probable)|out\b)|(?:is|does|ca|could|was
-    |would)n['’]t|can\s+be\s+(?:ruled|excluded)|ではな|じゃな|でない|이\s?아니|가\s?아니|नहीं)""",
+    |would)n['’]t|can\s+be\s+(?:ruled|excluded)|(?:не|nie|ne|ei|nicht|no|não|non)\s\w*(?:подход|pasuj|convien|käy|sovi|passt|encaja|corresp)\w*|passt\snicht|исключ\w+|wykluczon\w+|entfällt|queda\sdescartad\w+|est\sexclu\w*|ではな|じゃな|でない|이\s?아니|가\s?아니|नहीं)""",
     re.X | re.I,
 )
 

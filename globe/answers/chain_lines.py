@@ -164,7 +164,10 @@ def _last_guesses(text):
     return found
 
 
-_LINE_WITH_SHARE = re.compile(r"^.{3,100}\d\s?%\W{0,3}$", re.M)
+_LINE_WITH_SHARE = re.compile(r"^.{3,100}\d\s?%.{0,60}$", re.M)
+_CONCLUSION = re.compile(
+    r"\W*(?:\d{1,2}[.)]\s*)?\W*(?:conclus|conclu|verdict|fazit|final|result|вывод|итог|结论|結論|결론)", re.I
+)
 
 
 def _until_shares(text):
@@ -176,7 +179,8 @@ def _until_shares(text):
 def read_last_lines(text):  # running text
     "The `Reading` of the lines at the end that are chains; None if the last line is not one."
     guesses = _last_guesses(text) or _last_guesses(_until_shares(text))
-    if any(g.ranked for g in guesses) and not (guesses[-1].ranked or guesses[-1].share):
+    ends = bool(guesses) and bool(_CONCLUSION.match(guesses[-1].text))
+    if ends or any(g.ranked for g in guesses) and not (guesses[-1].ranked or guesses[-1].share):
         guesses = guesses[-1:]  # a conclusion below the list
     if len(guesses) > 1 and (whole := _broken_chain(guesses)):
         return whole._replace(start=guesses[0].start, end=len(text))

@@ -79,7 +79,7 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |would be)|(?:street|scene) (?:in|from)|zeigt|vermutlich|wahrscheinlich|probablement
         |probablemente|provavelmente|probabilmente|вероятно|muestra|montre|mostra|creo que|je pense
         |ich denke|acho que|скорее всего|похоже|tomada|prise|aufgenommen|сделан\w*|снят\w*|tirada|scattata|correspond\w+|stammt|pochodzi|készült
-        |çekilmiş|çekildi|taget|tagen|genomen|diambil|pořízen\w*|zrobion\w*|wykonan\w*|muhtemelen""",
+        |çekilmiş|çekildi|taget|tagen|genomen|diambil|vient de|provient|pořízen\w*|zrobion\w*|wykonan\w*|muhtemelen""",
         "照片|写真|사진",
     ),
     "possible": (
@@ -91,7 +91,7 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         r"""similar\w*|simil\w*|compar\w+|such as|like|as in|as (?:you|one)|reminiscent|resembl\w+
         |remind\w*|match\w*|fits?|ähnlich|wie in|parecid[oa]|como en|comme en|semblable|похож[аи]?|как в
         |recuerd\w+|rappell\w+|ricord\w+|lembra\w*|erinner\w+|benze\w+|przypomina\w*|podobn\w+|påminner
-        |minder om|mirip|giống""",
+        |minder om|mirip|giống|doet aan|denken aan""",
         "类似|類似|像|似た|のような",
     ),
     "weak": (
@@ -125,7 +125,7 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |as opposed to|dismiss\w*|reject\w*|discount\w*|(?:is|are|was|were|do|does|did|ca|could|wo|would
         |should|has|have)n['’]t|cannot|nicht|keine?|не|non|não|ne|pas|tampoco|no (?:es|est[áa]|se parece
         |parece)|y no (?:de|del|en|a|al|la|el|las|los)|no (?:de|en)|niet|inte|ikke|nie|plutôt que?|au lieu d[eu]
-        |statt|anstatt|anstelle|m[aá]s (?:bien )?que|en (?:lugar|vez) de|em vez d[eoa]|ao invés d[eoa]|piuttosto che|invece d\w+|вместо""",
+        |statt|anstatt|anstelle|ni|né|m[aá]s (?:bien )?que|en (?:lugar|vez) de|em vez d[eoa]|ao invés d[eoa]|piuttosto che|invece d\w+|вместо""",
         "不是|并非|並非|不像|不在|ليس|ليست",
     ),
     "colon": ("", ":|："),
@@ -164,7 +164,7 @@ _ELSEWHERE = r"""no\s(?:s[eé]\b|puedo|es\sposible|se\spuede)|imposible|je\sne\s
     |erkenn)|lässt\ssich\snicht|não\s(?:consigo|posso|é\spossível|sei)|non\s(?:posso|è\spossibile
     |riesco)|не\s(?:могу|удается|удаётся|удалось|возможно)|невозможно|tidak\s(?:dapat|bisa|mungkin|tahu)
     |ich\swei(?:ß|ss)\s(?:es\s)?nicht|wei(?:ß|ss)\sich\snicht|non\s(?:lo\s)?so|не\sзнаю|bilmiyorum
-    |nie\swiem|ik\sweet\s(?:het\s)?niet"""
+    |nie\swiem|ik\s(?:weet|kan)\s(?:het\s)?niet|niet\s(?:te\s)?(?:bepalen|zeggen|vast)"""
 _OTHER_SCRIPTS = r"""无法|無法|不能确定|不能確定|难以|難以|不知道|不清楚|特定でき|判断でき|わかりません|分かりません|わからない|分からない|모르겠|알\s?수\s?없
     |판단하기\s?어렵|لا\s(?:أستطيع|يمكن|يمكنني|أعرف)|नहीं\s(?:कर|बता|कह|पहचान|जा)|সম্ভব\sনয়|পারছি\sনা
     |পারি\sনা|যাচ্ছে\sনা|যায়\sনা|نہیں"""

@@ -37,7 +37,7 @@ def _dotted_form(name, code):
     return next((form for form in forms if gazetteer().find(fold(form), code)), "")
 
 
-_PROVINCE = re.compile("[\u3400-\u9fff]{2,6}?(?:省|自治[区區州])的?")
+_PROVINCE = re.compile("[\u3400-\u9fff]{2,6}?(?:省|自治[区區州]|邦)的?")
 
 
 def _near_letters(

@@ -272,9 +272,9 @@ def _is_enough(names, level):  # of a chain, how far it is claimed
     return bool(people(names, CLAIMED if claimed else KNOWN, SURE if level >= CLAIM else KNOWN))
 
 
-def _by_towns(text):  # running text
+def _by_towns(text, least=NEUTRAL):  # running text, how far a town must be claimed
     "The `Reading` of the most strongly claimed town without a country; None if there is none."
-    best, least = None, CLAIM if _refuses_all(text) else NEUTRAL
+    best, least = None, CLAIM if _refuses_all(text) else least
     for begin, end in sentences(text):
         sentence = text[begin:end]
         found = [
@@ -372,5 +372,7 @@ def read_prose(text) -> Reading:  # running text
 def _read(text):  # running text
     "The place that a text claims; bystanders count as those who live there."
     reading = read_last_lines(text) or _by_claims(text) or _by_demonym(text)
+    if reading and not reading.country and reading.others:  # countries that are compared, and a claimed town
+        return _by_towns(text, CLAIM) or _by_letters(text) or reading
     reading = reading or _by_towns(text) or _by_letters(text) or _by_only_place(text)
     return reading or Reading(refused=bool(refusal(text)))

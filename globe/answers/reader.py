@@ -62,6 +62,8 @@ def _of_record(record, text) -> Answer:  # from JSON, tags, a table or lines; th
         n.name for n in named[1:] if not _same(n.name, country)
     )
     region = next((r for r in map(stripped, record.all("region")) if one_city(r).name), "")
+    if country and country in map(stripped, record.all("city")) and not _is_place(country):
+        country = ""  # one unknown word for both: "country: ikke mulig, city: ikke mulig"
     cities = [one_city(value, country) for value in record.all("city")]
     city = next((c.name for c in cities if c.name), "")
     if not country and not others:
@@ -95,6 +97,11 @@ def _of_record(record, text) -> Answer:  # from JSON, tags, a table or lines; th
         f"{record.rule} {record.start}-{record.end}",
         region,
     )
+
+
+def _is_place(name):
+    "Whether a name means a country or any other place."
+    return bool(country_code(name)) or bool(known_place(name)) or found_in(name, "") is not None
 
 
 def _same(a, b):  # names of countries

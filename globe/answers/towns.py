@@ -10,7 +10,7 @@ __all__ = ['KNOWN', 'runs', 'left_chain', 'beside', 'named_state', 'town_within'
 import functools, re
 
 from .chains import OWNED, THINGS, name_runs, town_in_name, town_of
-from .divisions import divisions_of, in_division
+from .divisions import divisions_of, in_division, state_of
 from .assertions import NEUTRAL, levels_of, sentences
 from .country_names import exact_country
 from .foreign_towns import town_form
@@ -114,6 +114,8 @@ def beside(sentence, start, end, code):  # text, position of a country in it, it
     "(town, region) in the chain that a country ends or begins; each '' if it is not named."
     names, plain = left_chain(sentence, start)
     names = [town_in_name(name, code) for name in names]
+    if code == "US" and len(names) == 1 and state_of(names[0]) and not people(names, 250_000):
+        return "", names[0]  # "in New Mexico, in the US"
     if any(_row_of(name, code) is not None for name in names):
         return town_of(names, code)
     if right := _RIGHT.match(sentence, end):
