@@ -42,7 +42,10 @@ _DENIED_BEHIND = re.compile(
 _LIKE_BEHIND = re.compile(
     r"(?:の[街町都市風景]{1,3})?(?:のよう|に似|っぽ|風の?|みたい)|처럼|[과와]\s?비슷|\sजैस|一[样樣]|似的"
 )
-_INFLUENCE_BEHIND = re.compile(r"の?影[響响]|의\s?영향")
+_ASIDE_BEHIND = re.compile(
+    r"の影[響响]|의\s?영향|[\"”'’]?\s+at\s+first\b|\s+also\s+(?:has|have|had|uses?|shows?)\b|\s+(?:has|have)\b.{1,40}\btoo\b",
+    re.I,
+)
 _CLAIMED_BEHIND = re.compile(
     r"\s+(?:would\s+be|is|was|remains)\s+my\s+(?:\w+\s+)?(?:pick|guess|choice|answer|bet)\b|\s+it\s+is\b"
     r"|\s+(?:is|seems|looks|appears)\s+(?:to\s+be\s+)?(?:the\s+)?"
@@ -55,7 +58,7 @@ _CLAIMED_BEHIND = re.compile(
 _UNREAL = re.compile(
     r"""\bif\s(?:only\b|there\s(?:were|was|had\sbeen)|(?:i|we|you)\s(?:could\ssee|saw|had\sseen|showed)
     |(?:it|the\s\w+(?:\s\w+)?)\s(?:had|were)\b)|\b(?:had|were)\sthere\b|\bwould\sbe\sa\sdifferent\s
-    |\b(?:show|give)\sme\b|\bwould\shave\s(?:said|guessed)\b
+    |\b(?:show|give)\sme\b|\bwould\shave\s(?:said|guessed|written|called)\b
     |\bsi\s(?:hubiera|había|il\sy\savait)\b|\bwenn\s(?:da|es|dort)\b[^.,]{0,30}\b(?:gäbe|wäre|stünde)""",
     re.X,
 )
@@ -110,7 +113,7 @@ def levels_of(sentence, places):  # text, and (start, end) of each place that it
         at = end
         behind = DENIED if _DENIED_BEHIND.match(sentence, end) else None
         behind = min(level, LIKENESS) if _LIKE_BEHIND.match(sentence, end) else behind
-        behind = _NO_CLAIM if _INFLUENCE_BEHIND.match(sentence, end) else behind
+        behind = _NO_CLAIM if _ASIDE_BEHIND.match(sentence, end) else behind
         behind = _STRONG if level > DENIED and _CLAIMED_BEHIND.match(sentence, end) else behind
         behind = _NO_CLAIM if other[0] <= start < other[1] else behind
         levels.append(level if behind is None else behind)

@@ -193,6 +193,8 @@ def read_last_lines(text):  # running text
         return told[0][1] if told and len(guesses) == 1 else None
     best = _first_choice([g for g, _ in told])
     names = [", ".join(filter(None, (r.city, r.country))) for _, r in told]
+    if len(set(names)) == 1:  # a model that repeats itself
+        return told[0][1]
     if best is None:
         return Reading(others=tuple(names))
     return told[best][1]._replace(others=tuple(dict.fromkeys(n for n in names if n != names[best])))

@@ -300,10 +300,14 @@ def is_sight(
     name,  # as written
     code,  # of the country
 ):
-    "Whether a name means a sight, a park or a lake of a country, and no town: *Uluru*."
+    "Whether a name means a sight, a park, a lake or an island of a country, and no town: *Uluru*."
     g = gazetteer()
     found = g.look(fold(name), code)
-    return bool(found) and found[0] < 0 <= found[2] and g.region_kind[found[2]] in ("sight", "park", "lake")
+    return (
+        bool(found)
+        and found[0] < 0 <= found[2]
+        and g.region_kind[found[2]] in ("sight", "park", "lake", "island", "archipelago")
+    )
 
 
 def _is_area(name):

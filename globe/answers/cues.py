@@ -64,7 +64,7 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |pushed))(?: to)?(?: make)?(?: an?)?(?: guess| choose| pick| answer| say| decide)?
         |so (?:this|it|i)|must be
         |this (?:is|must be
-        |has to be)|narrow\w* (?:it )?down|determin\w+|confiden\w+|i (?:choose|chose|pick|picked)
+        |has to be)|(?:that|which) makes it|narrow\w* (?:it )?down|determin\w+|confiden\w+|i (?:choose|chose|pick|picked)
         |por lo tanto|donc|daher|поэтому|wahrscheinlicher(?: ist)?(?: aber| jedoch)?|eher|tippe auf|plutôt(?! qu)
         |je penche pour|m[aá]s probable(?:mente)?|me inclino|plus probable(?:ment)?|più probabile
         |mais prov[aá]vel|скорее|büyük (?:olasılıkla|ihtimalle)|dlatego|zatem|dus|daarom|tedy|отже|тому""",
@@ -98,7 +98,7 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         r"""elsewhere|native to|import(?:s|ed)?|made in|manufactur\w+|brand(?:s|ed|ing)?|flags? of|once
         |former(?:ly)?|historically|history|coloni(?!a\b)\w+
         |inspired|influence\w*|registered in|flagged in|border\w*|neighbou?r(?:s|ing|ed)?|famous for
-        |known (?:for|as|to)|cuisine|empire|centur(?:y|ies)|war|capital is|also|(?:tourists?|visitors?|people
+        |known (?:for|as|to)|cuisine|empire|centur(?:y|ies)|wars?|capital is|also|(?:tourists?|visitors?|people
         |immigrants?|migrants?|travell?ers?) from|as well as|both|far from|(?:km|kilomet(?:er|re)s?|miles?) (?:away )?from
         |would expect|sold in
         |(?:countries|places|regions|areas|states|parts|cities)(?: \w+){0,3} (?:like|such as|including)

@@ -137,10 +137,14 @@ def _open(value):  # begun on a line
     return not _WORDS.search(value) or value.lstrip(" *_`\"'")[:1] == "[" and "]" not in value
 
 
+_BRACKETED = re.compile(r"^\s{0,4}【([^】]{1,20})】")  # a label in Chinese and Japanese
+
+
 def line_parts(text):  # an answer
     "(role, value, start, end) of each labelled value."
     parts, at, role, held, begin, lines = [], 0, "", "", 0, 0
     for line in text.split("\n"):
+        line = _BRACKETED.sub(r"\1： ", line)
         labels = _labels_in(line)
         heading = "" if labels else _heading(line)
         if labels or heading:

@@ -178,8 +178,8 @@ def unwrapped(text):  # whatever a program passes on
     return text
 
 # %% ../../nbs/03_answers/22_parts.ipynb #wrapped5
-_USERS = "user|human|usuario|utilisateur|benutzer|nutzer|usuário|utente|пользователь|用户|用戶|ユーザー|사용자|المستخدم"
-_REPLYING = "assistant|asistente|assistent|assistente|ассистент|助手|アシスタント|어시스턴트|المساعد"
+_USERS = "user|human|usuario|utilisateur|benutzer|nutzer|usuário|utente|пользователь|用户|用戶|ユーザー|사용자|المستخدم|потребител|користувач|kullanıcı|użytkownik|người dùng|pengguna|gebruiker"
+_REPLYING = "assistant|asistente|assistent|assistente|ассистент|助手|アシスタント|어시스턴트|المساعد|асистент|asistan|asystent|trợ lý|asisten"
 _NAMED_MODEL = "model|ai|bot|chatgpt|gpt(?:-[\\w.]+)?|claude|gemini|llava"
 _TURN = re.compile(
     rf"^[ \t>*_#\[]{{0,8}}(?:<start_of_turn>\s?)?(?:(?P<user>{_USERS})|(?P<reply>{_REPLYING})"

@@ -49,7 +49,11 @@ from ..places.names import fold
 from ..places.spelling import is_ordinary
 
 # %% ../../nbs/03_answers/21_prose.ipynb #141a4311
-_ABOUT_CITY = re.compile(r"\b(?:exact|specific|precise|particular|city|town|village)\b", re.I)
+_ABOUT_CITY = re.compile(
+    r"\b(?:exact|specific|precise|particular|city|town|village|ville|ciudad|stadt|cidade|città|город\w*|şehir"
+    r"|miast\w+|kota|stad|thành\sphố)\b|城市|都市|도시",
+    re.I,
+)
 _ABOUT_COUNTRY = re.compile(r"\b(?:country|nation)\b", re.I)
 _UNSURE = re.compile(r"sure|certain|sorry", re.I)
 _STOP = re.compile(r"[.!?\n]")
@@ -195,8 +199,9 @@ def _town_by(text, claim):
     town, region = beside(sentence, start, end, code)
     if not town and sentence.islower():  # "in london england"
         words = sentence[:start].replace(",", " ").split()
-        before = [" ".join(words[-n:]) for n in (3, 2, 1)]
-        town = next((name for name in before if len(name) > 3 and found_in(name, code) is not None), "")
+        behind = sentence[end:].lstrip(", ").split()
+        near = [" ".join(part) for n in (3, 2, 1) for part in (words[-n:], behind[:n])]
+        town = next((name for name in near if len(name) > 3 and found_in(name, code) is not None), "")
     if town and (smaller := town_within(sentence, town, code)):
         return smaller, town
     return town or elsewhere(sentence, code), region
