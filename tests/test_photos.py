@@ -688,6 +688,94 @@ def test_small_parquet_files_are_refused_before_they_fill_the_memory(tmp_path):
     assert int(peak.split()[1]) < 300_000
 
 
+_PICTURE_MEMORY = """
+import pathlib, sys
+from globe.answers.conversations import conversation
+from globe.photos.benchmarks import load_benchmark
+from globe.photos.official import from_official
+from globe.photos.stored import read_dataset
+for path in map(pathlib.Path, sys.argv[1:]):
+    for read in (
+        lambda: read_dataset(path),
+        lambda: read_dataset(path.parent),
+        lambda: load_benchmark("mp16-reason-train", path.parent),
+        lambda: from_official(path.parent, conversation("train")),
+    ):
+        try:
+            print("read", read())
+        except ValueError as e:
+            print(e)
+print(*[line.strip() for line in open("/proc/self/status") if "VmHWM" in line])
+"""
+
+
+def official(pictures, **columns):
+    "A published train table with these pictures as `images`, or as the columns given."
+    n = len(pictures)
+    told = dict(
+        IMG_ID=[f"{i}.jpg" for i in range(n)], lat=[48.0] * n, lon=[11.0] * n, response=["Munich"] * n
+    )
+    return pa.table(
+        told | {"__#solution": [""] * n, "entities": [""] * n} | (columns or dict(images=pictures))
+    )
+
+
+def pictures_often(content, n=200):
+    "(pictures of a table, options) of small files in which one picture stands `n` times."
+    same = pa.DictionaryArray.from_arrays(pa.array([0] * n, pa.int32()), pa.array([content]))
+    names = pa.array(["x"] * n)
+    stored, one = pa.StructArray.from_arrays([same, names], ["bytes", "path"]), pa.array([0] + [n] * n)
+    wide = dict(dictionary_pagesize_limit=1 << 30)
+    yield dict(image=same), wide
+    yield dict(image=stored), wide
+    yield dict(images=pa.ListArray.from_arrays(one.cast(pa.int32()), stored)), wide
+    delta = dict(use_dictionary=False, column_encoding=dict(image="DELTA_BYTE_ARRAY"))
+    yield dict(image=same.dictionary_decode()), delta
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no peak of the memory there")
+def test_small_parquet_files_with_pictures_are_refused_before_they_fill_the_memory(tmp_path):
+    small, paths = b"\xff\xd8\xff" + bytes(10_000_000), []
+    for columns, options in pictures_often(small):
+        paths.append(tmp_path / str(len(paths)) / "mp16-reason-train.parquet")
+        paths[-1].parent.mkdir()
+        how = dict(compression="zstd", store_schema=False) | options
+        pq.write_table(official([None] * 200, **columns), paths[-1], **how)
+        assert paths[-1].stat().st_size < 100_000
+    told = subprocess.run(
+        [sys.executable, "-c", _PICTURE_MEMORY, *paths], capture_output=True, text=True, check=True
+    )
+    *why, peak = told.stdout.splitlines()
+    assert len(why) == 4 * len(paths) == 16
+    for path, line in zip(numpy.repeat(paths, 4), why):
+        assert str(path) in line and "unpacks to more than 20 MB" in line and "use_dictionary=False" in line
+    assert int(peak.split()[1]) < 500_000
+
+
+def test_a_group_of_rows_is_not_much_larger_than_its_file(tmp_path):
+    "The whole file is within the limit of 200 times its size, but `datasets` would read all of it at once."
+    path, content = tmp_path / "a.parquet", numpy.random.default_rng(0).bytes(2_000_000)
+    same = pa.DictionaryArray.from_arrays(pa.array([0] * 150, pa.int32()), pa.array([content]))
+    pq.write_table(pa.table(dict(image=same)), path, store_schema=False)
+    with pytest.raises(ValueError, match="a.parquet has 2,00.* unpacks to more than 200 MB"):
+        read_dataset(path)
+    pq.write_table(pa.table(dict(image=same)), path, store_schema=False, row_group_size=90)
+    assert len(read_dataset(path)) == 150
+
+
+@pytest.mark.parametrize("size", [50, 1000])  # of a group of rows
+@pytest.mark.parametrize("images", [False, True])
+def test_parquet_files_with_hundreds_of_pictures_are_read_as_before(tmp_path, size, images):
+    noise, path = numpy.random.default_rng(0), tmp_path / "mp16-reason-train.parquet"
+    draw = lambda: Image.fromarray(noise.integers(0, 255, (60, 80, 3), dtype=numpy.uint8))
+    stored = [dict(bytes=encoded(draw()), path=f"{i}.jpg") for i in range(300)]
+    pictures = dict(images=[[p, p] for p in stored]) if images else dict(image=stored)
+    pq.write_table(official(stored, **pictures), path, row_group_size=size)
+    found = undecoded(read_dataset(path))
+    assert [picture_of(row) for row in found] == stored
+    assert len(load_benchmark("mp16-reason-train", tmp_path, ledger=[])) == 300
+
+
 @pytest.mark.parametrize("place", [0, 2, 99])
 @pytest.mark.parametrize("kind", ["plain", "list", "object"])
 def test_a_value_that_is_no_text_is_named_with_its_row_wherever_it_stands(tmp_path, place, kind):
@@ -919,6 +1007,44 @@ def test_a_city_that_agrees_is_the_label_and_an_unknown_country_is_left_out(tmp_
     (elsewhere, wrong), (ruritanian, unknown) = ((row["file"], row["reason"]) for row in ledger)
     assert (elsewhere, ruritanian) == ("elsewhere.png", "ruritanian.png")
     assert "says Texas" in wrong and "'Ruritania'" in unknown and "not known" in unknown
+
+
+def test_a_label_whose_country_is_not_the_one_given_says_so(tmp_path):
+    rows = [
+        ("Taipei", 25.03, 121.56, "China"),
+        ("San Juan", 18.4655, -66.1057, "US"),
+        ("Hong Kong", 22.28, 114.16, "Hong Kong"),
+        ("Austin", 30.3, -97.7, "Texas"),
+        ("Taipei", 25.04, 121.56, ""),
+        ("Atlanta", 33.75, -84.39, "Georgia"),
+    ]
+    table = "file,lat,lon,city,country\n"
+    for i, (city, lat, lon, country) in enumerate(rows):
+        table += f"{i}.png,{lat},{lon},{city},{country}\n"
+        Image.new("RGB", (9, 9), "blue").save(tmp_path / f"{i}.png")
+    fill(tmp_path, t__csv=table)
+    photos = from_csv(tmp_path / "t.csv", ledger=(ledger := []))
+    assert not ledger and photos["city"][:] == [city for city, *_ in rows]
+    assert photos["country_code"][:] == ["TW", "PR", "HK", "US", "TW", "US"]
+    assert photos["label_source"][:] == ["given city", "given city", *["given"] * 4]
+
+
+@pytest.mark.parametrize(
+    "place, source",
+    [("Taipei, China", "given city"), ("Taipei, Taiwan", "given"), ("Taipei", "nearest town")],
+)
+def test_a_location_whose_country_is_not_that_of_the_label_says_so(tmp_path, place, source):
+    fill(tmp_path, t__csv=f'file,lat,lon,location\na.png,25.03,121.56,"{place}"\n')
+    Image.new("RGB", (9, 9), "blue").save(tmp_path / "a.png")
+    photo = from_csv(tmp_path / "t.csv", ledger=[])[0]
+    assert (photo["country_code"], photo["label_source"]) == ("TW", source)
+
+
+def test_a_photo_near_andorra_is_not_labelled_so_without_a_reason(tmp_path):
+    content = camera(42.36, 1.46)
+    (tmp_path / "a.jpg").write_bytes(content)
+    photo = from_folder(tmp_path, [])[0]
+    assert (photo["country"], photo["label_source"]) == ("Spain", "nearest town")
 
 
 def test_labels_of_a_benchmark_are_given_and_keep_their_state(tmp_path):

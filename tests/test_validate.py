@@ -15,6 +15,7 @@ from globe.distillation.distill import distill
 from globe.distillation.teachers import VLMTeacher, from_text, judgement
 from globe.world.simulated import CoordinateTeacher, SimulatedTeacher
 from globe.photos.collections import from_folder
+from globe.photos.picture_columns import undecoded
 from globe.answers.conversations import conversation
 from globe.answers.vocabulary import CLASSES
 from globe.world.postcards import postcards
@@ -318,7 +319,7 @@ def test_one_broken_picture_costs_one_row(photos, answers, encoder):
         a | dict(error="picture: broken") if a["id"] == few[1]["id"] and a["teacher"] == "simulated-a" else a
         for a in answers
     ]
-    for said, why in ((answers, "picture: cannot identify"), (some, "simulated-a (picture: broken)")):
+    for said, why in ((answers, "picture: not a picture"), (some, "simulated-a (picture: broken)")):
         dataset, ledger = validate(spoilt, said, Masks(photos), encoder=encoder, watch=False)
         assert (
             ledger.rejected_by.tolist()[1:3] == [UNANSWERED] * 2
@@ -327,6 +328,33 @@ def test_one_broken_picture_costs_one_row(photos, answers, encoder):
         )
         whole = validate(few, answers, Masks(photos), encoder=encoder, watch=False)[1]
         assert ledger.rejected_by.tolist()[::3] == whole.rejected_by.tolist()[::3]
+
+
+def test_no_path_of_a_row_is_opened_and_what_is_kept_holds_its_bytes(
+    photos, answers, encoder, result, tmp_path
+):
+    kept = result[1].id[result[1].kept].tolist()
+    named, foreign, *_ = kept
+    rows = list(undecoded(photos))
+    for row, image in zip(rows, photos["image"]):
+        image.save(path := tmp_path / f"{row['id']}.ppm")
+        at_path = dict(bytes=None, path=str(path))
+        if row["id"] == named:
+            row |= dict(image=at_path, mask=at_path)
+        elif row["id"] == foreign:
+            row |= dict(image=dict(bytes=path.read_bytes(), path=None))
+    given = Dataset.from_list(rows, features=undecoded(photos).features)
+    for column in ("image", "mask"):
+        given = given.cast_column(column, Image())
+    _, ledger = validate(given, answers, Masks(photos), encoder=encoder, watch=False)
+    in_parts(given, answers, encoder, tmp_path / "parts", Masks(photos))
+    for found in (ledger, read_ledger(tmp_path / "parts")):
+        why = found.set_index("id").unanswered
+        assert why[named] == "picture: the row only names a file, which is not opened"
+        assert why[foreign].startswith("picture: not a picture in a format that is read")
+        assert found.id[found.kept].tolist() == kept[2:]
+    written = [r for f in (tmp_path / "parts" / "data").glob("*") for r in pd.read_parquet(f).image]
+    assert len(written) == len(kept) - 2 and all(picture["bytes"] for picture in written)
 
 
 def test_no_photos_give_an_empty_dataset_and_ledger(photos, answers, encoder, result, tmp_path):

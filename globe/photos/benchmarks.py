@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..folders import cache_dir
-from ..parquet import with_text
+from ..parquet import check_parquet_size, with_text
 from ..places.sphere import degrees
 from .images import picture_of
 from .records import photo_dataset
@@ -150,6 +150,7 @@ def _parquet_listings(path, source):
     columns = columns_by_role([c for c in file.schema_arrow.names if c not in ("image", "images")])
     if missing := sorted({"file", "lat", "lon"} - set(columns)):
         raise ValueError(f"{path} has the columns {file.schema_arrow.names}; missing: {', '.join(missing)}")
+    check_parquet_size(path)
     for batch in file.iter_batches(64):
         for row in batch.to_pylist():
             row |= {h: with_text(row[h], f"{path}: column {h!r}") for h in columns.values()}

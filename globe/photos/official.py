@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..foreign_text import file_name
-from ..parquet import with_text
+from ..parquet import check_parquet_size, with_text
 from ..places.countries import country_code
 from ..places.match import locate
 from ..places.sphere import degrees
@@ -141,6 +141,14 @@ class _TrainTable:
             warnings.warn(line)
         return table.rows
 
+    @cached_property
+    def _files(self):
+        parts = re.sub(r"-\d+-of-", "-*-of-", self.path.name)
+        found = sorted(self.path.parent.glob(parts))
+        for path in found:
+            check_parquet_size(path)
+        return found
+
     def rows(self):
         "Every row as a dict."
         if not self.is_parquet:
@@ -149,8 +157,7 @@ class _TrainTable:
         import pyarrow.parquet as pq
 
         labels = {"response", "__#solution", "entities", *self.roles.values()}
-        parts = re.sub(r"-\d+-of-", "-*-of-", self.path.name)
-        for path in sorted(self.path.parent.glob(parts)):
+        for path in self._files:
             for batch in pq.ParquetFile(path).iter_batches(64):
                 for row in batch.to_pylist():
                     yield row | {h: with_text(row[h], f"{path}: column {h!r}") for h in labels}

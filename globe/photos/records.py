@@ -16,9 +16,10 @@ from ..foreign_text import encodable
 from ..progress import batches
 from ..reasons import Reason
 from ..places.gazetteer import gazetteer
-from ..places.countries import country_code
+from ..places.countries import country_code, country_or_state
 from ..places.agreement import LABEL_KM, contradiction, is_near, named
 from ..places.match import nearest
+from ..places.names import fold
 from ..places.sphere import distance_km
 from ..places.wordings import last_country, split_name
 from .images import PhotoError, encode, photo_and_gps
@@ -33,7 +34,7 @@ _KINDS = dict(
     state="string",  # first-level division of that place, if it has one
     country="string",  # English name
     country_code="string",  # ISO code of two letters
-    label_source="string",  # where the city is from: given, nearest town or country only; "" for none
+    label_source="string",  # where the names are from, see `_label_source`
     km="float64",  # how far the nearest town is
     on_land="bool",  # False at sea
     source="string",  # collection
@@ -62,10 +63,17 @@ def _wrong(lat, lon, country="", city="", state="", location=""):
     return contradiction(lat, lon, country, city, state, location)
 
 # %% ../../nbs/02_photos/01_records.ipynb #9786baa5
+def _stated_country(item) -> tuple:  # (text, its code), each '' if there is none
+    "The country that a listing names, also at the end of its location."
+    if named := item.get("given_country") or item.get("country", ""):
+        return named, country_or_state(named)[0]
+    last = ("", *split_name(item.get("location", "")))[-1]
+    return last, last_country(last)[1]
+
+
 def _nearest_town(item, lat, lon):
     "The town nearest to a point, in the country that the table gives unless that has none near."
-    country = item.get("given_country") or item.get("country", "")
-    if country := country or last_country(item.get("location", ""))[1]:
+    if country := _stated_country(item)[1]:
         place = nearest(lat, lon, country)
         if place.km <= LABEL_KM:
             return place
@@ -79,6 +87,15 @@ def _given_city(item, here, lat, lon):
     found = (p for p, _ in named(here, city, item.get("country", "")))
     place = next((p for p in found if p.kind == "city" and is_near(p, lat, lon)), None)
     return nearest(place.lat, place.lon, place.country) if place else None  # which knows its state
+
+
+def _label_source(item, label, is_given) -> str:  # listing, its label, whether it gives the city
+    "Where the names of a label are from: given, given city, nearest town or country only; '' for none."
+    if not is_given:
+        return "nearest town" if label["city"] else "country only" if label["country"] else ""
+    text, code = _stated_country(item)
+    agrees = code in ("", label["country_code"]) or fold(text) == fold(label["state"])  # *Atlanta, Georgia*
+    return "given" if agrees else "given city"
 
 
 def _labels(item, lat, lon) -> dict:
@@ -95,16 +112,10 @@ def _labels(item, lat, lon) -> dict:
     code = country_code(country) or (place.country_code if is_known else "")
     if len(country) == 2:  # a code, replaced by its name
         country = gazetteer().english[code]
-    by_town = "nearest town" if has_town else "country only" if country else ""
-    return dict(
-        city=city,
-        state=given["state"] or (place.state if has_town else ""),
-        country=country,
-        country_code=code,
-        label_source="given" if given["city"] or said else by_town,
-        km=round(km, 3),
-        on_land=town.on_land,
-    )
+    state = given["state"] or (place.state if has_town else "")
+    label = dict(city=city, state=state, country=country, country_code=code)
+    source = _label_source(item, label, bool(given["city"] or said))
+    return label | dict(label_source=source, km=round(km, 3), on_land=town.on_land)
 
 
 def _record(item) -> dict:

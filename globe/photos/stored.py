@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..folders import cache_dir
 from ..foreign_text import encodable
-from ..parquet import text_of_bytes
+from ..parquet import UnpacksTooMuch, check_parquet_size, text_of_bytes
 from ..redaction import one_line
 from .images import PhotoError, picture_of, stored
 from .picture_columns import PICTURES, undecoded
@@ -46,18 +46,30 @@ def _with_texts(dataset):
     return dataset
 
 
+def _parquet_rows(path):
+    "The rows of a parquet file, or of a folder of them. Raises `UnpacksTooMuch`, or whatever `datasets` does."
+    from datasets import load_dataset, load_dataset_builder
+
+    given = dict(data_files=str(path)) if path.is_file() else dict(data_dir=str(path))
+    for files in load_dataset_builder("parquet", **given).config.data_files.values():
+        for file in files:
+            check_parquet_size(Path(file))
+    return load_dataset("parquet", **given, split="train")
+
+
 def read_dataset(
     source,  # Parquet file, folder of them, or folder saved by `datasets`
 ):  # datasets.Dataset
     "The rows on disk. Raises ValueError, naming the file or folder, where it cannot be read."
-    from datasets import load_dataset, load_from_disk
+    from datasets import load_from_disk
 
     path = Path(source)
-    given = dict(data_files=str(path)) if path.is_file() else dict(data_dir=str(path))
     try:
         if (path / "dataset_info.json").exists():
             return _with_texts(load_from_disk(path))
-        return _with_texts(load_dataset("parquet", **given, split="train"))
+        return _with_texts(_parquet_rows(path))
+    except UnpacksTooMuch:
+        raise
     except Exception as e:
         why = one_line(e.__cause__ or e)[:200] or type(e).__name__
         is_pattern = re.search(r"[][*?]|::", str(path))

@@ -77,8 +77,8 @@ SHORT_FORMS = {
 
 def _known(name: str) -> str:
     "Code of the country with a folded name, '' if there is none."
-    if name in SHORT_FORMS:
-        return SHORT_FORMS[name]
+    if name in SHORT_FORMS or not name:
+        return SHORT_FORMS.get(name, "")
     g, words = gazetteer(), name.split()
     if max(map(len, words), default=0) == 1:
         return g.names.get(name) or g.names.get("".join(words), "")

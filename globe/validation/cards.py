@@ -102,7 +102,8 @@ _COLUMNS = dict(
     state="label: first-level division, if known",
     country="label",
     country_code="ISO 3166-1, two letters",
-    label_source="where the city is from: `given`, `nearest town` or `country only`",
+    label_source="where the names are from: `given`, `given city` (the country is from the coordinate),"
+    " `nearest town` or `country only`",
     km="km from the picture's coordinate to that of the city, or of the nearest town",
     on_land="false at sea",
     source="collection",

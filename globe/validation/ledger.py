@@ -15,6 +15,8 @@ from ..progress import tracked
 from ..answers.mentions import similar_words
 from ..models.segmenter import visible
 from ..models.sentences import SentenceEncoder
+from ..photos.images import open_photo, picture_of
+from ..photos.picture_columns import undecoded
 from ..distillation.store import FINAL, Answers
 from globe.validation.checks import (
     UNANSWERED,
@@ -178,7 +180,8 @@ class Validator:
         watch=None,  # see `globe.progress.tracked`
     ) -> tuple:
         "(MP16-Reason as a dataset, ledger as a table with a row for every photo)."
-        told, shown, rows = photos.remove_columns("image"), photos.select_columns("image"), []
+        raw, rows = undecoded(photos), []
+        told, shown = raw.remove_columns("image"), raw.select_columns("image")
         starts = range(0, len(photos), batch_size)
         for i in tracked(starts, len(starts), watch):
             batch = range(i, min(i + batch_size, len(photos)))
@@ -193,10 +196,9 @@ class Validator:
         if why := self.unanswered(row["id"]):
             return row | {UNANSWERED: why}
         try:
-            image = shown[i]["image"]
-        except Exception as e:  # Pillow's readers raise many types
+            return row | dict(image=open_photo(picture_of(shown[i])))
+        except Exception as e:
             return row | {UNANSWERED: f"picture: {e}"}
-        return row | (dict(image=image) if image else {UNANSWERED: "picture: there is none"})
 
 # %% ../../nbs/06_validation/02_ledger.ipynb #e7d4ad75
 def validate(
