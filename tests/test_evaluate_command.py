@@ -337,3 +337,15 @@ def test_bad_input_is_one_line_before_anything_is_loaded(given, more, said, caps
     assert main(command(given, *(m.format(given) for m in more))) in (1, 2)
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x]
     assert said in line and not (given / "answers").exists()
+
+
+@pytest.mark.parametrize("pixels", [1, 3135, 50_000_001])
+def test_pixels_have_the_limits_of_a_profile(given, capsys, pixels):
+    from globe.settings import SettingsError
+    from globe.pipeline.profiles import PhotoSettings
+
+    with pytest.raises(SettingsError):
+        PhotoSettings(max_pixels=pixels)
+    with pytest.raises(SystemExit, match="2"):
+        main(command(given, "--endpoint", "http://127.0.0.1:9/v1 m", "--max-pixels", pixels))
+    assert "--max-pixels: must be from 3136" in capsys.readouterr().err
