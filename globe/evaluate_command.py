@@ -12,7 +12,7 @@ from pathlib import Path
 from .extras import require
 from .csv_files import write_csv
 from .processes import in_processes
-from .command_options import check_model, name_for_files, named_endpoint, positive, shard
+from .command_options import check_model, name_for_files, named_endpoint, pixels, positive, shard
 from .pipeline.notebooks import Usage
 
 # %% ../nbs/13_cli/02_evaluate_command.ipynb #90f6c9ae
@@ -62,7 +62,7 @@ def _question_options(p):
     )
     p.add_argument(
         "--max-pixels",
-        type=positive,
+        type=pixels,
         default=1_003_520,
         metavar="N",
         help="larger pictures are reduced (default: %(default)s)",

@@ -62,14 +62,14 @@ _TO_DO = "answering", "validation", "training"  # rows of work, not of things th
 
 def _dry_run(a):
     "Print what a run needs; returns 1 if something is missing or the run cannot work on this machine."
-    from globe.pipeline.doctor import needs
+    from globe.pipeline.doctor import needs, undivided
 
     p = _quiet_profile(a)
     rows = needs(a.profile, a.seeds, **overrides_of(a.set))
     gone = [row for row in rows if row["there"] == "no"]
     free_gb = shutil.disk_usage(checkout()).free / 1e9
     needed_gb = sum(row["GB"] or 0 for row in gone) if rows else _DRAWN_GB * a.seeds
-    why = []
+    why = undivided(p)
     if not rows:
         needed, free = sizes(needed_gb * 1e9, free_gb * 1e9)
         print(f"profile {a.profile} makes everything itself: it needs nothing but this machine")
@@ -108,9 +108,11 @@ def _print_needs(rows, p, needed_gb, free_gb):
     needed, free = sizes(needed_gb * 1e9, free_gb * 1e9)
     print(f"\ndisk: about {needed} and the photographs; free here: {free}")
     speed = f"{p.launch.tflops:g} TFLOPS per GPU, GRPO at the paper's rate: {PAPER_RATE}"
-    estimates = "copies of weights, KV of the rollout, activations, hours"
+    estimates = "copies of weights, KV of the rollout, vLLM's cache, activations, hours"
     print(f"\nTrainings, GiB on each GPU (estimates: {estimates}; hours at {speed}):\n")
     print(markdown(planned))
+    if p.grpo.vllm not in (None, "colocate"):
+        print(f"\nnot counted: vLLM at {p.grpo.vllm} needs GPUs of its own")
     return why
 
 # %% ../nbs/13_cli/03_reproduce_command.ipynb #0a8cff88

@@ -431,7 +431,7 @@ def infer_image(image_path, prompt, client):
 
 
 def released_code(folder):
-    "A checkout of the released code with a prompt of ours; the hashes of its two prompts."
+    "A checkout of the released code with texts of ours; their hashes."
     from hashlib import sha256
 
     from globe.answers.released import EVALUATION
@@ -439,7 +439,9 @@ def released_code(folder):
     file = Path(folder) / EVALUATION
     file.parent.mkdir(parents=True)
     file.write_text(RELEASED_CODE.format(prompt=RELEASED_PROMPT, system=RELEASED_SYSTEM))
+    user = "{'role': 'user', 'content': [{'type': 'text', 'text': prompt}]}"
     texts = dict(PROMPT_COT=RELEASED_PROMPT, PROMPT_NO_COT="Two lines, nothing else.")
+    texts |= dict(system=RELEASED_SYSTEM, user=user)
     return {name: sha256(text.encode()).hexdigest()[:12] for name, text in texts.items()}
 
 

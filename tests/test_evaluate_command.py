@@ -148,6 +148,68 @@ def test_a_changed_prompt_is_said(given, capsys):
     assert "PROMPT_COT has the hash" in capsys.readouterr().err
 
 
+SYSTEM = f'"content": "{standins.RELEASED_SYSTEM}"'
+ROLE = f'{{"role": "system", {SYSTEM}}},'
+
+
+def changed_question(given, old, new, head=""):
+    "The released question of a checkout in which something was changed."
+    file = given / "code" / released.EVALUATION
+    code = head + file.read_text()
+    assert code.count(old) == 1
+    file.write_text(code.replace(old, new))
+    return released.released(given / "code")
+
+
+@pytest.mark.parametrize(
+    "old, new, head, system, said",
+    [
+        (SYSTEM, '"content": "Guess."', "", "Guess.", "its system message has the hash"),
+        (ROLE, "", "", "", "its system message has the hash"),
+        (SYSTEM, '"content": SYSTEM', 'SYSTEM = "Guess."\n', "Guess.", "its system message has the hash"),
+        ('"text": prompt', '"text": prompt + "!"', "", None, "its user message"),
+        ("temperature=0.1", "temperature=0.7", "", None, "sampling has changed: {'temperature': 0.7"),
+        ("temperature=0.1", "temperature=HOT", "HOT = 0.7\n", None, "sampling has changed"),
+        ("timeout=60", "timeout=60, top_p=0.5", "", None, "top_p=0.5 is not sent"),
+        ("presence_penalty=0.7,", "", "", None, "sampling has changed"),
+    ],
+)
+def test_every_difference_of_the_released_request_is_said(given, old, new, head, system, said):
+    found = changed_question(given, old, new, head)
+    assert [said in note for note in found.notes] == [True]
+    assert found.system == (standins.RELEASED_SYSTEM if system is None else system)
+
+
+def test_constants_of_the_file_are_read_and_are_no_difference(given):
+    text = f'SYSTEM, HOT = None, None\nSYSTEM = "{standins.RELEASED_SYSTEM}"\nHOT = 0.1\n'
+    found = changed_question(given, SYSTEM, '"content": SYSTEM', text)
+    found = changed_question(given, "temperature=0.1", "temperature=HOT")
+    assert found.notes == () and found.system == standins.RELEASED_SYSTEM
+    assert found.sampling == released._SAMPLING
+
+
+@pytest.mark.parametrize(
+    "old, new, what",
+    [
+        ("temperature=0.1", "temperature=TEMP", "temperature"),
+        ("temperature=0.1,", "", "temperature"),
+        ("max_tokens=512", "max_tokens=None", "max_tokens"),
+        (SYSTEM, '"content": SYSTEM', "system message"),
+        (SYSTEM, '"content": ask()', "system message"),
+        (ROLE, "*before,", "message"),
+        ("client.chat.completions.create(", "client.responses.create(", "list of messages"),
+    ],
+)
+def test_what_cannot_be_read_from_the_released_code_is_refused_before_a_model_is_loaded(
+    given, capsys, monkeypatch, old, new, what
+):
+    with pytest.raises(ValueError, match=f"{what} cannot be read"):
+        changed_question(given, old, new)
+    monkeypatch.setattr("globe.models.vlm.load", lambda *a, **k: pytest.fail("a model was loaded"))
+    assert main(command(given, "--model", "nobody/nothing", "--prompt", f"released={given / 'code'}")) == 1
+    assert f"{what} cannot be read" in capsys.readouterr().err
+
+
 def test_shards_of_several_machines_are_measured_together(given, capsys):
     with Server() as one, Server() as two:
         both = command(given, "--endpoint", f"{one.url}|{two.url} GLOBE", "--concurrency", "2")
@@ -297,3 +359,15 @@ def test_bad_input_is_one_line_before_anything_is_loaded(given, more, said, caps
     assert main(command(given, *(m.format(given) for m in more))) in (1, 2)
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x]
     assert said in line and not (given / "answers").exists()
+
+
+@pytest.mark.parametrize("pixels", [1, 3135, 50_000_001])
+def test_pixels_have_the_limits_of_a_profile(given, capsys, pixels):
+    from globe.settings import SettingsError
+    from globe.pipeline.profiles import PhotoSettings
+
+    with pytest.raises(SettingsError):
+        PhotoSettings(max_pixels=pixels)
+    with pytest.raises(SystemExit, match="2"):
+        main(command(given, "--endpoint", "http://127.0.0.1:9/v1 m", "--max-pixels", pixels))
+    assert "--max-pixels: must be from 3136" in capsys.readouterr().err

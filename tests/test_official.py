@@ -175,3 +175,51 @@ def test_a_run_on_the_published_rows_asks_no_teachers(given, tmp_path):
     assert list(trainings(run.profile)[0])[1:] == ["sft", "grpo"]
     several = Run("one-gpu", teachers=dict(endpoints=[dict(urls=["http://localhost:8000/v1"], model="m")]))
     assert "grpo-all-readme" in several.models and several.best == "grpo-all-readme"
+
+
+def published_rows(table, **changes):
+    "A copy of the published table with other cells: column -> function of (row number, cell)."
+    file = table / "mp16-reason-train.csv"
+    rows = pd.read_csv(file, keep_default_na=False)
+    for column, change in changes.items():
+        rows[column] = [change(i, cell) for i, cell in enumerate(rows[column])]
+    return file, rows
+
+
+def test_rows_that_occur_twice_lack_no_picture(given, tmp_path):
+    from globe.photos.official import from_official
+    from globe.answers.conversations import conversation
+
+    _, table, mp16, _ = given
+    file, rows = published_rows(shutil.copytree(table, tmp_path / "table"))
+    pd.concat([rows, rows[:3]]).to_csv(file, index=False)
+    copy = shutil.copytree(mp16, tmp_path / "mp16")
+    for name in (8010, 8011):  # not in the archive
+        next(copy.rglob(f"{name}.jpg")).unlink()
+    assert published_pictures(file.parent, copy) == (19, 17)
+    with pytest.raises(ValueError, match="17 of 19 rows"):
+        from_official(file.parent, conversation("train"), [], copy, min_share=0.9)
+    made = from_official(file.parent, conversation("train"), left := [], copy, min_share=0.89)
+    assert len(made) == 14 and sum("listed twice" in row["reason"] for row in left) == 3
+
+
+def test_rows_without_a_reasoning_or_a_known_place_are_left_out_and_cut_entities_are_counted(given, tmp_path):
+    from globe.photos.official import from_official
+    from globe.answers.conversations import conversation
+
+    _, table, mp16, photos = given
+    labels = {3: ("Nowhere", "Atlantis"), 4: ("", "France")}
+    solution = lambda city, country: f"<country>{country}</country><city>{city}</city>"
+    changes = {
+        "response": lambda i, cell: ("", "  \n")[i] if i < 2 else cell,
+        "__#solution": lambda i, cell: solution(*labels[i]) if i in labels else cell,
+        "entities": lambda i, cell: cell[:-4] + "…" if i in (5, 6) else cell,
+    }
+    file, rows = published_rows(shutil.copytree(table, tmp_path / "table"), **changes)
+    rows.to_csv(file, index=False)
+    with pytest.warns(UserWarning, match="the entities of 2 of 12 rows are no list"):
+        made = from_official(file.parent, conversation("train"), left := [], mp16)
+    assert [sum(why in row["reason"] for row in left) for why in ("no reasoning", "no place")] == [2, 2]
+    assert len(left) == 4 and all(text.strip() for text in made["reasoning"])
+    assert made["city"][:] == [photos["city"][i] for i in (2, *range(5, 16))]
+    assert [len(found) > 0 for found in made["entities"]][1:3] == [False, False]

@@ -154,3 +154,69 @@ def test_a_hub_that_does_not_answer_is_one_line_at_once(command, monkeypatch, ca
     how = ["--profile", "one-gpu", "--set", "student.source=owner/no-such-model"]
     assert main([*command, *how]) == 1
     assert "the hub does not answer" in capsys.readouterr().err.splitlines()[-1]
+
+
+def dry_run(given, capsys, *settings):
+    "What a dry run of one training process prints."
+    main(["reproduce", "--dry-run", *asked(given, "launch.processes=1", *settings)])
+    return capsys.readouterr().out
+
+
+def part(shown, name):
+    "A part of GRPO's memory, GiB; the last column."
+    (line,) = [line for line in shown.splitlines() if line.startswith(f"| {name} |")]
+    return line.strip(" |").rpartition("|")[2].strip()
+
+
+def test_vllm_in_the_process_of_the_training_is_planned(given, machine, capsys):
+    from trl import GRPOConfig
+    from globe.training import plan
+    from globe.training.grpo import _sampler
+    from globe.training.settings_grpo import GRPOSettings
+
+    how = _sampler(GRPOSettings(vllm="colocate"), [])
+    assert (
+        GRPOConfig(output_dir="x", bf16=False, **how).vllm_gpu_memory_utilization == plan._vllm_share() == 0.3
+    )
+    model = "student.source=Qwen/Qwen2.5-VL-3B-Instruct"
+    shown = dry_run(given, capsys, model, "grpo.lora=true", "grpo.vllm=colocate", "launch.gpu_gib=80")
+    assert part(shown, "vLLM's weights") == "7.0" and part(shown, "vLLM's cache") == "17.0"  # 0.3 * 80 - 7
+    estimates = next(line for line in shown.splitlines() if "estimates:" in line)
+    assert "vLLM's cache" in estimates and part(shown, "KV of the rollout") == "0.0"
+    small = dry_run(given, capsys, model, "grpo.lora=true", "grpo.vllm=colocate", "launch.gpu_gib=10")
+    assert "cannot run: grpo: " in small and "vllm=null" in small and "then: globe" not in small
+
+
+def test_a_server_of_vllm_needs_gpus_of_its_own(given, machine, capsys):
+    shown = dry_run(given, capsys, "grpo.vllm=http://127.0.0.1:9")
+    assert "vLLM at http://127.0.0.1:9 needs GPUs of its own" in shown and "vLLM's weights" not in shown
+    assert "of its own" not in dry_run(given, capsys)
+
+
+@pytest.mark.parametrize("profile", ["paper", "mini"])
+def test_rows_that_the_processes_cannot_share_are_refused_with_numbers_that_fit(
+    profile, given, machine, capsys
+):
+    machine.gpus = [80.0] * 8
+    rows = "grpo.completions_per_step=64", "grpo.num_generations=8", "grpo.per_device_batch_size=1"
+    more = asked(given, *rows)[2:] if profile == "paper" else [x for s in rows for x in ("--set", s)]
+    seven = ["--profile", profile, *more, "--set", "launch.processes=7"]
+    fits = "launch.processes=4 or 8, or grpo.completions_per_step=56 or 112"
+    for command in (["reproduce"], ["doctor"], ["reproduce", "--dry-run"]):
+        assert main([*command, *seven]) == 1
+        told = capsys.readouterr()
+        assert fits in told.err + told.out and "then: globe" not in told.out
+
+
+def test_hours_grow_with_the_pixels_and_zero3_is_not_advised_where_it_is_used(given, machine, capsys):
+    machine.gpus = [24.0] * 8
+    pixels = 1_003_520
+    model, eight = "student.source=Qwen/Qwen2.5-VL-7B-Instruct", "launch.processes=8"
+    hours = []
+    for n in (pixels, 13 * pixels):
+        main(["reproduce", "--dry-run", *asked(given, model, eight, f"photos.max_pixels={n}")])
+        shown = capsys.readouterr().out
+        hours.append(float(part(shown, "hours")))
+    refused = [line for line in shown.splitlines() if "GiB are needed" in line]
+    assert hours[1] > 3 * hours[0] and refused
+    assert not any("zero3" in line for line in refused)

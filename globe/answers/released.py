@@ -45,14 +45,25 @@ def _hash(text):
 # %% ../../nbs/03_answers/33_released.ipynb #82b4a3bd
 EVALUATION = "examples/train/grpo/globe/eval.py"  # in a checkout of the released code
 _CONSTANTS = {"released": "PROMPT_COT", "released-direct": "PROMPT_NO_COT"}
-_HASHES = dict(PROMPT_COT="340b48895d95", PROMPT_NO_COT="50f08ad6dd53")  # of the texts that we have seen
+_HASHES = dict(  # of the texts that we have seen
+    PROMPT_COT="340b48895d95",
+    PROMPT_NO_COT="50f08ad6dd53",
+    system="75357d685f23",  # message
+    user="848482eb8b3c",  # message, as code
+)
 _SAMPLING = dict(temperature=0.1, max_tokens=512, frequency_penalty=0.7, presence_penalty=0.7)
+_OTHERS = "model", "timeout", "stream", "messages"  # keywords of the request that are not sampling
+
+
+def _file(checkout):
+    "The released evaluation in a checkout, which may be the file itself."
+    path = Path(checkout).expanduser()
+    return path if path.suffix == ".py" else path / EVALUATION
 
 
 def _parsed(checkout):
     "The syntax tree of the released evaluation. Raises `FileNotFoundError`, `ValueError`."
-    path = Path(checkout).expanduser()
-    file = path if path.suffix == ".py" else path / EVALUATION
+    file = _file(checkout)
     if not file.is_file():
         raise FileNotFoundError(
             f"{checkout} is not a checkout of the released code: it has no {EVALUATION}. "
@@ -66,40 +77,87 @@ def _parsed(checkout):
         ) from None
 
 
-def _constants(tree):
-    "Name -> text of the module's constants."
-    texts = [n for n in tree.body if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant)]
-    return {t.id: n.value.value for n in texts for t in n.targets if isinstance(t, ast.Name)}
+class _Constants(ast.NodeTransformer):
+    "Names of the module's constants -> their values."
+
+    def __init__(self, tree):
+        made = [n for n in tree.body if isinstance(n, ast.Assign)]
+        self.known = {t.id: n.value for n in made for t in n.targets if isinstance(t, ast.Name)}
+
+    def visit_Name(self, node):
+        value = self.known.get(node.id)
+        return value if isinstance(value, ast.Constant) else node
+
+    def text(self, name):
+        return getattr(self.known.get(name), "value", None)
 
 
 def _call(tree):
-    "Keyword -> its syntax, of the call that asks the model; {} if there is none."
+    "Keyword -> its syntax, of the first call that asks the model; {} if there is none."
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
     asks = [c for c in calls if ast.unparse(c.func).endswith("chat.completions.create")]
-    return {k.arg: k.value for k in asks[0].keywords} if asks else {}
+    return {k.arg or "**": k.value for k in asks[0].keywords} if asks else {}
 
 
-def _system(messages):  # syntax of a list of messages
-    "The text of the system message, '' if there is none."
-    for message in getattr(messages, "elts", []):
-        pairs = {k.value: v for k, v in zip(message.keys, message.values) if isinstance(k, ast.Constant)}
-        told = {k: v.value for k, v in pairs.items() if isinstance(v, ast.Constant)}
-        if told.get("role") == "system":
-            return told.get("content", "")
-    return ""
+def _literal(syntax):
+    "The value of a constant; None for anything else."
+    try:
+        return ast.literal_eval(syntax)
+    except (ValueError, TypeError):
+        return None
 
 
-def _changed(constant, text, sampling):
+def _read(syntax, kind, what):
+    "A value that must be stated in the file. Raises `ValueError` if it cannot be read there."
+    value = _literal(syntax) if syntax is not None else None
+    if isinstance(value, kind) and not isinstance(value, bool):
+        return value
+    found = "there is none" if syntax is None else f"it is {ast.unparse(syntax)}"
+    raise ValueError(f"its {what} cannot be read ({found})")
+
+
+def _message(syntax):
+    "Key -> syntax of a message."
+    if not isinstance(syntax, ast.Dict):
+        raise ValueError(f"a message cannot be read (it is {ast.unparse(syntax)})")
+    return {_literal(k): v for k, v in zip(syntax.keys, syntax.values) if k}
+
+
+def _split(messages):  # syntax of a list of messages
+    "(text of the system message, '' if there is none; the other messages as code)."
+    if not isinstance(messages, ast.List):
+        _read(messages, list, "list of messages")
+    system = [m for m in messages.elts if _literal(_message(m).get("role")) == "system"]
+    texts = [_read(_message(m).get("content"), str, "system message") for m in system]
+    others = [ast.unparse(m) for m in messages.elts if m not in system]
+    return "\n".join(texts), "\n".join(others)
+
+
+def _sampled(call):
+    "The sampling parameters of a request."
+    needed = {"temperature", "max_tokens", *call}
+    kinds = {k: int if k == "max_tokens" else (int, float) for k in _SAMPLING if k in needed}
+    return {k: _read(call.get(k), kind, k) for k, kind in kinds.items()}
+
+
+def _changed(texts, sampling, others):  # name in `_HASHES` -> text; keywords that are not known
     "What differs from the files that we have seen, a line each."
-    notes = []
-    if (found := _hash(text)) != _HASHES[constant]:
-        notes.append(
-            f"the released prompt has changed: {constant} has the hash {found}, not {_HASHES[constant]}. "
-            "Its numbers cannot be compared with earlier ones"
-        )
+    hashes = {name: _hash(text) for name, text in texts.items()}
+    notes = [
+        f"the released prompt has changed: {_TITLES.get(name, name)} has the hash {found}, not "
+        f"{_HASHES[name]}. Its numbers cannot be compared with earlier ones"
+        for name, found in hashes.items()
+        if found != _HASHES[name]
+    ]
     if sampling != _SAMPLING:
         notes.append(f"the released sampling has changed: {sampling}, expected {_SAMPLING}")
+    notes += [f"the released request has changed: {other} is not sent" for other in others]
     return tuple(notes)
+
+
+_TITLES = dict(
+    system="its system message", user="its user message (the picture and the prompt are sent instead)"
+)
 
 
 def released(
@@ -108,13 +166,21 @@ def released(
 ) -> Question:
     "The released prompt with its sampling. Raises `FileNotFoundError` or `ValueError` if it is missing."
     tree, constant = _parsed(checkout), _CONSTANTS[name]
-    text = _constants(tree).get(constant)
+    constants = _Constants(tree)
+    text = constants.text(constant)
     if not isinstance(text, str):
         raise ValueError(f"{EVALUATION} of {checkout} has no {constant}: check out a commit that has it")
-    call = _call(tree)
-    numbers = {k: v.value for k, v in call.items() if isinstance(v, ast.Constant)}
-    sampling = {k: numbers[k] for k in _SAMPLING if k in numbers}
-    return Question(name, text, _system(call.get("messages")), sampling, _changed(constant, text, sampling))
+    call = {k: constants.visit(v) for k, v in _call(tree).items()}
+    try:
+        (system, user), sampling = _split(call.get("messages")), _sampled(call)
+    except ValueError as e:
+        raise ValueError(
+            f"{_file(checkout)}: {e}: write the value itself there, or restore the file by "
+            f"git checkout {EVALUATION}"
+        ) from None
+    others = [f"{k}={ast.unparse(v)}" for k, v in call.items() if k not in (*_SAMPLING, *_OTHERS)]
+    texts = {constant: text, "system": system, "user": user}
+    return Question(name, text, system, sampling, _changed(texts, sampling, others))
 
 # %% ../../nbs/03_answers/33_released.ipynb #def82f24
 _OWN = ("eval", "direct")  # of `PROMPTS`

@@ -14,9 +14,11 @@ import numpy as np
 
 from ..foreign_text import file_name
 from ..parquet import check_parquet_size, with_text
-from ..places.countries import country_code
-from ..places.match import locate
+from ..places.countries import country_code, country_or_state
+from ..places.match import locate_how
+from ..places.nearby import How
 from ..places.sphere import degrees
+from ..reasons import Reason
 from .images import picture_of
 from .records import PHOTO, hand_over, photo_dataset
 from .tables import columns_by_role, read_table
@@ -60,6 +62,12 @@ def _read_entities(
     items = value if isinstance(value, (list, tuple, np.ndarray)) else []
     texts = [e.get("text") if isinstance(e, dict) else e for e in items]
     return [dict(text=t, share=None) for t in texts if isinstance(t, str)]
+
+
+def _is_cut(value) -> bool:
+    "Whether a cell holds a text that is no list."
+    text = value.strip() if isinstance(value, str) else ""
+    return text.lower() not in ("", "nan", "none", "null") and not isinstance(_literal(text), (list, tuple))
 
 # %% ../../nbs/02_photos/07_official.ipynb #32cde8f0
 def _first_picture(value):  # cell `images`: a list, its text, or a path
@@ -106,6 +114,16 @@ def _mp16_coordinates(folder, wanted):  # IMG_IDs
         if unread:
             warnings.warn(f"{table.name}: {unread} rows hold an IMG_ID or a coordinate that is not UTF-8")
     return found
+
+
+_GUESSES = How.MISSPELT, How.AROUND, How.COUNTRY  # none of them is the place that a label names
+
+
+def _named_place(city, country):
+    "The place of a label, None unless it is known as the label writes it."
+    place, how = locate_how(city, country)
+    is_read = not country or country_or_state(country)[0]
+    return place if is_read and how.code not in _GUESSES else None
 
 
 def _table_rows(file):  # of millions of rows, opened
@@ -177,13 +195,13 @@ class _TrainTable:
         return file, "" if file else problem
 
     def there(self):
-        "(number of rows, ids of the rows that have a picture)."
-        rows, seen = 0, {}
+        "(number of rows, of rows that have a picture, their ids; a row that occurs twice has one id)."
+        rows, seen = 0, []
         for row in self.rows():
             rows, id = rows + 1, self._id(row)
             if self._file(row, id)[0] is not None:
-                seen[id] = True
-        return rows, list(seen)
+                seen.append(id)
+        return rows, len(seen), list(dict.fromkeys(seen))
 
     def _point(self, row, id, city, country):
         "(lat, lon) of a row."
@@ -192,7 +210,7 @@ class _TrainTable:
         if self.placed is None:
             self.placed = _mp16_coordinates(self.pictures, {image_id(self._id(r)) for r in self.rows()})
         place = self.placed.get(image_id(id))
-        if place is None and (named := locate(city, country)):
+        if place is None and (named := _named_place(city, country)):
             self.by_name.add(id)
             place = named.lat, named.lon
         return place or (math.nan, math.nan)
@@ -206,12 +224,23 @@ class _TrainTable:
             (file, problem), label = self._file(row, id), _read_solution(row["__#solution"])
             told = {role: str(row[h] or "") for role, h in self.roles.items()}
             lat, lon = self._point(row, id, *label)
-            lost = f"letters of its label {', '.join(label)!r} were lost when the table was saved"
             self.said.setdefault(id, (row["response"], row["__#solution"], row["entities"]))
             about = dict(source=told.get("source") or "mp16-reason-train", licence=told.get("licence", ""))
             given = {f"given_{what}": told.get(what, "") for what in ("city", "state", "country")}
-            about["unread"] = lost if "\ufffd" in "".join(label) else ""
+            about["unread"] = _unusable(row["response"], label, lat)
             yield dict(id=id, file=file, problem=problem, lat=lat, lon=lon, **about, **given)
+
+
+def _unusable(response, label, lat):
+    "Why a row cannot be used, '' if it can."
+    named = Reason(repr(", ".join(filter(None, label))))
+    if "\ufffd" in "".join(label):
+        return f"letters of its label {named} were lost when the table was saved"
+    if not isinstance(response, str) or not response.strip():
+        return Reason("its column response holds no reasoning")
+    if any(label) and math.isnan(lat):
+        return Reason(f"no coordinate, and its label {named} names no place that is known so")
+    return ""
 
 
 def _parquet_names(path):
@@ -237,8 +266,7 @@ def published_pictures(
     pictures=None,  # folder with a copy of MP-16, for missing pictures
 ) -> tuple:  # (rows of the table, rows that have a picture)
     "How much of MP16-Reason is there. Raises `FileNotFoundError` if its table is missing."
-    rows, ids = _TrainTable(benchmark_table("mp16-reason-train", root), pictures).there()
-    return rows, len(ids)
+    return _TrainTable(benchmark_table("mp16-reason-train", root), pictures).there()[:2]
 
 
 def from_official(
@@ -258,8 +286,8 @@ def from_official(
     if path.suffix == ".csv" and not pictures:
         check_unpacked(path.parent)
     table = _TrainTable(path, pictures)
-    rows, ids = table.there()
-    check_share(rows, len(ids), min_share)
+    rows, there, ids = table.there()
+    check_share(rows, there, min_share)
     chosen = set(ids[:: max(1, len(ids) // limit)][:limit]) if limit else None
     photos = photo_dataset(
         table.listings(chosen), f"official {path.resolve()} {pictures} {limit}", left := []
@@ -270,7 +298,13 @@ def from_official(
             f"{by_name} of {len(photos)} photos have no coordinate in {path.name} or MP-16; "
             "theirs is that of the place that the row names"
         )
-    return _with_texts(photos, [table.said[id] for id in photos["id"]], prompt)
+    said = [table.said[id] for id in photos["id"]]
+    if cut := [entities for *_, entities in said if _is_cut(entities)]:
+        warnings.warn(
+            f"the entities of {len(cut)} of {len(photos)} rows are no list and are taken as none; "
+            f"the first: {cut[0][:60]!r}"
+        )
+    return _with_texts(photos, said, prompt)
 
 
 def check_share(rows, there, least):

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from ..extras import install_line, lacking
 from ..folders import checkout
-from .doctor import GEOCLIP, PARAMETERS, RUNS_ON, is_up, is_cached, obstacles, trainings
+from globe.pipeline.doctor import (
+    GEOCLIP,
+    PARAMETERS,
+    RUNS_ON,
+    is_up,
+    is_cached,
+    obstacles,
+    trainings,
+    undivided,
+)
 
 # %% ../../nbs/12_pipeline/13_readiness.ipynb #97f6301c
 _KINDS = "judge", "sft", "grpo"  # of trainings
@@ -144,7 +153,7 @@ def readiness(
     "Whether a profile can run on this machine. Nothing is loaded, downloaded or trained."
     if lacking(*RUNS_ON):  # nothing else can be checked
         return obstacles(p), []
-    wrong, unknown = _packages(p), []
+    wrong, unknown = [*_packages(p), *undivided(p)], []
     if p.photos.source:
         wrong += _photographs(p)
     if p.data == "official" and not p.photos.source:
