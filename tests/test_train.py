@@ -336,6 +336,9 @@ def test_samples_and_speed_are_shown(start, data, tmp_path, monkeypatch):
     (page,) = (out / "samples").glob("*.html")
     shown = page.read_text(encoding="utf-8")
     assert page.name == "step-00002.html" and shown.count("<img") == 2 and shown.count("<tr>") == 2 + 8
+    (drawn,) = (out / "samples").glob("*.svg")
+    assert drawn.name == "step-00002.svg" and f'data="{drawn.name}"' in shown
+    assert drawn.read_text(encoding="utf-8").count("<circle") >= 2  # a dot for the place of each picture
     assert all(numbers["time/answers_per_second"] > 0 for numbers in told)
     assert not [c for c in pd.read_csv(out / "log.csv") if "time" in c], "logs of two runs are the same bytes"
 

@@ -6,13 +6,17 @@
 __all__ = ['sampler']
 
 # %% ../../nbs/07_training/19_samples.ipynb #14c2d916
-import io
+import io, json, math
 from base64 import b64encode
 from html import escape
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from ..files import write_atomic
+from ..folders import data_dir
 
 # %% ../../nbs/07_training/19_samples.ipynb #2a2a04ad
 _HEAD = """<!doctype html><meta charset="utf-8"><title>Samples</title><style>
@@ -34,10 +38,13 @@ def _page(
     answers,  # texts
     rewards,  # name -> one number for each answer
     title,  # of the page
+    map="",  # file name of its map
 ) -> str:
     "The page as HTML."
     heads = "".join(f"<th>{escape(name)}</th>" for name in [*rewards, "answer"])
     parts, at = [_HEAD, f"<h1>{escape(title)}</h1>"], range(len(answers))
+    if map:
+        parts.append(f'<object type="image/svg+xml" data="{map}" width="100%"></object>')
     for _, group in groupby(at, key=lambda i: pictures[i].tobytes()):
         group = list(group)
         parts += [_picture(pictures[group[0]]), f"<table><tr>{heads}</tr>"]
@@ -47,6 +54,73 @@ def _page(
         parts.append("</table>")
     return "\n".join(parts)
 
+# %% ../../nbs/07_training/19_samples.ipynb #71c9e3f5
+_MAP = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="-180 -90 360 200" font-family="sans-serif" font-size="5">
+<g fill="none" stroke-width=".4"><path stroke="#999" d="{coast}"/><path stroke="#d55e00" stroke-opacity=".5" \
+d="{ways}"/></g><g fill="#d55e00" fill-opacity=".8">{named}</g><g fill="#0072b2">{true}</g>
+<text x="-178" y="98">{said}</text><text x="-178" y="106" fill="#777">Coast: Natural Earth.</text></svg>"""
+
+
+def _path(lats, lons):
+    "A line as SVG; up is north."
+    return "M" + "L".join(f"{lon:.1f} {-lat:.1f}" for lat, lon in zip(lats, lons))
+
+
+@lru_cache
+def _coast():
+    file = data_dir() / "naturalearth" / "coastline.geojson"
+    lines = json.loads(file.read_text(encoding="utf-8"))["features"][0]["geometry"]["coordinates"]
+    return "".join(_path([lat for _, lat in line], [lon for lon, _ in line]) for line in lines)
+
+
+def _way(start, end):  # (lat, lon)
+    "The great circle between two places; across the edge of the map it goes on at the other side."
+    from globe.places.sphere import unit_vectors
+
+    a, b = unit_vectors(*zip(start, end))
+    points = a + np.linspace(0, 1, 33)[:, None] * (b - a)
+    lats = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
+    lons = np.unwrap(np.degrees(np.arctan2(points[:, 1], points[:, 0])), period=360)
+    return "".join(_path(lats, lons + turn) for turn in (-360, 0, 360) if abs(lons + turn).min() <= 180)
+
+
+def _dots(places, size):
+    return "".join(f'<circle cx="{lon:.1f}" cy="{-lat:.1f}" r="{size}"/>' for lat, lon in places)
+
+
+def _map(
+    answers,  # texts
+    lats,  # of each picture, degrees
+    lons,  # of each picture, degrees
+    title,  # of the map
+) -> str:
+    "Map of the places that answers name, and of those of the pictures, as SVG."
+    from globe.answers.single import single_answer
+    from globe.places.match import locate
+
+    is_known = lambda place: all(isinstance(x, (int, float)) and math.isfinite(x) for x in place)
+    read = [single_answer(text) for text in answers]
+    found = [said and locate(said.city, said.country) for said in read]
+    true = list(zip(lats, lons))
+    named = [(p.lat, p.lon) for p in found if p]
+    ways = [_way(t, (p.lat, p.lon)) for t, p in zip(true, found) if p and is_known(t)]
+    said = f"{title}: blue, the pictures; orange, the places of {len(named)} of {len(answers)} answers."
+    dots = dict(named=_dots(named, 1.2), true=_dots(filter(is_known, dict.fromkeys(true)), 1.6))
+    return _MAP.format(coast=_coast(), ways="".join(ways), said=escape(said), **dots)
+
+# %% ../../nbs/07_training/19_samples.ipynb #b38d5a94
+def _log_places(trainer):  # of GRPO
+    "Make a trainer log the coordinates of its pictures beside their answers."
+    score = trainer._calculate_rewards
+
+    def log_and_score(inputs, *more):
+        for name in ("lat", "lon"):
+            if name in inputs[0]:
+                trainer._pending_extra_logs[name].extend(row[name] for row in inputs)
+        return score(inputs, *more)
+
+    trainer._calculate_rewards = log_and_score
+
 # %% ../../nbs/07_training/19_samples.ipynb #46e8aeb2
 def sampler(
     trainer,  # `SharedPrefixGRPOTrainer`
@@ -55,6 +129,8 @@ def sampler(
 ):
     "A callback that writes pages such as `samples/step-00050.html`."
     from transformers import TrainerCallback
+
+    _log_places(trainer)
 
     class Samples(TrainerCallback):
         def on_log(self, args, state, control, logs=None, **kw):
@@ -69,6 +145,10 @@ def sampler(
             folder = Path(out) / "samples"
             folder.mkdir(exist_ok=True)
             file = folder / f"step-{state.global_step:05d}.html"
-            write_atomic(file, _page(pictures, texts, paid, name))
+            where = kept["extra"]
+            drawn = file.with_suffix(".svg") if where["lat"] else None
+            if drawn:
+                write_atomic(drawn, _map(texts, where["lat"], where["lon"], name))
+            write_atomic(file, _page(pictures, texts, paid, name, drawn.name if drawn else ""))
 
     return Samples()
