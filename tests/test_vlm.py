@@ -6,7 +6,7 @@ import json, os, signal, subprocess, sys, time
 import datasets, pytest
 from PIL import Image
 from hypothesis import given, settings, strategies as st
-from transformers import AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import is_torchvision_available
 
 from globe.answers import conversations, reader
@@ -174,6 +174,25 @@ def test_without_torchvision_a_student_opens_by_load_processor_alone(tmp_path, c
         AutoProcessor.from_pretrained(str(tmp_path))
     processor = vlm.load_processor(tmp_path)
     assert "pixel_values" in processor(text=["<|image_pad|>"], images=[Image.new("RGB", (56, 56))])
+
+
+@pytest.mark.skipif(not is_torchvision_available(), reason="torchvision is not installed")
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl"])
+def test_with_torchvision_a_student_opens_by_the_classes_of_transformers(tmp_path, family):
+    "And it answers as by `load`."
+    student.student(0, family, hidden=96, layers=1, depth=1).save(tmp_path)
+    model, processor = (
+        c.from_pretrained(str(tmp_path)) for c in (AutoModelForImageTextToText, AutoProcessor)
+    )
+    image, asked = Image.new("RGB", (112, 112), "red"), dict(type="text", text="Where?")
+    messages = [dict(role="user", content=[dict(type="image", image=image), asked])]
+    how = dict(add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt")
+    inputs = processor.apply_chat_template(messages, **how)
+    new = model.generate(**inputs, max_new_tokens=8, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+    ours = [[dict(role="user", content=[dict(type="image"), asked])]]
+    assert processor.batch_decode(new, skip_special_tokens=True) == vlm.load(tmp_path).answer(
+        [image], ours, 8
+    )
 
 
 def test_a_saved_processor_is_complete(tmp_path):
