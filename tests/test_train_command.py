@@ -173,7 +173,7 @@ def test_several_processes_leave_a_folder_of_rows_alone(given, tmp_path, monkeyp
     launch.train("sft", work / "start", out / "rows", out, launch=where)
     with pytest.raises(launch.TrainingFailed, match="exit code 3"):
         launch.train("sft", work / "start", load_from_disk(work / "rows"), out, launch=where)
-    assert contents(out) == before and not list(out.glob(".globe-job"))
+    assert contents(out) == before and not list(out.glob("globe-job"))
 
 
 def test_what_cannot_be_trained_is_one_line_before_a_model_is_loaded(given, tmp_path, capsys, no_model):

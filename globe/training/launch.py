@@ -135,7 +135,7 @@ def _command(job, processes, recipe):
 @contextmanager
 def _own_folder(out):  # of a run
     "A new folder in it for the processes of a run, which is removed at the end. Raises `Busy`."
-    own = Path(out) / ".globe-job"
+    own = Path(out) / "globe-job"
     own.parent.mkdir(parents=True, exist_ok=True)
     with alone(own):
         shutil.rmtree(own, ignore_errors=True)  # of a run that was killed
