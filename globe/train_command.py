@@ -138,4 +138,4 @@ def _train_stage(a, run):
     "Train as the run of a profile does, with its data and in its folder."
     if a.how == "judge":
         return run.judge_at()
-    return run.trained("sft" if a.how == "sft" else f"grpo-{p.grpo.rewards}")
+    return run.trained("sft" if a.how == "sft" else f"grpo-{run.profile.grpo.rewards}")

@@ -93,6 +93,14 @@ def test_other_rows_and_another_judge_than_those_of_a_profile(given, profile, tm
     assert second[1:4] == (str(work / "other"), str(work / "rows"), str(out))
 
 
+@pytest.mark.parametrize("how,trained", [("sft", "sft"), ("grpo", "grpo-accuracy"), ("judge", "judge")])
+def test_without_out_the_model_of_the_run_is_trained(how, trained, profile, monkeypatch, capsys):
+    monkeypatch.setattr("globe.pipeline.tasks.Run.trained", lambda self, name: name)
+    monkeypatch.setattr("globe.pipeline.tasks.Run.judge_at", lambda self: "judge")
+    assert main(["train", how, *profile[:-4], "--set", "grpo.rewards=accuracy"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == trained
+
+
 def test_options_that_would_not_be_read_are_refused(given, profile, tmp_path, capsys, no_model):
     work, out = given[0], ["--out", tmp_path / "out"]
     for option in ("--model", "--data"):
