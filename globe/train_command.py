@@ -23,17 +23,20 @@ def train_options(p):
         metavar="NAME",
         help="profile that sets the training; default: the settings that the paper's authors released",
     )
-    p.add_argument("--model", metavar="ID", help="folder or hub id to start from; default: the profile's")
+    p.add_argument(
+        "--model", metavar="ID", help="folder or hub id to start from (needs --out); default: the profile's"
+    )
     p.add_argument(
         "--data",
         metavar="FOLDER",
-        help="MP16-Reason or the judge's rows, as a folder or parquet file written by `globe`; default: the "
-        "data of the profile's run",
+        help="MP16-Reason or the judge's rows, as a folder or parquet file written by `globe` (needs --out); "
+        "default: the data of the profile's run",
     )
     p.add_argument(
         "--out",
         metavar="FOLDER",
-        help="folder for weights, log and checkpoints; default: the folder of the profile's run",
+        help="folder for weights, log and checkpoints; default: the folder of the profile's run, whose model "
+        "is trained again if its settings changed",
     )
     p.add_argument(
         "--processes",
@@ -57,25 +60,61 @@ def train_options(p):
 def train_command(a):
     require(f"globe train {a.how}", "train")
     from globe.pipeline.profiles import Profile, profile
-    from globe.training.launch import check, train
-    from globe.training.settings_grpo import WEIGHTS
 
     pairs = [pair if "." in pair.partition("=")[0] else f"{a.how}.{pair}" for pair in a.set]
     if a.processes:
         pairs.append(f"launch.processes={a.processes}")
     given = overrides_of(pairs)
     p = profile(a.profile, **given) if a.profile else Profile(**given)
+    _check_options(a, p)
+    print(_train_into(a, p) if a.out else _train_stage(a, _run_of(p)))
+
+
+def _run_of(p):
+    "The run of a profile, with the settings of the command."
+    from globe.pipeline.tasks import Run
+
+    run = Run(p.name)
+    run.profile = p
+    return run
+
+
+def _check_options(a, p):
+    "Raises `Usage` for options that are missing, or that this training would not read."
+    from globe.training.settings_grpo import WEIGHTS
+
+    if not (a.profile or a.data and a.out and (a.model or p.student.source)):
+        raise Usage("give --model, --data and --out, or a --profile whose run has the data")
+    given = [f"--{name}" for name in ("model", "data", "judge", "classes") if getattr(a, name)]
+    if given and not a.out:
+        raise Usage(f"{given[0]} is not what the profile's run trains with: give --out FOLDER as well")
+    paid = WEIGHTS[p.grpo.rewards] if a.how == "grpo" else ()
+    for name, reward in dict(judge="localizability", classes="visual_grounding").items():
+        if getattr(a, name) and reward not in paid:
+            raise Usage(f"--{name} is only read by GRPO with the reward {reward}: leave it out")
+    if a.data and "localizability" in paid and not a.judge:
+        raise Usage(f"grpo.rewards={p.grpo.rewards} pays for localizability: give --judge FOLDER")
+
+
+def _train_into(a, p):
+    "Train in the folder of --out; what no option gives is that of the profile's run."
+    from globe.models.checkpoints import unusable
+    from globe.training.launch import check, train
+
     settings, more = getattr(p, a.how), {}
-    if a.how == "grpo":
-        more = dict(judge=a.judge, classes=a.classes.split(",") if a.classes else None)
-    model, out = a.model or p.student.source, a.out
-    if not (a.data and model and out):
-        return _train_stage(a, p)
-    if a.how == "grpo" and not a.judge and "localizability" in WEIGHTS[settings.rewards]:
-        raise Usage(f"grpo.rewards={settings.rewards} pays for localizability: give --judge FOLDER")
+    if why := unusable(a.out, *filter(None, [a.model, a.data, a.judge])):
+        raise ValueError(why)
+    model = a.model or p.student.source or _run_of(p).base()
     if "WORLD_SIZE" not in os.environ:  # before pictures are read; the number of rows decides none of it
-        check(a.how, model, 1, out, settings, p.launch)
-    print(train(a.how, model, _training_rows(a.data, out, p), out, settings, p.launch, **more))
+        check(a.how, model, 1, a.out, settings, p.launch, a.judge)
+    if a.data:
+        rows = _training_rows(a.data, a.out, p)
+    else:
+        rows, more = _run_of(p).given_to(a.how, a.judge)
+    if a.how == "grpo":
+        given = dict(judge=a.judge, classes=a.classes and a.classes.split(","))
+        more |= {name: value for name, value in given.items() if value}
+    return train(a.how, model, rows, a.out, settings, p.launch, **more)
 
 
 def _training_rows(source, out, p):  # of --data, of --out, profile
@@ -95,15 +134,8 @@ def _training_rows(source, out, p):  # of --data, of --out, profile
     return rows
 
 
-def _train_stage(a, p):
+def _train_stage(a, run):
     "Train as the run of a profile does, with its data and in its folder."
-    from globe.pipeline.tasks import Run
-
-    if not a.profile:
-        raise Usage("give --model, --data and --out, or a --profile whose run has the data")
-    run = Run(p.name)
-    run.profile = p
     if a.how == "judge":
-        print(run.judge_at())
-    else:
-        print(run.trained("sft" if a.how == "sft" else f"grpo-{p.grpo.rewards}"))
+        return run.judge_at()
+    return run.trained("sft" if a.how == "sft" else f"grpo-{run.profile.grpo.rewards}")

@@ -47,6 +47,8 @@ SLOW = {
     "test_standins": "a_checkpoint_in_the_layout_of_the_hub_is_loaded_trained_and_saved_whole",
     "test_train": "a_resumed_run_is_the_uninterrupted_one a_step_in_passes_is_the_same_step"
     " grpo_survives_a_kill internvl_trains_too language_moves_and_vision_stays lora_gives_a_whole_model",
+    "test_train_command": "a_folder_of_ones_own_run_is_used_again a_profile_trains_into_the_folder_of_out"
+    " no_card_is_written_that_is_wrong other_rows_and_another_judge_than_those_of_a_profile",
     "test_validate": "real_photographs_go_the_whole_road",
     "test_vlm": "answers_survive_a_kill",
 }

@@ -11,6 +11,7 @@ import torch
 from globe.models import checkpoints, vlm
 from globe.models.judge import SharedJudge
 from globe.training import grpo, logged, prefix_generation, sft, shared_prefix, trainer as trainer_module
+from globe.pipeline.stages import fingerprint
 from globe.settings import SettingsError
 from globe.training.judge import train_judge
 from globe.world import postcards, student as student_module
@@ -341,6 +342,12 @@ def test_samples_and_speed_are_shown(start, data, tmp_path, monkeypatch):
     assert drawn.read_text(encoding="utf-8").count("<circle") >= 2  # a dot for the place of each picture
     assert all(numbers["time/answers_per_second"] > 0 for numbers in told)
     assert not [c for c in pd.read_csv(out / "log.csv") if "time" in c], "logs of two runs are the same bytes"
+    times = pd.read_csv(out / "times.csv")
+    assert times.step.tolist() == [1, 2] and (times.drop(columns="time/reward") > 0).all(axis=None)
+    assert {f"time/{what}" for what in ("rollout", "reward", "update", "tokens_per_second")} < {*times}
+    known = fingerprint(out)
+    (out / "times.csv").write_text("step\n")
+    assert fingerprint(out) == known, "what is made from this model is not made again"
 
 
 @pytest.mark.parametrize("kind", ["sft", "grpo"])

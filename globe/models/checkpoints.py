@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FINISHED', 'step_of', 'checkpoints', 'keep_newest', 'last_checkpoint', 'damaged', 'unreadable', 'seal', 'flaw',
-           'task_of', 'is_finished', 'other_training', 'begin', 'finish', 'set_aside', 'sort_out']
+           'task_of', 'is_finished', 'other_training', 'unusable', 'begin', 'finish', 'set_aside', 'sort_out']
 
 # %% ../../nbs/04_models/08_checkpoints.ipynb #c437a3eb
-import hashlib, json, re, shutil, struct, zipfile, zlib
+import hashlib, json, os, re, shutil, struct, zipfile, zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -285,6 +285,36 @@ def other_training(
     return None
 
 
+_FOREIGN = {
+    "weights": ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf"),
+    "a model": ("config.json", "adapter_config.json", "tokenizer.json"),
+    "a dataset": ("dataset_info.json", "dataset_dict.json", "*.arrow", "*.parquet"),
+}
+
+
+def unusable(
+    out,  # folder to train into; it may be missing
+    *given,  # folders, files and hub ids that the training reads
+):  # `Reason`, or None
+    "Why nothing may be trained there: a file, a folder that is read, or what no training of `globe` wrote."
+    out = Path(out).absolute()
+    first = next(path for path in (out, *out.parents) if path.exists())
+    if not first.is_dir():
+        return Reason(f"{first} is a file: give a folder to train into")
+    if any(Path(path).exists() and os.path.samefile(path, out) for path in given if out.exists()):
+        return Reason(f"{out} is read by this training: give another folder to train into")
+    if (out / _BEGUN).exists():
+        return None
+    kinds = {} if (out / FINISHED).exists() else _FOREIGN
+    held = [(kind, path) for kind, names in kinds.items() for n in names for path in sorted(out.glob(n))]
+    unsealed = [c for c in sorted(_folders(out)) if not (c / _CHECKSUMS).exists()]
+    held += [("checkpoints", c) for c in unsealed + _folders(out, "damaged-")]
+    if not held:
+        return None
+    kind, path = held[0]
+    return Reason(f"{out} holds {kind} that no training of globe wrote ({path.name}): give a new folder")
+
+
 def begin(
     out,  # folder of a run
     task,  # from `task_of`
@@ -297,11 +327,12 @@ def finish(
     out,  # folder of a run whose result is on disk
     task,  # from `task_of`
 ):
-    "Write the marker of a finished training run, then remove all checkpoints."
+    "Write the marker of a finished training run, then remove all checkpoints of a run that began here."
     write_atomic(Path(out) / FINISHED, task)
+    if (Path(out) / _BEGUN).exists():
+        for c in _folders(out, "damaged-") + _folders(out):
+            shutil.rmtree(c)
     (Path(out) / _BEGUN).unlink(missing_ok=True)
-    for c in _folders(out, "damaged-") + _folders(out):
-        shutil.rmtree(c)
 
 # %% ../../nbs/04_models/08_checkpoints.ipynb #3c95e635
 def set_aside(

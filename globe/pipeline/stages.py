@@ -23,8 +23,8 @@ WORK = "work"  # folder within that of a stage, for files needed until the manif
 
 
 def _contents(folder):
-    "Size and hash of every file below `folder`, except this module's own files."
-    own = ("manifest.json", ".key.json", ".finished.json", WORK)
+    "Size and hash of every file below `folder`, except this module's own files and times of trainings."
+    own = ("manifest.json", ".key.json", ".finished.json", "times.csv", WORK)
     files = sorted(
         p
         for p in Path(folder).rglob("*")

@@ -129,11 +129,7 @@ class _TrainedStages(_BaseStages):
 
     def judge_at(self):
         "Folder of the localizability judge. Raises ValueError if the profile has no teachers."
-        if not self.profile.judged:
-            raise ValueError(
-                "the judge learns from answers of teachers, which were not published. Set teachers.endpoints "
-                "as in profile paper, or take rewards without a judge, such as grpo.rewards=recommended"
-            )
+        self._check_judged()
         s, base, (rows, rows_at) = self.profile.judge, self.base(), self.judge_rows()
 
         def work(folder):
@@ -144,6 +140,13 @@ class _TrainedStages(_BaseStages):
             return dict(rows=len(rows))
 
         return self.make("models/judge", work, s.decisive(), "judge", [base, rows_at], "judge")
+
+    def _check_judged(self):
+        if not self.profile.judged:
+            raise ValueError(
+                "the judge learns from answers of teachers, which were not published. Set teachers.endpoints "
+                "as in profile paper, or take rewards without a judge, such as grpo.rewards=recommended"
+            )
 
     def judge(self):
         "The judge itself."
@@ -189,6 +192,28 @@ class _TrainedStages(_BaseStages):
 
         title = f"training: {called(name)}, seed {seed}"
         return self.make(f"models/{name}-{seed}", work, settings, kind, inputs, title)
+
+    def given_to(
+        self,
+        kind,  # "sft", "grpo" or "judge"
+        judge=None,  # folder of a judge to take instead of the run's
+    ):
+        "(training rows, other arguments) of a training into another folder; they are made if necessary."
+        name = f"grpo-{self.profile.grpo.rewards}"
+        is_paid = kind == "grpo" and pays_for(name, "localizability")
+        if kind == "judge" or is_paid and not judge:
+            self._check_judged()
+        if kind == "judge":
+            return self.judge_rows()[0].filter(lambda r: r["part"] == "train"), {}
+        rows, _ = self.rows_of("multi")
+        if kind == "sft":
+            return rows, {}
+        more = dict(classes=self._classes("multi"))
+        if is_paid:
+            more["judge"] = judge or self.judge_at()
+        if pays_for(name, "true_statements"):
+            rows = _with_sentences(rows, self.photos("train"))
+        return rows, more
 
 
 def _with_sentences(rows, photos):

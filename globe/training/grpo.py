@@ -70,7 +70,7 @@ def grpo(
 
     s, out = (settings or GRPOSettings()).changed(**changes), Path(out)
     pictures = s.completions_per_step // s.num_generations
-    check_start(model, data, pictures, "completions_per_step / num_generations")
+    check_start(model, data, pictures, "completions_per_step / num_generations", out=out)
     bound = s.localizability_max_gain, s.localizability_max_loss
     functions, weights = weighted(s.rewards, judge, classes, *bound, _shares(data, classes))
     _check_columns(functions, data)

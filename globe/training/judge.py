@@ -152,7 +152,7 @@ def train_judge(
         raise ValueError(f"row {other}: its label must be 0 or 1, got {labels[other - 1]}")
     if len({*labels}) < 2:
         raise ValueError("the judge needs rows of both labels, 0 and 1")
-    check_start(model_folder, rows, texts=["reasoning"])
+    check_start(model_folder, rows, texts=["reasoning"], out=out)
     task = task_of(model_folder, rows, s)
     rows = hardened(rows, seed=s.seed) if s.hard_negatives else rows
     steps = s.steps or s.epochs * -(-len(rows) // s.batch_size)

@@ -7,12 +7,15 @@ __all__ = ['TrainingFailed', 'check', 'train']
 
 # %% ../../nbs/07_training/26_launch.ipynb #41cbff1c
 import json, os, shutil, subprocess, sys, warnings
+from contextlib import contextmanager
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..files import write_atomic
+from ..locks import alone
 from ..progress import lines
-from ..models.checkpoints import other_training, task_of
+from ..models.checkpoints import other_training, task_of, unusable
 from ..models.sources import check_source
 from .plan import gpus, model_config, plan, unfit
 from .settings_grpo import GRPOSettings
@@ -58,6 +61,33 @@ def _train_here(kind, model, rows, out, settings, watch, **more):
     return work(model, rows, out, settings, watch=watch, **more)
 
 # %% ../../nbs/07_training/26_launch.ipynb #baa6ff61
+def _check_given(model, out, settings, judge=None):
+    "Refuse what no number of processes can train: output folder, model, judge, vLLM that is missing."
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as SEEING
+
+    folders = [judge] if isinstance(judge, (str, Path)) else []
+    if why := unusable(out, model, *folders):
+        raise ValueError(why)
+    for folder in folders:
+        from globe.models.judge import about_judge
+
+        about_judge(folder)
+    if getattr(settings, "vllm", None) and not find_spec("vllm"):
+        raise ValueError(
+            f"grpo.vllm={settings.vllm} needs vLLM on this machine: pip install vllm==0.32.0, or grpo.vllm=null"
+        )
+    if Path(model).is_dir():
+        check_source(model)  # the folder's files; the hub is asked at the end, since that may take seconds
+    elif "WORLD_SIZE" in os.environ:
+        return  # each process would ask the hub
+    type_of_model = model_config(model).model_type
+    if type_of_model not in SEEING:
+        raise ValueError(
+            f"{model} takes no pictures (its model type is {type_of_model}): give a vision-language model "
+            "such as Qwen/Qwen2.5-VL-3B-Instruct"
+        )
+
+
 def check(
     kind,  # "sft", "grpo" or "judge"
     model,  # folder or hub id
@@ -65,6 +95,7 @@ def check(
     out,  # folder of the run
     settings,  # for this kind of training
     launch,  # `LaunchSettings`
+    judge=None,  # folder of a judge, or the judge itself
 ):
     "Raise ValueError, or an error of `check_source`, if a training run cannot start. Nothing is loaded."
     there = len(gpus())
@@ -81,9 +112,7 @@ def check(
         require(f"the recipe {recipe}", "deepspeed")
     at_once = dict(sft="examples_per_step", grpo="completions_per_step", judge="batch_size")[kind]
     passes(getattr(settings, at_once), settings.per_device_batch_size, processes)
-    if Path(model).is_dir():
-        check_source(model)  # the folder's files; the hub is asked at the end, since that may take seconds
-    model_config(model)
+    _check_given(model, out, settings, judge)
     if other := other_training(out, task_of(model, None, settings)):
         raise ValueError(other)
     folder = next(p for p in (Path(out).absolute(), *Path(out).absolute().parents) if p.exists())
@@ -103,9 +132,23 @@ def _command(job, processes, recipe):
     return [sys.executable, "-m", "accelerate.commands.launch", *how, "-m", "globe.training.launch", str(job)]
 
 
-def _died(out, code):
+@contextmanager
+def _own_folder(out):  # of a run
+    "A new folder in it for the processes of a run, which is removed at the end. Raises `Busy`."
+    own = Path(out) / "globe-job"
+    own.parent.mkdir(parents=True, exist_ok=True)
+    with alone(own):
+        shutil.rmtree(own, ignore_errors=True)  # of a run that was killed
+        own.mkdir()
+        try:
+            yield own
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+def _died(folder, code):
     "The exception for processes that ended with exit code `code`."
-    file = out / "failed.json"
+    file = folder / "failed.json"
     told = json.loads(file.read_text(encoding="utf-8")) if file.exists() else f"exit code {code}"
     return TrainingFailed(told)
 
@@ -124,32 +167,30 @@ def train(
 
     Raises ValueError before anything is loaded, `TrainingFailed`, and the errors of the training itself."""
     settings, launch, out = settings or _KINDS[kind](), launch or LaunchSettings(), Path(out)
+    if isinstance(data, (str, Path)) and (why := unusable(out, data)):
+        raise ValueError(why)
     rows = _read_rows(data) if isinstance(data, (str, Path)) else data
     title = title or kind
     if "WORLD_SIZE" in os.environ:  # another launcher started the processes
         os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # the setting `bf16` decides, not their recipe
         first = os.environ.get("RANK", "0") == "0"
+        _check_given(model, out, settings, more.get("judge"))
         return _train_here(kind, str(model), rows, out, settings, lines(title) if first else False, **more)
-    check(kind, model, len(rows), out, settings, launch)
+    check(kind, model, len(rows), out, settings, launch, more.get("judge"))
     processes, recipe = launch.started(kind, len(gpus()))
     if processes == 1 and len(gpus()) < 2 and not recipe.startswith("zero"):
         return _train_here(kind, str(model), rows, out, settings, lines(title), **more)
-    out.mkdir(parents=True, exist_ok=True)
-    held = Path(data) if isinstance(data, (str, Path)) else out / "rows"
-    if held == out / "rows":
-        shutil.rmtree(held, ignore_errors=True)
-        rows.save_to_disk(held)
-    job = dict(kind=kind, model=str(model), data=str(held), out=str(out))
     more = {k: str(v) if isinstance(v, Path) else v for k, v in more.items()}
-    job |= dict(settings=settings.flat(), title=title, more=more)
-    write_atomic(out / "job.json", json.dumps(job))
-    (out / "failed.json").unlink(missing_ok=True)
-    environment = os.environ | {"TQDM_DISABLE": "1"}
-    done = subprocess.run(_command(out / "job.json", processes, recipe), env=environment)
-    if done.returncode:
-        raise _died(out, done.returncode)
-    (out / "job.json").unlink()
-    shutil.rmtree(out / "rows", ignore_errors=True)
+    job = dict(kind=kind, model=str(model), out=str(out), settings=settings.flat(), title=title, more=more)
+    with _own_folder(out) as own:
+        held = Path(data) if isinstance(data, (str, Path)) else own / "rows"
+        if held.parent == own:
+            rows.save_to_disk(held)
+        write_atomic(own / "job.json", json.dumps(job | dict(data=str(held))))
+        environment = os.environ | {"TQDM_DISABLE": "1"}
+        done = subprocess.run(_command(own / "job.json", processes, recipe), env=environment)
+        if done.returncode:
+            raise _died(own, done.returncode)
     return out
 
 # %% ../../nbs/07_training/26_launch.ipynb #08e61fda
@@ -158,15 +199,15 @@ def _run_job(file):
     import torch
 
     job = json.loads(Path(file).read_text(encoding="utf-8"))
-    out = Path(job["out"])
+    out, failed = Path(job["out"]), Path(file).parent / "failed.json"
     if not torch.cuda.is_available():
         _know_numbered_cpus()
     try:
         settings = _KINDS[job["kind"]](**job["settings"])
         train(job["kind"], job["model"], job["data"], out, settings, None, job["title"], **job["more"])
     except Exception as e:
-        if not (out / "failed.json").exists():
-            write_atomic(out / "failed.json", json.dumps(f"{type(e).__name__}: {e}"))
+        if not failed.exists():
+            write_atomic(failed, json.dumps(f"{type(e).__name__}: {e}"))
         raise
     if torch.distributed.is_initialized():
         torch.distributed.barrier()

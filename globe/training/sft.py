@@ -30,7 +30,7 @@ def sft(
     from trl import SFTConfig, SFTTrainer
 
     s, out = (settings or SFTSettings()).changed(**changes), Path(out)
-    check_start(model, data, texts=["country", "city", "reasoning"])
+    check_start(model, data, texts=["country", "city", "reasoning"], out=out)
     steps = s.steps or s.epochs * -(-len(data) // s.examples_per_step)
     arguments = trainer_arguments(s, out, steps, s.examples_per_step)
     if s.group_by_length:

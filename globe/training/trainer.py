@@ -22,7 +22,7 @@ from ..answers.conversations import answer_text
 from ..answers.prompts import PROMPTS
 from ..models.vlm import check_folder, load, save_processor
 from ..models.checkpoints import begin, checkpoints, finish, is_finished, keep_newest, last_checkpoint
-from ..models.checkpoints import other_training, seal, set_aside, sort_out, step_of
+from ..models.checkpoints import other_training, seal, set_aside, sort_out, step_of, unusable
 
 # %% ../../nbs/07_training/10_trainer.ipynb #3729b772
 _REWARD_COLUMNS = ["image", "country", "city", "lat", "lon", "entities", "reasoning", "sentences"]
@@ -248,6 +248,13 @@ def train_and_save(
     return out
 
 
+def _without_cards(trainer):  # of transformers
+    "Let neither TRL nor PEFT write a README.md: theirs name no base model, and a folder that is renamed."
+    trainer.create_model_card = lambda *given, **named: None
+    if hasattr(trainer.model, "create_or_update_model_card"):
+        trainer.model.create_or_update_model_card = lambda folder: None
+
+
 def _train_from_checkpoint(trainer, out, task):
     "Train from the last good checkpoint, if there is one. Raises `Diverged`."
     from transformers import PrinterCallback
@@ -257,10 +264,11 @@ def _train_from_checkpoint(trainer, out, task):
     trainer.add_callback(_resumed(trainer))
     _load_whole(trainer)
     _set_aside_unfit(trainer)
+    _without_cards(trainer)
     steps = trainer.args.max_steps
     if trainer.is_world_process_zero():
-        sort_out(out, steps)
         begin(out, task)
+        sort_out(out, steps)
     trainer.accelerator.wait_for_everyone()
     try:
         trainer.train(resume_from_checkpoint=last_checkpoint(out, steps))
@@ -283,7 +291,7 @@ def _merge(
     with loaded_whole():
         model = load(base, device="cpu").model
     PeftModel.from_pretrained(model, out).merge_and_unload().save_pretrained(out)
-    for name in ("adapter_model.safetensors", "adapter_config.json", "README.md"):
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
         (Path(out) / name).unlink(missing_ok=True)
 
 
@@ -309,6 +317,8 @@ def _save(trainer, out, processor):  # trained; folder of the run
         log = pd.DataFrame([r for r in trainer.state.log_history if "loss" in r])
         shown = ["step", *sorted(c for c in log if c != "step" and "time" not in c)]
         log[shown].to_csv(out / "log.csv", index=False)
+        if timed := sorted(c for c in log if c.startswith("time/")):
+            log[["step", *timed]].to_csv(out / "times.csv", index=False)
 
 # %% ../../nbs/07_training/10_trainer.ipynb #901bc334
 def _check_texts(data, name):
@@ -328,10 +338,13 @@ def check_start(
     pictures=1,  # per step
     settings="",  # names of the settings that decide this, for the message
     texts=(),  # columns in which every row needs a text
+    out=None,  # folder of the run
 ):
-    """Raises ValueError or FileNotFoundError for an adapter, no model, too few rows, or the first row
-    without a text or a usable picture."""
+    """Raises ValueError or FileNotFoundError for an adapter, no model, a folder with a foreign model, too few
+    rows, or the first row without a text or a usable picture."""
     check_folder(source)
+    if out and (why := unusable(out, source)):
+        raise ValueError(why)
     if len(data) < pictures:
         raise ValueError(
             f"a step takes {pictures} pictures{settings and f' ({settings})'}, but the data has {len(data)} "
