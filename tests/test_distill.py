@@ -1014,6 +1014,26 @@ def test_a_run_begins_with_the_photos_that_were_not_asked_about(tmp_path):
     assert sorted(stored) == sorted(f"p{i}" for i in range(10))
 
 
+def test_photos_that_stay_refused_do_not_end_later_runs(tmp_path):
+    with Server(*["ok"] * 4, *["length"] * 12) as s:
+        for _ in range(2):
+            counts = distill(photos(10), [s.teacher(give_up=3, concurrency=1)], tmp_path, watch=False)
+            assert counts.failed.item() == 6
+
+
+def test_photos_without_pictures_can_be_asked_about(tmp_path):
+    bare = photos(3).remove_columns("image")
+    assert distill(bare, [CoordinateTeacher("simulated-c")], tmp_path, watch=False).asked.item() == 3
+
+
+def test_another_endpoint_answers_what_one_refuses_with_403(tmp_path, monkeypatch):
+    monkeypatch.setattr("globe.models.client._pause", lambda *a: 0)
+    with Server("ok", *[403] * 50) as one, Server() as two:
+        teacher = EndpointTeacher(f"{one.url}|{two.url}", "m", concurrency=1)
+        counts = distill(photos(12), [teacher], tmp_path, watch=False)
+    assert counts.failed.item() == 0 and len(one.seen) > 1
+
+
 def test_one_flagged_photo_costs_itself_alone(tmp_path):
     with Server(("status", 403, "Your input was flagged")) as s:
         counts = distill(photos(5), [s.teacher(concurrency=1)], tmp_path, watch=False)

@@ -8,7 +8,7 @@ __all__ = ['distill', 'distill_lines', 'ray_distill']
 # %% ../../nbs/05_distillation/03_distill.ipynb #14a926bc
 import shutil, threading, time
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +132,7 @@ def _records(photos, missing, teacher, stop):
                 id = photos.select_columns("id")[int(i)]["id"]
                 broken.append(judgement(id, teacher.name, error=f"picture: {e}"))
             else:
-                pictures[row["id"]] = row.pop("digest")
+                pictures[row["id"]] = row.pop("digest", "")
                 yield row
 
     for record in teacher.judge(rows()):
@@ -144,16 +144,16 @@ def _records(photos, missing, teacher, stop):
 
 
 @contextmanager
-def _stoppable(teacher, stop):
-    "Context in which a remote teacher stops waiting as soon as `stop` is set."
+def _informed(teacher, stop, answered):
+    "Context in which a remote teacher stops waiting once `stop` is set, and knows if it has answered before."
     remote = getattr(teacher, "remote", False)
     if remote:
-        teacher.stop = stop
+        teacher.stop, teacher.answered = stop, answered
     try:
         yield
     finally:
         if remote:
-            vars(teacher).pop("stop", None)
+            del teacher.stop, teacher.answered
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #8a57a771
 def _ask(
@@ -173,8 +173,9 @@ def _ask(
     stop, told = stop or threading.Event(), {} if told is None else told
     with _alone(path, teacher.name, shard):
         check_model(out, teacher)
-        with AnswerStore(path) as store, _stoppable(teacher, stop):
+        with AnswerStore(path) as store, ExitStack() as stack:
             mine, missing = _missing(photos, teacher, path, shard)
+            stack.enter_context(_informed(teacher, stop, mine > len(missing)))
             counts = _Counts(len(missing))
             shown = dict(numbers=counts.numbers, title=teacher.name, unit="photo")
             answers = _records(photos, missing, teacher, stop)

@@ -141,6 +141,7 @@ class EndpointTeacher(EndpointClient):
     "A vision-language model behind one or more OpenAI-compatible endpoints as a teacher."
 
     remote = True  # it computes elsewhere: `distill` asks such teachers at the same time
+    answered = False  # in an earlier run, see `distill`
     prompt = _prompt
 
     def _read(self, reply):
@@ -161,7 +162,7 @@ class EndpointTeacher(EndpointClient):
     def judge(self, rows):
         """Judgements as they arrive. Raises ConnectionError when `give_up` photos in a row got no answer; after
         the first answer, photos that were refused for good do not count."""
-        failed, answered, reason = {}, False, ""
+        failed, answered, reason = {}, self.answered, ""
         # loads its tables now rather than while paid answers wait to be stored
         read_answer("country: Finland")
         wanted = takewhile(lambda _: not reason, rows)

@@ -7,14 +7,16 @@ __all__ = ['weights_hash', 'answers_folder', 'read_answers', 'failures', 'answer
 
 # %% ../../nbs/08_evaluation/17_answered.ipynb #29c86a3e
 import hashlib, json, zlib
+from contextlib import suppress
 from pathlib import Path
 
 from ..files import write_atomic
+from ..locks import alone
 from ..progress import batches, lines
 from ..photos.images import fitted
 from ..answers.replies import TransientError, chat_answer
 from ..distillation.distill import distill
-from ..distillation.store import answer_files, outcomes, records
+from ..distillation.store import AnswerStore, answer_file, answer_files, outcomes, records
 from ..distillation.teachers import EndpointTeacher, judgement
 from ..models.client import question
 
@@ -64,6 +66,20 @@ def failures(
     return [(id, error) for _, id, error in found if error]
 
 
+def _take_over(folder):
+    "Move the answers of an earlier version, lines of an id and a text, into the store; the files are kept."
+    for file in sorted(Path(folder).glob("answers*.jsonl")):
+        rows = []
+        for line in file.read_bytes().split(b"\n"):
+            with suppress(ValueError, RecursionError):  # cut
+                rows.append(json.loads(line))
+        if rows and all(isinstance(row, dict) and set(row) == {"id", "text"} for row in rows):
+            file.rename(f"{file}.before")
+            with AnswerStore(Path(folder) / answer_file(_NAME)) as store:
+                for row in rows:
+                    store.write(judgement(row["id"], _NAME, text=row["text"]))
+
+
 def answer_part(
     photos,  # dataset with `id` and `image`
     respondent,  # `LocalAnswers` or `EndpointAnswers`
@@ -74,6 +90,8 @@ def answer_part(
     "Ask about the photos of a part that have no answer. Raises `Busy` while another run does."
     if watch is None and part[1] > 1:
         watch = lambda name: lines(f"part {part[0]}")
+    with alone(Path(folder) / "earlier"):
+        _take_over(folder)
     distill(photos, [respondent], folder, watch, shard=part if part[1] > 1 else None)
 
 # %% ../../nbs/08_evaluation/17_answered.ipynb #71e86350

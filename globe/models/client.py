@@ -361,10 +361,8 @@ class EndpointClient:
                 return self._read(reply)
         except PermissionError as e:
             error = _cured(e, endpoint, self.settings.key_env, self.model)
-            if (
-                endpoint.answered and getattr(e, "status", 0) == 403
-            ):  # it answers others: this photo is refused, not the key
-                error = RefusedAnswer(str(e))
+            if endpoint.answered and getattr(e, "status", 0) == 403:
+                error = self._unanswered(str(e))
         except (TransientError, ValueError) as e:
             error = e
         finally:
@@ -372,6 +370,10 @@ class EndpointClient:
         if error:
             raise error from None
         return self._post(body, trial | wanted, endpoint)
+
+    def _unanswered(self, why):
+        "The error for a photo that a server refuses that has answered others: another server may answer it."
+        return TransientError(why) if len(self.endpoints) > 1 else RefusedAnswer(why)
 
     def _fitted(self, body, renamed):
         "The request with the parameter names that the server accepts."
