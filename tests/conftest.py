@@ -25,7 +25,8 @@ SLOW = {
     " a_trainer_may_compile_its_static_cache grpo_samples_with_vllm"
     " log_probabilities_and_gradients_are_those_of_trl other_models_are_shared_too"
     " samples_of_a_blind_model_are_refused static_caches_are_compiled_once",
-    "test_processes": "a_training_that_cannot_run_is_one_line globe_train_gives_the_same_numbers_with_two_processes"
+    "test_processes": "a_training_that_cannot_run_is_one_line a_small_learning_rate_moves_the_weights_in_every_parallel_mode"
+    "  globe_train_gives_the_same_numbers_with_two_processes"
     " globe_train_survives_a_kill grpo_asks_the_judge_in_two_processes grpo_with_a_judge_gives_the_losses_of_one"
     " two_machines_give_the_numbers_of_one_process"
     " two_processes_give_the_losses_of_one two_processes_train_save_once_and_survive_a_kill",

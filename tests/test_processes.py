@@ -221,6 +221,26 @@ def test_globe_train_gives_the_same_numbers_with_two_processes(kind, recipe, giv
     pd.testing.assert_frame_equal(one, two, rtol=1e-4)
 
 
+@pytest.mark.parametrize("recipe", ["multi_gpu", "zero2", "zero3"])
+def test_a_small_learning_rate_moves_the_weights_in_every_parallel_mode(recipe, given, tmp_path):
+    "The master weights are float32: in bfloat16 itself nearly all would stay where they are at 1e-6."
+    if recipe != "multi_gpu":
+        pytest.importorskip("deepspeed")
+    from globe.models import vlm
+
+    stored = vlm.load(given / "start")
+    stored.model.to(torch.bfloat16)
+    stored.save(tmp_path / "hub")
+    asked = command(given, "sft", tmp_path / "out", 2, "weight_decay=0.0", f"launch.recipe={recipe}")
+    asked[asked.index("--model") + 1], asked[asked.index("lr=1e-3")] = tmp_path / "hub", "lr=1e-6"
+    done = launch(asked)
+    assert done.returncode == 0, done.stderr[-3000:]
+    before, after = (vlm.load(tmp_path / at).model.state_dict() for at in ("hub", "out"))
+    trained = [k for k in before if not any(part in k for part in ("visual", "embed_tokens", "lm_head"))]
+    apart = torch.cat([(before[k].float() != after[k].float()).flatten() for k in trained])
+    assert apart.float().mean() >= 0.99
+
+
 def test_lora_under_zero3_leaves_the_model_of_one_process(given, tmp_path):
     "The adapter is merged, as with every other recipe, so that the folder can be trained on and served."
     pytest.importorskip("deepspeed")
