@@ -1,6 +1,6 @@
 # The commands of this project. The first one sets up .venv; after that none needs the network (except bench, for three packages that it compares with).
 #   make reproduce [PROFILE=mini] [SEEDS=1] [PHOTOS=folder]   make every table and figure
-#   make test                                                 run all tests that a change must pass; under ten minutes
+#   make test                                                 run all tests that a change must pass; about twenty minutes on two cores
 #   make test-quick                                           run the tests that need no training and no external data; under two minutes
 #   make bench                                                measure the speed beside other implementations; about two and a half hours, not part of the tests
 #   make soak                                                 try kills, full disks, odd servers and hostile inputs (tests/soak.md); about an hour, not part of the tests

@@ -42,11 +42,13 @@ def test_a_table_of_zeros_is_found(tmp_path):
 
 @pytest.mark.skipif(not WHERE, reason="takes long; GLOBE_STANDINS=folder runs it")
 def test_one_command_walks_the_profile_of_the_paper():
-    "No table is all zeros, validation keeps rows, and the teachers know the user's photographs."
+    "No table is all zeros, validation keeps rows, rewards differ, and the teachers know the user's photographs."
     assert standins.walk(WHERE) == 0
     figures = figures_folder("paper")
     kept = json.loads((checkout() / "data/paper/mp16-reason/manifest.json").read_text())["counts"]
     assert 0 < kept["rows"] < kept["photos"]
+    logs = {log: pd.read_csv(log) for log in (checkout() / "data/paper/models").glob("grpo-*/log.csv")}
+    assert logs and all(log.reward_std.max() > 0 for log in logs.values())
     assert empty_tables(figures) == []
     funnel = pd.read_csv(figures / "photos_funnel.csv").set_index("check")
     assert funnel.left["agrees_with_truth"] > 0
