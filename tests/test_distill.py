@@ -1059,6 +1059,20 @@ def test_answers_about_other_pictures_of_the_same_names_are_not_taken(tmp_path):
         distill(others, [teacher], tmp_path, watch=False)
 
 
+def test_a_changed_picture_is_asked_about_again(tmp_path, capsys):
+    teacher = SimulatedTeacher("simulated-t")
+    distill(photos(5), [teacher], tmp_path, watch=False)
+    old = {r["id"]: r["picture"] for r in records(tmp_path)}
+    rows = [photo(i) for i in range(5)]
+    rows[2]["image"] = photo(40)["image"]
+    changed = Dataset.from_list(rows, features=FEATURES)
+    for asked in (1, 0):
+        assert distill(changed, [teacher], tmp_path, watch=False).asked.item() == asked
+    now = {r["id"]: r["picture"] for r in records(tmp_path)}
+    assert [id for id in old if old[id] != now[id]] == ["p2"] and len(now) == 5
+    assert "1 pictures have changed" in "".join(capsys.readouterr())
+
+
 def test_giving_up_keeps_the_answers_that_are_under_way(tmp_path):
     with (
         Server("hang", "hang", "hang", *[400] * 50) as s,

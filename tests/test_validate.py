@@ -627,6 +627,14 @@ def test_talk_of_steps_and_daylight_names_no_thing():
     assert entities("A light hangs over the steps.", ade) == ["light", "step"]
 
 
+def test_a_part_without_any_answered_photo_is_a_part_of_the_ledger(photos, answers, encoder, tmp_path):
+    few, last = photos.select(range(11)), photos[10]["id"]
+    said = [a | (dict(error="refused: filtered", text="") if a["id"] == last else {}) for a in answers]
+    how = dict(encoder=encoder, part=10, watch=False)
+    validate_in_parts(few, said, Masks(photos), tmp_path, **how)
+    assert read_ledger(tmp_path).id.tolist() == few["id"][:]
+
+
 def test_a_folder_is_for_one_way_of_making_its_parts(photos, answers, encoder, tmp_path):
     few, see = photos.select(range(30)), Masks(photos)
     how = dict(encoder=encoder, part=10, watch=False)

@@ -6,7 +6,7 @@
 __all__ = ['distill', 'distill_lines', 'ray_distill']
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #14a926bc
-import shutil, threading, time
+import shutil, sys, threading, time
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..photos.picture_columns import PICTURES, undecoded
 from ..photos.stored import with_ids
 from .teachers import judgement
 from .store import AnswerStore, answer_file, answer_files, answered, check_model
-from .store import is_shard, photo_keys, pictures_of
+from .store import is_shard, key, photo_keys, pictures_of
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #4271513b
 class _Counts:
@@ -72,8 +72,11 @@ def _alone(path, name, shard):
             raise Busy(f"another run is writing {path}; wait for it or stop it") from None
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #0b3b1ff4
-def _check_pictures(photos, keys, files):  # dataset of photo rows, their keys, files of a teacher
-    "Raises ValueError if the answers in a file are about other pictures of the same ids."
+def _changed(photos, keys, files):  # dataset of photo rows, their keys, files of a teacher
+    """The keys of photos whose picture has changed since it was answered about.
+
+    Raises ValueError if these are more than half: then they are other photos of the same names."""
+    changed = []
     columns = [name for name in PICTURES if name in photos.column_names]
     pictures = photos.select_columns(columns)
     for file in files if columns else ():
@@ -81,18 +84,22 @@ def _check_pictures(photos, keys, files):  # dataset of photo rows, their keys, 
         at = np.flatnonzero(np.isin(keys, np.fromiter(noted, np.uint64, len(noted))))
         now = {i: digest(picture_of(pictures[int(i)])) for i in at}
         other = [i for i in at if now[i] and now[i] != noted[int(keys[i])]]
-        if other:
+        if len(other) > len(at) / 2:
             id = photos.select_columns("id")[int(other[0])]["id"]
             raise ValueError(
                 f"{file} holds answers about other pictures of the same names ({len(other)}, such as {id!r}): "
                 "choose another folder for the answers, or rename the photos"
             )
+        changed += [keys[i] for i in other]
+    if changed:
+        print(f"globe: {len(changed)} pictures have changed: they are asked about again", file=sys.stderr)
+    return np.array(changed, np.uint64)
 
 
 def _missing(photos, teacher, path, shard):
-    """(number of photos in this shard, indices of those without an answer; those that failed before come last).
+    """(number of photos in this shard, indices of those without an answer, keys of changed pictures).
 
-    Raises ValueError if photos with an answer are other pictures now."""
+    Photos that failed before come last. Raises ValueError for other photos of the same names."""
     keys, files = photo_keys(photos), answer_files(path.parent).get(teacher.name, [])
     mine = np.ones(len(keys), bool)
     if shard:
@@ -100,13 +107,14 @@ def _missing(photos, teacher, path, shard):
         mine = keys % np.uint64(n) == i - 1
         # its sibling shards share no photo with it
         files = [p for p in files if p == path or not is_shard(p, n)]
-    _check_pictures(photos, keys, files)
+    changed = _changed(photos, keys, files)
     nothing, prompt = [np.zeros(0, np.uint64)], getattr(teacher, "prompt", None)
     done = np.concatenate(nothing + [answered(p, prompt) for p in files])
     tried = np.concatenate(nothing + [answered(p, prompt, failed=True) for p in files])
+    done = np.setdiff1d(done, changed)
     missing = np.flatnonzero(mine & ~np.isin(keys, done))
     again = np.isin(keys[missing], tried)
-    return int(mine.sum()), np.concatenate([missing[~again], missing[again]])
+    return int(mine.sum()), np.concatenate([missing[~again], missing[again]]), changed
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #e54a6ca3
 def _opened(photos, i):
@@ -136,7 +144,7 @@ def _records(photos, missing, teacher, stop):
                 yield row
 
     for record in teacher.judge(rows()):
-        record |= dict(picture=pictures.pop(record["id"]))
+        record |= dict(picture=pictures.pop(record["id"], ""))
         while broken:
             yield broken.pop()
         yield record
@@ -174,14 +182,14 @@ def _ask(
     with _alone(path, teacher.name, shard):
         check_model(out, teacher)
         with AnswerStore(path) as store, ExitStack() as stack:
-            mine, missing = _missing(photos, teacher, path, shard)
+            mine, missing, changed = _missing(photos, teacher, path, shard)
             stack.enter_context(_informed(teacher, stop, mine > len(missing)))
             counts = _Counts(len(missing))
             shown = dict(numbers=counts.numbers, title=teacher.name, unit="photo")
             answers = _records(photos, missing, teacher, stop)
             try:
                 for record in tracked(answers, len(missing), watch, **shown):
-                    store.write(record)
+                    store.write(record, key(record["id"]) in changed)
                     counts.add(record)
             finally:
                 told[teacher.name] = dict(

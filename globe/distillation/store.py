@@ -183,9 +183,12 @@ class AnswerStore:
     def write(
         self,
         record,  # judgement
+        anew=False,  # also in place of an answer
     ):
         "Store a judgement. Raises OSError when the disk is full."
         with explained(self.path):
+            if anew:
+                self.db.execute("DELETE FROM answers WHERE id = ?", as_row(record)[:1])
             self.db.execute(PUT, as_row(record))
         self.written += 1
 

@@ -26,7 +26,10 @@ def _write_ledger(ledger, path):
     import pyarrow as pa, pyarrow.parquet as pq
 
     schema, part = ledger_schema(), f"{path}.part"
-    table = pa.Table.from_pandas(ledger.reindex(columns=schema.names), schema, preserve_index=False)
+    empty = {
+        name: None for name in schema.names if name not in ledger
+    }  # if no photo of the part got that far
+    table = pa.Table.from_pandas(ledger.assign(**empty)[schema.names], schema, preserve_index=False)
     pq.write_table(table, part)
     os.replace(part, path)
 
