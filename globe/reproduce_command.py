@@ -6,7 +6,7 @@
 __all__ = ['reproduce_options', 'reproduce_command', 'doctor_options', 'doctor_command', 'publish_options', 'publish_command']
 
 # %% ../nbs/13_cli/03_reproduce_command.ipynb #628c00b2
-import contextlib, io, json, shutil, sys
+import contextlib, io, json, shlex, shutil, sys
 from pathlib import Path
 
 from .command_options import positive, set_option
@@ -80,7 +80,8 @@ def _dry_run(a):
     for line in why:
         print(f"cannot run: {line}")
     if not why:
-        print(f"then: globe reproduce --profile {a.profile} --seeds {a.seeds}")
+        changes = "".join(f" --set {shlex.quote(change)}" for change in a.set)
+        print(f"then: globe reproduce --profile {a.profile} --seeds {a.seeds}{changes}")
     is_short = any(row["what"] not in _TO_DO for row in gone)
     return int(bool(why) or is_short)
 

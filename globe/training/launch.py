@@ -144,6 +144,7 @@ def _own_folder(out):  # of a run
             yield own
         finally:
             shutil.rmtree(own, ignore_errors=True)
+            own.with_name(f".{own.name}.lock").unlink(missing_ok=True)  # a finished model is copied as it is
 
 
 def _died(folder, code):

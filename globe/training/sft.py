@@ -15,6 +15,20 @@ from .settings_sft import SFTSettings
 from .trainer import check_start, load_to_train, reporter, run, sft_rows, trainer_arguments
 
 # %% ../../nbs/07_training/11_sft.ipynb #3643803a
+def _trainer_class():
+    "TRL's trainer, whose groups of similar length are those of a step, however many processes share it."
+    from trl import SFTTrainer
+
+    class GroupedSFTTrainer(SFTTrainer):
+        def _get_train_sampler(self, *dataset):
+            sampler = super()._get_train_sampler(*dataset)
+            if self.args.train_sampling_strategy == "group_by_length":
+                sampler.batch_size *= self.args.world_size
+            return sampler
+
+    return GroupedSFTTrainer
+
+
 def sft(
     model,  # folder or hub id to start from
     data,  # MP16-Reason
@@ -27,7 +41,7 @@ def sft(
 
     Returns `out`. An interrupted run resumes. Raises `SettingsError`, `Diverged`."""
     from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
     s, out = (settings or SFTSettings()).changed(**changes), Path(out)
     check_start(model, data, texts=["country", "city", "reasoning"], out=out)
@@ -40,7 +54,7 @@ def sft(
     freeze_vision(vlm.model)
     if not is_deepspeed_zero3_enabled():  # there, all processes must compute the same pictures together
         remember_pictures(vlm.model)
-    trainer = SFTTrainer(
+    trainer = _trainer_class()(
         vlm.model.train(),
         train_dataset=sft_rows(data),
         processing_class=vlm.processor,
