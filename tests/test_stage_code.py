@@ -162,7 +162,7 @@ def test_the_words_of_an_error_stand_in_its_raise():
 DATA = {  # how texts of several words begin that are no messages: they are read, or written to the output
     "globe.exif": ["Raw profile type "],
     "globe.photos.fields": ["text response ans"],
-    "globe.photos.records": ["nearest town", "country only"],
+    "globe.photos.records": ["given city", "nearest town", "country only"],
     "globe.training.trainer": ["probability tenso"],
     "globe.evaluation.predictions": ["stated coordinate", "stated coordinate"],
     "globe.validation.splits": ["not localizable", "wrong place"],
