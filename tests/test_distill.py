@@ -1585,10 +1585,10 @@ def test_json_says_what_was_done_and_why_a_run_ended_early(tmp_path, capsys, mon
     write, more = AnswerStore.write, ["--max-requests", "2"] if how == "budget" else []
     if how in ("interrupted", "disk"):
 
-        def full(store, record):
+        def full(store, *record):
             if store.written == 2:
                 raise KeyboardInterrupt if how == "interrupted" else OSError(28, "no space left")
-            write(store, record)
+            write(store, *record)
 
         monkeypatch.setattr(AnswerStore, "write", full)
     with Server(*plan) as s:
