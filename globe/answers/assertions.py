@@ -34,7 +34,9 @@ _LEVELS = dict(
 _DENIED_BEHIND = re.compile(
     r"""\s*,?\s*(?:(?:is|was|can|could|would|seems?|looks?|has|have|does|do|did|are)\s+(?:be\s+|also\s+
     |then\s+)?(?:not\b|unlikely|ruled\s+out|excluded|less\s+(?:likely|probable)|out\b)|(?:is|does|ca|could|was
-    |would)n['’]t|can\s+be\s+(?:ruled|excluded)|(?:не|nie|ne|ei|nicht|no|não|non)\s\w*(?:подход|pasuj|convien|käy|sovi|passt|encaja|corresp)\w*|passt\snicht|исключ\w+|wykluczon\w+|entfällt|queda\sdescartad\w+|est\sexclu\w*|ではな|じゃな|でない|이\s?아니|가\s?아니|नहीं)""",
+    |would)n['’]t|can\s+be\s+(?:ruled|excluded)|(?:не|nie|ne|ei|nicht|no|não|non)\s\w*(?:подход|pasuj
+    |convien|käy|sovi|passt|encaja|corresp)\w*|passt\snicht|исключ\w+|wykluczon\w+|entfällt
+    |queda\sdescartad\w+|est\sexclu\w*|ではな|じゃな|でない|이\s?아니|가\s?아니|नहीं)""",
     re.X | re.I,
 )
 
@@ -43,7 +45,8 @@ _LIKE_BEHIND = re.compile(
     r"(?:の[街町都市風景]{1,3})?(?:のよう|に似|っぽ|風の?|みたい)|처럼|[과와]\s?비슷|\sजैस|一[样樣]|似的"
 )
 _ASIDE_BEHIND = re.compile(
-    r"の影[響响]|의\s?영향|[\"”'’]?\s+at\s+first\b|\s+also\s+(?:has|have|had|uses?|shows?)\b|\s+(?:has|have)\b.{1,40}\btoo\b",
+    r"の影[響响]|의\s?영향|[\"”'’]?\s+at\s+first\b|\s+also\s+(?:has|have|had|uses?|shows?)\b"
+    r"|\s+(?:has|have)\b.{1,40}\btoo\b",
     re.I,
 )
 _CLAIMED_BEHIND = re.compile(

@@ -100,7 +100,8 @@ _RANKS += r"|runner[- ]up|alternat\w+|also|other|possibly|less likely|less proba
 _RANKS += "|erste|zweite|dritte|premi[eè]re|deuxième|troisième"
 _RANKS += "|primera|segunda|tercera|primeira|terceira|prima|seconda|перв[а-я]+|втор[а-я]+|第一|第二|第三"
 _RANKED = re.compile(
-    rf"\W{{0,6}}(?:(?:{_RANKS})(?![a-z])[^:：,]{{0,30}}|[^\W\d_]{{2,20}}\s?(?:#?\d|[A-C])\W{{0,3}}(?:[^\W\d_ ][^():：]{{1,30}}\)\W{{0,3}})?)[:：]",
+    rf"\W{{0,6}}(?:(?:{_RANKS})(?![a-z])[^:：,]{{0,30}}|[^\W\d_]{{2,20}}\s?(?:#?\d|[A-C])\W{{0,3}}"
+    r"(?:[^\W\d_ ][^():：]{1,30}\)\W{0,3})?)[:：]",
     re.I,
 )
 _NEXT_ITEM = re.compile(
@@ -166,7 +167,7 @@ def _last_guesses(text):
 
 _LINE_WITH_SHARE = re.compile(r"^.{3,100}\d\s?%.{0,60}$", re.M)
 _CONCLUSION = re.compile(
-    r"\W*(?:\d{1,2}[.)]\s*)?\W*(?:conclus|conclu|verdict|fazit|final|result|вывод|итог|结论|結論|결론)", re.I
+    r"\W*(?:\d{1,2}[.)]\s*)?\W*(?:conclu|verdict|fazit|final|result|вывод|итог|结论|結論|결론)", re.I
 )
 
 

@@ -47,16 +47,21 @@ _SECONDS = r"""(?P<seconds>\d{1,2}(?:[.,]\d{1,9})?)\ ?(?:["″”“秒초]|['�
 _WORD = f"{_NORTH}|{_SOUTH}|{_EAST}|{_WEST}"
 _BEFORE = "[NSEWOL]|[北南东東西][纬緯经経經]|북위|남위|동경|서경"
 _ANGLE = re.compile(
-    rf"""(?:(?<![\w.])|(?<=[\u3040-\u9fff\uac00-\ud7a3])) (?:(?P<before>{_BEFORE})\ ?)? (?P<sign>[-+−–])? (?P<degrees>{_NUMBER})
+    rf"""(?:(?<![\w.])|(?<=[\u3040-\u9fff\uac00-\ud7a3]))
+    (?:(?P<before>{_BEFORE})\ ?)? (?P<sign>[-+−–])? (?P<degrees>{_NUMBER})
     (?:\ ?(?P<mark>{_DEGREE}) (?:\ ?{_MINUTES} (?:\ ?{_SECONDS})? )? )?
     (?(before)|(?:\ ?(?P<after>[NSEWOL](?![^\W\d_])|(?:{_WORD})(?![^\W\d_])))?)""",
     re.X | re.I,
 )
 
 
+def _with_point(number):
+    return number.replace(",", ".").replace("٫", ".")
+
+
 def _size(m):  # match of `_ANGLE`
     "Decimal degrees by sign and digits alone; None where minutes or seconds are impossible."
-    parts = (re.sub("[,٫]", ".", m[part] or "0") for part in ("degrees", "minutes", "seconds"))
+    parts = (_with_point(m[part] or "0") for part in ("degrees", "minutes", "seconds"))
     whole, minutes, seconds = map(float, parts)
     if minutes >= 60 or seconds >= 60:
         return None
@@ -96,7 +101,7 @@ def _angles(text, around=""):  # any, the text that it is from
         label = _axis_before(text[max(end, m.start() - 40) : m.start()])
         behind = "" if axis or label else _axis(_LABEL_BEHIND.match(text, m.end()))
         end = _LABEL_BEHIND.match(text, m.end()).end() if behind else m.end()
-        digits = len(re.sub("[,٫]", ".", m["degrees"]).partition(".")[2])
+        digits = len(_with_point(m["degrees"]).partition(".")[2])
         if size is not None:
             value, exact = (-abs(size) if sign < 0 else size), m["mark"] or letter
             found.append(_Angle(value, axis or label or behind, 9 if exact else digits, m.start(), end))

@@ -64,8 +64,10 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |pushed))(?: to)?(?: make)?(?: an?)?(?: guess| choose| pick| answer| say| decide)?
         |so (?:this|it|i)|must be
         |this (?:is|must be
-        |has to be)|(?:that|which) makes it|narrow\w* (?:it )?down|determin\w+|confiden\w+|i (?:choose|chose|pick|picked)
-        |por lo tanto|donc|daher|поэтому|wahrscheinlicher(?: ist)?(?: aber| jedoch)?|eher|tippe auf|plutôt(?! qu)
+        |has to be)|(?:that|which) makes it|narrow\w* (?:it )?down|determin\w+|confiden\w+|i (?:choose
+        |chose|pick|picked)
+        |por lo tanto|donc|daher|поэтому|wahrscheinlicher(?: ist)?(?: aber| jedoch)?|eher|tippe auf
+        |plutôt(?! qu)
         |je penche pour|m[aá]s probable(?:mente)?|me inclino|plus probable(?:ment)?|più probabile
         |mais prov[aá]vel|скорее|büyük (?:olasılıkla|ihtimalle)|dlatego|zatem|dus|daarom|tedy|отже|тому""",
         "综合来看|综上|したがって|よって|따라서|그러므로|इसलिए|لذلك|لذا|إذن|بنابراین|সুতরাং|ดังนั้น|应该是|應該是|所以|因此|拍摄[于於在]|拍攝[于於在]|位[于於]",
@@ -78,8 +80,10 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |means?|says|confirms?|(?:country|city|location|place|setting|scene|photo|image|picture) (?:is
         |would be)|(?:street|scene) (?:in|from)|zeigt|vermutlich|wahrscheinlich|probablement
         |probablemente|provavelmente|probabilmente|вероятно|muestra|montre|mostra|creo que|je pense
-        |ich denke|acho que|скорее всего|похоже|tomada|prise|aufgenommen|сделан\w*|снят\w*|tirada|scattata|correspond\w+|stammt|pochodzi|készült
-        |çekilmiş|çekildi|taget|tagen|genomen|diambil|vient de|provient|pořízen\w*|zrobion\w*|wykonan\w*|muhtemelen""",
+        |ich denke|acho que|скорее всего|похоже|tomada|prise|aufgenommen|сделан\w*|снят\w*|tirada
+        |scattata|correspond\w+|stammt|pochodzi|készült
+        |çekilmiş|çekildi|taget|tagen|genomen|diambil|vient de|provient|pořízen\w*|zrobion\w*|wykonan\w*
+        |muhtemelen""",
         "照片|写真|사진",
     ),
     "possible": (
@@ -98,19 +102,25 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         r"""elsewhere|native to|import(?:s|ed)?|made in|manufactur\w+|brand(?:s|ed|ing)?|flags? of|once
         |former(?:ly)?|historically|history|coloni(?!a\b)\w+
         |inspired|influence\w*|registered in|flagged in|border\w*|neighbou?r(?:s|ing|ed)?|famous for
-        |known (?:for|as|to)|cuisine|empire|centur(?:y|ies)|wars?|capital is|also|(?:tourists?|visitors?|people
-        |immigrants?|migrants?|travell?ers?) from|as well as|both|far from|(?:km|kilomet(?:er|re)s?|miles?) (?:away )?from
+        |known (?:for|as|to)|cuisine|empire|centur(?:y|ies)|wars?|capital is|also|(?:tourists?|visitors?
+        |people
+        |immigrants?|migrants?|travell?ers?) from|as well as|both|far from|(?:km|kilomet(?:er|re)s?
+        |miles?) (?:away )?from
         |would expect|sold in
         |(?:countries|places|regions|areas|states|parts|cities)(?: \w+){0,3} (?:like|such as|including)
-        |produced in|headquarter\w*|languages?|spoken|fundad\w+ por|fond[ée]\w* par|andere\w* (?:seite|ufer|flussseite)
+        |produced in|headquarter\w*|languages?|spoken|fundad\w+ por|fond[ée]\w* par|andere\w* (?:seite
+        |ufer|flussseite)
         |otro lado|outro lado|autre côté|enfrente|gegenüber""",
         "شائع|منتشر|曾经|曾經|かつて",
     ),
     "supposed": (
-        r"""e\.g|for (?:example|instance)|examples?|caption|initial\w*|at first|thought (?:of|about|it was)|first (?:thought|glance
+        r"""e\.g|for (?:example|instance)|examples?|caption|initial\w*|at first|thought (?:of|about
+        |it was)|first (?:thought|glance
         |impression|guess(?:ed)?)|if|once thought|(?:most|many|some) (?:people )?would|one (?:might
-        |would|could|may|can)(?: \w+ly)? (?:think|say|guess|assume|suspect)|(?:wrong|mistaken|erroneous)ly (?:think
-        |thought|sa[iy]\w*|guess\w*|assum\w*|believ\w*|place\w*|identif\w*)|tempting|hypothetical\w*|imagine|por ejemplo|par exemple
+        |would|could|may|can)(?: \w+ly)? (?:think|say|guess|assume|suspect)|(?:wrong|mistaken
+        |erroneous)ly (?:think
+        |thought|sa[iy]\w*|guess\w*|assum\w*|believ\w*|place\w*|identif\w*)|tempting|hypothetical\w*
+        |imagine|por ejemplo|par exemple
         |zum beispiel|например""",
         "例如|比如|例えば|مثلا|उदाहरण",
     ),
@@ -124,8 +134,10 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |unlike|neither|nor|rul(?:ed?|es|ing) out|exclud\w+|eliminat\w+|unlikely|except|other than
         |as opposed to|dismiss\w*|reject\w*|discount\w*|(?:is|are|was|were|do|does|did|ca|could|wo|would
         |should|has|have)n['’]t|cannot|nicht|keine?|не|non|não|ne|pas|tampoco|no (?:es|est[áa]|se parece
-        |parece)|y no (?:de|del|en|a|al|la|el|las|los)|no (?:de|en)|niet|inte|ikke|nie|plutôt que?|au lieu d[eu]
-        |statt|anstatt|anstelle|ni|né|m[aá]s (?:bien )?que|en (?:lugar|vez) de|em vez d[eoa]|ao invés d[eoa]|piuttosto che|invece d\w+|вместо""",
+        |parece)|y no (?:de|del|en|a|al|la|el|las|los)|no (?:de|en)|niet|inte|ikke|nie|plutôt que?
+        |au lieu d[eu]
+        |statt|anstatt|anstelle|ni|né|m[aá]s (?:bien )?que|en (?:lugar|vez) de|em vez d[eoa]
+        |ao invés d[eoa]|piuttosto che|invece d\w+|вместо""",
         "不是|并非|並非|不像|不在|ليس|ليست",
     ),
     "colon": ("", ":|："),
@@ -133,7 +145,8 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         r"""but|however|although|though|while|whereas|yet|rather|otherwise|sondern|aber|sino|pero|mais|но
         |а именно""",
         r"""而是|[;!?\n]|[–—，。،]|\s-\s|\.\s
-        |,\s(?=(?:so|it|this|that(?! is(?:,| to say))|which|i|we|he|the|and|because|since|as|with|where|making|then|whose?)\b)""",
+        |,\s(?=(?:so|it|this|that(?! is(?:,| to say))|which|i|we|he|the|and|because|since|as|with|where
+        |making|then|whose?)\b)""",
     ),
 }
 CUES = _Phrases(_CUES)
@@ -156,7 +169,8 @@ _LACKING = r"""(?:do(?:es)?\s?n['’]t|do(?:es)?\snot)\s(?:contain|provide|have|
 _NO_CLUES = r"""too\s(?:\w+\s){1,4}for\s(?:any|an?|me|anyone)\b
     |(?:i['’]m|i\sam)\s(?:sorry|not\ssure|not\scertain)|no\sidea|(?:not\senough
     |insufficient)\s(?:clues|information|detail\w*|context|evidence|data)|anyone['’]s\sguess
-    |there\s(?:(?:is|are)(?:n['’]t|\snot)\senough|(?:is|are)\s(?:no|insufficient))\s(?:\w+\s){0,4}(?:information|clues?|details?
+    |there\s(?:(?:is|are)(?:n['’]t|\snot)\senough|(?:is|are)\s(?:no
+        |insufficient))\s(?:\w+\s){0,4}(?:information|clues?|details?
     |evidence|way|landmarks?)|(?:location|place|country|city)\s(?:is|are|remains?)\s(?:unknown|unclear
     |undetermin\w+|uncertain|not\s(?:clear|identifiable))"""
 _ELSEWHERE = r"""no\s(?:s[eé]\b|puedo|es\sposible|se\spuede)|imposible|je\sne\s(?:peux|sais)

@@ -169,13 +169,18 @@ _NOTHING = re.compile(
     |identifi|sp[ée]cifi)\w+|impossible|aucune?|desconhecid\w+|n[ãa]o\s\w+|unbekannt|unklar|nicht\s\w+
     |keine?\b|unbestimm\w+|sconosciut\w+|ignot[oa]|ambigu\w+|imposs[ií]ve[li]\w*|onbekend|nieznan\w+
     |brak\s\w+|nie\s+(?:mo[żz]na|wiadomo|wiem|da)|nelze\s\w+|e[it]\s+(?:tie|voi|ole|saa)\w+
-    |неизвест\w*|не\s\w+|невозможно|нет|неопредел\w+|tidak\s\w+|tak\s(?:diketahui|dapat|bisa|jelas)|bilinm\w+|belirsiz\w*|belirlen\w+|không\s\w+
+    |неизвест\w*|не\s\w+|невозможно|нет|неопредел\w+|tidak\s\w+|tak\s(?:diketahui|dapat|bisa|jelas)
+    |bilinm\w+|belirsiz\w*|belirlen\w+|không\s\w+
     |okän[dt]|ukendt|ukjent|tuntematon|невідом\w+|неможливо|непознат\w*|neznám\w*|neznan\w*|nepoznat\w*
-    |ismeretlen|nem\s+(?:ismert|meghatároz|azonosít|lehet|tudni|állapít|megállapít)\w*|necunoscut\w*|ne(?:specificat|determinat)\w*|hindi\s\w+|di-alam|άγνωστ\w+
-    |δεν\s\w+|nežinom\w+|nezinām\w+|teadmata|tundmatu|ha[iu]julikani|desconegut\w*|לא\s\w+|ไม่\S+|უცნობი|անհայտ
+    |ismeretlen|nem\s+(?:ismert|meghatároz|azonosít|lehet|tudni|állapít|megállapít)\w*|necunoscut\w*
+    |ne(?:specificat|determinat)\w*|hindi\s\w+|di-alam|άγνωστ\w+
+    |δεν\s\w+|nežinom\w+|nezinām\w+|teadmata|tundmatu|ha[iu]julikani|desconegut\w*|לא\s\w+|ไม่\S+|უცნობი
+    |անհայտ
     |белгісіз|未知|不明(?:です)?|判別不能|判定不能|[特判]定不[可能]|判断不[可能]|不可|不详|不詳
-    |未指定|未确定|未確定|无法|無法|不确定|不確定|不能|没有|沒有|未|わから|分から|特定でき|判断でき|なし|알\s?수\s?없|불명|미상|(?:확인|판단|식별|특정|추정)\s?불가\w*|غير|لا\s\w+|مجهول
-    |अज्ञात|अनिश्चित|निर्धारित\s+नहीं|পাওয়া\s+যায়নি|অজানা|অজ্ঞাত|নির্ধারণ|نامعلوم|نامشخص|ناشناخته|אי\s?אפשר\s\w+)(?!\w)""",
+    |未指定|未确定|未確定|无法|無法|不确定|不確定|不能|没有|沒有|未|わから|分から|特定でき|判断でき|なし|알\s?수\s?없|불명|미상|(?:확인|판단|식별|특정|추정)\s?불가\w*
+    |غير|لا\s\w+|مجهول
+    |अज्ञात|अनिश्चित|निर्धारित\s+नहीं|পাওয়া\s+যায়নি|অজানা|অজ্ঞাত|নির্ধারণ|نامعلوم|نامشخص|ناشناخته
+    |אי\s?אפשר\s\w+)(?!\w)""",
     re.X | re.I,
 )
 _NO_ANSWER = re.compile(r"\W*(?:n\W?a|none|null|nil|nan|unknown)\W*|[-–—?.*\s]*[-–—?][-–—?.*\s]*", re.I)
