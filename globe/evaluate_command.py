@@ -153,12 +153,12 @@ def _answer(job):
 
     photos = Dataset.from_file(job["photos"])
     photos = photos.select(range(min(job["limit"] or len(photos), len(photos))))
-    pixels = dict(max_pixels=job["max_pixels"])
+    limit = dict(max_pixels=job["max_pixels"])
     if job["endpoint"]:
-        how = dict(concurrency=job["concurrency"], **pixels)
+        how = dict(concurrency=job["concurrency"], **limit)
         respondent = EndpointAnswers(*job["endpoint"], job["asked"], **how)
     else:
-        respondent = LocalAnswers(lambda: loaded(job["model"]), job["asked"], job["batch"], **pixels)
+        respondent = LocalAnswers(lambda: loaded(job["model"]), job["asked"], job["batch"], **limit)
     answer_part(photos, respondent, job["folder"], job["part"])
 
 
@@ -263,10 +263,13 @@ def evaluate_command(a):
     asked_about = set(photos["id"])
     failed = lambda: [(id, error) for id, error in failures(folder) if id in asked_about]
     try:
-        in_processes(_answer, jobs) if len(jobs) > 1 else _answer(jobs[0])
+        if len(jobs) > 1:
+            in_processes(_answer, jobs)
+        else:
+            _answer(jobs[0])
     except (OSError, RuntimeError):
         _tell_failures(failed())
         raise
     _tell(a, photos, read_answers(folder), folder, name, len(left_out))
-    _tell_failures(failed())
-    return int(bool(failed()))
+    _tell_failures(without := failed())
+    return int(bool(without))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 
+from ..foreign_text import encodable
 from ..redaction import one_line, redacted
 
 # %% ../../nbs/03_answers/32_replies.ipynb #a25be792
@@ -273,5 +274,4 @@ def chat_answer(
     if len(text) > _LONGEST:
         raise RefusedAnswer(f"an answer of {len(text):,} characters: at most {_LONGEST:,} are read", ending)
     tokens = dict(tokens=_count(found, "completion_tokens"), prompt_tokens=_count(found, "prompt_tokens"))
-    text = reply.clean(text).encode(errors="replace").decode()  # half a surrogate cannot be written
-    return dict(text=text, finish_reason=ending) | tokens
+    return dict(text=encodable(reply.clean(text)), finish_reason=ending) | tokens

@@ -21,7 +21,7 @@ from ..photos.picture_columns import PICTURES, undecoded
 from ..photos.stored import with_ids
 from .teachers import judgement
 from .store import AnswerStore, answer_file, answer_files, answered, check_model
-from .store import is_shard, key, photo_keys, pictures_of
+from .store import is_shard, key, photo_keys
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #4271513b
 class _Counts:
@@ -72,18 +72,17 @@ def _alone(path, name, shard):
             raise Busy(f"another run is writing {path}; wait for it or stop it") from None
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #0b3b1ff4
-def _changed(photos, keys, files):  # dataset of photo rows, their keys, files of a teacher
+def _changed(photos, keys, noted):  # dataset of photo rows, their keys; file -> key -> digest of its picture
     """The keys of photos whose picture has changed since it was answered about.
 
     Raises ValueError if these are more than half: then they are other photos of the same names."""
     changed = []
     columns = [name for name in PICTURES if name in photos.column_names]
     pictures = photos.select_columns(columns)
-    for file in files if columns else ():
-        noted = pictures_of(file)
-        at = np.flatnonzero(np.isin(keys, np.fromiter(noted, np.uint64, len(noted))))
+    for file, known in noted.items() if columns else ():
+        at = np.flatnonzero(np.isin(keys, np.fromiter(known, np.uint64, len(known))))
         now = {i: digest(picture_of(pictures[int(i)])) for i in at}
-        other = [i for i in at if now[i] and now[i] != noted[int(keys[i])]]
+        other = [i for i in at if now[i] and now[i] != known[int(keys[i])]]
         if len(other) > len(at) / 2:
             id = photos.select_columns("id")[int(other[0])]["id"]
             raise ValueError(
@@ -107,13 +106,12 @@ def _missing(photos, teacher, path, shard):
         mine = keys % np.uint64(n) == i - 1
         # its sibling shards share no photo with it
         files = [p for p in files if p == path or not is_shard(p, n)]
-    changed = _changed(photos, keys, files)
-    nothing, prompt = [np.zeros(0, np.uint64)], getattr(teacher, "prompt", None)
-    done = np.concatenate(nothing + [answered(p, prompt) for p in files])
-    tried = np.concatenate(nothing + [answered(p, prompt, failed=True) for p in files])
-    done = np.setdiff1d(done, changed)
-    missing = np.flatnonzero(mine & ~np.isin(keys, done))
-    again = np.isin(keys[missing], tried)
+    stored = {p: answered(p, getattr(teacher, "prompt", None)) for p in files}
+    changed = _changed(photos, keys, {p: pictures for p, (*_, pictures) in stored.items()})
+    nothing = [np.zeros(0, np.uint64)]
+    done, failed = (np.concatenate(nothing + [found[i] for found in stored.values()]) for i in (0, 1))
+    missing = np.flatnonzero(mine & ~np.isin(keys, np.setdiff1d(done, changed)))
+    again = np.isin(keys[missing], failed)
     return int(mine.sum()), np.concatenate([missing[~again], missing[again]]), changed
 
 # %% ../../nbs/05_distillation/03_distill.ipynb #e54a6ca3

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FINAL', 'key', 'photo_keys', 'answer_file', 'is_shard', 'answer_files', 'check_model', 'AnswerStore', 'answered',
-           'pictures_of', 'outcomes', 'records', 'judgements', 'Answers']
+           'outcomes', 'records', 'judgements', 'Answers']
 
 # %% ../../nbs/05_distillation/02_store.ipynb #1041deb0
 import hashlib, json, os, re, sqlite3, warnings
+from array import array
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -245,24 +246,21 @@ def _opened(paths):
 def answered(
     path,  # a file of answers
     prompt=None,  # current version; None for a teacher without a prompt
-    failed=False,  # those that got an error instead
 ):
-    "The keys of all photos with an answer to the current prompt, as an array."
-    kind = "error <> ''" if failed else "error = ''"
-    query = f"SELECT id FROM answers WHERE {kind} AND (?1 IS NULL OR prompt IN ('', ?1))"
+    """Arrays of the keys of photos with an answer to the current prompt, and of those with an error to it; and
+    key -> digest of the picture, for each answer that notes one."""
+    noted = "CASE WHEN error = '' AND json_valid(record) THEN json_extract(record, '$.picture') END"
+    current = "?1 IS NULL OR prompt IN ('', ?1)"
+    done, failed, pictures = array("Q"), array("Q"), {}
     with closing(_opened([Path(path)])) as db, explained(path):
-        return np.fromiter((key(id) for (id,) in db.execute(query, (prompt,))), np.uint64)
-
-
-def pictures_of(
-    path,  # a file of answers
-) -> dict:
-    "Key -> digest of the picture of each photo with an answer that notes one."
-    query = (
-        "SELECT id, json_extract(record, '$.picture') FROM answers WHERE error = '' AND json_valid(record)"
-    )
-    with closing(_opened([Path(path)])) as db, explained(path):
-        return {key(id): picture for id, picture in db.execute(query) if picture}
+        for id, error, counts, picture in db.execute(
+            f"SELECT id, error, {current}, {noted} FROM answers", (prompt,)
+        ):
+            if counts:
+                (failed if error else done).append(key(id))
+            if picture:
+                pictures[key(id)] = picture
+    return np.array(done, np.uint64), np.array(failed, np.uint64), pictures
 
 
 def _all(paths, read):  # files of a teacher, function of id, error and text of a record

@@ -12,6 +12,7 @@ from itertools import takewhile
 from typing import Protocol
 
 from ..extras import MissingExtra, install_line
+from ..foreign_text import encodable
 from ..progress import batches
 from ..places.sphere import distance_km
 from ..answers.prompts import PROMPT_FILES
@@ -61,7 +62,7 @@ def from_text(
     **fields,  # further fields, such as `seconds`
 ) -> dict:
     "The judgement in a language model's `text`."
-    text = text.encode(errors="replace").decode()  # replaces unpaired surrogates
+    text = encodable(text)
     a = read_answer(text)
     score = a.localizability
     return judgement(

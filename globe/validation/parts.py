@@ -26,9 +26,8 @@ def _write_ledger(ledger, path):
     import pyarrow as pa, pyarrow.parquet as pq
 
     schema, part = ledger_schema(), f"{path}.part"
-    empty = {
-        name: None for name in schema.names if name not in ledger
-    }  # if no photo of the part got that far
+    # columns that no photo of the part got as far as
+    empty = {name: None for name in schema.names if name not in ledger}
     table = pa.Table.from_pandas(ledger.assign(**empty)[schema.names], schema, preserve_index=False)
     pq.write_table(table, part)
     os.replace(part, path)
