@@ -10,6 +10,7 @@ from globe.answers.coordinates import coordinates
 from globe.answers.conversations import answer_text
 from globe.answers.reader import Answer, read_answer
 from globe.answers.strict import read_strict
+from globe.places.countries import country_code
 from globe.places.match import same_city, same_country
 
 CASES = [
@@ -309,3 +310,59 @@ def test_hostile_text_takes_no_time(warm, text):
 def test_regions_in_a_country_verdicts_after_a_comma_and_languages_before_a_country(text, country, region):
     a = read_answer(text)
     assert same_country(a.country, country) and a.region == region
+
+
+# --- names of countries that tables turn around or shorten ---
+
+TURNED = {
+    (
+        "CD",
+        "Goma",
+    ): "Congo, Dem. Rep.|Congo, Democratic Republic of the|Congo (Kinshasa)|Congo, DR|Congo (DRC)"
+    "|Congo (Democratic Republic)|Dem. Rep. Congo|Dem. Rep. of the Congo|Congo, República Democrática del",
+    ("CG", "Brazzaville"): "Congo, Rep.|Congo, Republic of the|Congo (Brazzaville)|Rep. of Congo",
+    ("KP", "Pyongyang"): "Korea, Dem. People's Rep.|Korea, North|Korea (North)|Korea (DPRK)|Corea (del Norte)"
+    "|Korea, Democratic People's Republic of",
+    ("KR", "Seoul"): "Korea, Rep.|Korea, Republic of|Korea, South|Korea (South)|Rep. of Korea",
+    ("IR", "Tehran"): "Iran, Islamic Rep.|Iran (Islamic Republic of)",
+    ("FM", "Palikir"): "Micronesia, Fed. Sts.|Micronesia, Federated States of",
+    ("SS", "Juba"): "Sudan, South|S. Sudan",
+    ("GQ", "Malabo"): "Guinea, Equatorial|Eq. Guinea",
+    ("TZ", "Dodoma"): "Tanzania, United Republic of",
+    ("VG", "Road Town"): "Virgin Islands, British|British Virgin Is.",
+    ("BS", "Nassau"): "Bahamas, The|Bahamas (The)",
+    ("DO", "Santo Domingo"): "Dominican Rep.",
+    ("HK", "Hong Kong"): "Hong Kong, China|Hong Kong SAR, China",
+    ("GE", "Tbilisi"): "Georgia, Republic of",
+}
+LAYOUTS = "{c}|{t}, {c}|Answer: {t}, {c}|{c}, {t}|Country: {c}\nCity: {t}|1. {t}, {c}\n2. Lima, Peru".split(
+    "|"
+)
+NAMES = [(code, town, name) for (code, town), names in TURNED.items() for name in names.split("|")]
+
+
+@pytest.mark.parametrize("code,town,name", NAMES, ids=[name for *_, name in NAMES])
+def test_a_name_that_is_turned_around_is_its_own_country_in_every_layout(code, town, name):
+    for layout in (*LAYOUTS, "It was taken in {c}.", '{{"country": "{c}", "city": "{t}"}}'):
+        text = layout.format(c=name, t=town)
+        found = read_answer(text)
+        assert country_code(found.country) == code, (text, found)
+        assert not found.city or found.city.split(",")[0] == town, (text, found)
+        assert found.city or "{t}" not in layout, text
+    for layout in LAYOUTS[:-1]:
+        text = f"<think>Trees.</think><answer>{layout.format(c=name, t=town)}</answer>"
+        assert country_code(read_strict(text).country) == code, text
+
+
+def test_what_only_looks_turned_around_stays():
+    for text, country, city in [
+        ("Atlanta, Georgia, United States", "US", "Atlanta"),
+        ("Finland, United States", "", ""),
+        ("Kinshasa, Congo", "CD", "Kinshasa"),
+        ("Pyongyang, Korea", "KP", "Pyongyang"),
+        ("Seoul, Korea", "KR", "Seoul"),
+        ("Paramaribo in the Netherlands' former colony Suriname", "SR", "Paramaribo"),
+        ("It was once part of Yugoslavia, now Slovenia: Ljubljana.", "SI", "Ljubljana"),
+    ]:
+        found = read_answer(text)
+        assert (country_code(found.country), found.city) == (country, city), (text, found)

@@ -320,3 +320,45 @@ def test_nothing_that_is_printed_of_names_and_cells_steers_a_terminal(tmp_path, 
     printed = "".join(capsys.readouterr())
     assert "owned" in printed
     assert {c for c in printed if unicodedata.category(c) == "Cc"} == {"\n"}
+
+
+HALVES = {
+    "other headings": ("id,lat,lon\n0001,-12.04,-77.03\n", "id,latitude,longitude\n0002,59.91,10.75\n"),
+    "another heading of ids": ("id,lat,lon\n0001,-12.04,-77.03\n", "image,lat,lng\n0002,59.91,10.75\n"),
+    "other answers": ('id,response\n0001,"Lima, Peru"\n', 'id,answer\n0002,"Oslo, Norway"\n'),
+    "answers and columns": ('id,text\n0001,"Lima, Peru"\n', "id,lat,lon\n0002,59.91,10.75\n"),
+}
+
+
+@pytest.mark.parametrize("first,second", HALVES.values(), ids=HALVES)
+def test_parts_with_other_headings_are_read_whole(tmp_path, truth, first, second):
+    (tmp_path / "a.csv").write_text(first)
+    (tmp_path / "b.csv").write_text(second)
+    e = score_files(tmp_path, truth)
+    assert e.row()["acc@25 km"] == 1 and not e.warnings
+    rows = [dict(id="0001", lat=-12.04, lon=-77.03), dict(image="0002", latitude=59.91, lng=10.75)]
+    assert scored(tmp_path, truth, "lines.jsonl", "\n".join(map(json.dumps, rows))).row()["acc@25 km"] == 1
+
+
+def test_a_part_without_anything_readable_is_said(tmp_path, truth):
+    (tmp_path / "a.csv").write_text("id,lat,lon\n0001,-12.04,-77.03\n")
+    (tmp_path / "b.csv").write_text("id,lat,lon\n0002,,\n")
+    assert any("b.csv: none of its 1 rows" in line for line in score_files(tmp_path, truth).warnings)
+
+
+def test_a_place_in_a_row_that_abstains_is_no_answer(tmp_path, truth):
+    for mark in ("abstained", "refused"):
+        e = scored(
+            tmp_path, truth, "p.csv", f"id,lat,lon,{mark}\n0001,-12.04,-77.03,true\n0002,59.91,10.75,false\n"
+        )
+        assert (e.row()["acc@25 km"], e.row()["refused"]) == (0.5, 0.5)
+        assert any("1 rows are marked as refused" in line for line in e.warnings)
+
+
+def test_a_heading_that_stands_twice_is_said(tmp_path, truth):
+    e = scored(tmp_path, truth, "p.csv", "id,lat,lon,lat,lon\n0001,-12.04,-77.03,1,2\n0002,59.91,10.75,3,4\n")
+    assert any("lat, lon stands twice in the header" in line for line in e.warnings)
+    same = scored(
+        tmp_path, truth, "q.csv", "id,lat,lon,lat\n0001,-12.04,-77.03,-12.04\n0002,59.91,10.75,59.91\n"
+    )
+    assert not any("stands twice" in line for line in same.warnings)

@@ -286,6 +286,13 @@ _FIRST = (
 )
 _TRAVELLERS = re.compile(rf"\b(?:{_FROM}|{_DEMONYM_BEFORE})|{_FIRST}")
 _BYSTANDERS = re.compile(rf"\b(?P<of>{_ANY}|{_NAMES})(?:\s[a-z-]+)?\s{_OTHERS}\b")
+_RELATED = r"(?:(?:former|old|ex|one-time|northern|southern|eastern|western)[\s-])*"
+_RELATED += r"(?:colony|neighbou?r|dependency|protectorate|possession)"
+_OTHER_TIMES = re.compile(
+    rf"(?P<of>{_NAMES})['’]s?\s{_RELATED}\s(?:of\s|in\s)?(?=(?:the\s)?{CAPITAL})"
+    rf"|(?i:formerly|once|previously)\s(?:an?\s)?(?:part|colony|province|republic)\sof\s(?P<past>{_NAMES})"
+    r",?(?=\s(?:and\s|but\s)?(?:now|today)\b)"
+)  # "France's former colony Mali", "once part of Yugoslavia, now Slovenia"
 _TRAVELLING = """ourist visitor travel packer maker seer vacationer expat turist visitant viaj visitator
 reisend besucher urlaub voyageur турист 客 者""".split()
 _BESIDE_THEM = (
@@ -293,6 +300,7 @@ _BESIDE_THEM = (
 flag""".split()
     + [" man ", " men ", "tour group", " cap "]
 )
+_IN_OTHER_TIMES = "colony neighbo dependency protectorate possession formerly once previously".split()
 
 
 def _has_any(words, text):  # beginnings of words, running text
@@ -311,10 +319,11 @@ def without_travellers(text):  # running text
 
 
 def without_bystanders(text):  # running text without travellers
-    "The same without other people, shirts and flags of a country."
+    "The same without other people, shirts and flags of a country, its colonies and neighbours."
 
     def masked(m):
         is_country = m["of"] in DEMONYMS or exact_country(fold(m["of"]))
         return _masked(m) if is_country else m[0]
 
-    return _BYSTANDERS.sub(masked, text) if _has_any(_BESIDE_THEM, text) else text
+    text = _BYSTANDERS.sub(masked, text) if _has_any(_BESIDE_THEM, text) else text
+    return _OTHER_TIMES.sub(_masked, text) if _has_any(_IN_OTHER_TIMES, text) else text

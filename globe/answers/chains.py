@@ -49,7 +49,9 @@ def name_runs(text):  # running text
     return (_ASCII_RUN if text.isascii() else _NAME_RUN).finditer(text)
 
 # %% ../../nbs/03_answers/16_chains.ipynb #4cca5fe7
-_LINK = re.compile(r"\s*(?:[,;>|(\[\]\n»→›·،、，]|\s[-–—]+>?\s|\s?/\s?|(?<=[^\W\d_]{3})\.\s+(?=[^\W\d_]))\s*")
+_LINK = re.compile(
+    r"\s*(?:[,;>|(\[\]\n»→›·،、，]|\s[-–—]+>?\s|\s?/\s?|(?<=[^\W\d_]{3})(?<!\b(?:Dem|Rep))\.\s+(?=[^\W\d_]))\s*"
+)
 _STREETS = (
     r"street|road|avenue|lane|drive|highway|boulevard|(?:st|rd|ave)\.?$|calle|carrer|avenida|rua|rue|via"
 )
@@ -175,6 +177,9 @@ def _is_town(
     return is_town_elsewhere(fold(name), code, fold(division), divisions_of(division))
 
 
+_TWINS = {"CG": "CD", "KR": "KP"}  # of *Congo* and *Korea* without more words
+
+
 def _in_country(
     name,  # of the country, as written
     code,  # of the country
@@ -192,6 +197,9 @@ def _in_country(
             name, code = part, both
         elif found_in(part, code) is None:
             return None
+    twin = _TWINS.get(code, "") if " " not in name else ""
+    if twin and any(found_in(p, twin) is not None and found_in(p, code) is None for p in rest):
+        name, code = gazetteer().english[twin], twin  # "Kinshasa, Congo"
     states = [p for p in rest if state_of(p)] if code == "US" else []
     if len(rest) == 1 and states and _is_large(states[0]):
         states = []

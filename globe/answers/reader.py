@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ..reasons import Reason
 from .coordinates import coordinates
 from .endings import without_endings
+from .country_names import turned_names
 from .lines import line_records, stripped
 from .chain_lines import Reading, read_chain
 from .parts import answer_span, plain_text, turns, unwrapped, window
@@ -316,7 +317,8 @@ def read_answer(
 def _read(plain):  # one answer
     "The `Answer` of a plain text."
     start, end, reasoning = answer_span(plain)
-    said = window(plain, start, end)
+    whole = window(plain, start, end)
+    said, written = turned_names(whole)
     if is_no_answer(said):
         return Answer(reasoning=reasoning, refused=True)
     records = records_of(said)
@@ -331,10 +333,10 @@ def _read(plain):  # one answer
         )
     if answer.lat is None and not (records and records[0].rule == "json"):
         answer = _with_coordinates(answer, said)
-    before = reasoning or answer.reasoning or _before(said, records)
+    before = reasoning or answer.reasoning or _before(whole, records)
     if not (answer.parsed or answer.refused or answer.alternatives) and is_short_refusal(said):
         answer = replace(answer, refused=True)
-    return replace(answer, reasoning=before)
+    return replace(answer, country=written.get(answer.country, answer.country), reasoning=before)
 
 
 _GUESS = re.compile(r"\b(?:guess|forced|pressed|choose|lean|bet|likely)\b|adivin|devin|tippe|rate", re.I)

@@ -7,10 +7,11 @@ __all__ = ['read_strict']
 
 # %% ../../nbs/03_answers/25_strict.ipynb #9e12799d
 import re
+from dataclasses import replace
 
 from .assertions import DENIED, claimed_countries
 from .chains import is_sight
-from .country_names import countries_in
+from .country_names import countries_in, turned_names
 from .labels import is_no_answer
 from .lines import line_parts, stripped
 from .prose import read_prose
@@ -18,7 +19,7 @@ from .parts import answer_span, plain_text
 from .reader import Answer, records_of
 from .values import bare, one_city, one_country, without_lead
 from ..places.countries import country_code
-from ..places.names import fold
+from ..places.names import fold, holdings
 
 # %% ../../nbs/03_answers/25_strict.ipynb #f0f12121
 _LABELLED = re.compile(r"\b(?:country|nation)\W{0,4}[:：=]", re.I)
@@ -89,13 +90,19 @@ def _one_city(value, country):  # as written under the label, name of the countr
 
 def _in_words(text):  # the answer
     "The `Answer` of a text without labels: one chain of names, or one sentence, with one country."
-    if len(text) > _MOST_PROSE or is_no_answer(text) or len({m.code for m in countries_in(text)}) > 1:
+    codes = {m.code for m in countries_in(text)}
+    codes -= {code for code in codes if not codes.isdisjoint(holdings(code))}  # *Hong Kong, China*
+    if len(text) > _MOST_PROSE or is_no_answer(text) or len(codes) > 1:
         return Answer()
     found = read_prose(text)
     if found.refused or found.others or not found.country:
         return Answer()
     sight = found.region if is_sight(found.region, country_code(found.country)) else ""
     return Answer(found.country, found.city or sight, parsed=True, read_as=f"prose 0-{len(text)}")
+
+
+def _as_written(answer, written):  # names as they were written
+    return replace(answer, country=written.get(answer.country, answer.country))
 
 
 def read_strict(
@@ -109,15 +116,15 @@ def read_strict(
     if _thought_open(plain) or len(after) > _MOST or plain.count("<answer>") > 1 or _given_twice(after):
         return Answer()
     start, end, _ = answer_span(after)
-    said = after[start:end]
+    said, written = turned_names(after[start:end])
     records = records_of(said)
     if not records:
-        return _in_words(said)
+        return _as_written(_in_words(said), written)
     if len(records) > 1:
         return Answer()
     countries, cities, places = (records[0].all(role) for role in ("country", "city", "place"))
     if not countries and not cities and len(places) == 1:
-        return _in_words(places[0])
+        return _as_written(_in_words(places[0]), written)
     if len(countries) != 1 or len(cities) > 1:
         return Answer()
     country = _one_country(countries[0])
@@ -125,4 +132,4 @@ def read_strict(
     if not country or len(country + city) > _MOST_NAMES:
         return Answer()
     rule = f"{records[0].rule} {records[0].start}-{records[0].end}"
-    return Answer(country, city, parsed=True, read_as=rule)
+    return _as_written(Answer(country, city, parsed=True, read_as=rule), written)

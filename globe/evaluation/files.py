@@ -20,6 +20,7 @@ from globe.evaluation.columns import (
     TRUE,
     find_column,
     found_columns,
+    in_one_column,
     marked_names,
     need_columns,
     parted,
@@ -84,6 +85,7 @@ def read_truth(
     "Photo rows: id, lat, lon, city, country, country_code and any other columns."
     table = read_table(source, "truth")
     roles = ("id", "lat", "lon", "city", "country", "country_code")
+    table = in_one_column(table, [what for what in roles if what not in (columns or {})], TRUE)
     got = found_columns(table, roles, TRUE, columns)
     named = got["country"] or got["country_code"]
     need_columns(table, got, ["id"] if named else ["id", "lat", "lon"], "--truth-")
@@ -117,7 +119,9 @@ class _Said:
         table,  # `Table`
         chosen,  # role -> heading, or None
     ):
-        self.table, self.chosen = table, chosen or {}
+        self.chosen = chosen or {}
+        several = [what for what in _ASKED[: len(_PLACES) + 2] if what not in self.chosen]
+        self.table = table = in_one_column(table, several, PREDICTED)
         self.columns = found_columns(table, _ASKED, PREDICTED, chosen)
         need_columns(table, self.columns, ["id"])
         marked = {what for what in _PLACES if self._is_marked(what)}
@@ -241,10 +245,24 @@ def _flagged_columns(said, rows, named):
     rows["parsed"] = said.flags("parsed") if said.has("parsed") else rows.lat.notna() | named
     rows["localizability"] = pd.to_numeric(said.cells("localizability"), errors="coerce")
     abstains = said.flags("abstains") & (rows.localizability.notna() | (not said.has("refused")))
-    rows["refused"] = (said.flags("refused") | abstains) & ~rows.parsed
+    rows["refused"] = said.flags("refused") | abstains
     if said.has("placed_by"):
         rows["placed_by"] = said.cells("placed_by").where(rows.lat.notna(), "")
     return rows
+
+
+def _without_guesses(rows, name):
+    "(the rows, those that are marked as refused without a place, warnings)."
+    both = rows.refused & rows.parsed
+    if not both.any():
+        return rows, []
+    rows.loc[both, ["lat", "lon"]] = np.nan
+    rows.loc[both, ["city", "country", "placed_by"]] = ""
+    rows.loc[both, "parsed"] = False
+    told = (
+        f"{name}: {both.sum()} rows are marked as refused and name a place all the same: they are not scored"
+    )
+    return rows, [f"{told} as answers; leave the mark out to score them"]
 
 
 def _named_columns(said):
@@ -277,8 +295,8 @@ def _from_columns(said, names, geocoder):
         notes.append(f"{name}: countries and cities of {bare} rows were taken from the nearest city")
     rows = where.assign(id=said.cells("id"), text="", city=near_city, country=near_country)
     rows = _flagged_columns(said, rows, named)
+    rows, warnings = _without_guesses(rows, name)
     rows["refused"] |= silent & ~rows.parsed
-    warnings = []
     if len(rows) and not (rows.parsed | rows.refused).any():
         there = ", ".join(said.columns[what] for what in _PLACES if said.has(what))
         warnings.append(f"{name}: no row holds a prediction; {there} are empty everywhere")
@@ -288,6 +306,30 @@ def _from_columns(said, names, geocoder):
     return rows[COLUMNS], notes, warnings
 
 # %% ../../nbs/08_evaluation/11_files.ipynb #9e3c75fb
+def _by_kind(said):
+    "The table, or its rows with raw answers and its rows with columns where no row has both."
+    if not said.has("text") or said.marked or said.has("placed_by") or "text" in said.chosen:
+        return [said]
+    text = said.cells("text").ne("")
+    places = np.any([said.cells(what).ne("") for what in _PLACES], axis=0)
+    if not places.any() or not text.any() or (text & places).any():
+        return [said]
+    if not any(read_answer(unwrapped(answer)).parsed for answer in said.cells("text")[text]):
+        return [said]
+    groups = (said.table.rows[~places], said.table.rows[places])
+    return [_Said(replace(said.table, rows=rows), said.chosen) for rows in groups]
+
+
+def _unread_parts(table, rows):
+    "Warnings about the parts of a table of which nothing can be read."
+    read, warnings, start = set(rows.index[rows.parsed | rows.refused]), [], 0
+    for name, n in table.parts:
+        if n and read.isdisjoint(range(start, start + n)):
+            warnings.append(f"{name}: none of its {n} rows can be read")
+        start += n
+    return warnings
+
+
 def read_predictions(
     source,  # path of any table, DataFrame, Dataset or `Table`
     columns=None,  # role -> heading, for unusual names
@@ -297,8 +339,13 @@ def read_predictions(
     "Prediction rows. Raises ValueError if there is no prediction or none can be read."
     said = _Said(source if isinstance(source, Table) else read_table(source, "predictions"), columns)
     failures = _without_failures(said)
+    said, *others = _by_kind(said)
     read = _from_answers if said.answers_in_text() else _from_columns
     rows, notes, warnings = read(said, names, geocoder)
+    for other in others:
+        more, *told = _from_columns(other, names, geocoder)
+        rows, notes, warnings = pd.concat([rows, more]).sort_index(), notes + told[0], warnings + told[1]
+    warnings = warnings + _unread_parts(said.table, rows)
     again = rows.drop(columns="localizability").astype(str).duplicated()
     table = said.table
     warnings = [*table.warnings, *failures, *warnings]
@@ -350,7 +397,7 @@ def _by_teacher(name, table):
     if plain_name(heading) != "teacher" and (not id or table.rows[id].is_unique):
         return {name: table}  # parts of one table, each answered by another model
     groups = table.rows.groupby(heading, sort=False)
-    return {model: replace(table, rows=rows.reset_index(drop=True)) for model, rows in groups}
+    return {model: replace(table, rows=rows.reset_index(drop=True), parts=[]) for model, rows in groups}
 
 
 def _overlap(tables):

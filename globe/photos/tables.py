@@ -31,6 +31,7 @@ class Table:
     notes: list = field(default_factory=list)  # what was repaired
     warnings: list = field(default_factory=list)  # what may be wrong
     repeats: list = field(default_factory=list)  # numbers of the rows before which the header is repeated
+    parts: list = field(default_factory=list)  # (name, number of rows) of the tables that it consists of
 
 
 def _frame(rows, columns=None):
@@ -200,7 +201,18 @@ def _cells_table(cells, delimiter, name):
     repeats = [i - k for k, i in enumerate(again)]
     dittos = sum(cell in _DITTO_MARKS for row in rows for cell in row)
     wrong = [f"{name}: {dittos} cells hold only a ditto mark: write out what it stands for"] * bool(dittos)
-    return Table(_frame(rows, _unique(header)), name, notes, wrong, repeats)
+    frame = _frame(rows, _unique(header))
+    wrong += _doubled(frame, header, name)
+    return Table(frame, name, notes, wrong, repeats)
+
+
+def _doubled(frame, header, name):
+    "Warnings about headings that occur twice above different cells."
+    twice = [h for h, unique in zip(header, frame) if h and h != unique and (frame[h] != frame[unique]).any()]
+    if not twice:
+        return []
+    what = ", ".join(dict.fromkeys(twice))
+    return [f"{name}: {what} stands twice in the header, above different cells; the first one is read"]
 
 # %% ../../nbs/02_photos/04_tables.ipynb #c8796e6d
 _AS_TEXT = dict(parse_float=str, parse_int=str, parse_constant=lambda text: None)
@@ -389,7 +401,7 @@ def stacked(
     tables = list(tables)
     rows = pd.concat([t.rows for t in tables], ignore_index=True).fillna("").astype(object)
     notes, warnings = ([line for t in tables for line in getattr(t, kind)] for kind in ("notes", "warnings"))
-    return Table(rows, name, notes, warnings)
+    return Table(rows, name, notes, warnings, parts=[(t.name, len(t.rows)) for t in tables])
 
 
 def read_table(
