@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .labels import is_coarse
 from .scripts import CAPITAL, REST, names_within, script_of, word_forms
-from ..places.countries import SHORT_FORMS, turned_country
+from ..places.countries import SHORT_FORMS, TURNED_WORDS, turned_country
 from ..places.gazetteer import gazetteer
 from ..places.match import locate
 from ..places.names import fold
@@ -258,6 +258,8 @@ _TURNED = re.compile(
     rf"(?P<head>(?<![\w.'’-]){_WORD}(?:[ ]{_WORD})?)(?=(?P<rest>\s?(?:,\s?|(?P<open>\())"
     rf"(?P<tail>{_WORD}\.?(?:\s{_WORD}\.?){{0,6}})(?(open)\)))\s*(?:$|[,.;:|)\]\"'*\n<>→]))"
 )
+_BEGINNINGS = "|".join(sorted({word[:3] for word in TURNED_WORDS}))
+_HAS_END = re.compile(rf"[,(]\s?(?i:{_BEGINNINGS}|d[éeu]|r[é.]|u\.s|the(?!\s[^drf]))")  # quick
 _FULL_STOP = re.compile(r"(?<!\b(?:Dem|Rep|Fed|Sts))(?<!\b[A-Za-z])\.$", re.I)
 _TOWNS = ("Kinshasa", "Brazzaville")  # behind a comma they are towns
 _SHORTEST = {"CD": "DRC", "KP": "DPRK"}
@@ -267,6 +269,8 @@ def turned_names(
     text,  # an answer
 ) -> tuple:  # (text of the same length, {name in it: the name as it was written})
     "The text with names of countries in their usual order: *Korea (North)*, *Bahamas, The*."
+    if not _HAS_END.search(text):
+        return text, {}
     pieces, end, written = [], 0, {}
     for m in _TURNED.finditer(text):
         for start in sorted({max(end, m.start()), m.start() + m["head"].rfind(" ") + 1}):
