@@ -254,6 +254,7 @@ def parquet_records(
         raise ValueError(f"{path.name} cannot be read as a parquet file: {one_line(str(e))[:200]}") from None
 
 # %% ../nbs/00_base/20_parquet.ipynb #p1c7a502
+_WHOLE = {"PLAIN", "DELTA_LENGTH_BYTE_ARRAY", "RLE", "BIT_PACKED"}  # a value is as long as in the file
 _GROUP_BYTES = 200_000_000  # that a group of rows may hold in any case
 
 
@@ -275,9 +276,10 @@ def _sizes(files, leaf, group, most):  # the file, also as read by `_as_numbers`
     in_lists = max(0, chunk.num_values - rows) if leaf.kind.max_repetition_level else 0
     at_once = max(1, min(128, min(most, _GROUP_BYTES) // max(1, longest)))
     if in_lists * longest > most:  # one row could hold too much
-        if not leaf.is_plain_text():
+        if leaf.is_plain_text():
+            file, at_once = files[1], max(1, rows)
+        elif not _WHOLE.issuperset(chunk.encodings):
             _check(in_lists * longest, most)
-        file, at_once = files[1], max(1, rows)
     for batch in file.iter_batches(at_once, row_groups=[group], columns=[leaf.path]):
         yield _unpacked_bytes(batch.column(0))
 

@@ -6,9 +6,9 @@
 __all__ = ['cores', 'in_processes']
 
 # %% ../nbs/00_base/12_processes.ipynb #f4636f3e
-import os, threading, time
+import os, signal, threading, time
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 
 # %% ../nbs/00_base/12_processes.ipynb #bec13b96
 def cores() -> int:
@@ -19,7 +19,9 @@ def cores() -> int:
 def _die_with(
     parent,  # process id
 ):
-    "End this process soon after its parent."
+    "End this process soon after its parent, which passes Ctrl-C on once."
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
     def watch():
         while os.getppid() == parent:
@@ -37,4 +39,11 @@ def in_processes(
     "Do each job in another process. Raises what `work` raises."
     together = max(1, min(most or len(jobs), len(jobs)))
     with ProcessPoolExecutor(together, get_context("spawn"), _die_with, (os.getpid(),)) as pool:
-        return list(pool.map(work, jobs))
+        tasks = [pool.submit(work, job) for job in jobs]
+        try:
+            return [task.result() for task in tasks]
+        except BaseException as e:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in active_children() if isinstance(e, KeyboardInterrupt) else ():
+                os.kill(child.pid, signal.SIGINT)
+            raise

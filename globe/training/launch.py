@@ -6,8 +6,8 @@
 __all__ = ['TrainingFailed', 'check', 'train']
 
 # %% ../../nbs/07_training/26_launch.ipynb #41cbff1c
-import json, os, shutil, subprocess, sys, warnings
-from contextlib import contextmanager
+import json, os, shutil, sys, warnings
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -147,6 +147,23 @@ def _own_folder(out):  # of a run
             own.with_name(f".{own.name}.lock").unlink(missing_ok=True)  # a finished model is copied as it is
 
 
+def _exit_code(command):
+    "Exit code of a command. If this process is interrupted, the command ends with all that it started."
+    import psutil
+
+    running = psutil.Popen(command, env=os.environ | {"TQDM_DISABLE": "1"})
+    try:
+        return running.wait()
+    except BaseException:
+        family = [*running.children(recursive=True), running]
+        for process in family:
+            with suppress(psutil.Error):
+                process.terminate()
+        for process in psutil.wait_procs(family, timeout=10)[1]:
+            process.kill()
+        raise
+
+
 def _died(folder, code):
     "The exception for processes that ended with exit code `code`."
     file = folder / "failed.json"
@@ -188,10 +205,8 @@ def train(
         if held.parent == own:
             rows.save_to_disk(held)
         write_atomic(own / "job.json", json.dumps(job | dict(data=str(held))))
-        environment = os.environ | {"TQDM_DISABLE": "1"}
-        done = subprocess.run(_command(own / "job.json", processes, recipe), env=environment)
-        if done.returncode:
-            raise _died(own, done.returncode)
+        if code := _exit_code(_command(own / "job.json", processes, recipe)):
+            raise _died(own, code)
     return out
 
 # %% ../../nbs/07_training/26_launch.ipynb #08e61fda
