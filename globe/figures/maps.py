@@ -16,7 +16,7 @@ from matplotlib.collections import LineCollection
 from shapely.geometry import shape
 
 from ..folders import data_dir
-from ..places.sphere import unit_vectors
+from ..places.sphere import great_circle
 from ..evaluation.metrics import Evaluation, RADII, frame, joined, judged
 from .style import WIDE, styled
 
@@ -105,27 +105,6 @@ def _map_legend(ax):
     ax.texts[0].set_y(-0.02 - 0.05 * lines)
     return lines
 
-# %% ../../nbs/09_figures/02_maps.ipynb #9d29d2a4
-def _great_circle(
-    lat1,  # degrees, where it starts
-    lon1,  # degrees
-    lat2,  # degrees, where it ends
-    lon2,  # degrees
-    n=90,  # points
-):
-    "Latitudes and longitudes on the great circle between two points, each [n]; antipodes: over a pole."
-    start, end = unit_vectors([lat1, lat2], [lon1, lon2])
-    if np.linalg.norm(start + end) < 1e-6:
-        end = end + [0, 0, 1e-3]
-    t = np.linspace(0, 1, n)[:, None]
-    angle = np.arccos(np.clip(start @ end / np.linalg.norm(end), -1, 1))
-    if angle < 1e-6:
-        way = (1 - t) * start + t * end
-    else:
-        way = np.sin((1 - t) * angle) * start + np.sin(t * angle) * end
-    x, y, z = (way / np.linalg.norm(way, axis=1, keepdims=True)).T
-    return np.degrees(np.arcsin(z)), np.degrees(np.arctan2(y, x))
-
 # %% ../../nbs/09_figures/02_maps.ipynb #529b4e8f
 def _robinson_pieces(
     lat,  # degrees along a line [n]
@@ -161,7 +140,7 @@ def _ways(rows, some, band):
         if band[i] < 0:
             continue
         ends = rows[["lat", "lon", "pred_lat", "pred_lon"]].iloc[i]
-        lat, lon = _great_circle(*ends)
+        lat, lon = great_circle(*ends)
         pieces = _robinson_pieces(lat, lon)
         south = min(south, lat.min())
         lines += pieces

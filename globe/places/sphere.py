@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EARTH_KM', 'CITY_KM', 'haversine_km', 'distance_km', 'pairs_km', 'degrees', 'unit_vectors', 'chord_km', 'chord_of',
-           'displaced']
+           'displaced', 'great_circle']
 
 # %% ../../nbs/01_places/00_sphere.ipynb #f4382c11
 import math, re
@@ -128,3 +128,24 @@ def displaced(
     north = math.cos(d) - math.sin(p) * math.sin(to)
     turn = math.atan2(east, north)
     return math.degrees(to), (math.degrees(q + turn) + 180) % 360 - 180
+
+# %% ../../nbs/01_places/00_sphere.ipynb #9d29d2a4
+def great_circle(
+    lat1,  # degrees, where it starts
+    lon1,  # degrees
+    lat2,  # degrees, where it ends
+    lon2,  # degrees
+    n=90,  # points
+):
+    "Latitudes and longitudes on the great circle between two points, each [n]; antipodes: over a pole."
+    start, end = unit_vectors([lat1, lat2], [lon1, lon2])
+    if np.linalg.norm(start + end) < 1e-6:
+        end = end + [0, 0, 1e-3]
+    t = np.linspace(0, 1, n)[:, None]
+    angle = np.arccos(np.clip(start @ end / np.linalg.norm(end), -1, 1))
+    if angle < 1e-6:
+        way = (1 - t) * start + t * end
+    else:
+        way = np.sin((1 - t) * angle) * start + np.sin(t * angle) * end
+    x, y, z = (way / np.linalg.norm(way, axis=1, keepdims=True)).T
+    return np.degrees(np.arcsin(z)), np.degrees(np.arctan2(y, x))

@@ -75,12 +75,10 @@ def _coast():
 
 def _way(start, end):  # (lat, lon)
     "The great circle between two places; across the edge of the map it goes on at the other side."
-    from globe.places.sphere import unit_vectors
+    from globe.places.sphere import great_circle
 
-    a, b = unit_vectors(*zip(start, end))
-    points = a + np.linspace(0, 1, 33)[:, None] * (b - a)
-    lats = np.degrees(np.arctan2(points[:, 2], np.hypot(points[:, 0], points[:, 1])))
-    lons = np.unwrap(np.degrees(np.arctan2(points[:, 1], points[:, 0])), period=360)
+    lats, lons = great_circle(*start, *end, n=33)
+    lons = np.unwrap(lons, period=360)
     return "".join(_path(lats, lons + turn) for turn in (-360, 0, 360) if abs(lons + turn).min() <= 180)
 
 
