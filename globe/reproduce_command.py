@@ -102,15 +102,15 @@ def _print_needs(rows, p, needed_gb, free_gb):
     import pandas as pd
     from globe.markdown import markdown
     from globe.pipeline.doctor import trainings
-    from globe.training.plan import PAPER_RATE
+    from globe.training.plan import ESTIMATES, PAPER_RATE
 
     planned, why = trainings(p, free_gb)
     print(markdown(pd.DataFrame(rows).astype(object).fillna("–")))
     needed, free = sizes(needed_gb * 1e9, free_gb * 1e9)
     print(f"\ndisk: about {needed} and the photographs; free here: {free}")
     speed = f"{p.launch.tflops:g} TFLOPS per GPU, GRPO at the paper's rate: {PAPER_RATE}"
-    estimates = "copies of weights, KV of the rollout, vLLM's cache, activations, hours"
-    print(f"\nTrainings, GiB on each GPU (estimates: {estimates}; hours at {speed}):\n")
+    estimates = ", ".join([*ESTIMATES, "hours"])
+    print(f"\nTrainings, GiB on each GPU (counted, except estimates: {estimates}; hours at {speed}):\n")
     print(markdown(planned))
     if p.grpo.vllm not in (None, "colocate"):
         print(f"\nnot counted: vLLM at {p.grpo.vllm} needs GPUs of its own")

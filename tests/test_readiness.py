@@ -168,6 +168,19 @@ def part(shown, name):
     return line.strip(" |").rpartition("|")[2].strip()
 
 
+@pytest.mark.parametrize("gib", [24, 80])
+def test_one_gpu_fits_its_card_and_estimates_come_last(gib, machine, capsys):
+    from globe.training.plan import ESTIMATES
+
+    main(["reproduce", "--dry-run", "--profile", "one-gpu", "--set", f"launch.gpu_gib={gib}"])
+    shown = capsys.readouterr().out
+    assert "GiB are needed" not in shown and 7 < float(part(shown, "GiB")) < 24
+    rows = [line.split("|")[1].strip() for line in shown.splitlines() if line.startswith("|")]
+    last = [row for row in rows if row in ESTIMATES]
+    assert rows[-len(last) :] == last and "saved activations" in rows
+    assert all(row in shown.partition("estimates:")[2].splitlines()[0] for row in last)
+
+
 def test_vllm_in_the_process_of_the_training_is_planned(given, machine, capsys):
     from trl import GRPOConfig
     from globe.training import plan

@@ -260,7 +260,7 @@ def trainings(
 ):
     "(table of the trainings: processes, GiB, tokens, hours, disk; reasons why some cannot run)."
     import pandas as pd
-    from globe.training.plan import unfit
+    from globe.training.plan import ESTIMATES, unfit
 
     rows, why = [], []
     for kind, found in _planned(p).items():
@@ -270,7 +270,9 @@ def trainings(
         found = {name: value for name, value in found.items() if name not in ("smaller", "context_GiB")}
         numbers = {k: round(v, 1) if isinstance(v, float) else v for k, v in found.items()}
         rows.append(dict(training=kind, **numbers, **parts))
-    return pd.DataFrame(rows).set_index("training").T.fillna("–").reset_index(names=""), why
+    table = pd.DataFrame(rows).set_index("training").T.fillna("–")
+    last = sorted(table.index, key=lambda row: row in ESTIMATES)
+    return table.loc[last].reset_index(names=""), why
 
 
 def is_cached(source):  # folder or hub id

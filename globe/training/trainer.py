@@ -20,7 +20,7 @@ from ..progress import report
 from ..photos.picture_columns import check_pictures
 from ..answers.conversations import answer_text
 from ..answers.prompts import PROMPTS
-from ..models.vlm import check_folder, load, save_processor
+from ..models.vlm import check_folder, load, save_processor, vision
 from ..models.checkpoints import begin, checkpoints, finish, is_finished, keep_newest, last_checkpoint
 from ..models.checkpoints import other_training, seal, set_aside, sort_out, step_of, unusable
 
@@ -76,6 +76,17 @@ def load_to_train(
     import torch
 
     return load(source, device=args.device, dtype="auto" if s.lora else torch.float32)
+
+# %% ../../nbs/07_training/10_trainer.ipynb #5d0e8a17
+def _look_without_graph(model):  # of transformers
+    """Let the tower of a vision-language model record no graph if none of its weights is trained.
+
+    It would for gradient checkpointing, since transformers then asks for gradients of all embeddings."""
+    import torch
+
+    weights = [p for part in vision(model).values() for p in part.parameters()]
+    if weights and not any(p.requires_grad for p in weights):
+        model.model.get_image_features = torch.no_grad()(model.model.get_image_features)
 
 # %% ../../nbs/07_training/10_trainer.ipynb #1c38f3a8
 _WATCHED = ("loss", "reward", "kl", "frac_reward_zero_std", "time/answers_per_second")
@@ -264,6 +275,8 @@ def _train_from_checkpoint(trainer, out, task):
     trainer.add_callback(_resumed(trainer))
     _load_whole(trainer)
     _set_aside_unfit(trainer)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    _look_without_graph(model.get_base_model() if hasattr(model, "get_base_model") else model)
     _without_cards(trainer)
     steps = trainer.args.max_steps
     if trainer.is_world_process_zero():
