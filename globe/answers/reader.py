@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ..reasons import Reason
 from .coordinates import coordinates
 from .endings import without_endings
-from .country_names import turned_names
+from .country_names import as_written, turned_names
 from .lines import line_records, stripped
 from .chain_lines import Reading, read_chain
 from .parts import answer_span, plain_text, turns, unwrapped, window
@@ -336,7 +336,9 @@ def _read(plain):  # one answer
     before = reasoning or answer.reasoning or _before(whole, records)
     if not (answer.parsed or answer.refused or answer.alternatives) and is_short_refusal(said):
         answer = replace(answer, refused=True)
-    return replace(answer, country=written.get(answer.country, answer.country), reasoning=before)
+    others = tuple(as_written(name, written) for name in answer.alternatives)
+    country = as_written(answer.country, written)
+    return replace(answer, country=country, alternatives=others, reasoning=before)
 
 
 _GUESS = re.compile(r"\b(?:guess|forced|pressed|choose|lean|bet|likely)\b|adivin|devin|tippe|rate", re.I)

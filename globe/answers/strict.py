@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from .assertions import DENIED, claimed_countries
 from .chains import is_sight
-from .country_names import countries_in, turned_names
+from .country_names import as_written, countries_in, turned_names
 from .labels import is_no_answer
 from .lines import line_parts, stripped
 from .prose import read_prose
@@ -101,8 +101,8 @@ def _in_words(text):  # the answer
     return Answer(found.country, found.city or sight, parsed=True, read_as=f"prose 0-{len(text)}")
 
 
-def _as_written(answer, written):  # names as they were written
-    return replace(answer, country=written.get(answer.country, answer.country))
+def _named_as(written, answer):  # names as they were written
+    return replace(answer, country=as_written(answer.country, written))
 
 
 def read_strict(
@@ -119,12 +119,12 @@ def read_strict(
     said, written = turned_names(after[start:end])
     records = records_of(said)
     if not records:
-        return _as_written(_in_words(said), written)
+        return _named_as(written, _in_words(said))
     if len(records) > 1:
         return Answer()
     countries, cities, places = (records[0].all(role) for role in ("country", "city", "place"))
     if not countries and not cities and len(places) == 1:
-        return _as_written(_in_words(places[0]), written)
+        return _named_as(written, _in_words(places[0]))
     if len(countries) != 1 or len(cities) > 1:
         return Answer()
     country = _one_country(countries[0])
@@ -132,4 +132,4 @@ def read_strict(
     if not country or len(country + city) > _MOST_NAMES:
         return Answer()
     rule = f"{records[0].rule} {records[0].start}-{records[0].end}"
-    return _as_written(Answer(country, city, parsed=True, read_as=rule), written)
+    return _named_as(written, Answer(country, city, parsed=True, read_as=rule))

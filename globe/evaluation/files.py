@@ -246,7 +246,8 @@ def _flagged_columns(said, rows, named):
     rows["localizability"] = pd.to_numeric(said.cells("localizability"), errors="coerce")
     abstains = said.flags("abstains") & (rows.localizability.notna() | (not said.has("refused")))
     rows["refused"] = said.flags("refused") | abstains
-    if said.has("placed_by"):
+    if said.has("placed_by"):  # one of several answers may have been a refusal
+        rows["refused"] &= ~rows.parsed
         rows["placed_by"] = said.cells("placed_by").where(rows.lat.notna(), "")
     return rows
 
