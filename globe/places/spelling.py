@@ -90,7 +90,7 @@ def _misspelt_city(
     name: str,  # folded, of a town in another country
     code: str,  # of the country
 ):
-    "The row of the one large city a letter away that is far better known than any town of that name, or None."
+    "The row of the one large city a letter away with `_BETTER_KNOWN` times the people of the town, or None."
     g, (towns, _) = gazetteer(), lists_of(gazetteer().code_row[code])
     found = None if name in g.names else g.look(name)
     if not found or found[2] >= 0:  # of a country or a region
