@@ -105,7 +105,7 @@ def with_code(row, code, towns):
 
 
 def first_name(row):
-    "The folded name without the words for islands or a province; atolls and archipelagos are called after cities."
+    "The folded name without the words for islands or a province; an atoll may be called after a city."
     name = fold(row["name"])
     name = name.removesuffix(" islands").removesuffix(" island")
     return short_name(name, "region") or name
@@ -159,8 +159,8 @@ def at_its_double(row, other):
 
 
 def island_finder(towns):
-    """A function from rows of towns of a country to the number of the island that each is on, and a list of the
-    islands' areas: 0 is the largest one, and other countries, where maps differ about a border."""
+    """A function from rows of towns of a country to the number of the island that each is on, and the islands.
+    0 is the largest one, and other countries, where maps differ about a border."""
     features = json.loads((HERE / "naturalearth" / "borders.geojson").read_text("utf-8"))["features"]
     parts = defaultdict(list)
     for feature in features:

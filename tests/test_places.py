@@ -608,7 +608,7 @@ def test_a_label_with_its_division_comes_back(lat, lon, city, state):
 
 
 def test_labels_of_points_on_land_come_back():
-    "32 of these 3,000 points did not while 11,192 towns had no division; the rest share their name within one."
+    "32 of these 3,000 points did not while 11,192 towns had no division; the rest have namesakes."
     import json
 
     import shapely

@@ -74,7 +74,7 @@ def of_their_islands(
     code,  # country of each town
     regions,  # of `Region`
 ):
-    "Whether each name is that of an island after which a town is called: *Tenerife* of Santa Cruz de Tenerife."
+    "Whether each name is that of the island after which a town is called: *Tenerife*."
     islands = set()
     for region in regions:
         if region.kind in _ISLANDS:

@@ -287,7 +287,7 @@ def nearest(
     """The `NearestPlace` of a point, or for arrays a DataFrame with the columns
     `COLUMNS` (empty and NaN where a coordinate is NaN).
 
-    `on_land` is False at sea and on the 25 largest lakes, but True within 3 km of any coast and on other lakes.
+    `on_land` is False at sea and on the 25 largest lakes, True within 3 km of a coast and on other lakes.
 
     Raises `ValueError` for a latitude out of range, and for a single point that is NaN."""
     single = np.ndim(lat) == np.ndim(lon) == 0
