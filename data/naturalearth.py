@@ -1,16 +1,17 @@
-"""Write data/naturalearth/{countries,coastline}.geojson, the map under the figures. Run once; the result is committed.
+"""Write data/naturalearth/{countries,coastline,lakes}.geojson: the map under the figures, and large lakes. Run once; the result is committed.
 
     pip download --no-deps geopandas==0.14.4
-    python data/naturalearth.py geopandas-0.14.4-py3-none-any.whl
+    python data/naturalearth.py geopandas-0.14.4-py3-none-any.whl        # without the wheel: the lakes alone
 
 Source: Natural Earth 1:110m countries, public domain (naturalearthdata.com), as geopandas 0.14.4 carries them in its wheel.
 Coordinates are rounded to 0.01 degree (about 1 km, less than the error of the 1:110m map) and stand as [lon, lat], as GeoJSON has them.
+The lakes are the 25 of Natural Earth 1:110m, public domain too, which cartopy carries for its tests; those have no islands.
 Needs pyshp and shapely, which cartopy brings along.
 """
 
 import hashlib, io, json, sys, zipfile
 from pathlib import Path
-import shapefile
+import cartopy, shapefile
 from shapely.geometry import MultiLineString, mapping, shape
 from shapely.ops import linemerge, unary_union
 from shapely import make_valid, set_precision
@@ -31,6 +32,15 @@ def countries(wheel):
                 CODES.get(name, row.record["iso_a3"]),
                 set_precision(make_valid(shape(row.shape.__geo_interface__)), 0.01),
             )
+
+
+def lakes():
+    "Name and geometry of each lake that cartopy carries."
+    path = Path(cartopy.__file__).parent / "tests" / "lakes_shapefile" / "ne_110m_lakes"
+    with shapefile.Reader(str(path)) as rows:
+        for row in rows.iterShapeRecords():
+            name = " ".join(row.record["name"].split())
+            yield name, set_precision(make_valid(shape(row.shape.__geo_interface__)), 0.01)
 
 
 def on_cut(a, b):
@@ -68,12 +78,15 @@ def write(path, features):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) > 2:
         sys.exit(__doc__)
-    if hashlib.sha256(Path(sys.argv[1]).read_bytes()).hexdigest() != SHA256:
-        sys.exit(f"{sys.argv[1]} is not the wheel that this script knows: geopandas 0.14.4")
     out = Path(__file__).parent / "naturalearth"
     out.mkdir(exist_ok=True)
+    write(out / "lakes.geojson", [({"name": n}, g) for n, g in lakes()])
+    if len(sys.argv) == 1:
+        sys.exit()
+    if hashlib.sha256(Path(sys.argv[1]).read_bytes()).hexdigest() != SHA256:
+        sys.exit(f"{sys.argv[1]} is not the wheel that this script knows: geopandas 0.14.4")
     with zipfile.ZipFile(sys.argv[1]) as wheel:
         rows = list(countries(wheel))
     write(out / "countries.geojson", [({"name": n, "iso_a3": c}, g) for n, c, g in rows])

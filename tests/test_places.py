@@ -263,6 +263,36 @@ def test_every_region_is_found_in_its_country():
     assert np.mean(placed) > 0.95
 
 
+@pytest.mark.parametrize(
+    "name, country, city",
+    [
+        ("Bogata", "Colombia", "Bogotá"),  # towns in Texas and Romania are called Bogata
+        ("Vienna", "Italy", ""),
+        ("Lisbon", "Spain", ""),
+    ],
+)
+def test_a_town_abroad_does_not_keep_a_large_city_from_being_a_guess(name, country, city):
+    place = locate(name, country)
+    assert (place.city, place.ambiguous) == (city, bool(city))
+
+
+@pytest.mark.parametrize(
+    "name, country, code, ambiguous",
+    [
+        ("Sint Maarten", "Netherlands", "SX", True),  # a village in North Holland, too
+        ("St. Maarten", "Netherlands", "SX", False),
+        ("Saint Barthélemy", "France", "BL", True),  # a quarter of Marseille, too
+        ("St Barts", "France", "BL", False),
+        ("Aruba", "Netherlands", "AW", False),
+        ("Curaçao", "Netherlands", "CW", False),
+        ("Bonaire", "Netherlands", "BQ", False),
+    ],
+)
+def test_a_territory_goes_before_a_far_smaller_town_of_its_name(name, country, code, ambiguous):
+    place = locate(name, country)
+    assert (place.country_code, place.ambiguous) == (code, ambiguous)
+
+
 def test_a_guess_says_so():
     for city, country in (("Reykjavvik", "Iceland"), ("Kopenhagenn", "Denmark")):
         place, reason = locate_why(city, country)
@@ -446,6 +476,9 @@ def test_ambiguous_bare_names_agree_with_fuller_ones():
     assert not any(same_city(a, b, "USA") for a in states for b in states if a != b)
     assert not same_city("Paris", "Paris, Texas", "USA") or locate("Paris", "USA").ambiguous
     assert not same_city("Paris", "Paris, Texas") and not same_city("San José", "San Juan", "Costa Rica")
+    for name, longer in (("Springfield", "Springfield, Illinois"), ("Houston", "Houston, Missouri")):
+        assert same_city(name, longer, "USA") == locate(name, "USA").ambiguous, name
+    assert same_city("New York", "Queens", "USA"), "a district is its city"
 
 
 def test_every_country_is_found_by_its_code_and_its_name():
@@ -492,7 +525,7 @@ def test_nearest_keeps_the_shape_and_passes_nan():
         False,
         True,
         True,
-        False,
+        True,  # no town of Antarctica is named, so none is at a distance
     ]
     assert (
         nearest([], []).columns.tolist() == "city state country country_code lat lon km on_land".split()
@@ -536,11 +569,60 @@ def test_nearest_agrees_with_locate():
         (-80, 60, "", "AQ", True),
         (21.5, -80, "", "CU", False),
         (48.86, 2.35, "", "FR", True),
+        (36.0, -5.35, "", "", False),  # the Strait of Gibraltar, 10 km from a town
+        (35.98, -5.6, "", "", False),
+        (36.14, -5.35, "", "GI", True),
+        (-1.0, 33.0, "", "", False),  # Lake Victoria
+        (47.7, -87.5, "", "", False),  # Lake Superior
+        (41.88, -87.62, "", "US", True),  # the shore of Lake Michigan in Chicago
+        (52.0, 5.0, "", "NL", True),
+        (13.19, -59.5, "", "BB", True),  # an island
     ],
 )
 def test_nearest_knows_borders_and_water(lat, lon, country, code, on_land):
     place = nearest(lat, lon, country)
     assert place.on_land == on_land and (not code or place.country_code == code)
+
+
+def test_a_town_that_is_not_named_has_no_distance():
+    place = nearest(-80, 20)
+    assert (place.country_code, place.city, place.on_land) == ("AQ", "", True) and math.isnan(place.km)
+
+
+@pytest.mark.parametrize(
+    "lat, lon, city, state",
+    [
+        (-44.0, -176.5, "Waitangi", "Chatham Islands"),  # as another Waitangi of New Zealand
+        (62.03, 129.73, "Yakutsk", "Sakha"),
+        (50.41, 80.23, "Semey", "Abajskaja oblast’"),
+        (46.24, -63.13, "Charlottetown", "Prince Edward Island"),
+        (17.39, 78.47, "Hyderabad", "Telangāna"),
+        (34.16, 77.58, "Leh", "Ladakh"),
+    ],
+)
+def test_a_label_with_its_division_comes_back(lat, lon, city, state):
+    place = nearest(lat, lon)
+    back = locate(place.city, place.country, place.state)
+    assert (place.city, place.state) == (city, state)
+    assert distance_km(place.lat, place.lon, back.lat, back.lon) < 1
+
+
+def test_labels_of_points_on_land_come_back():
+    "32 of these 3,000 points did not while 11,192 towns had no division; the rest have namesakes."
+    import json
+
+    import shapely
+
+    text = (ROOT / "data" / "naturalearth" / "countries.geojson").read_text(encoding="utf-8")
+    countries = [f for f in json.loads(text)["features"] if f["properties"]["iso_a3"] != "ATA"]
+    land = shapely.union_all([shapely.from_geojson(json.dumps(f["geometry"])) for f in countries])
+    rng = np.random.default_rng(17)
+    lat, lon = np.degrees(np.arcsin(rng.uniform(-1, 1, 20_000))), rng.uniform(-180, 180, 20_000)
+    inside = np.flatnonzero(shapely.contains_xy(land, lon, lat))[:3000]
+    t = nearest(lat[inside], lon[inside])
+    back = [locate(*row) for row in zip(t.city, t.country, t.state)]
+    km = [distance_km(p.lat, p.lon, lat, lon) for p, lat, lon in zip(back, t.lat, t.lon)]
+    assert len(t) == 3000 and np.sum(np.array(km) > 50) <= 24
 
 
 def test_labels_come_back():
@@ -746,8 +828,12 @@ def test_the_table_of_places_is_what_its_script_makes():
         "Natural Earth": {"Natural Earth"},
         "by hand": {"Natural Earth"},
         "memory": {"Natural Earth", "GeoNames", "airportsdata", "regions.csv", "no"},
+        "memory, radius of GeoNames": {"Natural Earth", "no"},
+        "regions.csv: NZ-CIT": {"regions.csv"},
+        "regions.csv: VC-06": {"regions.csv"},
     }
-    made_here = ~table.verified.str.contains("^(?:Natural Earth|airportsdata)")
+    is_elsewhere = table.verified.str.contains("^(?:Natural Earth|airportsdata)")
+    made_here = ~is_elsewhere & ~table.source.str.contains("^regions.csv")
     for row in table[made_here].to_dict("records"):
         assert (row["name"], witness(row) or "no") == (row["name"], row["verified"])
 
@@ -771,6 +857,60 @@ def test_the_table_of_regions_is_what_its_script_makes():
         if row["source"] == "GeoNames":
             lat, lon = towns.mean[country, admin1]
             assert (float(row["lat"]), float(row["lon"])) == (round(lat, 3), round(lon, 3)), row["code"]
+
+
+def test_groups_of_islands_reach_their_islands_and_are_one_place_under_two_names():
+    import runpy
+
+    script = runpy.run_path(str(ROOT / "data" / "check_regions.py"))
+    rows, places, towns = *map(script["read"], ("regions.csv", "places.csv")), script["Towns"]()
+    assert not script["mended"](rows, places, towns)[2]
+
+
+@pytest.mark.parametrize(
+    "name, country, city, kind, ambiguous",
+    [
+        ("Tenerife", "Spain", "Tenerife", "island", False),  # not Santa Cruz de Tenerife
+        ("Tenerife Island", "Spain", "Tenerife", "island", False),
+        ("Long Island", "USA", "Long Island", "island", True),  # not Long Island City, a district of New York
+        ("Lewis", "United Kingdom", "Isle of Lewis", "island", False),
+        ("Cebu", "Philippines", "Cebu City", "city", False),  # the city, and the island around it
+        ("Santa Cruz de Tenerife", "Spain", "Santa Cruz de Tenerife", "city", False),
+    ],
+)
+def test_an_island_goes_before_the_town_that_is_called_after_it(name, country, city, kind, ambiguous):
+    place = locate(name, country)
+    assert (place.city, place.kind, place.ambiguous) == (city, kind, ambiguous)
+
+
+@pytest.mark.parametrize(
+    "a, b, country, island",
+    [
+        ("Azores", "Azores Islands", "Portugal", (37.74, -25.67)),  # Ponta Delgada
+        ("Açores", "Azoren", "Portugal", (38.66, -27.22)),  # Angra do Heroísmo
+        ("Hawaii", "Hawái", "USA", (19.72, -155.08)),  # Hilo
+        ("Canary Islands", "Canarias", "Spain", (28.96, -13.55)),  # Arrecife
+        ("Galápagos", "Galápagos Islands", "Ecuador", (-0.95, -90.97)),  # Puerto Villamil
+    ],
+)
+def test_an_archipelago_is_one_place_that_reaches_its_islands(a, b, country, island):
+    one, other = locate(a, country), locate(b, country)
+    assert (one.lat, one.lon, one.radius_km) == (other.lat, other.lon, other.radius_km)
+    assert distance_km(one.lat, one.lon, *island) <= one.radius_km
+
+
+@pytest.mark.parametrize(
+    "name, country, lat, lon",
+    [
+        ("Ladakh", "India", 34.16, 77.58),  # Leh
+        ("Sakha", "Russia", 62.03, 129.73),  # Yakutsk
+        ("Palawan", "Philippines", 9.74, 118.74),  # Puerto Princesa
+        ("Sint Eustatius", "Bonaire", 17.48, -62.98),
+    ],
+)
+def test_a_division_reaches_its_capital(name, country, lat, lon):
+    place = locate(name, country)
+    assert distance_km(place.lat, place.lon, lat, lon) <= place.radius_km + 5
 
 
 @pytest.mark.parametrize(

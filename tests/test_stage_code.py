@@ -354,6 +354,7 @@ TABLES = {  # of data/: the modules that read it
     "no_towns.csv": "globe.places.town_names",
     "regions.csv": "globe.places.regions",
     "naturalearth/borders.geojson": "globe.places.reverse",
+    "naturalearth/lakes.geojson": "globe.places.reverse",
     "cities.csv": "globe.world.facts",
     "things.csv": "globe.answers.things",
     "compounds.csv": "globe.answers.words",

@@ -24,7 +24,7 @@ _BORDER_KM = 10.0  # across a border this near, either side may be right
 
 def _across(town) -> float:
     "How far (km) a town across the border may be, if `town` is the nearest one."
-    return min(LABEL_KM, max(_BORDER_KM, 2 * town.km))
+    return min(LABEL_KM, max(_BORDER_KM, 2 * town.km)) if town.city else LABEL_KM
 
 
 def _in_country(lat, lon, code) -> bool:
@@ -114,7 +114,7 @@ def _in_division(lat, lon, state, country):
     others = [p for p, _ in found if p.kind != "region" or p.country_code not in countries]
     if any(is_near(p, lat, lon) for p in others):
         return True
-    if town.km > LABEL_KM:  # no town tells the division
+    if not town.km <= LABEL_KM:  # no town tells the division
         return True if any(is_near(p, lat, lon) for p, _ in found) else None
     if at_home:
         return False

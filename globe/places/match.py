@@ -101,6 +101,10 @@ def same_city(
     match="alias",  # or "released"
 ) -> bool:
     """Whether two names mean the same city; two unknown names are the same if they are spelt alike.
+
+    A district is the same as its city. A name that `locate` finds ambiguous because towns of comparable size
+    share it may be short for each of them: *Springfield* for *Springfield, Illinois*, but not *Paris* for
+    *Paris, Texas*.
     Raises `ValueError` for an unknown `match`."""
     _check_match(match)
     if match == "released":

@@ -61,33 +61,34 @@ def _country(code: str, ambiguous=False):
 # %% ../../nbs/01_places/09_reverse.ipynb #10dc15fc
 @functools.lru_cache(maxsize=1)
 def _borders():
-    "Codes and polygons of the countries of Natural Earth that GeoNames knows."
+    "Codes, polygons and their bounds of the countries of Natural Earth that GeoNames knows."
     import shapely
 
     text = (data_dir() / "naturalearth" / "borders.geojson").read_text(encoding="utf-8")
     features = [f for f in json.loads(text)["features"] if f["properties"]["iso_a2"] in gazetteer().code_row]
     shapes = np.array([shapely.from_geojson(json.dumps(f["geometry"])) for f in features])
     shapely.prepare(shapes)
-    return np.array([f["properties"]["iso_a2"] for f in features]), shapes
+    return np.array([f["properties"]["iso_a2"] for f in features]), shapes, shapely.bounds(shapes)
 
 
 def _country_at(lat, lon):
     "Row in `_borders` of the country in which each point lies, -1 for none."
     import shapely
 
-    found = np.full(len(lat), -1)
-    for i, shape in enumerate(_borders()[1]):
-        west, south, east, north = shape.bounds
-        in_height = (lat >= south) & (lat <= north)
-        in_width = (lon >= west) & (lon <= east)
-        near = np.flatnonzero(in_height & in_width)
-        inside = shapely.contains_xy(shape, lon[near], lat[near])
+    found, (_, shapes, bounds) = np.full(len(lat), -1), _borders()
+    west, south, east, north = bounds.T
+    in_height = (south <= lat.max(initial=-90)) & (north >= lat.min(initial=90))
+    in_width = (west <= lon.max(initial=-180)) & (east >= lon.min(initial=180))
+    for i in np.flatnonzero(in_height & in_width):
+        at_height = (lat >= south[i]) & (lat <= north[i])
+        near = np.flatnonzero(at_height & (lon >= west[i]) & (lon <= east[i]))
+        inside = shapely.contains_xy(shapes[i], lon[near], lat[near])
         found[near[inside]] = i
     return found
 
 # %% ../../nbs/01_places/09_reverse.ipynb #43d51f8c
 BORDER_DEGREES = 0.03  # about 3 km
-COAST_KM = 10  # a point at most this far from a town is never at sea
+COAST_KM = 10  # a point at most this far from a town whose island the map lacks is never at sea
 
 
 def _across(lat, lon, row):
@@ -95,7 +96,7 @@ def _across(lat, lon, row):
     import shapely
 
     g = gazetteer()
-    codes, shapes = _borders()
+    codes, shapes, _ = _borders()
     known = {c: i for i, c in enumerate(codes)}
     towns = np.array(g.codes)[g.code[row]]
     at = _country_at(lat, lon)
@@ -109,6 +110,75 @@ def _across(lat, lon, row):
         if outside and shapely.distance(home, town) < BORDER_DEGREES:
             other[i] = str(codes[at[i]])
     return other, at >= 0
+
+
+SHORE_DEGREES = 0.05  # of a lake, on a map without details
+
+
+@functools.lru_cache(maxsize=1)
+def _lakes():
+    "A tree of the large lakes of Natural Earth without their shores."
+    import shapely
+
+    text = (data_dir() / "naturalearth" / "lakes.geojson").read_text(encoding="utf-8")
+    lakes = [shapely.from_geojson(json.dumps(f["geometry"])) for f in json.loads(text)["features"]]
+    return shapely.STRtree(shapely.buffer(lakes, -SHORE_DEGREES))
+
+
+def _in_lake(lat, lon):
+    "Whether each point is in one of the large lakes."
+    import shapely
+
+    inside = np.zeros(len(lat), dtype=bool)
+    inside[_lakes().query(shapely.points(lon, lat), predicate="within")[0]] = True
+    return inside
+
+
+OFF_COAST_KM = 3  # no point nearer than this to a town is off the coast
+_AROUND = BORDER_DEGREES * np.array([(0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1)])
+
+
+def _is_mapped(lat, lon):
+    "Whether a country's polygon holds each point, or one of eight points `BORDER_DEGREES` around it."
+    mapped = _country_at(lat, lon) >= 0
+    left = np.flatnonzero(~mapped)
+    north, east = _AROUND.T[:, :, None]
+    around = _country_at((lat[left] + north).ravel(), (lon[left] + east).ravel())
+    mapped[left] = (around.reshape(len(_AROUND), -1) >= 0).any(0)
+    return mapped
+
+
+_CELLS = 4  # to a degree
+
+
+def _cell(lat, lon):
+    "Row and column of the cell of the grid that holds each point."
+    row, column = ((lat + 90) * _CELLS).astype(int), ((lon + 180) * _CELLS).astype(int)
+    return row.clip(0, 180 * _CELLS - 1), column % (360 * _CELLS)
+
+
+@functools.lru_cache(maxsize=1)
+def _near_edge():
+    "For each cell of a grid whether a coast or a border runs within about 10 km of it."
+    import shapely
+
+    edges = shapely.get_coordinates(shapely.segmentize(_borders()[1], 1 / _CELLS))
+    grid = np.zeros((180 * _CELLS, 360 * _CELLS), dtype=bool)
+    grid[_cell(edges[:, 1], edges[:, 0])] = True
+    grid[1:-1] |= grid[2:] | grid[:-2]
+    sideways = (-2, -1, 0, 1, 2)  # cells are narrow in the north
+    return np.any([np.roll(grid, by, axis=1) for by in sideways], axis=0)
+
+
+def _off_coast(lat, lon, km, row):
+    "Which of the points up to `COAST_KM` from a town are at sea: the map has the town, but not the point."
+    g = gazetteer()
+    at = np.flatnonzero((km > OFF_COAST_KM) & (km <= COAST_KM))
+    if not len(at):
+        return at
+    at = at[_near_edge()[_cell(lat[at], lon[at])]]
+    at = at[~_is_mapped(lat[at], lon[at])]
+    return at[_is_mapped(g.lat[row[at]], g.lon[row[at]])]
 
 # %% ../../nbs/01_places/09_reverse.ipynb #9bb82427
 def _points(lat, lon):
@@ -147,7 +217,8 @@ def _rows(lat, lon, code):
     chord, near = _neighbours(lat, lon)
     row = near[:, 0].copy()
     country = np.full(len(lat), "", dtype=object)
-    far = chord_km(chord[:, 0]) > COAST_KM
+    km = chord_km(chord[:, 0])
+    far = km > COAST_KM
     land = np.ones(len(lat), dtype=bool)
     countries = g.code[near]
     mixed = (countries != countries[:, :1]).any(1)
@@ -155,6 +226,9 @@ def _rows(lat, lon, code):
     if len(unsure):
         country[unsure], here = _across(lat[unsure], lon[unsure], row[unsure])
         land[unsure] = here | ~far[unsure] | (lat[unsure] < POLE)
+    dry = np.flatnonzero(far & land)
+    land[dry[_in_lake(lat[dry], lon[dry])]] = False
+    land[_off_coast(lat, lon, km, row)] = False
     country[lat < POLE] = "AQ"
     given = np.flatnonzero(code != "")
     given = given[[c in g.code_row for c in code[given]]]
@@ -173,8 +247,8 @@ class NearestPlace(Place):
     "The place that `nearest` found for a point."
 
     state: str = ""  # first-level division, '' if it has no name
-    km: float = math.nan  # distance to the place's point
-    on_land: bool = True  # False at sea
+    km: float = math.nan  # distance to the place's point, NaN in a country without towns
+    on_land: bool = True  # False at sea and on the largest lakes
 
 
 COLUMNS = "city state country country_code lat lon km on_land".split()
@@ -194,7 +268,7 @@ def _labels(lat, lon, code):
     codes[empty] = country[empty]
     english[empty] = [g.english[c] for c in country[empty]]
     names[empty] = states[empty] = ""
-    where = [np.where(empty, np.nan, v) for v in where]
+    *where, km = (np.where(empty, np.nan, v) for v in (*where, km))
     return names, states, english, codes, *where, km, land, city
 
 # %% ../../nbs/01_places/09_reverse.ipynb #9caa6c6a
@@ -212,6 +286,8 @@ def nearest(
 ):
     """The `NearestPlace` of a point, or for arrays a DataFrame with the columns
     `COLUMNS` (empty and NaN where a coordinate is NaN).
+
+    `on_land` is False at sea and on the 25 largest lakes, True within 3 km of a coast and on other lakes.
 
     Raises `ValueError` for a latitude out of range, and for a single point that is NaN."""
     single = np.ndim(lat) == np.ndim(lon) == 0

@@ -117,8 +117,13 @@ def _search(city: str, code: str, state: str):
         return None, g.names[name], 0, _COUNTRY_ONLY
     if not state:
         hit, outside = _hit(g.look(name, code), code, _FOUND), holdings(code)
-        if hit and hit[0] >= 0 and g.names.get(name) in outside and fold(g.name[hit[0]]) != name:
-            hit = None  # *Taiwan* is not a village in China
+        known = g.names.get(name)
+        if hit and hit[0] >= 0 and known in outside:
+            if fold(g.name[hit[0]]) != name:
+                hit = None  # *Taiwan* is not a village in China
+            elif _is_larger_territory(known, code, hit[0]):
+                reason = Reason(f"country only, {_relation(known, code)}; a town has that name", How.COUNTRY)
+                return None, known, 1, reason
         if held := outside and _in_holdings(name, code, _FOUND, hit):
             return held
         if hit:
@@ -155,6 +160,13 @@ def _relation(scope: str, code: str) -> Reason:
 
 
 _OUTWEIGHS = 10  # times the people of a town at home
+
+
+def _is_larger_territory(scope: str, code: str, town: int) -> bool:
+    "Whether a territory is meant rather than a far smaller town or a district of its name at home."
+    g = gazetteer()
+    is_larger = g.people[scope] >= _OUTWEIGHS * g.population[town]
+    return _is_territory(scope, code) and (is_larger or g.parent[town] != town)
 
 
 def _in_holdings(name: str, code: str, reason: Reason, home=None):

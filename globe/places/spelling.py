@@ -83,14 +83,33 @@ def _fame(row: int):
     return g.population[row] if row >= 0 else g.region_people[~row] / 100
 
 
+_BETTER_KNOWN = 100  # times the people of a namesake abroad
+
+
+def _misspelt_city(
+    name: str,  # folded, of a town in another country
+    code: str,  # of the country
+):
+    "The row of the one large city a letter away with `_BETTER_KNOWN` times the people of the town, or None."
+    g, (towns, _) = gazetteer(), lists_of(gazetteer().code_row[code])
+    found = None if name in g.names else g.look(name)
+    if not found or found[2] >= 0:  # of a country or a region
+        return None
+    people = max(LARGE_CITY, _BETTER_KNOWN * g.population[found[0]])
+    near = {row for _, row in g.similar(name, towns, 1) if g.population[row] >= people}
+    return near.pop() if len(near) == 1 else None
+
+
 @functools.lru_cache(maxsize=100_000)
 def misspelt(
     name: str,  # folded
     code: str,  # of its country; '' if not known
 ):
     "The row of the best-known city, or `~row` of the region, under the nearest name; None if none is near."
-    if len(name) < (6 if code else 7) or _is_known(name) or is_ordinary(name) or _is_word(name):
+    if len(name) < (6 if code else 7) or is_ordinary(name) or _is_word(name):
         return None
+    if _is_known(name):
+        return _misspelt_city(name, code) if code else None
     g = gazetteer()
     near = _nearest_rows(name, lists_of(g.code_row[code]) if code else (LARGE_CITIES,))
     return max(near, key=lambda row: (_fame(row), -row), default=None)
