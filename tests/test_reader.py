@@ -361,8 +361,27 @@ def test_what_only_looks_turned_around_stays():
         ("Kinshasa, Congo", "CD", "Kinshasa"),
         ("Pyongyang, Korea", "KP", "Pyongyang"),
         ("Seoul, Korea", "KR", "Seoul"),
+        ("country: Korea (South), Korea (North)", "", ""),
+        ("Korea (North) or Korea (South)", "", ""),
+        ("Congo, Dem. Rep. or Congo, Rep.", "", ""),
+        ("It could be Dem. Rep. Congo, Nicaragua or Kyrgyzstan.", "", ""),
+        ("Continent: North America, United States", "US", ""),
+        ("country: It's likely Congo, Dem. Rep.", "CD", ""),
+        ("I would guess Goma in Congo, Dem. Rep. because of the lake.", "CD", "Goma"),
+        ("country: Congo, Dem. Rep. (formerly Zaire)", "CD", ""),
+        ("Dundalk, Republic of Ireland", "IE", "Dundalk"),
+        ("Barcelona, Republic of Venezuela", "VE", "Barcelona"),
+        ("Toledo, Kingdom of Spain", "ES", "Toledo"),
+        ("Ce n'est pas le Maroc, c'est la Tunisie.", "TN", ""),
         ("Paramaribo in the Netherlands' former colony Suriname", "SR", "Paramaribo"),
         ("It was once part of Yugoslavia, now Slovenia: Ljubljana.", "SI", "Ljubljana"),
     ]:
         found = read_answer(text)
         assert (country_code(found.country), found.city) == (country, city), (text, found)
+        assert "  " not in found.country
+        assert country_code(read_strict(f"<answer>{text}</answer>").country) in (country, ""), text
+
+
+def test_a_latitude_beyond_the_pole_is_no_coordinate():
+    found = read_answer('{"latitude": 95, "longitude": 2, "city": "Paris", "country": "France"}')
+    assert found.lat is None and (found.city, found.country) == ("Paris", "France")

@@ -326,6 +326,7 @@ HALVES = {
     "other headings": ("id,lat,lon\n0001,-12.04,-77.03\n", "id,latitude,longitude\n0002,59.91,10.75\n"),
     "another heading of ids": ("id,lat,lon\n0001,-12.04,-77.03\n", "image,lat,lng\n0002,59.91,10.75\n"),
     "other answers": ('id,response\n0001,"Lima, Peru"\n', 'id,answer\n0002,"Oslo, Norway"\n'),
+    "pairs": ("id,lat,lon\n0001,-12.04,-77.03\n", 'id,coordinates\n0002,"59.91, 10.75"\n'),
     "answers and columns": ('id,text\n0001,"Lima, Peru"\n', "id,lat,lon\n0002,59.91,10.75\n"),
 }
 
@@ -347,7 +348,7 @@ def test_a_part_without_anything_readable_is_said(tmp_path, truth):
 
 
 def test_a_place_in_a_row_that_abstains_is_no_answer(tmp_path, truth):
-    for mark in ("abstained", "refused"):
+    for mark in ("abstained", "refused", "abstention", "is_refusal", "no_answer"):
         e = scored(
             tmp_path, truth, "p.csv", f"id,lat,lon,{mark}\n0001,-12.04,-77.03,true\n0002,59.91,10.75,false\n"
         )
@@ -362,3 +363,16 @@ def test_a_heading_that_stands_twice_is_said(tmp_path, truth):
         tmp_path, truth, "q.csv", "id,lat,lon,lat\n0001,-12.04,-77.03,-12.04\n0002,59.91,10.75,59.91\n"
     )
     assert not any("stands twice" in line for line in same.warnings)
+
+
+def test_one_refusal_among_several_answers_of_locate_is_none_of_the_row(tmp_path, truth):
+    answers = [dict(city="", refused=True), dict(city="Lima", country="Peru", refused=False)]
+    row = dict(photo="0001.jpg", city="Lima", country="Peru", lat=-12.04, lon=-77.03, localizability=0.9)
+    row |= dict(abstains=False, placed_by="city", answers=answers)
+    e = scored(tmp_path, truth, "p.jsonl", json.dumps(row))
+    assert (e.row()["acc@25 km"], e.row()["refused"]) == (0.5, 0)
+
+
+def test_headings_in_another_order_midway_are_an_error(tmp_path, truth):
+    with pytest.raises(ValueError, match="row 2 holds the headings in another order"):
+        scored(tmp_path, truth, "p.csv", "id,lat,lon\n0001,-12.04,-77.03\nid,lon,lat\n0002,10.75,59.91\n")

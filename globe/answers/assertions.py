@@ -130,7 +130,7 @@ _SENTENCE_END = re.compile(
     rf"[.!?]+[\"'”’)*]*\s+|[。！？।۔]|\n+|,\s(?=(?:but |so |and )?{_VERDICT}[^.!?,]{{0,20}}[A-Z])"
 )
 _ABBREVIATION = re.compile(
-    r"(?:^|[\s(])(?:St|Mt|Ft|Dr|Mr|Mrs|Ms|No|[A-Z]|[A-Z]\.[A-Z]|e\.g|i\.e|approx|vs)\.\s*$"
+    r"(?:^|[\s(])(?:St|Mt|Ft|Dr|Mr|Mrs|Ms|No|Dem|Rep|Eq|Fed|[A-Z]|[A-Z]\.[A-Z]|e\.g|i\.e|approx|vs)\.\s*$"
 )
 
 

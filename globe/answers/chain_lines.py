@@ -61,6 +61,9 @@ def _unlabelled(line):  # bare
     return _unlabelled(line[label.end() :]) if announces else ""
 
 
+_EITHER = re.compile(r"(?:either|entweder|soit)\b", re.I)
+
+
 def _parts(text):  # a line
     "The names of a line that is only a chain; [] for any other line."
     text = _NUMBER_SIGN.sub("", text[:200])
@@ -68,7 +71,7 @@ def _parts(text):  # a line
     bare = stripped(_unlabelled(stripped(_SHARE.sub("", bare))))
     bare = without_lead(_SHARE.sub("", bare))
     bare = stripped(bare[BULLET.match(bare).end() :])  # "The answer is (C) Tbilisi, Georgia"
-    parts = chain_parts(bare) if len(bare) <= 150 else []
+    parts = chain_parts(bare) if len(bare) <= 150 and not _EITHER.match(bare) else []
     if not 0 < len(parts) <= 7 or any(map(_is_no_name, parts)) or refusal(text):
         return []
     lower = bare.islower() and bare.isascii()

@@ -254,23 +254,27 @@ def countries_in(text):  # running text
 
 # %% ../../nbs/03_answers/13_country_names.ipynb #a4ed605f
 _WORD = r"[^\W\d_](?:[\w'’-]|\.(?=\w))*"
-_HEAD = re.compile(rf"(?<![\w.'’-]){_WORD}(?: {_WORD})?(?=\s?[,(])")
-_OPENS = re.compile(r"\s?(?:,\s?|(?P<bracket>\()\s?)")
+_HEAD = re.compile(rf"(?<![\w.'’-]){_WORD}(?: {_WORD})?(?=\s?[,(\[])")
+_OPENS = re.compile(r"\s?(?:,\s?|(?P<bracket>[(\[])\s?)")
 _END_WORD = re.compile(rf"[ ]?({_WORD})(?:(?i:(?<=\bdem)|(?<=\brep)|(?<=\bfed)|(?<=\bsts)|(?<=\.[A-Z]))\.)?")
-_CLOSES = re.compile(r"\.?\s?\)")
+_CLOSES = re.compile(r"\.?\s?[)\]]")
 _GOES_ON_AS_NAME = re.compile(rf"[ ](?:{CAPITAL}|(?:or|and|o|ou|oder|y|et|und)[ ](?P<other>{_WORD}))")
 _BEGINNINGS = "|".join(sorted({word[:3] for word in TURNED_WORDS}))
-_HAS_END = re.compile(rf"[,(]\s?(?i:{_BEGINNINGS}|d[éeu]|r[é.]|u\.s|the(?!\s[^drf]))")  # quick
+_HAS_END = re.compile(rf"[,(\[]\s?(?i:{_BEGINNINGS}|d[éeu]|r[é.]|u\.s|the(?!\s[^drf]))")  # quick
 _TOWNS = ("Kinshasa", "Brazzaville")  # behind a comma they are towns
 _END_WORDS = {*TURNED_WORDS, *TURNED_LINKS, "us"}
 _SHORTEST = {"CD": "DRC", "KP": "DPRK"}
+
+
+def _may_end(word):  # also "Dem.Rep"
+    return all(fold(part) in _END_WORDS for part in re.split(r"(?<=\w\w)\.(?=\w)", word))
 
 
 def _end_of_turned(text, start):  # behind the name that may be turned around
     "(the words that may belong before the name, where they end); ('', start) if there are none."
     opens = _OPENS.match(text, start)
     begin = end = opens.end()
-    while (word := _END_WORD.match(text, end)) and end - begin < 60 and fold(word[1]) in _END_WORDS:
+    while (word := _END_WORD.match(text, end)) and end - begin < 60 and _may_end(word[1]):
         end = word.end()
     tail = text[begin:end].strip()
     if opens["bracket"]:

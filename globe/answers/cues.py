@@ -146,7 +146,7 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
         |а именно""",
         r"""而是|[;!?\n]|[–—，。،]|\s-\s|\.\s
         |,\s(?=(?:so|it|this|that(?! is(?:,| to say))|which|i|we|he|the|and|because|since|as|with|where
-        |making|then|whose?)\b)""",
+        |making|then|whose?|c'est)\b)|,\s(?=(?:c’est|è)\b)""",
     ),
 }
 CUES = _Phrases(_CUES)

@@ -37,13 +37,16 @@ def country_part(part):
         return exact_country(plain)  # 日本
     if len(plain) <= 3:
         return country_code(part) if part.replace(".", "").isupper() else ""
-    bare = SIDE.sub("", plain)
+    bare = _FORMAL.sub("", SIDE.sub("", plain))
     if (code := exact_country(plain)) or len(bare) <= 3:
         return code
     code = exact_country(bare)
     return "" if any(scope[:2] != code for scope in divisions_of(part)) else code  # "East Azerbaijan"
 
 
+_FORMAL = re.compile(
+    r"^(?:the )?(?:\w+ ){0,2}(?:republic|kingdom|commonwealth|sultanate|principality|emirate|duchy) of (?:the )?"
+)
 _SIDES = "in the mainland central north south east west northeast northwest southeast southwest".split()
 SIDE = re.compile(rf"^(?:(?:{'|'.join(_SIDES)})(?:ern)?\s+)+", re.I)
 

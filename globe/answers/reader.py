@@ -26,6 +26,7 @@ from .values import one_city, one_country
 from ..places.countries import country_code
 from ..places.match import same_city
 from ..places.names import fold
+from ..places.sphere import degrees
 
 # %% ../../nbs/03_answers/23_reader.ipynb #af47c452
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ def _within(values, country):  # under the label of a place, name of the country
 
 def _stated(record, text):  # the text that it is from
     "(lat, lon) that a record states, or (None, None)."
-    pairs = [f"{lat}, {lon}" for lat, lon in zip(record.all("lat"), record.all("lon"))]
+    both = zip(record.all("lat"), record.all("lon"))
+    pairs = [f"{lat}, {lon}" for lat, lon in both if not abs(degrees(lat, "NS")) > 90]
     for value in (*pairs, *record.all("coordinates")):
         if found := coordinates(value[:200], anywhere=False, around=text[record.start : record.end]):
             return found[0][:2]

@@ -50,8 +50,8 @@ _ROLES = {
         "rawoutput modeloutput modelresponse modelanswer reply filteredresps resps content text answer "
         "antwort réponse respuesta resposta risposta ответ 回答 messages conversations conversation dialog"
     ),
-    "refused": "refused",
-    "abstains": "abstains abstained",
+    "refused": "refused refusal isrefused isrefusal declined noanswer",
+    "abstains": "abstains abstained abstain abstention isabstention",
     "error": "error",
     "localizability": "localizability",
     "parsed": "parsed",
@@ -198,6 +198,7 @@ def parted(points):  # cells
     "Split cells such as '48.85, 2.35' or 'POINT(2.35 48.85)' into two lists of text, latitude first."
     pairs = []
     for cell in points:
+        cell = re.sub(r"['\"]", "", cell) if cell.startswith("[") else cell  # a list of texts
         _, wkt, numbers = cell.upper().rpartition("POINT")
         parts = re.findall(r"[-+]?\d[^,;()\[\]{}\s]*(?:\s*[NSEW]\b)?", numbers)[:2]
         parts = parts if len(parts) == 2 else ["", ""]

@@ -229,15 +229,18 @@ def _from_answers(said, names, geocoder):
 # %% ../../nbs/08_evaluation/11_files.ipynb #b09e04c9
 def _stated_columns(said):
     "(lat, lon, notes) of the columns with coordinates."
-    name = said.table.name
+    name, notes = said.table.name, []
+    nothing = pd.Series("", said.table.rows.index, dtype=object)
+    lat, lon = nothing, nothing
     if said.has("lat") and said.has("lon"):
-        return read_coordinates(said.cells("lat"), said.cells("lon"), name)
-    if said.has("point"):
-        note = f"{name}: column {said.columns['point']} was read as latitude, longitude"
-        lat, lon, notes = read_coordinates(*parted(said.cells("point")), name)
-        return lat, lon, [note, *notes]
-    nothing = np.full(len(said.table.rows), np.nan)
-    return nothing, nothing, []
+        lat, lon = said.cells("lat"), said.cells("lon")
+    points = said.cells("point").where(lat.eq("") & lon.eq(""), "")
+    if points.ne("").any():
+        notes.append(f"{name}: column {said.columns['point']} was read as latitude, longitude")
+        pairs = (pd.Series(side, points.index, dtype=object) for side in parted(points))
+        lat, lon = (cells.where(points.eq(""), side) for cells, side in zip((lat, lon), pairs))
+    lat, lon, more = read_coordinates(lat, lon, name)
+    return lat, lon, notes + more
 
 
 def _flagged_columns(said, rows, named):

@@ -160,6 +160,15 @@ def _without_headers(rows, header):
     return [row for i, row in enumerate(rows) if i not in left_out], again
 
 
+def _check_order(rows, header, name):
+    "Raises `ValueError` if a row repeats the headings in another order, as files put together have it."
+    usual = sorted(heading.lower() for heading in header)
+    for i, row in enumerate(rows, 1):
+        if len(row) == len(usual) > 1 and sorted(cell.lower() for cell in row) == usual:
+            told = ", ".join(row)
+            raise ValueError(f"{name}: row {i} holds the headings in another order ({told}): divide it there")
+
+
 _DITTO_MARKS = {'"', "\u3003", "\u201d", "\u2033", "''"}
 
 
@@ -193,6 +202,7 @@ def _cells_table(cells, delimiter, name):
     header, *rows = cells
     _check_cells(rows, len(header), name)
     rows, again = _without_headers(rows, header)
+    _check_order(rows, header, name)
     rows, notes = _fitted(rows, header, delimiter, name)
     if again:
         more = ", ..." if len(again) > 5 else ""

@@ -45,13 +45,14 @@ SHORT_FORMS = {
         "AE": "EAU, E.A.U.",
         "AG": "Antigua, Antigua and Barb., Antigua & Barb., Antigua & Barbuda",
         "BA": "Bosnia-Herz., Bosnia & Herz., Bosnia and Herz.",
-        "CD": "RDC, R.D.C., RD Congo, Dem. Rep. Congo, Dem. Rep. of the Congo, Dem. Rep. of Congo",
+        "CD": "RDC, R.D.C., RD Congo, Dem. Rep. Congo, Dem. Rep. of the Congo, Dem. Rep. of Congo, Rép. dém. du Congo, Rép. dém. Congo",
         "CF": "C.A.R., RCA, Centrafrique, Central African Rep.",
         "CN": "PR China, P R China, RP China, RPC, R.P.C.",
         "CZ": "Czech Rep",
         "DO": "Dominican Rep., Dom. Rep.",
         "EH": "W. Sahara",
         "FK": "Falkland Is.",
+        "FO": "Faeroe Is., Faroe Is.",
         "GB": "N. Ireland, N.Ireland, R. Unido, Gt. Britain",
         "GE": "Sakartvelo",
         "GQ": "Eq. Guinea",
@@ -62,16 +63,21 @@ SHORT_FORMS = {
         "JP": "Nippon, Nihon, 日本国",
         "KG": "Kyrgyz Rep.",
         "KN": "St Kitts, Saint Kitts",
+        "KY": "Cayman Is.",
+        "MH": "Marshall Is.",
+        "MP": "N. Mariana Is.",
         "KP": "N. Korea, N.Korea, Dem. People's Rep. of Korea, Dem. Rep. of Korea",
         "LA": "Lao People's Dem. Rep.",
         "LY": "Libyan Arab Jamahiriya",
         "MK": "FYR Macedonia, Македонија, Македония, Македонія, Makedonija",
+        "PF": "Fr. Polynesia",
+        "PG": "Papua N.G., PNG, P.N.G.",
         "SB": "Solomon Is.",
         "SK": "Slovak Rep.",
         "SS": "S. Sudan, S.Sudan",
         "ST": "Sao Tome, Sao Tome & Principe",
         "SY": "Syrian Arab Rep.",
-        "VC": "St Vincent, SVG, St. Vincent & the Grenadines, St. Vincent and the Gren.",
+        "VC": "St Vincent, SVG, St. Vincent & the Grenadines, St. Vincent and the Gren., St. Vin. and Gren.",
         "VG": "BVI, B.V.I., British Virgin Is.",
         "VI": "USVI, U.S.V.I., U.S. Virgin Islands, US Virgin Islands, U.S. Virgin Is., St. Croix",
         "KR": "S. Korea, S.Korea, Südkorea, Corea del Sur",
@@ -80,6 +86,7 @@ SHORT_FORMS = {
         "ZA": "RSA, R.S.A.",
         "TT": "Trinidad",
         "TR": "터키",
+        "YE": "Yemen Rep.",
         "TH": "ประเทศไทย, タイ国",
     }.items()
     for name in names.split(", ")
@@ -134,7 +141,7 @@ _IN_FULL = {
     ),
 }
 TURNED_LINKS = set("of the del de du der la".split())
-_CODES = set("drc dprk rok prc roc".split())
+_CODES = set("drc rdc dprk rok prc roc".split())
 _TELLING = _CODES | set(
     """democratic peoples north south east west northern equatorial kinshasa brazzaville british american
     french us""".split()
@@ -151,7 +158,8 @@ TURNED_WORDS = sorted((_TELLING | _FORMAL | _IN_FULL.keys()) - {"us"})  # folded
 
 def _in_full(name):
     "The words of a name, in English and without abbreviations where they belong to a state; no *of*."
-    words = (_IN_FULL.get(word, word) for word in fold(name).split() if word not in TURNED_LINKS)
+    plain = fold(re.sub(r"(?<=\w\w)\.(?=\w)", " ", name))  # "Dem.Rep."
+    words = (_IN_FULL.get(word, word) for word in plain.split() if word not in TURNED_LINKS)
     return " ".join(words).split()
 
 
@@ -161,12 +169,16 @@ def turned_country(
 ) -> tuple:  # (code of the country, code of the head alone)
     "The country whose name is turned around; ('', '') for any other pair of names."
     g, words = gazetteer(), _in_full(tail)
-    if not set(words) <= _TELLING | _FORMAL:
+    if not set(words) <= _TELLING | _FORMAL or " ".join(words) in g.names and _CODES.isdisjoint(words):
         return "", ""
     alone, names = g.names.get(fold(head), ""), {*_in_full(head), *words}
-    code = next((_known(w) for w in words if alone and w in _CODES), "") or g.bags.get(frozenset(names), "")
+    code = (
+        next((_known(w) for w in words if alone and w in _CODES), "")
+        or g.bags.get(frozenset(names), "")
+        or g.bags.get(frozenset({*names, "republic"}), "")
+    )
     is_state = fold(head) in g.states and "republic" not in words  # *Georgia, State of*
-    if not code and not is_state and " ".join(words) not in g.names and _TELLING.isdisjoint(words):
+    if not code and not is_state and _TELLING.isdisjoint(words):
         code = alone
     return (code, alone) if code else ("", "")
 
@@ -194,7 +206,7 @@ def _country_of_parts(text: str) -> str:
 
 def _country_of_turned(text: str) -> str:
     "Code of the country whose name is turned around, if no other part of `text` names another one."
-    parts = re.split(r"\s*[,()]\s*", text)
+    parts = re.split(r"\s*[,()\[\]]\s*", text)
     for i, pair in enumerate(zip(parts, parts[1:])):
         if code := turned_country(*pair)[0]:
             other = _country_of_parts(", ".join(parts[:i] + parts[i + 2 :]))
