@@ -235,7 +235,8 @@ def _inflected(m, plain):  # match of a word, and the word folded
     return CountryName(names[form], unicodedata.normalize("NFC", name), m.start(), m.end())
 
 # %% ../../nbs/03_answers/13_country_names.ipynb #de0de220
-def countries_in(text):  # running text
+@functools.lru_cache(64)
+def countries_in(text) -> tuple:  # running text
     "The countries that a text names, in order."
     found, end = [], 0
     cased = not text.islower() and not text.isupper()
@@ -250,7 +251,7 @@ def countries_in(text):  # running text
         end = found[-1].end if found else 0
         if len(found) > 60:
             break
-    return found
+    return tuple(found)
 
 # %% ../../nbs/03_answers/13_country_names.ipynb #a4ed605f
 _WORD = r"[^\W\d_](?:[\w'’-]|\.(?=\w))*"

@@ -6,7 +6,7 @@
 __all__ = ['LOWER', 'CAPITAL', 'MARKS', 'REST', 'WORD', 'script_of', 'word_forms', 'names_within', 'lowered']
 
 # %% ../../nbs/03_answers/10_scripts.ipynb #db4ffcdd
-import re
+import functools, re
 
 from ..places.names import fold
 
@@ -61,16 +61,20 @@ def word_forms(word):  # folded, so Korean syllables are taken apart
             yield from dict.fromkeys((start, _HAMZA.sub("", start)))
 
 # %% ../../nbs/03_answers/10_scripts.ipynb #28e1089d
+_folded_letter = functools.lru_cache(20_000)(fold)
+
+
+@functools.lru_cache(4096)
 def _folded_letters(run):  # text without blanks
     "The folded text, and which letter of `run` each of its letters (and its end) comes from, or -1."
-    pieces = [fold(letter) for letter in run]
+    pieces = [_folded_letter(letter) for letter in run]
     origin = [
         i if first else -1
         for i, piece in enumerate(pieces)
         for first in (1, *[0] * (len(piece) - 1))
         if piece
     ]
-    return "".join(pieces), [*origin, len(run)]
+    return "".join(pieces), (*origin, len(run))
 
 
 def names_within(
