@@ -112,8 +112,8 @@ def _print_needs(rows, p, needed_gb, free_gb):
     estimates = ", ".join([*ESTIMATES, "hours"])
     print(f"\nTrainings, GiB on each GPU (counted, except estimates: {estimates}; hours at {speed}):\n")
     print(markdown(planned))
-    if p.grpo.vllm not in (None, "colocate"):
-        print(f"\nnot counted: vLLM at {p.grpo.vllm} needs GPUs of its own")
+    if p.grpo.rollouts not in ("transformers", "colocate"):
+        print(f"\nnot counted: vLLM at {p.grpo.rollouts} needs GPUs of its own")
     return why
 
 # %% ../nbs/13_cli/03_reproduce_command.ipynb #0a8cff88

@@ -1231,7 +1231,7 @@ def test_grpo_samples_with_vllm(data, tmp_path, monkeypatch, model):
         num_generations=4,
         max_new_tokens=8,
         seed=1,
-        vllm="colocate",
+        rollouts="colocate",
         watch=False,
     )
     assert told[0]["mode"] == "colocate" and set(told[0]["generation_kwargs"]["logit_bias"]) == set(

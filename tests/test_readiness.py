@@ -73,7 +73,9 @@ def told(given, capsys, *settings):
 
 
 @pytest.mark.parametrize("address", ["http://me:hush@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?api-key=hush"])
-@pytest.mark.parametrize("setting", ["grpo.vllm={}", 'teachers.endpoints=[{{"urls": ["{}"], "model": "m"}}]'])
+@pytest.mark.parametrize(
+    "setting", ["grpo.rollouts={}", 'teachers.endpoints=[{{"urls": ["{}"], "model": "m"}}]']
+)
 def test_settings_hold_no_key_and_do_not_tell_it(setting, address, capsys):
     assert main(["doctor", "--profile", "paper", "--set", setting.format(address)]) == 2
     told = capsys.readouterr()
@@ -89,7 +91,7 @@ def test_settings_hold_no_key_and_do_not_tell_it(setting, address, capsys):
         (["student.source={}/adapter"], "Merge it into its base"),
         (["segmenter.source={}/adapter"], "Merge it into its base"),
         (["photos.source={}/student"], "put its train CSV"),
-        (["grpo.vllm=colocate"], "pip install vllm"),
+        (["grpo.rollouts=colocate"], "pip install vllm"),
         ([f"teachers.endpoints={SILENT}", "teachers.coordinates=geoclip"], "--no-deps geoclip"),
         (["data=official"], "photos.pictures"),
         (["launch.gpu_gib=0.001"], "smaller"),
@@ -187,21 +189,21 @@ def test_vllm_in_the_process_of_the_training_is_planned(given, machine, capsys):
     from globe.training.grpo import _sampler
     from globe.training.settings_grpo import GRPOSettings
 
-    how = _sampler(GRPOSettings(vllm="colocate"), [])
+    how = _sampler(GRPOSettings(rollouts="colocate"), [])
     assert (
         GRPOConfig(output_dir="x", bf16=False, **how).vllm_gpu_memory_utilization == plan._vllm_share() == 0.3
     )
     model = "student.source=Qwen/Qwen2.5-VL-3B-Instruct"
-    shown = dry_run(given, capsys, model, "grpo.lora=true", "grpo.vllm=colocate", "launch.gpu_gib=80")
+    shown = dry_run(given, capsys, model, "grpo.lora=true", "grpo.rollouts=colocate", "launch.gpu_gib=80")
     assert part(shown, "vLLM's weights") == "7.0" and part(shown, "vLLM's cache") == "17.0"  # 0.3 * 80 - 7
     estimates = next(line for line in shown.splitlines() if "estimates:" in line)
     assert "vLLM's cache" in estimates and part(shown, "KV of the rollout") == "0.0"
-    small = dry_run(given, capsys, model, "grpo.lora=true", "grpo.vllm=colocate", "launch.gpu_gib=10")
-    assert "cannot run: grpo: " in small and "vllm=null" in small and "then: globe" not in small
+    small = dry_run(given, capsys, model, "grpo.lora=true", "grpo.rollouts=colocate", "launch.gpu_gib=10")
+    assert "cannot run: grpo: " in small and "rollouts=transformers" in small and "then: globe" not in small
 
 
 def test_a_server_of_vllm_needs_gpus_of_its_own(given, machine, capsys):
-    shown = dry_run(given, capsys, "grpo.vllm=http://127.0.0.1:9")
+    shown = dry_run(given, capsys, "grpo.rollouts=http://127.0.0.1:9")
     assert "vLLM at http://127.0.0.1:9 needs GPUs of its own" in shown and "vLLM's weights" not in shown
     assert "of its own" not in dry_run(given, capsys)
 

@@ -40,10 +40,10 @@ def test_every_profile_is_valid_and_explains_every_setting(name):
         ("grpo", "lr", True),
         ("grpo", "top_p", 1.5),
         ("grpo", "beta", -0.1),
-        ("grpo", "vllm", "localhost:8000"),
-        ("grpo", "vllm", "http://:8000"),
-        ("grpo", "vllm", "http://host:port"),
-        ("grpo", "vllm", "http://10.0.0.300:8000"),
+        ("grpo", "rollouts", "localhost:8000"),
+        ("grpo", "rollouts", "http://:8000"),
+        ("grpo", "rollouts", "http://host:port"),
+        ("grpo", "rollouts", "http://10.0.0.300:8000"),
         ("grpo", "lr", 50.0),
         ("grpo", "max_new_tokens", 10**9),
         ("sft", "lr", 1e9),
@@ -128,7 +128,7 @@ def test_settings_that_do_not_fit_together_are_refused():
     with pytest.raises(SettingsError, match="multiple of num_generations"):
         GRPOSettings(completions_per_step=10, num_generations=4)
     with pytest.raises(SettingsError, match="static_cache"):
-        GRPOSettings(vllm="colocate", static_cache=True)
+        GRPOSettings(rollouts="colocate", static_cache=True)
     with pytest.raises(SettingsError, match="min_pixels must be at most max_pixels"):
         Profile(photos=dict(min_pixels=2_000_000))
     for wrong in (dict(grpo=dict(per_device_batch_size=97)), dict(sft=dict(per_device_batch_size=65))):
@@ -153,7 +153,7 @@ def test_a_number_that_can_be_read_in_two_ways_is_refused_with_its_line(tmp_path
         read_profile("a", tmp_path)
     with pytest.raises(SettingsError, match=re.escape(f"grpo.steps: {number} ")):
         overrides_of([f"grpo.steps={number}"])
-    assert overrides_of([f"grpo.vllm='{number}'"])["grpo"]["vllm"] == number
+    assert overrides_of([f"grpo.rollouts='{number}'"])["grpo"]["rollouts"] == number
 
 
 def test_words_and_dates_are_text_and_only_true_and_false_are_truth_values():
@@ -214,8 +214,8 @@ def test_settings_do_not_change_in_place():
 def test_profiles_extend_each_other_and_overrides_are_reported(tmp_path, capsys):
     (tmp_path / "a.yaml").write_text("sft: {steps: 3, lr: 1.0e-3}")
     (tmp_path / "b.yaml").write_text("extends: a\nsft: {steps: 5}")
-    found = read_profile("b", tmp_path, overrides_of(["sft.lr=1e-4", "grpo.vllm=colocate"]))
-    assert (found.sft.steps, found.sft.lr, found.grpo.vllm) == (5, 1e-4, "colocate")
+    found = read_profile("b", tmp_path, overrides_of(["sft.lr=1e-4", "grpo.rollouts=colocate"]))
+    assert (found.sft.steps, found.sft.lr, found.grpo.rollouts) == (5, 1e-4, "colocate")
     assert "sft.lr 0.001 → 0.0001" in capsys.readouterr().out
 
 

@@ -1,6 +1,6 @@
 "`globe train`: every option is honoured or refused before a model is loaded, and nothing foreign is changed."
 
-import json, shutil, subprocess
+import json, shutil
 from pathlib import Path
 
 import pandas as pd
@@ -170,13 +170,13 @@ def test_several_processes_leave_a_folder_of_rows_alone(given, tmp_path, monkeyp
     for name in ("job.json", "failed.json"):
         (out / name).write_text("mine")
 
-    def run(command, **how):
+    def run(command):
         job = json.loads(Path(command[-1]).read_text())
         assert Path(job["data"]).exists() and job["out"] == str(out)
-        return subprocess.CompletedProcess(command, ended.pop(0))
+        return ended.pop(0)
 
     before = contents(out)
-    monkeypatch.setattr(launch.subprocess, "run", run)
+    monkeypatch.setattr(launch, "_exit_code", run)
     where = LaunchSettings(processes=2)
     launch.train("sft", work / "start", out / "rows", out, launch=where)
     with pytest.raises(launch.TrainingFailed, match="exit code 3"):
@@ -190,8 +190,8 @@ def test_what_cannot_be_trained_is_one_line_before_a_model_is_loaded(given, tmp_
     (text / "config.json").write_text(json.dumps(config))
     refused(asked(given, model=text, out=out), capsys, "takes no pictures", "qwen2", "vision-language")
     for where in ("colocate", "http://localhost:8000"):
-        command = [*asked(given, "grpo", out=out), "--set", f"vllm={where}"]
-        refused(command, capsys, f"grpo.vllm={where}", "pip install vllm", "grpo.vllm=null")
+        command = [*asked(given, "grpo", out=out), "--set", f"rollouts={where}"]
+        refused(command, capsys, f"grpo.rollouts={where}", "pip install vllm", "grpo.rollouts=transformers")
     assert not out.exists()
 
 

@@ -29,7 +29,7 @@ def main(start, rows, out):
         how = dict(steps=1, completions_per_step=4, num_generations=2, max_new_tokens=16, watch=False)
         with mock.patch.object(shared_prefix, "collapse_placeholders", collapse):
             try:
-                grpo(start, load_from_disk(rows), f"{out}/{name}", vllm="colocate", **how)
+                grpo(start, load_from_disk(rows), f"{out}/{name}", rollouts="colocate", **how)
             except SamplerMismatch as e:
                 return str(e)
         return "passed"

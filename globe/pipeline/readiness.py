@@ -43,9 +43,9 @@ def _packages(p):
     for recipe in sorted(r for r in recipes if r.startswith("zero")):
         if lacking("deepspeed"):
             found.append(f"launch.recipe={recipe} needs DeepSpeed: {install_line('deepspeed')}")
-    if p.grpo.vllm == "colocate" and not importlib.util.find_spec("vllm"):
+    if p.grpo.rollouts == "colocate" and not importlib.util.find_spec("vllm"):
         found.append(
-            "grpo.vllm=colocate needs vLLM on this machine: pip install vllm==0.32.0, or grpo.vllm=null"
+            "grpo.rollouts=colocate needs vLLM: pip install vllm==0.32.0, or grpo.rollouts=transformers"
         )
     if _asks_geoclip(p) and not importlib.util.find_spec("geoclip"):
         how = f"{install_line('geoclip')}, or teachers.coordinates=null"
@@ -135,8 +135,8 @@ def _photographs(p):
 def _servers(p):
     "Servers that do not answer now; they only need to run when they are used."
     quiet = [e for e in p.teachers.endpoints if not is_up(e.urls)]
-    at, rollouts = p.grpo.vllm, []
-    if at and at != "colocate" and not is_up([at], "health"):
+    at, rollouts = p.grpo.rollouts, []
+    if at not in ("transformers", "colocate") and not is_up([at], "health"):
         how = f"trl vllm-serve --model {p.student.source}"
         rollouts = [f"no vLLM answers at {at}: start it before GRPO ({how})"]
     return rollouts + [

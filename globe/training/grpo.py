@@ -28,12 +28,12 @@ def _sampler(
     hidden,  # token ids that are never sampled
 ):
     "Arguments of TRL's `GRPOConfig` that choose transformers or vLLM for sampling."
-    if s.vllm is None:
+    if s.rollouts == "transformers":
         cache = "static" if s.static_cache else None
         return dict(generation_kwargs=dict(suppress_tokens=hidden), cache_implementation=cache)
     where = dict(vllm_mode="colocate")
-    if s.vllm != "colocate":
-        where = dict(vllm_mode="server", vllm_server_base_url=s.vllm)
+    if s.rollouts != "colocate":
+        where = dict(vllm_mode="server", vllm_server_base_url=s.rollouts)
     return dict(
         use_vllm=True,
         **where,

@@ -72,9 +72,10 @@ def _check_given(model, out, settings, judge=None):
         from globe.models.judge import about_judge
 
         about_judge(folder)
-    if getattr(settings, "vllm", None) and not find_spec("vllm"):
+    if getattr(settings, "rollouts", "transformers") != "transformers" and not find_spec("vllm"):
         raise ValueError(
-            f"grpo.vllm={settings.vllm} needs vLLM on this machine: pip install vllm==0.32.0, or grpo.vllm=null"
+            f"grpo.rollouts={settings.rollouts} needs vLLM on this machine: pip install vllm==0.32.0, "
+            "or grpo.rollouts=transformers"
         )
     if Path(model).is_dir():
         check_source(model)  # the folder's files; the hub is asked at the end, since that may take seconds

@@ -200,7 +200,7 @@ def _estimated(kind, c, s, parallel, processes, picture):
     prompt, answer, here, _ = _tokens(kind, s, processes, picture)
     each, group = 2 if s.bf16 else 4, getattr(s, "num_generations", 1)
     kept = -(-here // group) * prompt + here * answer
-    samples, vllm = kind == "grpo", getattr(s, "vllm", None)
+    samples, vllm = kind == "grpo", getattr(s, "rollouts", "") != "transformers"
     kv = _kv(c, kept, each) if samples and not vllm else 0
     adapter, zero = bool(c["rank"]), parallel.startswith("zero")
     copies = 2 * c["trained"] if s.bf16 and not (adapter or zero) else 0
@@ -265,7 +265,7 @@ def _memory(
         paid = "localizability" in WEIGHTS[s.rewards]
         parts |= _beside(c, s, parallel, processes, paid)
         parts["gradients of answers"] = _held(c, s, parallel)
-    if getattr(s, "vllm", None) == "colocate":
+    if getattr(s, "rollouts", "") == "colocate":
         prompt, answer, here, _ = _tokens(kind, s, processes, picture)
         parts |= _vllm(c, gpu, _kv(c, -(-here // s.num_generations) * prompt + here * answer))
     parts["saved activations"] = _saved(kind, c, s, parallel, processes, picture)
@@ -321,8 +321,8 @@ def _smaller(kind, s, parallel):
     if kind != "judge":
         found += ["launch.recipe=zero3 on several GPUs"] if parallel != "zero3" else ["more GPUs"]
         found += [] if s.lora else ["lora=true"]
-    if getattr(s, "vllm", None) == "colocate":
-        found.append("vllm=null")
+    if getattr(s, "rollouts", "") == "colocate":
+        found.append("rollouts=transformers")
     if s.per_device_batch_size != 1:
         found.append("a smaller per_device_batch_size")
     return found or ["a smaller model", "GPUs with more memory"]
@@ -398,7 +398,7 @@ def unfit(
         return (
             f"vLLM takes {_vllm_share():g} of each GPU, {_vllm_share() * there:.3g} GiB, but needs "
             f"{parts[_VLLM]:.3g} for its weights and {planned['context_GiB']:.3g} for the cache of one "
-            "request of full length: use GPUs with more memory, vllm=null, or a server's address"
+            "request of full length: use GPUs with more memory, rollouts=transformers, or a server's address"
         )
     if free_gb is not None and planned["disk_GB"] > free_gb:
         needed, free = sizes(planned["disk_GB"] * 1e9, free_gb * 1e9)

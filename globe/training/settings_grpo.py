@@ -71,8 +71,8 @@ class GRPOSettings(TrainerSettings):
     static_cache: bool = Field(
         False, description="decode with a cache of fixed size, compiled on CUDA; its speed is not measured"
     )
-    vllm: str | None = Field(
-        None, description='sample with vLLM: "colocate" or a server\'s address; null: transformers'
+    rollouts: str = Field(
+        "transformers", description='who samples: "transformers", or vLLM, "colocate" or a server\'s address'
     )
     save_steps: Count = Field(50, description="steps between checkpoints")
     sample_steps: Count | None = Field(
@@ -88,11 +88,11 @@ class GRPOSettings(TrainerSettings):
                 f"completions_per_step must be a multiple of num_generations ({group}), got {rows}"
             )
         check_rows_at_once(self.per_device_batch_size, rows, "completions_per_step")
-        if self.vllm not in (None, "colocate") and not is_address(self.vllm):
+        if self.rollouts not in ("transformers", "colocate") and not is_address(self.rollouts):
             raise ValueError(
-                'vllm must be "colocate" or the address of a server such as http://localhost:8000, '
+                'rollouts must be "transformers", "colocate" or the address of a server such as http://localhost:8000, '
                 "without name, password or key"
             )
-        if self.vllm is not None and self.static_cache:
-            raise ValueError("static_cache belongs to transformers: leave it out with vllm")
+        if self.rollouts != "transformers" and self.static_cache:
+            raise ValueError("static_cache belongs to transformers: leave it out with vLLM")
         return self
