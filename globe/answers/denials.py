@@ -45,7 +45,7 @@ _NONE = frozenset(
 _RELATIVE = frozenset("that which who i we you one".split())  # begin a relative clause
 _EXISTING = frozenset("here there visible seen present shown found anywhere in".split())
 _NO = re.compile(
-    r"[?.!\n] (?:[\"“”»«] )*(?:(?:a|answer|antwort|reponse|respuesta|risposta) : )?(?:no|nein|non|nao|net|нет)\b"
+    r"[?.!\n] (?:[\"“”»«] )*(?:(?:a|answer|antwort|reponse|respuesta|risposta) : )?(?:no|nein|non|nao|net|нет|nee|nie|nej|nem|ei|ne|hayir|όχι|οχι|ні|לא|لا|tidak|bukan|khong|没有|沒有|不|いいえ|아니)(?!\w)"
 )
 
 
@@ -59,7 +59,11 @@ class _Clauses:
         self.turns = list(self.stops)  # and those that end the scope of a denial after a noun
         self.found = phrases(words)
         self.sentence_ends = sentence_ends(words)
+        opened = -1  # where a denial ends: what follows at once, as in "if there is", ends nothing
         for start, end, kind in self.found:
+            if kind == "end" and start == opened:
+                continue
+            opened = end if kind in DENYING else -1
             if kind == "end" or kind in DENYING:
                 self.stops[start] = self.edges[start] = True
             if kind == "end":
@@ -345,4 +349,4 @@ def denied(
 
 def _is_negation(word):
     "Is it a negation that may also come before what it denies?"
-    return word in ("not", "cannot", "exclude") or word.endswith("nt")
+    return word in ("not", "cannot", "exclude") or word.endswith("nt") or word.startswith("kein")

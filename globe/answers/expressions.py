@@ -71,6 +71,7 @@ _PATTERNS = re.compile(
             r"(?:two|three|four|five|several|main) (?:pillars|columns|planks|legs)(?= ?:| of| are)",
             r"at anchor|(?:(?<=[.!?] )|(?<=[\"“'(\n]))well(?=,)",
             r"(?:hundreds of thousands|millions|tens of thousands) of \w+",
+            r"stacks? of|(?:jumble|mass|forest|sea|wall|line|row|string|handful|scatter(?:ing)?)s? of(?= \w+s\b)",
             r"(?:(?<=['’]s )|(?<=\bhis )|(?<=\bher ))chests?",
         ]
     )

@@ -42,6 +42,8 @@ _ENGLISH = frozenset("the of is are and with this that it by from".split())
 _VIETNAMESE = re.compile("[\u1ea0-\u1ef9]")
 _RETRACTING = frozenset("wait scratch correction recount".split())
 _MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
+_WHOLE = frozenset("person animal glass tank fan bag seat book truck case".split())  # no parts of anything
+_ONE = frozenset("a an one two three four five six several".split())
 
 
 class _Reader:
@@ -88,6 +90,8 @@ class _Reader:
                 continue
             group = self._group(i)
             n, thing = self._name(i, group)
+            if thing and thing.if_shown and self._is_counted(i, thing):
+                thing = thing._replace(if_shown=False)
             if thing and self.words.listed and not thing.if_shown and self._uncertain(i, n, group):
                 thing = thing._replace(if_shown=True)
             if thing:
@@ -146,6 +150,13 @@ class _Reader:
             return group[1][0] - i + 1, thing  # *domed church* names a dome
         return 1, thing
 
+    def _is_counted(self, i, thing):
+        "Is it certain that a vague word means an object: after *a*, after a number, in another language?"
+        if not {*thing.classes[:1]} & _WHOLE:
+            return False
+        is_abroad = self.languages and self.words.is_foreign(self.tokens[i])
+        return bool(is_abroad) or i > 0 and self.tokens[i - 1] in _ONE
+
     def _uncertain(self, i, n, group):
         """Does a name count only where the picture shows the thing?
 
@@ -158,9 +169,10 @@ class _Reader:
         if i in self.doubtful or is_end_of_name or not following:
             return i in self.doubtful or is_end_of_name
         at, joint = following[0]
-        if joint == "-" or self._is_upper(i) and self._is_upper(at):
+        is_abroad = self.languages and self.words.is_foreign(self.tokens[i])
+        if joint == "-" and not is_abroad or self._is_upper(i) and self._is_upper(at):
             return True
-        if self.languages and self.words.is_foreign(self.tokens[i]):
+        if is_abroad:
             return False  # "un tracteur rouge"
         is_verb = self.tokens[at + 1 : at + 2] and self.tokens[at + 1] in _DETERMINERS  # "a truck blocks the"
         if i and self.tokens[i - 1] in ("a", "an") and self.tokens[at].endswith("s"):
