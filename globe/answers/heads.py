@@ -67,7 +67,7 @@ def _is_description(one, between, other):
 
 def _is_content(one, between):
     "Is the second thing in the first, or a part of its name: *a bottle of water*, French *pot de fleurs*?"
-    return between in (["de"], ["di"]) or between == ["of"] and one.name in _CONTAINERS
+    return between in (["de"], ["di"], ["d"], ["a"]) or between == ["of"] and one.name in _CONTAINERS
 
 
 def _without_class(
@@ -112,7 +112,7 @@ def heads(
 
 # %% ../../nbs/03_answers/28_heads.ipynb #heads11
 _BARE = 6  # names in an enumeration with no word between them, from which on vague ones count too
-_JOINERS = [","], ["and"], [",", "and"]
+_JOINERS = [","], ["and"], [",", "and"], []
 
 
 def _enumerations(names, words):
