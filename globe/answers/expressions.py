@@ -193,7 +193,7 @@ def name_spans(
 
 # %% ../../nbs/03_answers/27_expressions.ipynb #u5828000
 _CLAUSE = r"(?:^|[.!?;:\n(–—-]\s{0,4}(?:[*\-•\d.]{1,4} {0,3})?|, |"
-_CLAUSE += r"\b(?:and|but|while|whereas|since|because|as|though|although) )"
+_CLAUSE += r"\b(?:and|but|while|whereas|since|because|as|that|though|although) )"
 _HAS = (
     "has|have|had|lacks?|features?|boasts?|tends?|uses?|looks|stands|lies|"
     "is known|are known|is famous|is all|"

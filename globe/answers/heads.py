@@ -67,7 +67,7 @@ def _is_description(one, between, other):
 
 def _is_content(one, between):
     "Is the second thing in the first, or a part of its name: *a bottle of water*, French *pot de fleurs*?"
-    return between in (["de"], ["di"], ["d"], ["a"]) or between == ["of"] and one.name in _CONTAINERS
+    return between in (["de"], ["di"], ["d"]) or between == ["of"] and one.name in _CONTAINERS
 
 
 def _without_class(

@@ -42,7 +42,9 @@ _ENGLISH = frozenset("the of is are and with this that it by from".split())
 _VIETNAMESE = re.compile("[\u1ea0-\u1ef9]")
 _RETRACTING = frozenset("wait scratch correction recount".split())
 _MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
-_WHOLE = frozenset("person animal glass tank fan bag seat book truck case".split())  # no parts of anything
+_WHOLE = frozenset(
+    "person animal glass tank fan bag seat book truck case plate".split()
+)  # no parts of anything
 _ONE = frozenset("a an one two three four five six several".split())
 
 
