@@ -248,7 +248,7 @@ class _Clauses:
     def taken_back(self):
         """Things of a step that is called wrong later, of a question such as *A bus?* that *no* answers,
         and of the sentence before *Correction:*."""
-        words, text = self.words, " ".join(self.words) if {"wrong", "?"} & {*self.words} else ""
+        words, text = self.words, " ".join(self.words) if {"wrong", "?", "？"} & {*self.words} else ""
         for number in dict.fromkeys(_WRONG_STEP.findall(text)):
             begin = next((i for i in range(len(words)) if words[i : i + 3] == ["step", number, ":"]), None)
             if begin is not None:
@@ -256,7 +256,7 @@ class _Clauses:
                     (i for i in range(begin + 1, len(words)) if words[i] in ("\n", "step")), len(words)
                 )
                 yield from (k for k in self._after(begin) if self.things[k][0] < end)
-        for mark in (i for i, word in enumerate(words) if word == "?"):
+        for mark in (i for i, word in enumerate(words) if word in ("?", "？")):
             begin = mark
             while begin and words[begin - 1] not in BOUNDARY:
                 begin -= 1

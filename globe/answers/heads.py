@@ -149,9 +149,11 @@ def without_headings(
 ) -> list:
     "The names; a heading such as *Buildings: huts* counts only where it is shown."
     names = list(names)
-    for k, ((first, end, *_, one), (start, _, *_, other)) in enumerate(zip(names, names[1:])):
+    for k, ((first, end, *_, one), (start, *_)) in enumerate(zip(names, names[1:])):
         before = words[max(0, first - 2) : first]
-        begins = before[-1:] in (["/"], ["|"], [";"]) or all(w in "\n*#-•.)" or w.isdigit() for w in before)
-        if begins and words[end : end + 1] == [":"] and start - end < 6 and {*one.classes} & {*other.classes}:
+        begins = before[-1:] in (["/"], ["|"], [";"], ["."]) or all(
+            w in "\n*#-•.)" or w.isdigit() for w in before
+        )
+        if begins and words[end : end + 1] == [":"] and start - end < 6:
             names[k] = (*names[k][:-1], one._replace(if_shown=True))
     return names

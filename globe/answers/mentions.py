@@ -221,6 +221,13 @@ class _Reader:
             and self.language in self.words.foreign.get(word, ())
         )
 
+    def _is_item(self, i, word, them):
+        "Is a foreign word with a capital letter an item of a list: *Edificios: Iglesia, Casas bajas*?"
+        begins = i and self.tokens[i - 1] in (":", ",", ";", "/", "|") and not self._is_upper(i + 1)
+        known = self.words.foreign.get(word, {})
+        told = [l for l, (thing, shared) in known.items() if thing and not shared and self.languages[l] > 1]
+        return bool(begins and them and told)
+
     def _is_name(self, i):
         "Is a foreign word part of a name of several words, such as *Monte Carlo* or *Mar del Plata*?"
         at = [i - 1, i + 1]
@@ -242,6 +249,7 @@ class _Reader:
         "The `Thing` that a word of another language names."
         them = {} if word in _ARTICLES else self.words.abroad(word)
         is_name = self._is_name(i) or (self.evidence < 2 or self.language != "de") and self._is_proper(i)
+        is_name = is_name and not self._is_item(i, word, them)
         if them and "de" not in them and is_name:
             return None
         most = self.evidence or 1
