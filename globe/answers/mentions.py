@@ -13,7 +13,8 @@ from typing import NamedTuple
 from .vocabulary import CLASSES
 from .things import Thing, plain
 from .words import lexicon, nouns
-from .expressions import idle_spans, is_attribute, is_expression, is_foreign_here, is_predicate
+from .expressions import has_one_subject, idle_spans, is_attribute, is_expression
+from .expressions import is_foreign_here, is_predicate
 from .expressions import is_verb, name_spans, uncertain_spans
 from .phrases import tokens
 from .denials import denied
@@ -193,7 +194,14 @@ class _Reader:
 
     def _is_predicate(self, i):
         "Is the word a verb, in a text about a real picture?"
-        return bool(self.words.listed) and is_predicate(self.tokens, i)
+        return bool(self.words.listed) and (is_predicate(self.tokens, i) or self._is_of_one(i))
+
+    def _is_of_one(self, i):
+        "Is the word a verb, since it looks like a plural but *a* begins the phrase: *a woman hoses the steps*?"
+        word, before = self.tokens[i], self.tokens[i - 1] if i else ""
+        if not word.endswith("s") or not self.words.word(word[:-1])[0] or before.endswith("s"):
+            return False
+        return (before in nouns() or self.words.word(before)[0]) and has_one_subject(self.tokens, i)
 
     def _is_upper(self, i):
         "Does a token begin with a capital letter?"

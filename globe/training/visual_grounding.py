@@ -71,6 +71,8 @@ def _claimed(reasoning, classes):
 def _matched(choices, seen):
     """Class of the picture -> index of the one of `choices` that it is given to, for as many as possible.
 
+    Clothes are their wearer: they take the person only if nobody is named.
+
     For example, a church and a shop may both be a building, and a shop a house. If the picture shows a building
     and a house, both are given; if it shows only a building, one is."""
     given = {}
@@ -79,7 +81,7 @@ def _matched(choices, seen):
         for c in choices[i]:
             if c in seen and c not in tried:
                 tried.add(c)
-                if c not in given or is_given(given[c], tried):
+                if c not in given or choices[i][0] != "apparel" and is_given(given[c], tried):
                     given[c] = i
                     return True
         return False
@@ -100,7 +102,9 @@ def _counted_as(things, seen):
     is_list = len(vague) > 2 and 2 * len(vague) > len({thing.name for thing in things})
     of_view = {t: tuple(c for c in t.classes if t.name != "building" or c not in _INSIDE) for t in things}
     order = lambda t: (len(t.classes), not t.is_class)
-    right = sorted((t for t in things if seen.intersection(of_view[t])), key=order)
+    right = sorted(
+        (t for t in things if seen.intersection(of_view[t])), key=lambda t: (t.name == "apparel", *order(t))
+    )
     found = {}
     for c, i in _matched([of_view[thing] for thing in right], seen).items():
         thing = right[i]
