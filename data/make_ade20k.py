@@ -61,8 +61,10 @@ def by_hand():
     for row in rows("ade20k_by_hand.csv"):
         for name in row["names"].split(","):
             found.setdefault(name.strip(), row["classes"].replace(", ", "|"))
-    inside = {name: f"{kinds}|ceiling|floor" for name, kinds in found.items() if kinds.startswith("building")}
-    return found | inside  # a picture taken inside a building shows these
+    for name, kinds in found.items():
+        if kinds.startswith("building"):  # a picture taken inside a building shows its ceiling and floor
+            found[name] = f"{kinds}{'' if 'house' in kinds else '|house'}|ceiling|floor"
+    return found
 
 
 def by_wordnet(net, known):

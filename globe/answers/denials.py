@@ -45,7 +45,7 @@ _NONE = frozenset(
 _RELATIVE = frozenset("that which who i we you one".split())  # begin a relative clause
 _EXISTING = frozenset("here there visible seen present shown found anywhere in".split())
 _NO = re.compile(
-    r"[?.!\n] (?:[\"“”»«] )*(?:(?:a|answer|antwort|reponse|respuesta|risposta) : )?(?:no|nein|non|nao|net|нет)\b"
+    r"[?.!\n] (?:[\"“”»«] )*(?:(?:a|answer|antwort|reponse|respuesta|risposta) : )?(?:no|nein|non|nao|net|нет|nee|nie|nej|nem|ei|ne|hayir|όχι|οχι|ні|לא|لا|tidak|bukan|khong|没有|沒有|不|いいえ|아니)(?!\w)"
 )
 
 
@@ -59,7 +59,11 @@ class _Clauses:
         self.turns = list(self.stops)  # and those that end the scope of a denial after a noun
         self.found = phrases(words)
         self.sentence_ends = sentence_ends(words)
+        opened = -1  # where a denial ends: what follows at once, as in "if there is", ends nothing
         for start, end, kind in self.found:
+            if kind == "end" and start == opened:
+                continue
+            opened = end if kind in DENYING else -1
             if kind == "end" or kind in DENYING:
                 self.stops[start] = self.edges[start] = True
             if kind == "end":
@@ -244,7 +248,7 @@ class _Clauses:
     def taken_back(self):
         """Things of a step that is called wrong later, of a question such as *A bus?* that *no* answers,
         and of the sentence before *Correction:*."""
-        words, text = self.words, " ".join(self.words) if {"wrong", "?"} & {*self.words} else ""
+        words, text = self.words, " ".join(self.words) if {"wrong", "?", "？"} & {*self.words} else ""
         for number in dict.fromkeys(_WRONG_STEP.findall(text)):
             begin = next((i for i in range(len(words)) if words[i : i + 3] == ["step", number, ":"]), None)
             if begin is not None:
@@ -252,7 +256,7 @@ class _Clauses:
                     (i for i in range(begin + 1, len(words)) if words[i] in ("\n", "step")), len(words)
                 )
                 yield from (k for k in self._after(begin) if self.things[k][0] < end)
-        for mark in (i for i, word in enumerate(words) if word == "?"):
+        for mark in (i for i, word in enumerate(words) if word in ("?", "？")):
             begin = mark
             while begin and words[begin - 1] not in BOUNDARY:
                 begin -= 1
@@ -345,4 +349,4 @@ def denied(
 
 def _is_negation(word):
     "Is it a negation that may also come before what it denies?"
-    return word in ("not", "cannot", "exclude") or word.endswith("nt")
+    return word in ("not", "cannot", "exclude") or word.endswith("nt") or word.startswith("kein")

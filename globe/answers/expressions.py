@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['idle_spans', 'is_expression', 'name_spans', 'uncertain_spans', 'is_attribute', 'is_verb', 'is_predicate',
-           'is_foreign_here']
+           'has_one_subject', 'is_foreign_here']
 
 # %% ../../nbs/03_answers/27_expressions.ipynb #287ffe13
 import re
@@ -71,6 +71,7 @@ _PATTERNS = re.compile(
             r"(?:two|three|four|five|several|main) (?:pillars|columns|planks|legs)(?= ?:| of| are)",
             r"at anchor|(?:(?<=[.!?] )|(?<=[\"“'(\n]))well(?=,)",
             r"(?:hundreds of thousands|millions|tens of thousands) of \w+",
+            r"stacks? of|(?:jumble|mass|forest|sea|wall|line|row|string|handful|scatter(?:ing)?)s? of(?= \w+s\b)",
             r"(?:(?<=['’]s )|(?<=\bhis )|(?<=\bher ))chests?",
         ]
     )
@@ -192,7 +193,7 @@ def name_spans(
 
 # %% ../../nbs/03_answers/27_expressions.ipynb #u5828000
 _CLAUSE = r"(?:^|[.!?;:\n(–—-]\s{0,4}(?:[*\-•\d.]{1,4} {0,3})?|, |"
-_CLAUSE += r"\b(?:and|but|while|whereas|since|because|as|though|although) )"
+_CLAUSE += r"\b(?:and|but|while|whereas|since|because|as|that|though|although) )"
 _HAS = (
     "has|have|had|lacks?|features?|boasts?|tends?|uses?|looks|stands|lies|"
     "is known|are known|is famous|is all|"
@@ -309,7 +310,7 @@ _VERBS = frozenset(
 )
 _OF_MANY = frozenset("dress crowd book fish cook plant water light fence flank".split())  # behind a plural
 _NO_SUBJECT = frozenset(
-    """of with in on at by for and or from to as few lot dozen hundred pair number group row between along
+    """of with in on at by for and or from to as few lot dozen hundred pair number group row many couple thousand million great between along
     beside near behind under over above through past against around across into onto beyond below""".split()
 )
 _OBJECTS = frozenset("the a an its their this that these those his her him them it up for to".split())
@@ -346,8 +347,14 @@ def is_predicate(
     word, before = tokens[i], tokens[i - 1] if i else ""
     if word in _OF_MANY:
         return before.endswith("s") or before in ("people", "men", "women", "children")
-    if word not in _VERBS:
-        return False
+    return word in _VERBS and has_one_subject(tokens, i)
+
+
+def has_one_subject(
+    tokens,
+    i,  # place of a word that may be a verb
+) -> bool:
+    "Do *a* and a noun come before the word?"
     for at in range(i - 1, max(-1, i - 5), -1):
         if tokens[at] in ("a", "an"):
             return at < i - 1

@@ -67,7 +67,7 @@ def _is_description(one, between, other):
 
 def _is_content(one, between):
     "Is the second thing in the first, or a part of its name: *a bottle of water*, French *pot de fleurs*?"
-    return between in (["de"], ["di"]) or between == ["of"] and one.name in _CONTAINERS
+    return between in (["de"], ["di"], ["d"]) or between == ["of"] and one.name in _CONTAINERS
 
 
 def _without_class(
@@ -112,7 +112,7 @@ def heads(
 
 # %% ../../nbs/03_answers/28_heads.ipynb #heads11
 _BARE = 6  # names in an enumeration with no word between them, from which on vague ones count too
-_JOINERS = [","], ["and"], [",", "and"]
+_JOINERS = [","], ["and"], [",", "and"], []
 
 
 def _enumerations(names, words):
@@ -149,8 +149,11 @@ def without_headings(
 ) -> list:
     "The names; a heading such as *Buildings: huts* counts only where it is shown."
     names = list(names)
-    for k, ((first, end, *_, one), (start, _, *_, other)) in enumerate(zip(names, names[1:])):
-        begins = all(word in "\n*#-•.)" or word.isdigit() for word in words[max(0, first - 2) : first])
-        if begins and words[end : end + 1] == [":"] and start - end < 6 and {*one.classes} & {*other.classes}:
+    for k, ((first, end, *_, one), (start, *_)) in enumerate(zip(names, names[1:])):
+        before = words[max(0, first - 2) : first]
+        begins = before[-1:] in (["/"], ["|"], [";"], ["."]) or all(
+            w in "\n*#-•.)" or w.isdigit() for w in before
+        )
+        if begins and words[end : end + 1] == [":"] and start - end < 6:
             names[k] = (*names[k][:-1], one._replace(if_shown=True))
     return names

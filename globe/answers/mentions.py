@@ -13,7 +13,8 @@ from typing import NamedTuple
 from .vocabulary import CLASSES
 from .things import Thing, plain
 from .words import lexicon, nouns
-from .expressions import idle_spans, is_attribute, is_expression, is_foreign_here, is_predicate
+from .expressions import has_one_subject, idle_spans, is_attribute, is_expression
+from .expressions import is_foreign_here, is_predicate
 from .expressions import is_verb, name_spans, uncertain_spans
 from .phrases import tokens
 from .denials import denied
@@ -42,6 +43,10 @@ _ENGLISH = frozenset("the of is are and with this that it by from".split())
 _VIETNAMESE = re.compile("[\u1ea0-\u1ef9]")
 _RETRACTING = frozenset("wait scratch correction recount".split())
 _MATERIALS = frozenset("stone brick glass sand rock wood clay mud snow ice".split())
+_WHOLE = frozenset(
+    "person animal glass tank fan bag seat book truck case plate".split()
+)  # no parts of anything
+_ONE = frozenset("a an one two three four five six several".split())
 
 
 class _Reader:
@@ -88,6 +93,8 @@ class _Reader:
                 continue
             group = self._group(i)
             n, thing = self._name(i, group)
+            if thing and thing.if_shown and self._is_counted(i, thing):
+                thing = thing._replace(if_shown=False)
             if thing and self.words.listed and not thing.if_shown and self._uncertain(i, n, group):
                 thing = thing._replace(if_shown=True)
             if thing:
@@ -146,6 +153,13 @@ class _Reader:
             return group[1][0] - i + 1, thing  # *domed church* names a dome
         return 1, thing
 
+    def _is_counted(self, i, thing):
+        "Is it certain that a vague word means an object: after *a*, after a number, in another language?"
+        if not {*thing.classes[:1]} & _WHOLE:
+            return False
+        is_abroad = self.languages and self.words.is_foreign(self.tokens[i])
+        return bool(is_abroad) or i > 0 and self.tokens[i - 1] in _ONE
+
     def _uncertain(self, i, n, group):
         """Does a name count only where the picture shows the thing?
 
@@ -158,9 +172,10 @@ class _Reader:
         if i in self.doubtful or is_end_of_name or not following:
             return i in self.doubtful or is_end_of_name
         at, joint = following[0]
-        if joint == "-" or self._is_upper(i) and self._is_upper(at):
+        is_abroad = self.languages and self.words.is_foreign(self.tokens[i])
+        if joint == "-" and not is_abroad or self._is_upper(i) and self._is_upper(at):
             return True
-        if self.languages and self.words.is_foreign(self.tokens[i]):
+        if is_abroad:
             return False  # "un tracteur rouge"
         is_verb = self.tokens[at + 1 : at + 2] and self.tokens[at + 1] in _DETERMINERS  # "a truck blocks the"
         if i and self.tokens[i - 1] in ("a", "an") and self.tokens[at].endswith("s"):
@@ -179,7 +194,14 @@ class _Reader:
 
     def _is_predicate(self, i):
         "Is the word a verb, in a text about a real picture?"
-        return bool(self.words.listed) and is_predicate(self.tokens, i)
+        return bool(self.words.listed) and (is_predicate(self.tokens, i) or self._is_of_one(i))
+
+    def _is_of_one(self, i):
+        "Is the word a verb, since it looks like a plural but *a* begins the phrase: *a woman hoses the steps*?"
+        word, before = self.tokens[i], self.tokens[i - 1] if i else ""
+        if not word.endswith("s") or not self.words.word(word[:-1])[0] or before.endswith("s"):
+            return False
+        return (before in nouns() or self.words.word(before)[0]) and has_one_subject(self.tokens, i)
 
     def _is_upper(self, i):
         "Does a token begin with a capital letter?"
@@ -207,6 +229,13 @@ class _Reader:
             and self.language in self.words.foreign.get(word, ())
         )
 
+    def _is_item(self, i, word, them):
+        "Is a foreign word with a capital letter an item of a list: *Edificios: Iglesia, Casas bajas*?"
+        begins = i and self.tokens[i - 1] in (":", ",", ";", "/", "|") and not self._is_upper(i + 1)
+        known = self.words.foreign.get(word, {})
+        told = [l for l, (thing, shared) in known.items() if thing and not shared and self.languages[l] > 1]
+        return bool(begins and them and told)
+
     def _is_name(self, i):
         "Is a foreign word part of a name of several words, such as *Monte Carlo* or *Mar del Plata*?"
         at = [i - 1, i + 1]
@@ -228,6 +257,7 @@ class _Reader:
         "The `Thing` that a word of another language names."
         them = {} if word in _ARTICLES else self.words.abroad(word)
         is_name = self._is_name(i) or (self.evidence < 2 or self.language != "de") and self._is_proper(i)
+        is_name = is_name and not self._is_item(i, word, them)
         if them and "de" not in them and is_name:
             return None
         most = self.evidence or 1

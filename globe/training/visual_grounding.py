@@ -11,10 +11,11 @@ import functools, math, re
 from collections import Counter
 
 from ..answers.vocabulary import CLASSES, vocabulary
-from ..answers.mentions import entities as named_entities, things
+from ..answers.mentions import entities as named_entities, mentions_of, things as things_of
 from ..answers.completions import completion_text, own_reasoning, said_elsewhere
 from ..answers.reader import read_answer
-from ..answers.telling import Descriptions, known_shares, said_of, share_of
+from ..answers.telling import Descriptions, known_shares, share_of
+from ..answers.things import plain
 
 # %% ../../nbs/07_training/04_visual_grounding.ipynb #bb475498
 @functools.lru_cache(10_000)
@@ -53,32 +54,67 @@ def _kinds(reasoning, shown, classes):
     said = reasoning.lower()
     seen = {class_of(tag, classes) or tag for tag in shown}
     others = {tag for tag in seen - {*classes} if tag in said and re.search(rf"\b{re.escape(tag)}s?\b", said)}
-    return _counted_as(said_of(reasoning, classes), seen) | {tag: (tag,) for tag in others}, seen
+    return _counted_as(_claimed(reasoning, classes), seen) | {tag: (tag,) for tag in others}, seen
 
 
-def _is_room(name, seen):
-    "Does the picture show only the inside of a building that is named: of *a café*?"
-    return name == "building" and bool(seen) and seen <= {"ceiling", "floor"}
-
-
-def _counted_as(said, seen):
-    """Name -> classes of each thing in `said_of`; names that match one class of the picture become one thing.
-
-    For example, a church and a house may both be a building. If the picture shows a building and no house,
-    they count as one thing."""
+@functools.lru_cache(10_000)
+def _claimed(reasoning, classes):
+    "The things that a reasoning names and does not deny, one for each word for them."
     found = {}
-    unsure = {name for name, s in said.items() if s.if_shown and not seen.intersection(s.classes)}
-    if len(unsure) > 2 and 2 * len(unsure) > len(said):
-        unsure = set()  # a list of nothing else
-    unsure |= {name for name, s in said.items() if _is_room(name, seen.intersection(s.classes))}
-    claimed = ((name, s) for name, s in said.items() if name not in unsure)
-    for name, s in sorted(claimed, key=lambda item: (len(item[1].classes), item[0] not in item[1].classes)):
-        kinds = s.classes if s.classes[:1] == (name,) and name in seen else ()
-        kinds = kinds or [c for c in s.classes if c in seen] or s.classes
-        if name in s.classes:
-            name = kinds[0] if kinds[0] in seen else next((c for c in kinds if c in found), kinds[0])
-        if s.classes[:1] == (name,) or not found.keys() & {*s.classes}:
-            found.setdefault(name, s.classes)
+    for mention in mentions_of(reasoning, classes):
+        key = plain(reasoning[mention.start : mention.end]).rstrip("es"), mention.thing.name
+        if not mention.is_denied and (key not in found or found[key].if_shown):
+            found[key] = mention.thing
+    return tuple(found.values())
+
+
+def _matched(choices, seen):
+    """Class of the picture -> index of the one of `choices` that it is given to, for as many as possible.
+
+    Clothes are their wearer: they take the person only if nobody is named.
+
+    For example, a church and a shop may both be a building, and a shop a house. If the picture shows a building
+    and a house, both are given; if it shows only a building, one is."""
+    given = {}
+
+    def is_given(i, tried):
+        for c in choices[i]:
+            if c in seen and c not in tried:
+                tried.add(c)
+                if c not in given or choices[i][0] != "apparel" and is_given(given[c], tried):
+                    given[c] = i
+                    return True
+        return False
+
+    for i in range(len(choices)):
+        is_given(i, set())
+    return given
+
+
+_INSIDE = frozenset(("ceiling", "floor"))  # what a picture taken inside a building shows of it
+
+
+def _counted_as(things, seen):
+    """Name -> classes of each thing that counts: those that the picture shows once for each of its classes, and
+    the others once for each class that they would be."""
+    vague = {thing.name for thing in things if thing.if_shown and not seen.intersection(thing.classes)}
+    vague -= {thing.name for thing in things if not thing.if_shown}
+    is_list = len(vague) > 2 and 2 * len(vague) > len({thing.name for thing in things})
+    of_view = {t: tuple(c for c in t.classes if t.name != "building" or c not in _INSIDE) for t in things}
+    order = lambda t: (len(t.classes), not t.is_class)
+    right = sorted(
+        (t for t in things if seen.intersection(of_view[t])), key=lambda t: (t.name == "apparel", *order(t))
+    )
+    found = {}
+    for c, i in _matched([of_view[thing] for thing in right], seen).items():
+        thing = right[i]
+        name = c if thing.name in (*thing.classes, *found) else thing.name
+        found[name] = thing.classes
+    for thing in sorted(things, key=order):
+        if seen.intersection(thing.classes) or thing.if_shown and not is_list:
+            continue
+        if thing.is_class or not found.keys() & {*thing.classes}:
+            found.setdefault(thing.name, thing.classes)
     return found
 
 # %% ../../nbs/07_training/04_visual_grounding.ipynb #960c4b7b
@@ -97,7 +133,7 @@ class Grounding:
         self.named = {*self.kinds}
         self.seen = {name for name, its in self.kinds.items() if self.shown.intersection(its)}
         if elsewhere:
-            more = things(elsewhere, classes)
+            more = things_of(elsewhere, classes)
             self.named |= {
                 thing.name for thing in more if not (thing.if_shown or self.named.intersection(thing.classes))
             }
