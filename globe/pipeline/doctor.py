@@ -145,13 +145,14 @@ def needs(
     **overrides,  # settings to change, by section
 ):
     "What a run needs, as rows: what, name, where, GB of local disk, there (does it exist?)."
+    from globe.models.sentences import is_packaged
     from globe.pipeline.tasks import Run
 
     run = Run(name, seeds, **overrides)
     p, many = run.profile, seeds > 1
     hub = [("student", p.student.source, 2), ("student", p.student.internvl if many else None, 2)]
     hub.append(("segmenter", p.segmenter.source, 2))
-    if p.judged:
+    if p.judged and not is_packaged(p.checks.sentence_model or ""):
         hub.append(("sentence model", p.checks.sentence_model, 4))
     rows = [
         _row(what, source, "hub", each * PARAMETERS.get(source, 0) or None, is_cached(source))

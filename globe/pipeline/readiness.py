@@ -77,14 +77,15 @@ def _machine(p):
 # %% ../../nbs/12_pipeline/13_readiness.ipynb #905833e9
 def _models(p, seeds):
     "Models that are not available, one line each; a hub that does not answer is asked only once."
+    from globe.models.sentences import is_packaged
     from globe.models.sources import check_source
 
-    found = []
+    found, sentence_model = [], p.checks.sentence_model or ""
     named = {
         "student.source": p.student.source,
         "student.internvl": p.student.internvl if seeds > 1 else None,  # Table 4, which is of several seeds
         "segmenter.source": p.segmenter.source,
-        "checks.sentence_model": p.checks.sentence_model if p.judged else None,
+        "checks.sentence_model": sentence_model if p.judged and not is_packaged(sentence_model) else None,
         "teachers.coordinates": GEOCLIP if _asks_geoclip(p) else None,
     }
     for setting, source in named.items():
