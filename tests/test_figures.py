@@ -14,6 +14,7 @@ import pytest
 from globe.figures import charts, dots, maps, style, tables
 from globe.evaluation.compare import results
 from globe.evaluation.metrics import score
+from globe.places.sphere import great_circle
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +96,7 @@ def test_map_needs_no_network_and_counts_all_pictures(monkeypatch):
     ],
 )
 def test_great_circles_survive_dateline_poles_and_antipodes(a, b):
-    la, lo = maps._great_circle(*a, *b)
+    la, lo = great_circle(*a, *b)
     assert np.isfinite(la).all() and np.isfinite(lo).all()
     edge = abs(ccrs.Robinson().x_limits[1])
     for p in maps._robinson_pieces(la, lo):
@@ -103,7 +104,7 @@ def test_great_circles_survive_dateline_poles_and_antipodes(a, b):
 
 
 def test_dateline_crossing_is_two_pieces():
-    assert len(maps._robinson_pieces(*maps._great_circle(10, 170, 10, -170))) == 2
+    assert len(maps._robinson_pieces(*great_circle(10, 170, 10, -170))) == 2
 
 
 def test_missing_coasts_name_the_remedy(monkeypatch, tmp_path):
