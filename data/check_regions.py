@@ -32,8 +32,9 @@ PEOPLE_REACHED = 0.98  # by the radius of a group of islands
 MAIN_ISLAND = 0.85  # share of the people that makes all other islands minor
 ISLAND_DEGREES = 0.1  # a town this far from every polygon is on an island that the map lacks
 NOT_OF_THE_CODE = {
-    *"BG-23 BS-FP ET-SN GB-ANN IS-FJD IS-KOP IS-SBT JM-01 KI-P RU-MOW TM-S TV-NMA".split()
-}  # the code is that of a division around it, or of its neighbour
+    *"BG-23 BS-FP ET-SN GB-ANN IS-FJD IS-KOP IS-SBT JM-01 KI-P RU-MOW TM-S TV-NMA".split(),
+    *"BW-NE CM-ES CM-SU SB-WE SG-03".split(),
+}  # the code is that of a division around it, or of its neighbour; the name is only a direction
 MAINLAND = 0.1  # share of the people there that makes no group of islands
 MIXED_CODES = {"TO-05", "TW-KIN"}  # towns of other groups of islands bear their code
 

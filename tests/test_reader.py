@@ -370,6 +370,14 @@ def test_what_only_looks_turned_around_stays():
         ("I would guess Goma in Congo, Dem. Rep. because of the lake.", "CD", "Goma"),
         ("country: Congo, Dem. Rep. (formerly Zaire)", "CD", ""),
         ("Dundalk, Republic of Ireland", "IE", "Dundalk"),
+        ("दक्षिण कोरिया", "KR", ""),
+        ("جنوب أفريقيا", "ZA", ""),
+        ("country: RAE de Hong Kong (China)", "HK", ""),
+        ("Seoul, Korea [South]", "KR", "Seoul"),
+        ("Busan, Korea, North side of the harbour", "KR", "Busan"),
+        ("Wonsan, People's Republic of Korea", "KP", "Wonsan"),
+        ("I think this is Harbin in the People's Republic of China.", "CN", "Harbin"),
+        ("Atlanta, Georgia, USA", "US", "Atlanta"),
         ("Barcelona, Republic of Venezuela", "VE", "Barcelona"),
         ("Toledo, Kingdom of Spain", "ES", "Toledo"),
         ("Ce n'est pas le Maroc, c'est la Tunisie.", "TN", ""),
@@ -380,6 +388,8 @@ def test_what_only_looks_turned_around_stays():
         assert (country_code(found.country), found.city) == (country, city), (text, found)
         assert "  " not in found.country
         assert country_code(read_strict(f"<answer>{text}</answer>").country) in (country, ""), text
+    assert read_strict("<answer>Atlanta, Georgia, USA</answer>").city == "Atlanta"
+    assert not read_strict("<answer>Either Lagos or Accra.</answer>").parsed
 
 
 def test_a_latitude_beyond_the_pole_is_no_coordinate():

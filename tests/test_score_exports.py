@@ -354,6 +354,8 @@ def test_a_place_in_a_row_that_abstains_is_no_answer(tmp_path, truth):
         )
         assert (e.row()["acc@25 km"], e.row()["refused"]) == (0.5, 0.5)
         assert any("1 rows are marked as refused" in line for line in e.warnings)
+        raw = f'id,text,{mark}\n0001,Lima Peru,yes\n0002,"Oslo, Norway",no\n'
+        assert scored(tmp_path, truth, "raw.csv", raw).row()["refused"] == 0.5
 
 
 def test_a_heading_that_stands_twice_is_said(tmp_path, truth):

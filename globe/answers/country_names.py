@@ -55,7 +55,7 @@ _GOES_ON = re.compile(r"[ -][A-Z][a-z]+\b|-?(?:style|like|made|based)\b")
 def _first_words():
     "First word of a country's name -> (most words, second words); first letter -> most letters."
     words, letters = {}, {}
-    short = [name for name in SHORT_FORMS if " " in name]
+    short = [name for name in SHORT_FORMS if " " in name and name != "saint croix"]  # an island
     for name in [*gazetteer().names, *short]:
         first, *rest = name.split() or [""]
         most, second = words.get(first, (0, set()))
@@ -125,7 +125,7 @@ _ENDING = re.compile(r"['’][a-zçğıöşü]{1,5}$")  # "Finland's", "Türkiye
 
 def _at(text, m, cased):  # match of a word; whether capital letters mean something
     "The mention that begins with a word, or None."
-    word = _ENDING.sub("", m[0])
+    word = m[0] if m[0] in ("People's", "People’s") else _ENDING.sub("", m[0])
     plain = word.lower() if word.isascii() and word.isalpha() and len(word) > 2 else fold(word)
     first, _, rest = plain.partition(" ")
     most, second = _first_words()[0].get(first, (0, ()))
@@ -284,8 +284,9 @@ def _end_of_turned(text, start):  # behind the name that may be turned around
     goes_on, next_is_word = _GOES_ON_AS_NAME.match(text, end), text[end : end + 2].strip().isalpha()
     if tail in _TOWNS or goes_on and not (goes_on["other"] and fold(goes_on["other"]) not in _END_WORDS):
         return "", start
-    if next_is_word and (not tail[:1].isupper() or tail.lower() == "the"):
-        return "", start  # "in Korea, north of Seoul"
+    is_one_word = " " not in tail and not tail.endswith(".")
+    if next_is_word and (not tail[:1].isupper() or is_one_word):
+        return "", start  # "in Korea, North side of the harbour"
     return tail, end
 
 
@@ -307,7 +308,7 @@ def turned_names(
             names = [n for n in names if code and 0 < len(n) <= len(whole)]
             if names:
                 pieces += [text[end:start], names[0].ljust(len(whole))]
-                end, written[names[0]] = stop, whole
+                end, written[names[0]] = stop, names[0] if "[" in whole else whole
                 break
     return "".join([*pieces, text[end:]]), written
 

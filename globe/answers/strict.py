@@ -19,6 +19,7 @@ from .parts import answer_span, plain_text
 from .reader import Answer, records_of
 from .values import bare, one_city, one_country, without_lead
 from ..places.countries import country_code
+from ..places.gazetteer import gazetteer
 from ..places.names import fold, holdings
 
 # %% ../../nbs/03_answers/25_strict.ipynb #f0f12121
@@ -88,11 +89,17 @@ def _one_city(value, country):  # as written under the label, name of the countr
     return whole if len(whole.split()) <= 8 else found.name
 
 
+_EITHER = re.compile(r"\beither\b.*\bor\b", re.I | re.S)
+
+
 def _in_words(text):  # the answer
     "The `Answer` of a text without labels: one chain of names, or one sentence, with one country."
-    codes = {m.code for m in countries_in(text)}
+    named = countries_in(text)
+    codes = {m.code for m in named}
+    if "US" in codes:  # *Atlanta, Georgia, USA*
+        codes = {m.code for m in named if m.code == "US" or fold(m.name) not in gazetteer().states}
     codes -= {code for code in codes if not codes.isdisjoint(holdings(code))}  # *Hong Kong, China*
-    if len(text) > _MOST_PROSE or is_no_answer(text) or len(codes) > 1:
+    if len(text) > _MOST_PROSE or _EITHER.search(text) or is_no_answer(text) or len(codes) > 1:
         return Answer()
     found = read_prose(text)
     if found.refused or found.others or not found.country:

@@ -148,7 +148,7 @@ class _Said:
         return self.has(what) and bool(self.table.rows.empty or self.cells(what).ne("").any())
 
     def flags(self, what):
-        return self.cells(what).str.lower().isin(["true", "1", "1.0", "yes"])
+        return self.cells(what).str.lower().isin(["true", "1", "1.0", "yes", "y", "t", "x", "ja", "wahr"])
 
     def answers_in_text(self):
         "Whether the raw answers are the predictions. Raises ValueError if there are no predictions."
@@ -220,6 +220,9 @@ def _from_answers(said, names, geocoder):
         warnings.append(
             f"{refusals} {texts[rows.refused].iloc[0][:60]!r}: is it the column with the answers?"
         )
+    rows["refused"] |= said.flags("refused") | said.flags("abstains")
+    rows, more = _without_guesses(rows, said.table.name)
+    warnings += more
     counts = f"{rows.parsed.sum()} of {len(rows)} could be read"
     named = rows.parsed & (rows.city + rows.country).ne("")
     waiting = _waiting(rows, named, names, where)

@@ -169,7 +169,12 @@ def turned_country(
 ) -> tuple:  # (code of the country, code of the head alone)
     "The country whose name is turned around; ('', '') for any other pair of names."
     g, words = gazetteer(), _in_full(tail)
-    if not set(words) <= _TELLING | _FORMAL or " ".join(words) in g.names and _CODES.isdisjoint(words):
+    if (
+        not tail.strip()
+        or not set(words) <= _TELLING | _FORMAL
+        or " ".join(words) in g.names
+        and _CODES.isdisjoint(words)
+    ):
         return "", ""
     alone, names = g.names.get(fold(head), ""), {*_in_full(head), *words}
     code = (
