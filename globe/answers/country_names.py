@@ -134,7 +134,7 @@ def _at(text, m, cased):  # match of a word; whether capital letters mean someth
     if most > 1:
         after = rest or (_NEXT_WORD.match(text, m.end()) or ("", ""))[1]
         after = after.lower() if after.isascii() and after.isalnum() else fold(after)
-        most = most if rest or after in second else 1
+        most = most if rest or after in second or f"{after}s" in second else 1
     if most == 1 and "" not in second:
         return None
     return _longest(text, m.start(), word, most, cased)

@@ -45,7 +45,9 @@ SHORT_FORMS = {
         "AE": "EAU, E.A.U.",
         "AG": "Antigua, Antigua and Barb., Antigua & Barb., Antigua & Barbuda",
         "BA": "Bosnia-Herz., Bosnia & Herz., Bosnia and Herz.",
-        "CD": "RDC, R.D.C., RD Congo, Dem. Rep. Congo, Dem. Rep. of the Congo, Dem. Rep. of Congo, Rép. dém. du Congo, Rép. dém. Congo",
+        "CD": "RDC, R.D.C., RD Congo, Dem. Rep. Congo, Dem. Rep. of the Congo, Dem. Rep. of Congo, Rép. dém. du Congo, Rép. dém. Congo, "
+        "Democratic Republic of Congo, République démocratique du Congo, República Democrática del Congo, "
+        "República Democrática do Congo, Repubblica Democratica del Congo, Demokratische Republik Kongo",
         "CF": "C.A.R., RCA, Centrafrique, Central African Rep.",
         "CN": "PR China, P R China, RP China, RPC, R.P.C.",
         "CZ": "Czech Rep",
