@@ -1,4 +1,4 @@
-"Ctrl-C to the command alone, as `kill -INT` sends it, ends every process that the command started."
+"Ctrl-C or SIGTERM to the command alone ends every process that the command started."
 
 import signal, subprocess, sys, time
 from pathlib import Path
@@ -24,16 +24,18 @@ if __name__ == "__main__":
 """
 LAUNCHED = """
 import sys
-from globe.training.launch import _exit_code
+from globe.training.launch import _ends_on_sigterm, _exit_code
 
 child = "import sys, time; open(sys.argv[1] + '/started', 'w'); time.sleep(60)"
 parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]])"
-_exit_code([sys.executable, "-c", parent, sys.argv[1]])
+with _ends_on_sigterm():
+    _exit_code([sys.executable, "-c", parent, sys.argv[1]])
 """
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("script,folders", [(POOL, ("a", "b")), (LAUNCHED, ("a",))], ids=["pool", "launcher"])
-def test_all_processes_end(tmp_path, script, folders):
+def test_all_processes_end(tmp_path, script, folders, how):
     (tmp_path / "run.py").write_text(script)
     for name in folders:
         (tmp_path / name).mkdir()
@@ -45,7 +47,8 @@ def test_all_processes_end(tmp_path, script, folders):
         assert time.time() < until and run.poll() is None
         time.sleep(0.05)
     started = psutil.Process(run.pid).children(recursive=True)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(how)
     assert run.wait(timeout=30) != 0
     assert not psutil.wait_procs(started, timeout=10)[1]
-    assert script is not POOL or all(Path(tmp_path, name, "saved").exists() for name in folders)
+    interrupted = script is POOL and how == signal.SIGINT
+    assert not interrupted or all(Path(tmp_path, name, "saved").exists() for name in folders)

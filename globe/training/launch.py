@@ -6,7 +6,7 @@
 __all__ = ['TrainingFailed', 'check', 'train']
 
 # %% ../../nbs/07_training/26_launch.ipynb #41cbff1c
-import json, os, shutil, sys, warnings
+import json, os, shutil, signal, sys, threading, warnings
 from contextlib import contextmanager, suppress
 from importlib.resources import files
 from importlib.util import find_spec
@@ -148,6 +148,19 @@ def _own_folder(out):  # of a run
             own.with_name(f".{own.name}.lock").unlink(missing_ok=True)  # a finished model is copied as it is
 
 
+@contextmanager
+def _ends_on_sigterm():
+    "Let SIGTERM, as `kill` sends it, end this process like Ctrl-C, by an exception."
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _exit_code(command):
     "Exit code of a command. If this process is interrupted, the command ends with all that it started."
     import psutil
@@ -206,7 +219,9 @@ def train(
         if held.parent == own:
             rows.save_to_disk(held)
         write_atomic(own / "job.json", json.dumps(job | dict(data=str(held))))
-        if code := _exit_code(_command(own / "job.json", processes, recipe)):
+        with _ends_on_sigterm():
+            code = _exit_code(_command(own / "job.json", processes, recipe))
+        if code:
             raise _died(own, code)
     return out
 

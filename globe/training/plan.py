@@ -70,6 +70,7 @@ def _shape(config):  # of a vision-language model
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
     shape = dict(layers=text.num_hidden_layers, hidden=text.hidden_size, inner=text.intermediate_size)
     shape |= dict(heads=heads, queries=heads * width, kv=kv_heads * width)
+    shape["stored"] = 4 if config.dtype is not None and "float32" in str(config.dtype) else 2  # bytes
     return shape | dict(context=text.max_position_embeddings, vocabulary=text.vocab_size)
 
 # %% ../../nbs/07_training/25_plan.ipynb #5a90c3d2
@@ -94,10 +95,11 @@ def _numbers(c, s, parallel):  # counts, settings, recipe
     """(bytes of a number between layers; inside a layer; as a linear layer or adapter is given it; whether
     each of these gets a copy of its own, which autocast makes, and PEFT between two types)."""
     adapter, zero = bool(c["rank"]), parallel.startswith("zero") and s.bf16
-    between = 2 if adapter or zero else 4
-    inside = 2 if adapter or s.bf16 else 4
+    between = 2 if zero else c["stored"] if adapter else 4
+    inside = 2 if s.bf16 else between
     given = 4 if adapter and not s.bf16 else inside
-    return between, inside, given, between != inside or (adapter and not zero)
+    mixed = adapter and not zero and between == 2  # adapters are in fp32
+    return between, inside, given, between != inside or mixed
 
 
 def _in_layer(
@@ -132,6 +134,12 @@ def _groups(rows, size):  # rows computed at once, rows of a group
     return max((i * rows + rows - 1) // size - i * rows // size + 1 for i in range(size))
 
 
+def _copied(c, between, inside):
+    "Bytes of the copies that autocast makes of a layer's weights, which are frozen below an adapter."
+    of_attention, of_mlp = 2 * (c["queries"] + c["kv"]), 3 * c["inner"]
+    return inside * c["hidden"] * (of_attention + of_mlp) if c["rank"] and between > inside else 0
+
+
 def _saved(kind, c, s, parallel, processes, picture):
     """Most bytes of activations that autograd has saved at a time, with gradient checkpointing.
 
@@ -140,11 +148,12 @@ def _saved(kind, c, s, parallel, processes, picture):
     prompt, answer, _, rows = _tokens(kind, s, processes, picture)
     numbers = _numbers(c, s, parallel)
     between, inside, *_ = numbers
+    copies = _copied(c, between, inside)
     if kind != "grpo":
         length = prompt + answer
         kept = rows * length * c["hidden"] * between
         masks = rows * length**2 if rows > 1 else 0
-        return c["layers"] * kept + masks + _in_layer(c, numbers, rows, length)
+        return c["layers"] * kept + masks + copies + _in_layer(c, numbers, rows, length)
     prompts = _groups(rows, s.num_generations)
     before, length = prompt - 1, answer + 1  # a prompt's last token is computed with the answer
     kept = (prompts * before + rows * length) * c["hidden"] * between
@@ -152,7 +161,7 @@ def _saved(kind, c, s, parallel, processes, picture):
     masks = rows * length * (before + length) + (prompts * before**2 if prompts > 1 else 0)
     of_prompts = _in_layer(c, numbers, prompts, before)
     of_answers = _in_layer(c, numbers, rows, length, prompts, before)
-    return c["layers"] * kept + masks + max(of_prompts, of_answers)
+    return c["layers"] * kept + masks + copies + max(of_prompts, of_answers)
 
 
 def _held(c, s, parallel):
@@ -167,9 +176,9 @@ def _weights(c, s, parallel, processes):  # counts, settings, recipe
     "Exact bytes on one GPU, by part."
     zero, adapter = parallel.startswith("zero"), bool(c["rank"])
     spread = processes if zero else 1
-    each = 2 if adapter or (zero and s.bf16) else 4
+    each = 2 if zero and s.bf16 else c["stored"] if adapter else 4
     parts = dict(weights=c["parameters"] * each / (processes if parallel == "zero3" else 1))
-    parts["fp32 masters"] = 4 * c["trained"] / spread if each == 2 else 0
+    parts["fp32 masters"] = 4 * c["trained"] / spread if adapter or each == 2 else 0
     buckets = 2 if parallel == "multi_gpu" and processes > 1 else 1  # DistributedDataParallel copies them
     parts["gradients"] = buckets * (2 if zero and s.bf16 else 4) * c["trained"] / spread
     return parts | dict(optimizer=8 * c["trained"] / spread)
@@ -181,7 +190,7 @@ def _beside(c, s, parallel, processes, paid):  # as above; whether the rewards i
     alone = 0 if s.lora or not s.beta else each * c["parameters"]
     parts = dict(reference=alone / (processes if parallel == "zero3" else 1))
     shares = alone and parallel != "zero3"  # the judge is an adapter on the reference
-    return parts | dict(judge=2 * c["parameters"] if paid and not shares else 0)
+    return parts | dict(judge=c["stored"] * c["parameters"] if paid and not shares else 0)
 
 
 def _kv(c, tokens, each=2):  # counts, tokens, bytes of a number
@@ -205,7 +214,7 @@ def _estimated(kind, c, s, parallel, processes, picture):
     adapter, zero = bool(c["rank"]), parallel.startswith("zero")
     copies = 2 * c["trained"] if s.bf16 and not (adapter or zero) else 0
     if samples and parallel == "zero3" and (adapter or not vllm):
-        copies += (2 if s.bf16 or adapter else 4) * c["parameters"]
+        copies += (2 if s.bf16 else c["stored"] if adapter else 4) * c["parameters"]
     backward = _backward(kind, c, s, parallel, processes, picture)
     return {"copies of weights": copies, "KV of the rollout": kv, "logits and backward pass": backward}
 
@@ -378,7 +387,7 @@ def _disk(kind, c, s, parallel):
     kept = 2 * weights + 12 * c["trained"] if zero else weights + 8 * c["trained"]
     if kind == "judge":
         return kept, 4 * c["trained"]
-    return kept, (each if full else 2) * c["parameters"]
+    return kept, (each if full else c["stored"]) * c["parameters"]
 
 
 def unfit(
