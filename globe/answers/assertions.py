@@ -289,8 +289,8 @@ _BYSTANDERS = re.compile(rf"\b(?P<of>{_ANY}|{_NAMES})(?:\s[a-z-]+)?\s{_OTHERS}\b
 _RELATED = r"(?:(?:former|old|ex|one-time|northern|southern|eastern|western)[\s-])*"
 _RELATED += r"(?:colony|neighbou?r|dependency|protectorate|possession)"
 _OTHER_TIMES = re.compile(
-    rf"(?P<of>{_NAMES})['’]s?\s{_RELATED}\s(?:of\s|in\s)?(?=(?:the\s)?{CAPITAL})"
-    rf"|(?i:formerly|once|previously)\s(?:an?\s)?(?:part|colony|province|republic)\sof\s(?P<past>{_NAMES})"
+    rf"{_NAMES}['’]s?\s{_RELATED}\s(?:of\s|in\s)?(?=(?:the\s)?{CAPITAL})"
+    rf"|(?i:formerly|once|previously)\s(?:an?\s)?(?:part|colony|province|republic)\sof\s{_NAMES}"
     r",?(?=\s(?:and\s|but\s)?(?:now|today)\b)"
 )  # "France's former colony Mali", "once part of Yugoslavia, now Slovenia"
 _TRAVELLING = """ourist visitor travel packer maker seer vacationer expat turist visitant viaj visitator

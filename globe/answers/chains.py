@@ -50,7 +50,8 @@ def name_runs(text):  # running text
 
 # %% ../../nbs/03_answers/16_chains.ipynb #4cca5fe7
 _LINK = re.compile(
-    r"\s*(?:[,;>|(\[\]\n»→›·،、，]|\s[-–—]+>?\s|\s?/\s?|(?<=[^\W\d_]{3})(?<!\b(?:Dem|Rep))\.\s+(?=[^\W\d_]))\s*"
+    r"\s*(?:[,;>|(\[\]\n»→›·،、，]|\s[-–—]+>?\s|\s?/\s?"
+    r"|(?<=[^\W\d_]{3})(?<!\b(?:Dem|Rep))\.\s+(?=[^\W\d_]))\s*"
 )
 _STREETS = (
     r"street|road|avenue|lane|drive|highway|boulevard|(?:st|rd|ave)\.?$|calle|carrer|avenida|rua|rue|via"

@@ -263,7 +263,7 @@ _GOES_ON_AS_NAME = re.compile(rf"[ ](?:{CAPITAL}|(?:or|and|o|ou|oder|y|et|und)[ 
 _BEGINNINGS = "|".join(sorted({word[:3] for word in TURNED_WORDS}))
 _HAS_END = re.compile(rf"[,(\[]\s?(?i:{_BEGINNINGS}|d[éeu]|r[é.]|u\.s|the(?!\s[^drf]))")  # quick
 _TOWNS = ("Kinshasa", "Brazzaville")  # behind a comma they are towns
-_END_WORDS = {*TURNED_WORDS, *TURNED_LINKS, "us"}
+_END_WORDS = TURNED_WORDS | TURNED_LINKS
 _SHORTEST = {"CD": "DRC", "KP": "DPRK"}
 
 

@@ -45,7 +45,8 @@ def country_part(part):
 
 
 _FORMAL = re.compile(
-    r"^(?:the )?(?:(?!democratic|peoples|socialist)\w+ ){0,2}(?:republic|kingdom|commonwealth|sultanate|principality|emirate|duchy) of (?:the )?"
+    r"^(?:the )?(?:(?!democratic|peoples|socialist)\w+ ){0,2}"
+    r"(?:republic|kingdom|commonwealth|sultanate|principality|emirate|duchy) of (?:the )?"
 )
 _SIDES = "in the mainland central north south east west northeast northwest southeast southwest".split()
 SIDE = re.compile(rf"^(?:(?:{'|'.join(_SIDES)})(?:ern)?\s+)+", re.I)

@@ -71,7 +71,8 @@ _PATTERNS = re.compile(
             r"(?:two|three|four|five|several|main) (?:pillars|columns|planks|legs)(?= ?:| of| are)",
             r"at anchor|(?:(?<=[.!?] )|(?<=[\"“'(\n]))well(?=,)",
             r"(?:hundreds of thousands|millions|tens of thousands) of \w+",
-            r"stacks? of|(?:jumble|mass|forest|sea|wall|line|row|string|handful|scatter(?:ing)?)s? of(?= \w+s\b)",
+            r"stacks? of"
+            r"|(?:jumble|mass|forest|sea|wall|line|row|string|handful|scatter(?:ing)?)s? of(?= \w+s\b)",
             r"(?:(?<=['’]s )|(?<=\bhis )|(?<=\bher ))chests?",
         ]
     )
@@ -310,7 +311,8 @@ _VERBS = frozenset(
 )
 _OF_MANY = frozenset("dress crowd book fish cook plant water light fence flank".split())  # behind a plural
 _NO_SUBJECT = frozenset(
-    """of with in on at by for and or from to as few lot dozen hundred pair number group row many couple thousand million great between along
+    """of with in on at by for and or from to as few lot dozen hundred pair number group row many couple
+    thousand million great between along
     beside near behind under over above through past against around across into onto beyond below""".split()
 )
 _OBJECTS = frozenset("the a an its their this that these those his her him them it up for to".split())

@@ -167,7 +167,8 @@ _NOTHING = re.compile(
     |[-–—?_.\s]+$|desconocid\w+|indeterminad\w+|no\s+(?:se|es|est|hay|determin|especific|identific)\w*
     |sin\s+(?:determinar|especificar|datos)|inconnue?s?|ind[ée]termin\w+|non\s+(?:pr[ée]cis|d[ée]termin
     |identifi|sp[ée]cifi)\w+|impossible|aucune?|desconhecid\w+|n[ãa]o\s\w+|unbekannt|unklar|nicht\s\w+
-    |keine?\b(?!\szweifel)|unbestimm\w+|sconosciut\w+|ignot[oa]|ambigu\w+|imposs[ií]ve[li]\w*|onbekend|nieznan\w+
+    |keine?\b(?!\szweifel)|unbestimm\w+|sconosciut\w+|ignot[oa]|ambigu\w+|imposs[ií]ve[li]\w*|onbekend
+    |nieznan\w+
     |brak\s\w+|nie\s+(?:mo[żz]na|wiadomo|wiem|da)|nelze\s\w+|e[it]\s+(?:tie|voi|ole|saa)\w+
     |неизвест\w*|не\s\w+|невозможно|нет|неопредел\w+|tidak\s\w+|tak\s(?:diketahui|dapat|bisa|jelas)
     |bilinm\w+|belirsiz\w*|belirlen\w+|không\s\w+

@@ -197,7 +197,7 @@ class _Reader:
         return bool(self.words.listed) and (is_predicate(self.tokens, i) or self._is_of_one(i))
 
     def _is_of_one(self, i):
-        "Is the word a verb, since it looks like a plural but *a* begins the phrase: *a woman hoses the steps*?"
+        "Is the word a verb, as it looks like a plural but *a* begins the phrase: *a woman hoses the steps*?"
         word, before = self.tokens[i], self.tokens[i - 1] if i else ""
         if not word.endswith("s") or not self.words.word(word[:-1])[0] or before.endswith("s"):
             return False

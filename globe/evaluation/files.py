@@ -108,7 +108,8 @@ def read_truth(
 
 # %% ../../nbs/08_evaluation/11_files.ipynb #b21fb2a6
 _PLACES = ("lat", "lon", "point", "city", "state", "country", "country_code")
-_ASKED = ("id", *_PLACES, "text", "refused", "abstains", "error", "localizability", "parsed", "placed_by")
+_HELD = ("id", *_PLACES, "text")  # what a prediction is read from
+_ASKED = (*_HELD, "refused", "abstains", "error", "localizability", "parsed", "placed_by")
 
 
 class _Said:
@@ -120,8 +121,7 @@ class _Said:
         chosen,  # role -> heading, or None
     ):
         self.chosen = chosen or {}
-        several = [what for what in _ASKED[: len(_PLACES) + 2] if what not in self.chosen]
-        self.table = table = in_one_column(table, several, PREDICTED)
+        self.table = table = in_one_column(table, [w for w in _HELD if w not in self.chosen], PREDICTED)
         self.columns = found_columns(table, _ASKED, PREDICTED, chosen)
         need_columns(table, self.columns, ["id"])
         marked = {what for what in _PLACES if self._is_marked(what)}
@@ -346,16 +346,14 @@ def read_predictions(
     "Prediction rows. Raises ValueError if there is no prediction or none can be read."
     said = _Said(source if isinstance(source, Table) else read_table(source, "predictions"), columns)
     failures = _without_failures(said)
-    said, *others = _by_kind(said)
-    read = _from_answers if said.answers_in_text() else _from_columns
-    rows, notes, warnings = read(said, names, geocoder)
-    for other in others:
-        more, *told = _from_columns(other, names, geocoder)
-        rows, notes, warnings = pd.concat([rows, more]).sort_index(), notes + told[0], warnings + told[1]
-    warnings = warnings + _unread_parts(said.table, rows)
+    table, parts, notes, warnings = said.table, [], [], []
+    for part in _by_kind(said):
+        read = _from_answers if part.answers_in_text() else _from_columns
+        rows, *told = read(part, names, geocoder)
+        parts, notes, warnings = [*parts, rows], notes + told[0], warnings + told[1]
+    rows = pd.concat(parts).sort_index() if parts[1:] else parts[0]
     again = rows.drop(columns="localizability").astype(str).duplicated()
-    table = said.table
-    warnings = [*table.warnings, *failures, *warnings]
+    warnings = [*table.warnings, *failures, *warnings, *_unread_parts(table, rows)]
     return replace(table, rows=rows[~again], notes=table.notes + notes, warnings=warnings)
 
 # %% ../../nbs/08_evaluation/11_files.ipynb #e002069c

@@ -152,21 +152,22 @@ def _fitted(rows, header, delimiter, name):
     return [_of_length(row, n, glue) for row in rows], notes
 
 
-def _without_headers(rows, header):
-    "(the rows that do not repeat the header, numbers of those that do)."
-    plain = [heading.lower() for heading in header]
-    again = [i for i, row in enumerate(rows) if [c.lower() for c in row[: len(plain)]] == plain]
+def _without_headers(rows, header, name):
+    """(the rows that do not repeat the header, numbers of those that do).
+
+    Raises `ValueError` if a row holds the headings in another order, as files put together have it."""
+    plain, again = [heading.lower() for heading in header], []
+    for i, row in enumerate(rows):
+        low = [cell.lower() for cell in row[: len(plain)]] if row and row[0].lower() in plain else []
+        if low == plain:
+            again.append(i)
+        elif len(row) == len(low) > 1 and sorted(low) == sorted(plain):
+            told = ", ".join(row)
+            raise ValueError(
+                f"{name}: row {i + 1} holds the headings in another order ({told}): divide it there"
+            )
     left_out = set(again)
     return [row for i, row in enumerate(rows) if i not in left_out], again
-
-
-def _check_order(rows, header, name):
-    "Raises `ValueError` if a row repeats the headings in another order, as files put together have it."
-    usual = sorted(heading.lower() for heading in header)
-    for i, row in enumerate(rows, 1):
-        if len(row) == len(usual) > 1 and sorted(cell.lower() for cell in row) == usual:
-            told = ", ".join(row)
-            raise ValueError(f"{name}: row {i} holds the headings in another order ({told}): divide it there")
 
 
 _DITTO_MARKS = {'"', "\u3003", "\u201d", "\u2033", "''"}
@@ -201,8 +202,7 @@ def _cells_table(cells, delimiter, name):
     "The `Table` of rows of cells, the first of which is the header."
     header, *rows = cells
     _check_cells(rows, len(header), name)
-    rows, again = _without_headers(rows, header)
-    _check_order(rows, header, name)
+    rows, again = _without_headers(rows, header, name)
     rows, notes = _fitted(rows, header, delimiter, name)
     if again:
         more = ", ..." if len(again) > 5 else ""

@@ -45,8 +45,9 @@ SHORT_FORMS = {
         "AE": "EAU, E.A.U.",
         "AG": "Antigua, Antigua and Barb., Antigua & Barb., Antigua & Barbuda",
         "BA": "Bosnia-Herz., Bosnia & Herz., Bosnia and Herz.",
-        "CD": "RDC, R.D.C., RD Congo, Dem. Rep. Congo, Dem. Rep. of the Congo, Dem. Rep. of Congo, Rép. dém. du Congo, Rép. dém. Congo, "
-        "Democratic Republic of Congo, République démocratique du Congo, República Democrática del Congo, "
+        "CD": "RDC, R.D.C., RD Congo, Dem. Rep. Congo, Dem. Rep. of the Congo, Dem. Rep. of Congo, "
+        "Rép. dém. du Congo, Rép. dém. Congo, Democratic Republic of Congo, "
+        "République démocratique du Congo, República Democrática del Congo, "
         "República Democrática do Congo, Repubblica Democratica del Congo, Demokratische Republik Kongo",
         "CF": "C.A.R., RCA, Centrafrique, Central African Rep.",
         "CN": "PR China, P R China, RP China, RPC, R.P.C.",
@@ -155,7 +156,7 @@ _FORMAL = set(
 )
 
 
-TURNED_WORDS = sorted((_TELLING | _FORMAL | _IN_FULL.keys()) - {"us"})  # folded, that begin such an end
+TURNED_WORDS = _TELLING | _FORMAL | _IN_FULL.keys()  # folded, of which such an end consists
 
 
 def _in_full(name):

@@ -113,7 +113,8 @@ def _in_layer(
     """Bytes that autograd saves for the backward pass of one decoder layer of Qwen2 or Qwen2.5-VL.
 
     Source: transformers' `Qwen2_5_VLDecoderLayer`, `sdpa` without dropout, `globe.training.prefix_attention`.
-    If rows are padded to one length, keys and values are repeated for the query heads, and a mask is saved."""
+    If rows are padded to one length, keys and values are repeated for the query heads, and a mask is
+    saved."""
     between, inside, given, casts = numbers
     hidden, inner, queries, kv, rank = (c[k] for k in ("hidden", "inner", "queries", "kv", "rank"))
     padded = rows > 1 and not prompts

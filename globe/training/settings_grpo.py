@@ -90,8 +90,8 @@ class GRPOSettings(TrainerSettings):
         check_rows_at_once(self.per_device_batch_size, rows, "completions_per_step")
         if self.rollouts not in ("transformers", "colocate") and not is_address(self.rollouts):
             raise ValueError(
-                'rollouts must be "transformers", "colocate" or the address of a server such as http://localhost:8000, '
-                "without name, password or key"
+                'rollouts must be "transformers", "colocate" or the address of a server such as '
+                "http://localhost:8000, without name, password or key"
             )
         if self.rollouts != "transformers" and self.static_cache:
             raise ValueError("static_cache belongs to transformers: leave it out with vLLM")
