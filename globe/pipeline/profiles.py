@@ -58,9 +58,9 @@ class PhotoSettings(Settings):
     test_limit: Count | None = Field(
         None, description="most photographs of each benchmark to evaluate on, drawn at random; null: all"
     )
-    train: Count = Field(2400, description="postcards to distil from")
-    test: Count = Field(480, description="postcards of the test split")
-    shifted: Count = Field(320, description="postcards in a style that no training picture has")
+    train: Count = Field(4800, description="postcards to distil from")
+    test: Count = Field(960, description="postcards of the test split")
+    shifted: Count = Field(640, description="postcards in a style that no training picture has")
     localizable: float = Field(
         0.8, gt=0, le=1, description="share of training postcards that show their place"
     )
@@ -91,12 +91,12 @@ class StudentSettings(Settings):
     internvl: Weights | None = Field(None, description="the same for the second backbone of Table 4")
     vision_pretrain_steps: Count = Field(1200, description="batches in which the vision tower learns cues")
     vision_pretrain_batch_size: Rows = Field(48, description="pictures in such a batch")
-    name_pretrain_steps: Count = Field(600, description="batches of short answers: country and city")
+    name_pretrain_steps: Count = Field(1200, description="batches of short answers: country and city")
     name_pretrain_batch_size: Rows = Field(32, description="pictures in such a batch")
     answer_pretrain_steps: Count = Field(200, description="batches of whole answers")
     answer_pretrain_batch_size: Rows = Field(24, description="pictures in such a batch")
     pool: int = Field(
-        4800, ge=200, le=10_000_000, description="different pictures that the language model learns from"
+        9600, ge=200, le=10_000_000, description="different pictures that the language model learns from"
     )
     seed: Seed = Field(0, description="of weights, pictures and texts")
 
@@ -109,7 +109,7 @@ class UpperBoundSettings(Settings):
     steps: Count = Field(500, description="batches of true answers")
     batch_size: Rows = Field(32, description="pictures in such a batch")
     lr: LearningRate = Field(2e-3, description="peak learning rate")
-    pool: int = Field(4800, ge=200, le=10_000_000, description="different pictures")
+    pool: int = Field(9600, ge=200, le=10_000_000, description="different pictures")
     seed: Seed = Field(0, description="of pictures and texts")
 
 

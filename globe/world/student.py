@@ -127,7 +127,7 @@ def _caption_words(row, tokenizer):
     return {i for text in texts for i in tokenizer(text)["input_ids"]}
 
 
-def _telling_words(tokenizer, n=2000):
+def _telling_words(tokenizer, n=4000):
     "Token ids that are in the captions of at least five of `n` pictures and of at most 70 %."
     count = Counter()
     for _, rows in fresh_batches(n // 4, 4, seed=10_000):
