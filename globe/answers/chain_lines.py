@@ -34,8 +34,10 @@ class Reading(NamedTuple):
 CLAIMED, SURE = 250_000, 50_000  # least population of a claimed town; of one with an unambiguous name
 
 
-_CONNECTING = "of|and|de|du|da|do|del|des|di|la|le|las|los|el|al|the|y|e|am|an|der|den|upon|sur|na|på|i"
-_LOWER_WORD = re.compile(rf"\b(?!(?:{_CONNECTING})\b)[{LOWER}]\w+")
+_CONNECTING = "of|and|de|du|da|do|dos|del|des|di|la|le|las|los|el|al|the|y|e|am|an|der|den|upon|sur|na|på|i"
+_LOWER_WORD = re.compile(
+    rf"\b(?<![-'’‘ʻ])(?!(?:{_CONNECTING})\b)[{LOWER}]\w+"
+)  # not "en" of "Aix-en-Provence"
 _PERCENT = r"(?:\d{1,3}(?:\.\d)?\s?%|0?\.\d+|1\.0+)"
 _SHARE = re.compile(
     rf"\s*[(\[–:-]*\s*(?:confidence|probability|likelihood)?\W{{0,3}}\b(?:{_PERCENT}|high|medium|low)\W*$",

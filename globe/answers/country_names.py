@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 from .labels import is_coarse
 from .scripts import CAPITAL, REST, names_within, script_of, word_forms
-from ..places.countries import SHORT_FORMS, TURNED_LINKS, TURNED_WORDS, turned_country
+from globe.places.countries import (
+    OFFICIAL_ADJECTIVES,
+    OFFICIAL_HEADS,
+    OFFICIAL_WORDS,
+    SHORT_FORMS,
+    TURNED_LINKS,
+    TURNED_WORDS,
+    official_country,
+    turned_country,
+)
 from ..places.gazetteer import gazetteer
 from ..places.match import locate
 from ..places.names import fold
@@ -253,18 +262,68 @@ def countries_in(text) -> tuple:  # running text
             break
     return tuple(found)
 
+# %% ../../nbs/03_answers/13_country_names.ipynb #0ff1c1a2
+_SHORTEST = {"CD": "DRC", "CG": "Congo", "KP": "DPRK"}
+_ACCENTED = dict(a="[áâàã]", e="[éèê]", i="[íî]", o="[óöôõ]", u="[úüû]", c="ç", n="ñ")
+
+
+def _any_accent(word):  # folded
+    "A pattern for the word with and without accents."
+    return "".join(f"(?:{c}|{also})" if (also := _ACCENTED.get(c)) else c for c in word)
+
+
+_OFFICIAL_HEAD = re.compile(rf"\b(?i:{'|'.join(sorted(map(_any_accent, OFFICIAL_HEADS)))})\b")
+_OFFICIAL_WORD = r"[^\W\d_](?:[\w-]|['’](?!s\b(?! (?:Dem|Rep)))(?=\w)|\.(?=\w))*"
+_WORDS_BEFORE = re.compile(r"(?:[^\W\d_][\w'’.-]* ){1,5}$")
+_WORDS_BEHIND = re.compile(rf"(?:\.(?= ))?(?:-\w+)?(?: {_OFFICIAL_WORD}(?:(?<=\b[Rr]ep)\.)?){{0,9}}")
+_TWINS = ("CD", "CG", "KP", "KR")  # their names end like those of other countries
+
+
+def _official_span(text, head):  # match of `_OFFICIAL_HEAD`
+    "(code, start, end) of the official name around its head; the code is '' if there is none."
+    before, start = _WORDS_BEFORE.search(text, max(0, head.start() - 60), head.start()), head.start()
+    for word in reversed(before[0].split()) if before else ():
+        if fold(word) not in OFFICIAL_WORDS | OFFICIAL_ADJECTIVES:
+            break
+        start -= len(word) + 1
+    while fold(first := text[start : head.start()].partition(" ")[0]) in TURNED_LINKS | {"and", "y", "et"}:
+        start += len(first) + 1
+    stop = _WORDS_BEHIND.match(text, head.end()).end()
+    while stop >= head.end():
+        if code := official_country(text[start:stop]):
+            return code, start, stop
+        stop = text.rfind(" ", 0, stop) if stop > head.end() else -1
+    return "", start, head.end()
+
+
+def _official_names(text, written):  # receives {name in the text: as it was written}
+    "The text of the same length with official names of countries in their usual form: *Königreich Spanien*."
+    pieces, end, is_lower = [], 0, text.islower()
+    for m, _ in zip(_OFFICIAL_HEAD.finditer(text), range(100)):
+        if m.start() < end or not (is_lower or m[0][0].isupper()):
+            continue
+        code, start, stop = _official_span(text, m)
+        if not code or start < end or code not in _TWINS and fold(text[start:stop]) in gazetteer().names:
+            continue
+        names = [gazetteer().english.get(code, ""), _SHORTEST.get(code, ""), code]
+        name = next(n for n in names if 0 < len(n) <= stop - start)
+        pieces += [text[end:start], name.ljust(stop - start)]
+        end, written[name] = stop, text[start:stop]
+    return "".join([*pieces, text[end:]])
+
 # %% ../../nbs/03_answers/13_country_names.ipynb #a4ed605f
 _WORD = r"[^\W\d_](?:[\w'’-]|\.(?=\w))*"
 _HEAD = re.compile(rf"(?<![\w.'’-]){_WORD}(?: {_WORD})?(?=\s?[,(\[])")
 _OPENS = re.compile(r"\s?(?:,\s?|(?P<bracket>[(\[])\s?)")
-_END_WORD = re.compile(rf"[ ]?({_WORD})(?:(?i:(?<=\bdem)|(?<=\brep)|(?<=\bfed)|(?<=\bsts)|(?<=\.[A-Z]))\.)?")
+_END_WORD = re.compile(
+    rf"[ ]?({_WORD})(?:(?i:(?<=\b[dr])|(?<=\bdem)|(?<=\brep)|(?<=\bfed)|(?<=\bsts)|(?<=\.[A-Z]))\.)?"
+)
 _CLOSES = re.compile(r"\.?\s?[)\]]")
 _GOES_ON_AS_NAME = re.compile(rf"[ ](?:{CAPITAL}|(?:or|and|o|ou|oder|y|et|und)[ ](?P<other>{_WORD}))")
 _BEGINNINGS = "|".join(sorted({word[:3] for word in TURNED_WORDS}))
-_HAS_END = re.compile(rf"[,(\[]\s?(?i:{_BEGINNINGS}|d[éeu]|r[é.]|u\.s|the(?!\s[^drf]))")  # quick
+_HAS_END = re.compile(rf"[,(\[]\s?(?i:{_BEGINNINGS}|d[éeu.]|r[é.]|u\.s|the(?!\s[^drf]))")  # quick
 _TOWNS = ("Kinshasa", "Brazzaville")  # behind a comma they are towns
 _END_WORDS = TURNED_WORDS | TURNED_LINKS
-_SHORTEST = {"CD": "DRC", "KP": "DPRK"}
 
 
 def _may_end(word):  # also "Dem.Rep"
@@ -282,7 +341,9 @@ def _end_of_turned(text, start):  # behind the name that may be turned around
         closes = _CLOSES.match(text, end)
         return (tail, closes.end()) if tail and closes else ("", start)
     goes_on, next_is_word = _GOES_ON_AS_NAME.match(text, end), text[end : end + 2].strip().isalpha()
-    if tail in _TOWNS or goes_on and not (goes_on["other"] and fold(goes_on["other"]) not in _END_WORDS):
+    if tail in _TOWNS:
+        return "", start
+    if goes_on and not (tail.endswith(".") or goes_on["other"] and fold(goes_on["other"]) not in _END_WORDS):
         return "", start
     is_one_word = " " not in tail and not tail.endswith(".")
     if next_is_word and (not tail[:1].isupper() or is_one_word):
@@ -293,10 +354,13 @@ def _end_of_turned(text, start):  # behind the name that may be turned around
 def turned_names(
     text,  # an answer
 ) -> tuple:  # (text of the same length, {name in it: the name as it was written})
-    "The text with names of countries in their usual order: *Korea (North)*, *Bahamas, The*."
+    "The text with usual names of countries, not official or turned ones: *Korea (North)*, *Bahamas, The*."
+    written = {}
+    if _OFFICIAL_HEAD.search(text):
+        text = _official_names(text, written)
     if not _HAS_END.search(text):
-        return text, {}
-    pieces, end, written = [], 0, {}
+        return text, written
+    pieces, end = [], 0
     for m in _HEAD.finditer(text):
         tail, stop = _end_of_turned(text, m.end()) if m.start() >= end else ("", 0)
         for start in (m.start(), m.start() + m[0].rfind(" ") + 1) if tail else ():
