@@ -63,6 +63,7 @@ _TO_DO = "answering", "validation", "training"  # rows of work, not of things th
 def _dry_run(a):
     "Print what a run needs; returns 1 if something is missing or the run cannot work on this machine."
     from globe.pipeline.doctor import needs, undivided
+    from globe.pipeline.readiness import missing_packages, unknown_fit
 
     p = _quiet_profile(a)
     rows = needs(a.profile, a.seeds, **overrides_of(a.set))
@@ -77,6 +78,9 @@ def _dry_run(a):
     else:
         why += _print_needs(rows, p, needed_gb, free_gb)
     why += _disk_is_full(needed_gb, free_gb, "and the photographs" if rows else "")
+    why += missing_packages(p)
+    for line in unknown_fit(p) if rows else ():
+        print(f"not known: {line}")
     for line in why:
         print(f"cannot run: {line}")
     if not why:

@@ -385,6 +385,11 @@ def test_what_only_looks_turned_around_stays():
         ("Barcelona, Republic of Venezuela", "VE", "Barcelona"),
         ("Toledo, Kingdom of Spain", "ES", "Toledo"),
         ("Ce n'est pas le Maroc, c'est la Tunisie.", "TN", ""),
+        ("No es Marruecos, es Perú.", "PE", ""),
+        ("Não é o Brasil, é Angola.", "AO", ""),
+        ("Det er ikke Norge, det er Sverige.", "SE", ""),
+        ("1. Aix-en-Provence, France (70%)\n2. Lisbon, Portugal (20%)", "FR", "Aix-en-Provence"),
+        ("1. Nek’emtē, Ethiopia (70%)\n2. Lisbon, Portugal (20%)", "ET", "Nek’emtē"),
         ("Paramaribo in the Netherlands' former colony Suriname", "SR", "Paramaribo"),
         ("It was once part of Yugoslavia, now Slovenia: Ljubljana.", "SI", "Ljubljana"),
     ]:
@@ -394,6 +399,48 @@ def test_what_only_looks_turned_around_stays():
         assert country_code(read_strict(f"<answer>{text}</answer>").country) in (country, ""), text
     assert read_strict("<answer>Atlanta, Georgia, USA</answer>").city == "Atlanta"
     assert not read_strict("<answer>Either Lagos or Accra.</answer>").parsed
+
+
+OFFICIAL = {
+    ("VE", "Barcelona"): "República Bolivariana de Venezuela|Bolivarische Republik Venezuela",
+    ("CR", "San José"): "República de Costa Rica|République du Costa Rica",
+    ("MX", "León"): "United Mexican States|Estados Unidos Mexicanos|États-Unis mexicains",
+    ("CA", "London"): "Dominion of Canada",
+    ("FR", "Lyon"): "French Republic|République française|Französische Republik",
+    ("AR", "Córdoba"): "Argentine Republic|República Argentina",
+    ("KP", "Wonsan"): "Demokratische Volksrepublik Korea|República Popular Democrática de Corea",
+    ("CD", "Goma"): "République démocratique du Congo|Demokratische Republik Kongo|Congo DR",
+    ("CG", "Brazzaville"): "République du Congo|Republik Kongo",
+    ("DE", "Hamburg"): "Bundesrepublik Deutschland|République fédérale d'Allemagne",
+    ("ES", "Toledo"): "Königreich Spanien|Royaume d'Espagne|Reino de España",
+    ("CN", "Shanghai"): "Volksrepublik China|República Popular China",
+    ("US", "Chicago"): "Vereinigte Staaten von Amerika|Stati Uniti d'America",
+}
+
+
+@pytest.mark.parametrize(
+    "code,town,name", [(*at, n) for at, names in OFFICIAL.items() for n in names.split("|")]
+)
+def test_an_official_name_is_its_country_in_every_layout(code, town, name):
+    for layout in (
+        '{{"country": "{0}", "city": "{1}"}}',
+        "<answer>{1}, {0}</answer>",
+        "Final answer: {1}, {0}",
+        "country: {0}\ncity: {1}",
+        "The image shows a market in {1}, {0}.",
+    ):
+        text = layout.format(name, town)
+        found = read_answer(text)
+        assert (country_code(found.country), found.city) == (code, town), (text, found)
+    strict = read_strict(f"<answer>{town}, {name}</answer>")
+    assert (country_code(strict.country), strict.city) == (code, town)
+
+
+def test_official_words_alone_name_no_country():
+    for text in ("Minna, Niger State, Nigeria", "Kogi State Nigeria"):
+        assert country_code(read_answer(text).country) == "NG"
+    assert country_code(read_answer("St. Thomas, United States Virgin Islands").country) == "VI"
+    assert country_code("State of Georgia") in ("GE", "US") and not country_code("French Federation")
 
 
 def test_a_latitude_beyond_the_pole_is_no_coordinate():

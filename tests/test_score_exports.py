@@ -375,6 +375,18 @@ def test_one_refusal_among_several_answers_of_locate_is_none_of_the_row(tmp_path
     assert (e.row()["acc@25 km"], e.row()["refused"]) == (0.5, 0)
 
 
+@pytest.mark.parametrize(
+    "mark", [dict(abstains=True), dict(refused=True), dict(refused=False, declined=True)]
+)
+def test_the_mark_of_a_row_counts_whatever_else_it_says(tmp_path, truth, mark):
+    row = dict(photo="0001.jpg", city="Lima", country="Peru", lat=-12.04, lon=-77.03, placed_by="city")
+    answers = [dict(city="Lima", refused=False), dict(city="Oslo", refused=False)]
+    for more in ({}, dict(answers=answers), dict(localizability=0.1)):
+        e = scored(tmp_path, truth, "p.jsonl", json.dumps(row | mark | more))
+        assert (e.row()["acc@25 km"], e.row()["refused"]) == (0, 0.5)
+        assert any("1 rows are marked as refused" in line for line in e.warnings)
+
+
 def test_headings_in_another_order_midway_are_an_error(tmp_path, truth):
     with pytest.raises(ValueError, match="row 2 holds the headings in another order"):
         scored(tmp_path, truth, "p.csv", "id,lat,lon\n0001,-12.04,-77.03\nid,lon,lat\n0002,10.75,59.91\n")

@@ -142,11 +142,11 @@ _CUES = {  # kind -> words with blanks around them, and words of scripts without
     ),
     "colon": ("", ":|："),
     "stop": (
-        r"""but|however|although|though|while|whereas|yet|rather|otherwise|sondern|aber|sino|pero|mais|но
+        r"""but|however|although|though|while|whereas|yet|rather|otherwise|sondern|aber|sino|pero|mais|maar|lecz|но
         |а именно""",
         r"""而是|[;!?\n]|[–—，。،]|\s-\s|\.\s
         |,\s(?=(?:so|it|this|that(?! is(?:,| to say))|which|i|we|he|the|and|because|since|as|with|where
-        |making|then|whose?|c'est)\b)|,\s(?=(?:c’est|è)\b)""",
+        |making|then|whose?|c'est|es|det)\b)|,\s(?=(?:c’est|è|é|это|це|а|to)\b)""",
     ),
 }
 CUES = _Phrases(_CUES)

@@ -18,6 +18,7 @@ from ..answers.reader import read_answer
 from globe.evaluation.columns import (
     PREDICTED,
     TRUE,
+    columns_of,
     find_column,
     found_columns,
     in_one_column,
@@ -109,7 +110,11 @@ def read_truth(
 # %% ../../nbs/08_evaluation/11_files.ipynb #b21fb2a6
 _PLACES = ("lat", "lon", "point", "city", "state", "country", "country_code")
 _HELD = ("id", *_PLACES, "text")  # what a prediction is read from
-_ASKED = (*_HELD, "refused", "abstains", "error", "localizability", "parsed", "placed_by")
+_ASKED = (*_HELD, "refused", "error", "localizability", "parsed", "placed_by")
+
+
+def _flags(cells):
+    return cells.str.lower().isin(["true", "1", "1.0", "yes", "y", "t", "x", "ja", "wahr"])
 
 
 class _Said:
@@ -147,8 +152,18 @@ class _Said:
         "Whether any cell of a role is filled; true for a table without rows."
         return self.has(what) and bool(self.table.rows.empty or self.cells(what).ne("").any())
 
-    def flags(self, what):
-        return self.cells(what).str.lower().isin(["true", "1", "1.0", "yes", "y", "t", "x", "ja", "wahr"])
+    def parsed(self):
+        "Whether rows are marked as read."
+        return _flags(self.cells("parsed"))
+
+    def refused(self):
+        "Whether any column marks a row as refused or abstained."
+        rows = self.table.rows
+        marks = {heading: _flags(rows[heading]) for heading in columns_of(rows, "refused")}
+        if "abstains" in marks and self.has("localizability"):  # `globe locate` abstains from unread answers
+            told = [self.cells(what).ne("") for what in ("localizability", *_PLACES)]
+            marks["abstains"] &= np.any(told, axis=0)
+        return np.any([pd.Series(False, rows.index), *marks.values()], axis=0)
 
     def answers_in_text(self):
         "Whether the raw answers are the predictions. Raises ValueError if there are no predictions."
@@ -220,7 +235,7 @@ def _from_answers(said, names, geocoder):
         warnings.append(
             f"{refusals} {texts[rows.refused].iloc[0][:60]!r}: is it the column with the answers?"
         )
-    rows["refused"] |= said.flags("refused") | said.flags("abstains")
+    rows["refused"] |= said.refused()
     rows, more = _without_guesses(rows, said.table.name)
     warnings += more
     counts = f"{rows.parsed.sum()} of {len(rows)} could be read"
@@ -248,12 +263,12 @@ def _stated_columns(said):
 
 def _flagged_columns(said, rows, named):
     "`rows` with parsed, placed_by, refused and localizability; values that this package wrote are kept."
-    rows["parsed"] = said.flags("parsed") if said.has("parsed") else rows.lat.notna() | named
+    rows["parsed"] = said.parsed() if said.has("parsed") else rows.lat.notna() | named
     rows["localizability"] = pd.to_numeric(said.cells("localizability"), errors="coerce")
-    abstains = said.flags("abstains") & (rows.localizability.notna() | (not said.has("refused")))
-    rows["refused"] = said.flags("refused") | abstains
-    if said.has("placed_by"):  # one of several answers may have been a refusal
+    rows["refused"] = said.refused()
+    if said.has("parsed"):  # of this package, whose rows can be a refusal beside a guess
         rows["refused"] &= ~rows.parsed
+    if said.has("placed_by"):
         rows["placed_by"] = said.cells("placed_by").where(rows.lat.notna(), "")
     return rows
 

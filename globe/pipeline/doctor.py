@@ -198,7 +198,7 @@ def _picture_tokens(p):
 def _work(run):
     "Rows about the work of a run."
     from globe.pipeline.comparisons import is_trained, parts_of
-    from globe.training.plan import parameters
+    from globe.training.plan import answer_gib, parameters
 
     p, seeds, planned = run.profile, len(run.seeds), _planned(run.profile)
     picture = _picture_tokens(p)
@@ -233,7 +233,10 @@ def _work(run):
         f"every model, {photos:,} test photographs": photos,
         f"base model, SFT and two of GRPO, {drawn:,} test photographs 16 times": 16 * drawn,
     }
-    told = {what: f"{_answering(size, n, picture)} for each model and seed" for what, n in asked.items()}
+    gib = f"{answer_gib(p.student.source, p.answers, picture):.0f} GiB"
+    told = {
+        what: f"{_answering(size, n, picture)} for each model and seed, {gib}" for what, n in asked.items()
+    }
     return rows + [_row("answering", what, hours) for what, hours in told.items()]
 
 
@@ -261,9 +264,18 @@ def trainings(
 ):
     "(table of the trainings: processes, GiB, tokens, hours, disk; reasons why some cannot run)."
     import pandas as pd
-    from globe.training.plan import ESTIMATES, unfit
+    from globe.training.plan import ESTIMATES, answer_gib, gpus, unfit
 
     rows, why = [], []
+    needed, gpu = (
+        answer_gib(p.student.source, p.answers, _picture_tokens(p)),
+        p.launch.gpu_gib or min(gpus(), default=None),
+    )
+    if gpu and needed > gpu:
+        why.append(
+            f"answering: about {needed:.3g} GiB are needed on a GPU, but it has {gpu:.3g}: use a smaller "
+            f"answers.batch_size (it is {p.answers.batch_size})"
+        )
     for kind, found in _planned(p).items():
         if said := unfit(found, p.launch, free_gb):
             why.append(f"{kind}: {said}")
