@@ -157,7 +157,19 @@ def accepted(reply):  # `Reply`
     return said
 
 # %% ../../nbs/03_answers/32_replies.ipynb #628692f6
-_GOOD_ENDINGS = ("", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed")
+_GOOD_ENDINGS = (
+    "",
+    "stop",
+    "eos",
+    "eos_token",
+    "end_turn",
+    "stop_sequence",
+    "complete",
+    "completed",
+    "done",
+    "stopped",
+    "null",
+)
 _CUT = "the answer was cut at `max_tokens`: raise it"
 _FILTERED = "the endpoint's content filter withheld the answer"
 _REFUSED = "the model refused"
