@@ -70,13 +70,15 @@ def secrets_of(
 
 # %% ../nbs/00_base/08_redaction.ipynb #109550a8
 @lru_cache(maxsize=64)
-def _pieces(secrets, letters):  # from `secrets_of`, only letters and digits?
+def _pieces(secrets, letters, whole=False):  # from `secrets_of`, only letters and digits? see `redacted`
     "First six characters -> beginnings and parts of secrets to remove, longest first."
     known = {}
     for s in secrets:
         s = "".join(filter(str.isalnum, s)) if letters else s
         sizes = range(min(8, len(s)), 12)
-        ends = set() if letters else {part for n in sizes for part in (s[:n], s[-n:])}
+        ends = set() if letters or whole else {part for n in sizes for part in (s[:n], s[-n:])}
+        if whole and len(s) < 12 and re.search(r"[^\W\d]", s) and re.search(r"\d", s):
+            ends = {s}  # neither a word nor a date
         for piece in ends | {s[i : i + 12] for i in range(len(s) - 11)}:
             known.setdefault(piece[:6], set()).add(piece)
     return {first: sorted(pieces, key=len, reverse=True) for first, pieces in known.items()}
@@ -85,15 +87,16 @@ def _pieces(secrets, letters):  # from `secrets_of`, only letters and digits?
 def redacted(
     text: str,  # message
     secrets: tuple,  # from `secrets_of`
+    whole=False,  # only whole secrets, and twelve characters or more: for answers, whose words must stay
 ) -> str:
     "The message with *** for every secret in it."
     if not secrets:
         return text
     characters, begins, ends = _read(text)
     letters = [i for i, c in enumerate(characters) if c.isalnum()]
-    cut = [(begins[i], ends[j]) for i, j in _found("".join(characters), _pieces(secrets, False))]
+    cut = [(begins[i], ends[j]) for i, j in _found("".join(characters), _pieces(secrets, False, whole))]
     bare = "".join(characters[i] for i in letters)
-    cut += [(begins[letters[i]], ends[letters[j]]) for i, j in _found(bare, _pieces(secrets, True))]
+    cut += [(begins[letters[i]], ends[letters[j]]) for i, j in _found(bare, _pieces(secrets, True, whole))]
     return _without(text, sorted(cut))
 
 

@@ -204,6 +204,7 @@ GOOD = {  # behaviour -> what the server does; the answer is read at the first r
     "an unknown charset": http(chat()).replace(b"application/json", b"text/html; charset=hex"),
     "finish_reason eos_token": http(chat("eos_token")),
     "finish_reason STOP": http(chat("STOP")),
+    "finish_reason done": http(chat("done")),
     "finish_reason as an object": http(chat(dict(type="stop", matched=151645))),
     "reasoning_content": http(chat(content=ANSWER, reasoning_content="A flag.")),
     "reasoning": http(chat(content=ANSWER, reasoning="A flag.")),

@@ -107,6 +107,23 @@ def test_transparent_palette_lies_on_white():
     assert open_photo(encoded(im, "GIF", transparency=0)).getpixel((1, 1)) == (255, 255, 255)
 
 
+@pytest.mark.parametrize("mode, seen_through", [("L", 0), ("1", 0), ("RGB", (0, 0, 0))])
+def test_a_transparent_colour_of_a_picture_without_alpha_lies_on_white(mode, seen_through):
+    im = Image.new(mode, (40, 40), seen_through)
+    assert open_photo(encoded(im, "PNG", transparency=seen_through)).getpixel((1, 1)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (7, 100), (16, 4)])
+def test_a_picture_narrower_than_a_block_of_jpeg_is_whole(size):
+    check_photo(encoded(Image.new("RGB", size, "red"), "JPEG"))
+
+
+def test_a_picture_as_text_is_named_as_such():
+    for text in ("data:image/png;base64,iVBORw0KGgo=", "iVBORw0K" * 1000):
+        with pytest.raises(PhotoError, match="as text"):
+            open_photo(picture_of(dict(image=text)))
+
+
 def test_sixteen_bits_are_scaled():
     for value, grey in ((0, 0), (32896, 128), (65535, 255)):
         assert open_photo(encoded(Image.new("I;16", (2, 2), value), "PNG")).getpixel((0, 0)) == (grey,) * 3
@@ -1591,6 +1608,9 @@ def test_what_a_table_says_about_the_place_must_agree(tmp_path, header, row, rea
         ("country", "48.1,11.6,Bavaria"),
         ("country", "55.95,-3.19,Scotland"),
         ("city,state", '41.88,-87.63,"Chicago, IL",Illinois'),
+        ("location", '41.587,-109.203,"Wyoming, United States"'),
+        ("location", '-20.99,-47.66,"São Paulo, Brazil"'),
+        ("state,country", "44.4605,-110.8281,Wyoming,United States"),
     ],
 )
 def test_what_agrees_or_is_not_known_is_no_contradiction(tmp_path, header, row):
@@ -1620,6 +1640,8 @@ def test_a_table_in_a_folder_is_used_whatever_its_ending_and_not_left_out(tmp_pa
         (52.4, 4.9, "Auckland", "", "not near any place"),
         (36.85, 174.76, "Auckland", "", "sign of the latitude"),
         (2.35, 48.86, "Paris", "", "swapped"),
+        (44.84, 0.58, "Bordeaux", "France", "sign of the longitude"),
+        (-0.31, 32.58, "Kampala", "Uganda", "sign of the latitude"),
     ],
 )
 def test_a_coordinate_in_another_city_is_a_row_of_the_ledger(tmp_path, lat, lon, city, country, reason):

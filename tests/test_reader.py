@@ -436,6 +436,42 @@ def test_an_official_name_is_its_country_in_every_layout(code, town, name):
     assert (country_code(strict.country), strict.city) == (code, town)
 
 
+@pytest.mark.parametrize("one", ["United States", "Dominican Republic", "Czech Republic", "United Kingdom"])
+@pytest.mark.parametrize("other", ["Canada", "Haiti", "Ireland"])
+def test_two_countries_of_which_one_has_an_official_word_are_two(one, other):
+    for link in ("and", "y", "et", "und", "/", ","):
+        text = f"country: {one} {link} {other}\ncity: Toronto"
+        assert not read_strict(f"<answer>{text}</answer>").parsed, text
+        assert country_code(f"{one} {link} {other}") == ""
+    assert (
+        country_code(read_answer(f"The {one} and {other} are alike. I think this is Kazan.").country) == "RU"
+    )
+
+
+@pytest.mark.parametrize(
+    "text,code,city",
+    [
+        ("The photo shows the United States and is taken in Denver.", "US", "Denver"),
+        ("It is the Czech Republic and in Prague there are trams.", "CZ", "Prague"),
+        ("Creo que Estados Unidos es la respuesta.", "US", ""),
+        ("Staten Island, New York", "US", "Staten Island"),
+        ("Unión de Guadalupe, México", "MX", "Unión de Guadalupe"),
+        ("Toluca, Estado de México", "MX", "Toluca"),
+        ("Hakha, Estado Chin, Birmania", "MM", "Hakha"),
+        ("Via della Repubblica Italiana, Tripoli, Libya", "LY", "Tripoli"),
+        ("Embassy of the French Republic, Cairo, Egypt", "EG", "Cairo"),
+        ("Portuguese Republic Square, Luanda, Angola", "AO", "Luanda"),
+        ("Port of Spain, Trinidad and Tobago", "TT", "Port of Spain"),
+        ("Banja Luka, República Sérvia, Bósnia e Herzegovina", "BA", "Banja Luka"),
+        ("1. Asia\n2. Japan\n3. Osaka\n4. Kita-ku", "JP", "Osaka"),
+    ],
+)
+def test_official_words_in_other_names_and_sentences_change_nothing(text, code, city):
+    found = read_answer(text)
+    assert (country_code(found.country), found.city) == (code, city)
+    assert country_code(read_strict(f"<answer>{text}</answer>").country) == code
+
+
 def test_official_words_alone_name_no_country():
     for text in ("Minna, Niger State, Nigeria", "Kogi State Nigeria"):
         assert country_code(read_answer(text).country) == "NG"

@@ -178,8 +178,10 @@ def test_missing_is_neither_unread_nor_refused(truth):
 
 
 def test_what_locate_abstains_from_is_refused(tmp_path, truth):
-    below = dict(photo="0001.jpg", city="", lat=None, lon=None, localizability=0.2, abstains=True)
-    unread = dict(photo="0002.jpg", city="", lat=None, lon=None, localizability=None, abstains=True)
+    below = dict(
+        photo="0001.jpg", city="", lat=None, lon=None, localizability=0.2, abstains=True, placed_by=""
+    )
+    unread = below | dict(photo="0002.jpg", localizability=None)
     rows = [r | {"answers": [{"city": "Lima", "refused": False}]} for r in (below, unread)]
     e = scored(tmp_path, truth, "p.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
     assert e.row()["refused"] == 0.5 and e.row()["unread"] == 0.5
@@ -385,6 +387,21 @@ def test_the_mark_of_a_row_counts_whatever_else_it_says(tmp_path, truth, mark):
         e = scored(tmp_path, truth, "p.jsonl", json.dumps(row | mark | more))
         assert (e.row()["acc@25 km"], e.row()["refused"]) == (0, 0.5)
         assert any("1 rows are marked as refused" in line for line in e.warnings)
+
+
+@pytest.mark.parametrize("mark", ["parsed,refused", "parsed,pred_refused", "x,model_refused", "x,unanswered"])
+def test_a_mark_counts_beside_other_columns(tmp_path, truth, mark):
+    rows = "0001,-12.04,-77.03,True,True\n0002,59.91,10.75,True,False\n"
+    e = scored(tmp_path, truth, "p.csv", f"id,lat,lon,{mark}\n{rows}")
+    assert (e.row()["acc@25 km"], e.row()["refused"]) == (0.5, 0.5)
+    assert any("1 rows are marked as refused" in line for line in e.warnings)
+
+
+def test_an_object_within_a_row_may_repeat_a_name_of_the_row(tmp_path, truth):
+    rows = [dict(id="0001", lat=-12.04, lon=-77.03), dict(id="0002", lat=59.91, lon=10.75)]
+    for inner in ("result", "response"):
+        nested = "".join(json.dumps({"id": r["id"], "error": None, inner: r}) + "\n" for r in rows)
+        assert scored(tmp_path, truth, "p.jsonl", nested).row()["acc@25 km"] == 1
 
 
 def test_headings_in_another_order_midway_are_an_error(tmp_path, truth):

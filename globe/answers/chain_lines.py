@@ -35,9 +35,9 @@ CLAIMED, SURE = 250_000, 50_000  # least population of a claimed town; of one wi
 
 
 _CONNECTING = "of|and|de|du|da|do|dos|del|des|di|la|le|las|los|el|al|the|y|e|am|an|der|den|upon|sur|na|på|i"
-_LOWER_WORD = re.compile(
-    rf"\b(?<![-'’‘ʻ])(?!(?:{_CONNECTING})\b)[{LOWER}]\w+"
-)  # not "en" of "Aix-en-Provence"
+_LOWER_WORD = re.compile(  # not "en" of "Aix-en-Provence", nor "si" of "Anyang-si"
+    rf"\b(?<!['’‘ʻ])(?!(?<=-)(?:\w+-|(?:si|shi|ni|gun|do)\b))(?!(?:{_CONNECTING})\b)[{LOWER}]\w+"
+)
 _PERCENT = r"(?:\d{1,3}(?:\.\d)?\s?%|0?\.\d+|1\.0+)"
 _SHARE = re.compile(
     rf"\s*[(\[–:-]*\s*(?:confidence|probability|likelihood)?\W{{0,3}}\b(?:{_PERCENT}|high|medium|low)\W*$",

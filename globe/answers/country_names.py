@@ -55,7 +55,7 @@ _ALSO = set(
 _SHORT = {"US", "USA", "UK", "UAE", "DRC", "PRC", "KSA", "UAE", "U.S", "U.S.A", "U.K", "U.A.E", "DR Congo"}
 _PART_OF = re.compile(
     r"(?:\b(?:New|New South|South|North|Latin|Central|Pan)"
-    r"|\b(?:Gulf|Sea|Bay|Bank|University|Embassy|Consulate|Strait|King|Queen|Prince|Duke) of)\s$"
+    r"|\b(?:Gulf|Sea|Bay|Bank|Port|University|Embassy|Consulate|Strait|King|Queen|Prince|Duke) of)\s$"
 )
 _GOES_ON = re.compile(r"[ -][A-Z][a-z]+\b|-?(?:style|like|made|based)\b")
 
@@ -276,6 +276,9 @@ _OFFICIAL_HEAD = re.compile(rf"\b(?i:{'|'.join(sorted(map(_any_accent, OFFICIAL_
 _OFFICIAL_WORD = r"[^\W\d_](?:[\w-]|['’](?!s\b(?! (?:Dem|Rep)))(?=\w)|\.(?=\w))*"
 _WORDS_BEFORE = re.compile(r"(?:[^\W\d_][\w'’.-]* ){1,5}$")
 _WORDS_BEHIND = re.compile(rf"(?:\.(?= ))?(?:-\w+)?(?: {_OFFICIAL_WORD}(?:(?<=\b[Rr]ep)\.)?){{0,9}}")
+_ARTICLES_AND_OF = OFFICIAL_WORDS & {
+    *"of de del dei della du da do dos des di der van von the la las los le les".split()
+}
 _TWINS = ("CD", "CG", "KP", "KR")  # their names end like those of other countries
 
 
@@ -286,7 +289,7 @@ def _official_span(text, head):  # match of `_OFFICIAL_HEAD`
         if fold(word) not in OFFICIAL_WORDS | OFFICIAL_ADJECTIVES:
             break
         start -= len(word) + 1
-    while fold(first := text[start : head.start()].partition(" ")[0]) in TURNED_LINKS | {"and", "y", "et"}:
+    while fold(first := text[start : head.start()].partition(" ")[0]) in _ARTICLES_AND_OF:
         start += len(first) + 1
     stop = _WORDS_BEHIND.match(text, head.end()).end()
     while stop >= head.end():
@@ -296,6 +299,17 @@ def _official_span(text, head):  # match of `_OFFICIAL_HEAD`
     return "", start, head.end()
 
 
+_NAMED_AFTER = re.compile(
+    rf"{CAPITAL}{REST} (?:of|d[aeiou]l?|della|da|der|des)(?: (?:the|la|les|los|las))? $"
+)
+
+
+def _is_in_name(text, start, stop):
+    "Whether a place is named after the country: *Embassy of the French Republic*, *Portuguese Republic Square*."
+    ends = fold(text[:stop].rpartition(" ")[2]) in OFFICIAL_HEADS and re.match(rf" {CAPITAL}", text[stop:])
+    return bool(ends or _NAMED_AFTER.search(text, max(0, start - 40), start))
+
+
 def _official_names(text, written):  # receives {name in the text: as it was written}
     "The text of the same length with official names of countries in their usual form: *Königreich Spanien*."
     pieces, end, is_lower = [], 0, text.islower()
@@ -303,7 +317,13 @@ def _official_names(text, written):  # receives {name in the text: as it was wri
         if m.start() < end or not (is_lower or m[0][0].isupper()):
             continue
         code, start, stop = _official_span(text, m)
-        if not code or start < end or code not in _TWINS and fold(text[start:stop]) in gazetteer().names:
+        if (
+            not code
+            or start < end
+            or _is_in_name(text, start, stop)
+            or code not in _TWINS
+            and fold(text[start:stop]) in gazetteer().names
+        ):
             continue
         names = [gazetteer().english.get(code, ""), _SHORTEST.get(code, ""), code]
         name = next(n for n in names if 0 < len(n) <= stop - start)

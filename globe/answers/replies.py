@@ -79,7 +79,8 @@ class Reply:
     status: int
     body: bytes
     wait: float = None  # seconds that it asks to wait
-    secrets: tuple = field(default=(), repr=False)  # removed from everything that is shown
+    secrets: tuple = field(default=(), repr=False)  # removed from every message
+    keys: tuple = field(default=(), repr=False)  # keys and passwords, removed from answers as a whole
 
     @cached_property
     def _parsed(self):
@@ -113,13 +114,9 @@ class Reply:
         stated = int(code) if re.fullmatch("[345][0-9]{2}", code) else 0
         return stated if error else self.status
 
-    def clean(self, text):
-        "A text of the server without secrets."
-        return redacted(text, self.secrets)
-
     def line(self, text):
         "A text of the server as a line of at most 200 characters, without secrets."
-        return one_line(self.clean(text[:10_000]))[:200]
+        return one_line(redacted(text[:10_000], self.secrets))[:200]
 
     def said(self):
         "Its error, or the beginning of its body, as a line."
@@ -160,7 +157,19 @@ def accepted(reply):  # `Reply`
     return said
 
 # %% ../../nbs/03_answers/32_replies.ipynb #628692f6
-_GOOD_ENDINGS = ("", "stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed")
+_GOOD_ENDINGS = (
+    "",
+    "stop",
+    "eos",
+    "eos_token",
+    "end_turn",
+    "stop_sequence",
+    "complete",
+    "completed",
+    "done",
+    "stopped",
+    "null",
+)
 _CUT = "the answer was cut at `max_tokens`: raise it"
 _FILTERED = "the endpoint's content filter withheld the answer"
 _REFUSED = "the model refused"
@@ -274,4 +283,5 @@ def chat_answer(
     if len(text) > _LONGEST:
         raise RefusedAnswer(f"an answer of {len(text):,} characters: at most {_LONGEST:,} are read", ending)
     tokens = dict(tokens=_count(found, "completion_tokens"), prompt_tokens=_count(found, "prompt_tokens"))
-    return dict(text=encodable(reply.clean(text)), finish_reason=ending) | tokens
+    text = redacted(text, reply.keys, whole=True)
+    return dict(text=encodable(text), finish_reason=ending) | tokens

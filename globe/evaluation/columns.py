@@ -90,9 +90,10 @@ def find_column(
 def columns_of(
     header,  # headings
     what,  # role, such as "refused"
+    prefixes=(),  # possible ones, such as ("pred",)
 ) -> list:
     "The headings of all columns with this role."
-    names = _usual_names(what)
+    names = marked_names(what, prefixes) + _usual_names(what)
     return [h for h in header if plain_name(h) in names]
 
 

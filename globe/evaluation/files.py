@@ -159,8 +159,8 @@ class _Said:
     def refused(self):
         "Whether any column marks a row as refused or abstained."
         rows = self.table.rows
-        marks = {heading: _flags(rows[heading]) for heading in columns_of(rows, "refused")}
-        if "abstains" in marks and self.has("localizability"):  # `globe locate` abstains from unread answers
+        marks = {heading: _flags(rows[heading]) for heading in columns_of(rows, "refused", PREDICTED)}
+        if "abstains" in marks and self.has("placed_by"):  # `globe locate` abstains from unread answers
             told = [self.cells(what).ne("") for what in ("localizability", *_PLACES)]
             marks["abstains"] &= np.any(told, axis=0)
         return np.any([pd.Series(False, rows.index), *marks.values()], axis=0)
@@ -266,7 +266,7 @@ def _flagged_columns(said, rows, named):
     rows["parsed"] = said.parsed() if said.has("parsed") else rows.lat.notna() | named
     rows["localizability"] = pd.to_numeric(said.cells("localizability"), errors="coerce")
     rows["refused"] = said.refused()
-    if said.has("parsed"):  # of this package, whose rows can be a refusal beside a guess
+    if said.table.rows.columns.isin(COLUMNS).sum() == len(COLUMNS):  # written by this package
         rows["refused"] &= ~rows.parsed
     if said.has("placed_by"):
         rows["placed_by"] = said.cells("placed_by").where(rows.lat.notna(), "")

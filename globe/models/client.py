@@ -160,8 +160,8 @@ def _send(
     login, address = endpoint.login, endpoint.url + path + endpoint.query
     proxies = (unquote(urlsplit(url).netloc.rpartition("@")[0]) for url in getproxies().values())
     logins = [login, *filter(None, proxies)]
-    passwords = (text.partition(":")[2] for text in logins)
-    secrets = secrets_of(raw, *logins, *passwords, *query_values(address))
+    keys = raw, *(text.partition(":")[2] for text in logins), *query_values(address)
+    secrets = secrets_of(*keys, *logins)
     key = "" if login else _key(key_env)
     named = f"Basic {b64encode(login.encode()).decode()}" if login else f"Bearer {key}"
     headers = {"X-Request-Id": number} | ({"Authorization": named} if key or login else {})
@@ -172,7 +172,7 @@ def _send(
     back = told.get("x-request-id", number)
     if back.startswith("globe-") and back != number:
         raise TransientError("the server sent the answer to another request")
-    return Reply(status, content, retry_after(told.get("retry-after")), secrets)
+    return Reply(status, content, retry_after(told.get("retry-after")), secrets, secrets_of(*keys))
 
 # %% ../../nbs/04_models/04_client.ipynb #24ff4e3f
 _NOT_CHAT = re.compile(

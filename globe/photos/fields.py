@@ -168,12 +168,15 @@ def flat_record(
 ) -> dict:  # heading -> text
     """Columns of a JSON object, named by the last part of the path if that is unique, else by the whole path.
 
-    Values of an object that repeats a name of the outer one are named by the whole path, too."""
+    So are the values in a list of several objects that repeat a name of the outer one."""
     if not any(isinstance(value, (dict, list)) for value in record.values()):
         return {_plain_text(key): _plain_text(value) for key, value in record.items()}
     leaves, columns = list(_leaves(record)), {}
     count = Counter(path[-1] for path, _ in leaves)
-    repeating = {path[0] for path, _ in leaves if len(path) > 1 and path[-1] in record}  # "answers" of a row
+    several = {
+        _plain_text(k) for k, v in record.items() if _is_records(v) and len(v) > 1
+    }  # "answers" of a row
+    repeating = {path[0] for path, _ in leaves if path[0] in several and path[-1] in record}
     for path, text in leaves:
         is_short = len(path) == 1 or count[path[-1]] == 1 and path[0] not in repeating
         columns[path[-1] if is_short else "_".join(path)] = text

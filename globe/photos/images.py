@@ -79,7 +79,9 @@ def _open(content: bytes):
 def _stored_bytes(source) -> bytes:
     "The bytes of a stored picture. Raises `PhotoError` if the row only names a file."
     if source.get("bytes") is None:
-        named = bool(source.get("path"))
+        named = str(source.get("path") or "")
+        if named.startswith("data:") or len(named) > 4096:  # the longest path of Linux
+            raise PhotoError("the row holds the picture as text: store its bytes")
         raise PhotoError("the row only names a file, which is not opened" if named else "there is none")
     if not isinstance(source["bytes"], (bytes, bytearray, memoryview)):
         raise PhotoError(f"its bytes are {type(source['bytes']).__name__}")
@@ -181,7 +183,7 @@ def _rgb(im):
         low, high = im.getextrema()
         width = (high - low) or 1
         im = im.point(lambda v: v * (255 / width) - low * 255 / width).convert("L")
-    if im.mode in ("P", "PA", "LA", "La", "RGBA", "RGBa") and (
+    if im.mode in ("1", "L", "RGB", "P", "PA", "LA", "La", "RGBA", "RGBa") and (
         "A" in im.getbands() or "a" in im.getbands() or "transparency" in im.info
     ):
         im = im.convert("RGBA")
@@ -303,7 +305,7 @@ def check_photo(
         return _check_size(source)
     with _opened(source) as im:
         if pixels:
-            im.draft(None, [side // 8 for side in im.size])
+            im.draft(None, [max(1, side // 8) for side in im.size])
             im.load()
             check_exif(im)
 

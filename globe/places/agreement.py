@@ -20,6 +20,7 @@ from ..reasons import Reason
 # %% ../../nbs/01_places/15_agreement.ipynb #96b6cce2
 LABEL_KM = 100.0  # a town farther away gives no label
 _BORDER_KM = 10.0  # across a border this near, either side may be right
+_WILD_KM = 25.0  # where the nearest town is farther away, it does not tell the division
 
 
 def _across(town) -> float:
@@ -106,8 +107,8 @@ def _in_division(lat, lon, state, country):
         return None
     at_home, anywhere = _scopes(state, code or town.country_code), _scopes(state, "")
     scopes, g = {*at_home, *anywhere}, gazetteer()
-    around = {g.division_codes[g.division[row]] for row in _towns(lat, lon, _across(town))}
-    if not around.isdisjoint(scopes) or name == fold(town.state or ""):
+    divisions = lambda km: {g.division_codes[g.division[row]] for row in _towns(lat, lon, km)}
+    if not divisions(_across(town)).isdisjoint(scopes) or name == fold(town.state or ""):
         return True
     countries = {scope[:2] for scope in scopes}
     found = named(town, state, country)
@@ -117,7 +118,7 @@ def _in_division(lat, lon, state, country):
     if not town.km <= LABEL_KM:  # no town tells the division
         return True if any(is_near(p, lat, lon) for p, _ in found) else None
     if at_home:
-        return False
+        return None if town.km > _WILD_KM and not divisions(2 * LABEL_KM).isdisjoint(scopes) else False
     known = [p for p, how in found if how in (How.AS_WRITTEN, How.PART) and (anywhere or p.kind == "region")]
     is_inside = any(p.country_code == (code or town.country_code) for p in known)
     return None if len(name) <= 3 or is_inside or not known else False
@@ -140,7 +141,9 @@ def _in_location(lat, lon, location):
     "Whether a point is near the place that a text means; None if that cannot be told."
     parts = split_name(_CODE_BEHIND.sub(r"\1, \2", location)) or ("",)
     found = _in_city(lat, lon, location, "")
-    if found or found is False and len(parts) > 1:
+    if found is False and len(parts) > 1:  # *São Paulo, Brazil* is also the state
+        return _in_division(lat, lon, parts[0].strip(), parts[-1].strip()) or False
+    if found:
         return found
     last = parts[-1].strip()
     found, is_code = _in_part(lat, lon, last), len(fold(last)) < 3
@@ -167,6 +170,16 @@ def _reading(lat, lon, agree):
         is_inhabited = town.on_land or town.km <= LABEL_KM
         if is_inhabited and agree[-1](y, x) and all(a(y, x) is not False for a in agree[:-1]):
             return hint, y, x
+
+
+def _lost_sign(lat, lon, city, country):
+    "(what looks wrong, lat, lon) of a reading within the city, if the coordinate itself is outside of it."
+    found = [p for p, _ in named(nearest(lat, lon), city, country) if p.kind == "city"]
+    is_within = lambda y, x: any(distance_km(y, x, p.lat, p.lon) <= max(10, p.radius_km) for p in found)
+    if not found or is_within(lat, lon):
+        return None
+    readings = ((hint, *read(lat, lon)) for hint, read in _READINGS.items())
+    return next(((hint, y, x) for hint, y, x in readings if abs(y) <= 90 and is_within(y, x)), None)
 
 
 def contradiction(
@@ -198,4 +211,8 @@ def contradiction(
             return Reason(f"{hint}: {said}, where {y:g}, {x:g} lies, not {lat:g}, {lon:g}")
         if found is False:
             return Reason(f"coordinate {lat:g}, {lon:g} is not near {nowhere}: {said}")
+    if lost := _lost_sign(lat, lon, city or location, country):  # near the equator or the prime meridian
+        hint, y, x = lost
+        said = Reason(f"the table says {city or location}")
+        return Reason(f"{hint}: {said}, where {y:g}, {x:g} lies, not {lat:g}, {lon:g}")
     return None

@@ -69,6 +69,7 @@ SHORT_FORMS = {
         "MO": "澳門",
         "JP": "Nippon, Nihon, 日本国",
         "KG": "Kyrgyz Rep.",
+        "KM": "Union des Comores, Unión de las Comoras, Union of the Comoros",
         "KN": "St Kitts, Saint Kitts",
         "KY": "Cayman Is.",
         "MH": "Marshall Is.",
@@ -111,18 +112,27 @@ def _known(name: str) -> str:
     return g.names.get(name) or g.bags.get(_bag(name), "")
 
 # %% ../../nbs/01_places/08_countries.ipynb #8f5bf4da
-_HEADS = set(
-    """republic rep republica republique republik repubblica republiek bundesrepublik volksrepublik
-    bondsrepubliek volksrepubliek kingdom reino royaume konigreich regno koninkrijk state states estado
-    estados etat etats staat staaten stato stati staten federation federacion federacao foderation
-    federazione principality principado principaute furstentum principato vorstendom sultanate sultanato
-    sultanat commonwealth mancomunidad duchy ducado duche grossherzogtum groothertogdom ducato union unione
-    emirate emirato emirat dominion realm""".split()
+_HEADS = {
+    head: codes.split()
+    for heads, codes in {
+        """republic rep republica republique republik repubblica republiek bundesrepublik volksrepublik
+        bondsrepubliek volksrepubliek""": "",
+        "kingdom reino royaume konigreich regno koninkrijk": "BE BH BT DK ES GB JO KH LS MA NL NO SA SE SZ TH TO",
+        "states estados etats staaten stati staten": "FM MX US",
+        "state estado etat staat stato": "BO ER IL KW LY PG PS QA VA WS",
+        "federation federacion federacao foderation federazione": "KN MY RU",
+        "principality principado principaute furstentum principato vorstendom": "AD LI MC",
+        "sultanate sultanato sultanat": "BN OM",
+        "commonwealth mancomunidad": "AU BS DM",
+        "duchy ducado duche grossherzogtum groothertogdom ducato": "LU",
+        "dominion realm": "AU CA NZ",
+    }.items()
+    for head in heads.split()
+}  # the countries that each may be; empty: any
+_WITHOUT_OF = set(
+    """republik republiek bundesrepublik volksrepublik bondsrepubliek volksrepubliek konigreich koninkrijk
+    furstentum grossherzogtum groothertogdom staat""".split()
 )
-_BEFORE_OF = set(
-    """republic rep kingdom state states federation principality sultanate commonwealth duchy union emirate
-    dominion realm""".split()
-)  # heads that *of* follows
 _MODIFIERS = set(
     """islamic islamica islamique islamische arab arabe arabische araba socialist socialista socialiste
     sozialistische federal federale federated federative federativa foderative plurinational plurinacional
@@ -132,15 +142,15 @@ _MODIFIERS = set(
     peoples popular populaire popolare dem democratic democratica democratico democratique demokratische
     demokratischen democratische""".split()
 )
-_LINKS = set(
-    "of the de del du da do dos des von di dei della der van la las los le les e y et und and".split()
-)
+_OF = set("of de del du da do dos des di dei della der van von".split())
+_ARTICLES = set("the la las los le les".split())
+_AND = set("e y et und and".split())
 _ADJECTIVES = {
     adjective: code
     for code, adjectives in {
-        "AR": "argentine argentinische",
+        "AR": "argentine argentina argentinische",
         "CF": "centroafricana zentralafrikanische",
-        "CN": "chinoise cinese",
+        "CN": "china chinoise cinese",
         "CZ": "tcheque",
         "DZ": "algerienne argelina",
         "FR": "french francaise francesa franzosische francese",
@@ -153,7 +163,7 @@ _ADJECTIVES = {
         "MX": "mexican mexicanos mexicains mexikanische messicani",
         "PT": "portuguese portuguesa portugaise portugiesische portoghese",
         "SK": "slovak slovaque slowakische eslovaca slovacca",
-        "SY": "syrian syrienne",
+        "SY": "syrian syrienne siria",
         "TG": "togolese togolaise togolesa",
         "TN": "tunisian tunisienne tunecina tunesische tunisina",
         "US": "america amerika amerique",
@@ -161,8 +171,9 @@ _ADJECTIVES = {
     for adjective in adjectives.split()
 }
 OFFICIAL_HEADS = frozenset(_HEADS)
-OFFICIAL_WORDS = frozenset(_HEADS | _MODIFIERS | _LINKS)
+OFFICIAL_WORDS = frozenset({*_HEADS, *_MODIFIERS, *_OF, *_ARTICLES})
 OFFICIAL_ADJECTIVES = frozenset(_ADJECTIVES)
+_BEHIND = {*_HEADS, *_MODIFIERS, *_AND}
 _PEOPLES = set("peoples popular populaire popolare volksrepublik volksrepubliek".split())
 
 
@@ -173,7 +184,7 @@ def _meant_by(alone, official):
         return "KP" if is_democratic or is_peoples else "KR"
     if alone in ("CD", "CG"):
         return "CD" if is_democratic else "CG"
-    is_republic = official - _LINKS and official - _LINKS <= {"republic", "rep", "republica", "republik"}
+    is_republic = official - _OF - _ARTICLES <= {"republic", "rep", "republica", "republik"}
     return "TW" if alone == "CN" and is_republic else alone
 
 
@@ -182,24 +193,25 @@ def official_country(
     name,  # as written
 ) -> str:
     "Code of the country with that official name, or '': *Königreich Spanien*, *French Republic*."
-    words = re.sub(r"(^|\s)(?:[dDlL]|[Dd]ell)['’](?=\w)", r"\1de ", name).replace("-", " ").split()
+    words = re.sub(r"(^|\s)(?:[dDlL]|[Dd]ell)['’](?=\w)", r"\1de ", name).split()
     plain = [fold(w) for w in words]
-    if OFFICIAL_HEADS.isdisjoint(plain):
+    if OFFICIAL_WORDS.issuperset(plain[0].split() if plain else ()):
+        plain[:1] = plain[0].split()  # "États-Unis"
+    if OFFICIAL_HEADS.isdisjoint(plain) or re.search(r"[,;()\[\]/]", name):
         return ""
     start, end = 0, len(plain)
     while start < end and plain[start] in OFFICIAL_WORDS:
         start += 1
-    while start < end and plain[end - 1] in OFFICIAL_WORDS:
+    while start < end and plain[end - 1] in _BEHIND:
         end -= 1
-    middle, official = " ".join(plain[start:end]), {*plain[:start], *plain[end:]}
-    adjective, is_republic = _ADJECTIVES.get(middle, ""), any("rep" in w for w in official)
-    if adjective:
-        fits = is_republic or adjective in ("MX", "US")
-    else:
-        fits = not OFFICIAL_HEADS.isdisjoint(plain[:start]) and plain[start - 1] not in _BEFORE_OF
-    alone = adjective or _known(middle)
-    is_state = middle in gazetteer().states and not is_republic  # *State of Georgia*
-    return _meant_by(alone, official) if alone and fits and not is_state else ""
+    before, middle, behind = plain[:start], " ".join(plain[start:end]), plain[end:]
+    adjective, heads = _ADJECTIVES.get(middle, ""), OFFICIAL_HEADS.intersection(before + behind)
+    last = next((w for w in reversed(before) if w not in {*_ARTICLES, "gran"}), "")
+    fits = adjective or last in _OF | _WITHOUT_OF and not OFFICIAL_HEADS.isdisjoint(before)
+    alone = adjective or (_known(middle) if len(middle) > 3 else "")  # no codes
+    if not alone or not fits or not any(alone in (_HEADS[head] or [alone]) for head in heads):
+        return ""
+    return _meant_by(alone, {*before, *behind})
 
 # %% ../../nbs/01_places/08_countries.ipynb #0ff1c1b2
 _STATE_WORDS = re.compile(

@@ -44,7 +44,7 @@ def sft(
     from trl import SFTConfig
 
     s, out = (settings or SFTSettings()).changed(**changes), Path(out)
-    check_start(model, data, texts=["country", "city", "reasoning"], out=out)
+    check_start(model, data, texts=["country", "city", "reasoning"], filled=["country", "reasoning"], out=out)
     steps = s.steps or s.epochs * -(-len(data) // s.examples_per_step)
     arguments = trainer_arguments(s, out, steps, s.examples_per_step)
     if s.group_by_length:

@@ -334,8 +334,8 @@ def _save(trainer, out, processor):  # trained; folder of the run
             log[["step", *timed]].to_csv(out / "times.csv", index=False)
 
 # %% ../../nbs/07_training/10_trainer.ipynb #901bc334
-def _check_texts(data, name):
-    "Raises ValueError for the first row without text in a column."
+def _check_texts(data, name, filled):
+    "Raises ValueError for the first row without text in a column; if `filled`, also for an empty text."
     if name not in data.column_names:
         raise ValueError(f"the rows have no column {name}, only {', '.join(data.column_names)}")
     for i, value in enumerate(data[name], 1):
@@ -343,6 +343,8 @@ def _check_texts(data, name):
             raise ValueError(f"row {i}: its {name} is missing")
         if not isinstance(value, str):
             raise ValueError(f"row {i}: its {name} is not text but {type(value).__name__}")
+        if filled and not value.strip():
+            raise ValueError(f"row {i}: its {name} is empty")
 
 
 def check_start(
@@ -351,6 +353,7 @@ def check_start(
     pictures=1,  # per step
     settings="",  # names of the settings that decide this, for the message
     texts=(),  # columns in which every row needs a text
+    filled=(),  # those in which it must not be empty
     out=None,  # folder of the run
 ):
     """Raises ValueError or FileNotFoundError for an adapter, no model, a folder with a foreign model, too few
@@ -364,7 +367,7 @@ def check_start(
             "rows: give more rows, or lower that setting"
         )
     for name in texts:
-        _check_texts(data, name)
+        _check_texts(data, name, name in filled)
     check_pictures(data)
 
 # %% ../../nbs/07_training/10_trainer.ipynb #b2ce07ff
