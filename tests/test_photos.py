@@ -113,6 +113,11 @@ def test_a_transparent_colour_of_a_picture_without_alpha_lies_on_white(mode, see
     assert open_photo(encoded(im, "PNG", transparency=seen_through)).getpixel((1, 1)) == (255, 255, 255)
 
 
+def test_a_transparent_grey_of_16_bits_lies_on_white():
+    im = Image.fromarray(numpy.full((40, 40), 500, "uint16"))
+    assert open_photo(encoded(im, "PNG", transparency=500)).getpixel((1, 1)) == (255, 255, 255)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (7, 100), (16, 4)])
 def test_a_picture_narrower_than_a_block_of_jpeg_is_whole(size):
     check_photo(encoded(Image.new("RGB", size, "red"), "JPEG"))
@@ -1663,6 +1668,8 @@ def test_a_coordinate_in_another_city_is_a_row_of_the_ledger(tmp_path, lat, lon,
         (51.5, -0.12, "a village that no list knows"),
         (51.5, -0.12, "-"),
         (39.78, -89.65, "Springfield"),
+        (50.80, 0.06, "Brighton"),
+        (51.77, 0.11, "London"),
     ],
 )
 def test_namesakes_districts_and_unknown_names_are_no_contradiction(tmp_path, lat, lon, city):

@@ -448,6 +448,15 @@ def test_two_countries_of_which_one_has_an_official_word_are_two(one, other):
     )
 
 
+@pytest.mark.parametrize("name", ["Kingdom of Spain", "Socialist Republic of Vietnam", "Argentine Republic"])
+@pytest.mark.parametrize("other", ["United States", "United Kingdom", "Canada"])
+def test_an_official_name_and_another_country_are_two(name, other):
+    for pair in (f"{name} and {other}", f"{other} and {name}"):
+        assert country_code(pair) == ""
+        assert not read_strict(f"<answer>Hanoi, {pair}</answer>").parsed
+        assert not read_strict(f"<answer>country: {pair}\ncity: Hanoi</answer>").parsed
+
+
 @pytest.mark.parametrize(
     "text,code,city",
     [
@@ -463,6 +472,11 @@ def test_two_countries_of_which_one_has_an_official_word_are_two(one, other):
         ("Portuguese Republic Square, Luanda, Angola", "AO", "Luanda"),
         ("Port of Spain, Trinidad and Tobago", "TT", "Port of Spain"),
         ("Banja Luka, República Sérvia, Bósnia e Herzegovina", "BA", "Banja Luka"),
+        ("The embassy of the French Republic in Cairo, Egypt.", "EG", "Cairo"),
+        ("12 Republic of Korea Street, Boston, United States", "US", "Boston"),
+        ("Questa è Aix-en-Provence, France.", "FR", "Aix-en-Provence"),
+        ("C'est Lyon, France.", "FR", "Lyon"),
+        ("C'est Lomé, Togolese Republic.", "TG", "Lomé"),
         ("1. Asia\n2. Japan\n3. Osaka\n4. Kita-ku", "JP", "Osaka"),
     ],
 )

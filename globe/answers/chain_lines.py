@@ -63,7 +63,7 @@ def _unlabelled(line):  # bare
     return _unlabelled(line[label.end() :]) if announces else ""
 
 
-_EITHER = re.compile(r"(?:either|entweder|soit|não|not)\b", re.I)
+_EITHER = re.compile(r"(?:either|entweder|soit|não)\b", re.I)
 
 
 def _parts(text):  # a line

@@ -300,13 +300,17 @@ def _official_span(text, head):  # match of `_OFFICIAL_HEAD`
 
 
 _NAMED_AFTER = re.compile(
-    rf"{CAPITAL}{REST} (?:of|d[aeiou]l?|della|da|der|des)(?: (?:the|la|les|los|las))? $"
+    rf"(?:{CAPITAL}{REST}|embassy|consulate|flag|government|president) (?:of|d[aeiou]l?|della|da|der|des)(?: (?:the|la|les|los|las))? $"
 )
+
+
+_STREET = re.compile(r" (?:Street|Square|Avenue|Road|Boulevard|Bridge|Park|Embassy|Consulate|University)\b")
 
 
 def _is_in_name(text, start, stop):
     "Whether a place is named after the country: *Embassy of the French Republic*, *Portuguese Republic Square*."
     ends = fold(text[:stop].rpartition(" ")[2]) in OFFICIAL_HEADS and re.match(rf" {CAPITAL}", text[stop:])
+    ends = ends or _STREET.match(text, stop)
     return bool(ends or _NAMED_AFTER.search(text, max(0, start - 40), start))
 
 

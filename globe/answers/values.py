@@ -47,6 +47,8 @@ _LEAD = re.compile(
     |likely|probably|possibly|perhaps|maybe|presumably|around|near|close\s+to|somewhere|in|to\s+be
     |(?:the\s+)?(?:city|town|village|municipality|metropolis|capital\s+city|republic|country)\s+of
     |an?\s+(?:small\s+)?(?:city|town|village|place)\s+(?:in|near|called)|en|em|à|in\s+der|в|городе|город
+    |c['’]est(?:\s+à)?|quest[ao]\s+è|(?:ist[oa]|ess[ae]|est[ae])\s+(?:é|es)|d(?:as|ies)\s+ist|dit\s+is
+    |det\s+(?:är|er)|to\s+jest|это
     |г\.|stadt|ville\s+de|ciudad\s+de|cidade\s+de|città\s+di|kota)\s+""",
     re.I | re.X,
 )

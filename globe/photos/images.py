@@ -164,6 +164,7 @@ def _finite(im):
 
 def _rgb(im):
     "8-bit RGB of any mode."
+    import numpy as np
     from PIL import Image, ImageOps
 
     im.load()
@@ -174,6 +175,8 @@ def _rgb(im):
         raise
     except Exception:
         pass  # only its metadata are damaged: they do not say how it was held
+    hidden = im.info.get("transparency") if im.mode.startswith("I;16") else None
+    hidden = None if hidden is None else Image.fromarray(np.asarray(im) == hidden)  # tRNS
     if im.mode == "I;16":
         im = im.point(lambda v: v / 257, "L")
     elif im.mode.startswith("I;16"):
@@ -183,6 +186,9 @@ def _rgb(im):
         low, high = im.getextrema()
         width = (high - low) or 1
         im = im.point(lambda v: v * (255 / width) - low * 255 / width).convert("L")
+    if hidden is not None:
+        im.info.pop("transparency", None)
+        im.paste(255, mask=hidden)
     if im.mode in ("1", "L", "RGB", "P", "PA", "LA", "La", "RGBA", "RGBa") and (
         "A" in im.getbands() or "a" in im.getbands() or "transparency" in im.info
     ):

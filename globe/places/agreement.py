@@ -147,6 +147,8 @@ def _in_location(lat, lon, location):
         return found
     last = parts[-1].strip()
     found, is_code = _in_part(lat, lon, last), len(fold(last)) < 3
+    if found and len(parts) > 1 and _in_division(lat, lon, parts[0].strip(), last) is False:
+        return False
     if is_code and not found:
         return _in_division(lat, lon, last, "") or None
     return found
@@ -173,10 +175,12 @@ def _reading(lat, lon, agree):
 
 
 def _lost_sign(lat, lon, city, country):
-    "(what looks wrong, lat, lon) of a reading within the city, if the coordinate itself is outside of it."
+    "(what looks wrong, lat, lon) of a reading within the city, if the coordinate itself is far from it."
     found = [p for p, _ in named(nearest(lat, lon), city, country) if p.kind == "city"]
-    is_within = lambda y, x: any(distance_km(y, x, p.lat, p.lon) <= max(10, p.radius_km) for p in found)
-    if not found or is_within(lat, lon):
+    is_within = lambda y, x, n=1: any(
+        distance_km(y, x, p.lat, p.lon) <= n * max(13, p.radius_km) for p in found
+    )
+    if not found or is_within(lat, lon, 3):
         return None
     readings = ((hint, *read(lat, lon)) for hint, read in _READINGS.items())
     return next(((hint, y, x) for hint, y, x in readings if abs(y) <= 90 and is_within(y, x)), None)

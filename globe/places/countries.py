@@ -174,6 +174,7 @@ OFFICIAL_HEADS = frozenset(_HEADS)
 OFFICIAL_WORDS = frozenset({*_HEADS, *_MODIFIERS, *_OF, *_ARTICLES})
 OFFICIAL_ADJECTIVES = frozenset(_ADJECTIVES)
 _BEHIND = {*_HEADS, *_MODIFIERS, *_AND}
+_BESIDE = _AND | set("democratica democratico democratique popular populaire".split())  # of Algeria
 _PEOPLES = set("peoples popular populaire popolare volksrepublik volksrepubliek".split())
 
 
@@ -209,13 +210,14 @@ def official_country(
     last = next((w for w in reversed(before) if w not in {*_ARTICLES, "gran"}), "")
     fits = adjective or last in _OF | _WITHOUT_OF and not OFFICIAL_HEADS.isdisjoint(before)
     alone = adjective or (_known(middle) if len(middle) > 3 else "")  # no codes
-    if not alone or not fits or not any(alone in (_HEADS[head] or [alone]) for head in heads):
+    is_list = not _AND.isdisjoint(behind) and (behind[-1] in _AND or not _BESIDE.issuperset(behind))
+    if not alone or not fits or is_list or not any(alone in (_HEADS[head] or [alone]) for head in heads):
         return ""
     return _meant_by(alone, {*before, *behind})
 
 # %% ../../nbs/01_places/08_countries.ipynb #0ff1c1b2
 _STATE_WORDS = re.compile(
-    r"^(\w+ )*(republic|rep|kingdom|states?|federation|principality|sultanate|commonwealth|duchy|union) of "
+    r"^((?!(?:and|y|et|und|or|e) )\w+ )*(republic|rep|kingdom|states?|federation|principality|sultanate|commonwealth|duchy|union) of "
 )
 
 
