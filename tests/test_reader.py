@@ -496,3 +496,32 @@ def test_official_words_alone_name_no_country():
 def test_a_latitude_beyond_the_pole_is_no_coordinate():
     found = read_answer('{"latitude": 95, "longitude": 2, "city": "Paris", "country": "France"}')
     assert found.lat is None and (found.city, found.country) == ("Paris", "France")
+
+
+@pytest.mark.parametrize(
+    "text, code, city",
+    [
+        ("Fargo, Dakota, North", "US", "Fargo"),  # was Nord in France
+        ("Hobart, South", "AU", "Hobart"),
+        ("Kingstown, St. Vincent", "VC", "Kingstown"),  # was Cabo Verde
+        ("Kingstown, Saint Vincent and Grenadines", "VC", "Kingstown"),
+        ("Saint-Vincent, Italy", "IT", "Saint-Vincent"),
+        ("Mindelo, Saint Vincent", "CV", "Mindelo"),
+        ("Lille, Nord", "FR", "Lille"),
+        ("Central, Hong Kong", "HK", "Central"),
+        ("Центр, Охрид, Македония", "MK", "Охрид"),
+    ],
+)
+def test_sides_and_short_names_of_islands(text, code, city):
+    found = read_answer(text)
+    assert (country_code(found.country), found.city) == (code, city)
+
+
+def test_a_side_alone_is_no_place():
+    assert not any(read_answer(text).country for text in ("Central", "North", "Eastern Province"))
+
+
+def test_two_towns_after_either_are_two_answers():
+    for text in ("Either Lagos or Accra", "It's either Lagos or Accra.", "Entweder Lagos oder Accra."):
+        found = read_answer(text)
+        assert (found.country, found.city) == ("", "") and set(found.alternatives) == {"Lagos", "Accra"}

@@ -407,3 +407,6 @@ def test_an_object_within_a_row_may_repeat_a_name_of_the_row(tmp_path, truth):
 def test_headings_in_another_order_midway_are_an_error(tmp_path, truth):
     with pytest.raises(ValueError, match="row 2 holds the headings in another order"):
         scored(tmp_path, truth, "p.csv", "id,lat,lon\n0001,-12.04,-77.03\nid,lon,lat\n0002,10.75,59.91\n")
+    with pytest.raises(ValueError, match="a row holds the headings in another order"):
+        other = "id,lat,lon\n0001,-12.04,-77.03\nimage,longitude,latitude\n0002,10.75,59.91\n"
+        scored(tmp_path, truth, "p.csv", other)

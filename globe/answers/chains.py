@@ -230,7 +230,8 @@ def _without_country(parts):
         state = state_of(name)
         rest = [p for p in parts if state_of(p) != state] or parts[:1]
         return NamedPlace(english["US"], *town_of(rest, "US", f"US.{state}", name))
-    part, place = next(((p, place) for p in reversed(parts) if (place := known_place(p))), ("", None))
+    named = [p for p in parts if not _only_side(p)]
+    part, place = next(((p, place) for p in reversed(named) if (place := known_place(p))), ("", None))
     if not place:
         return None
     if place.kind == "city":
@@ -240,6 +241,11 @@ def _without_country(parts):
     town, region = town_of(rest, place.country_code)
     is_country = fold(part) == fold(place.country)
     return NamedPlace(place.country, town, region or ("" if is_country else part))
+
+
+def _only_side(part):  # of a chain
+    "Whether a part says only on which side: *North*, *Central District*."
+    return not AREA.sub("", SIDE.sub("", f"{fold(part)} ")).strip()
 
 
 _VILLAGE, _TIMES_LARGER, _FAR_KM = 20_000, 10, 200  # people of a village at most; times as many

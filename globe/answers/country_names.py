@@ -90,7 +90,12 @@ def _short_country(name):  # folded
     "Code of the country with a short form that is no town's elsewhere: *EE. UU.*, アメリカ; '' if there is none."
     g, code = gazetteer(), SHORT_FORMS.get(name, "")
     town = g.find(name) if code else None
-    return "" if town and g.codes[g.code[town[0]]] != code else code
+    if not town or g.codes[g.code[town[0]]] == code:
+        return code
+    return code if len(name) > 4 and g.people[code] > _VILLAGE * g.population[town[0]] else ""
+
+
+_VILLAGE = 20  # a country has so many times as many people as a village of its name, such as Saint-Vincent
 
 
 @functools.lru_cache(20_000)

@@ -23,7 +23,7 @@ _CUT = re.compile(r"['’]s?$")
 _TURKISH_CUT = re.compile(r"['’](?:[dt][ae]n?|n?[ıiuü]n|[yn]?[aeıiuü])$")  # "İzmir'den"
 _NO_NAMES = """
 I The This That These In On At It Its A An And But So From With Based Given My Most Likely Probably
-Possibly Perhaps Considering Combining There Here Downtown Greater Near Around Also As For While
+Possibly Perhaps Either Entweder Considering Combining There Here Downtown Greater Near Around Also As For While
 However Overall Therefore English French Spanish German Portuguese Italian Russian Chinese Japanese
 Korean Arabic Latin Roman Gothic Modern Stadt Город Photo Image Picture Foto Fotoğraf Bild Kuva Kép
 Zdjęcie Snímek Fotka Fotografie Slika Imagen Imagem Immagine Снимок Фото Фотография Pilt

@@ -85,8 +85,14 @@ class Prediction:
 
     @property
     def counts(self):
-        "(answer, how often), the most frequent first."
-        return Counter(map(in_words, self.answers)).most_common()
+        "(answer, how often), the most frequent first; spellings of one place are one, in the usual one."
+        words = {}
+        for answer in self.answers:
+            told, point = in_words(answer), (answer.get("lat"), answer.get("lon"))
+            is_named = point[0] is not None and answer.get("placed_by") != PLACED_BY_KIND[COORDINATE]
+            words.setdefault(point if is_named else told, []).append(told)
+        found = [(Counter(told).most_common(1)[0][0], len(told)) for told in words.values()]
+        return sorted(found, key=lambda pair: -pair[1])
 
     @property
     def based_on(self):

@@ -167,6 +167,12 @@ def _swapped(lat, lon):
     return many and (bad & mended).sum() > bad.sum() / 2 and (~mended).sum() < bad.sum()
 
 
+def _role_of(cell):
+    "lat or lon if a cell is a heading of latitudes or longitudes, else ''."
+    is_word = bool(cell) and str(cell)[:1].isalpha()
+    return next((what for what in ("lat", "lon") if is_word and find_column([cell], what)), "")
+
+
 def _outside(lat, lon):
     return (np.abs(lat) > 90) | (np.abs(lon) > 180)
 
@@ -176,8 +182,12 @@ def read_coordinates(
     lon,  # text [n]
     file,  # name for the notes
 ):
-    "`(lat, lon, notes)`, NaN if there is no coordinate. Raises ValueError if no cell can be read."
+    """`(lat, lon, notes)`, NaN if there is no coordinate.
+
+    Raises ValueError if no cell can be read, or if a row holds the headings the other way around."""
     cells = [(a, o) for a, o in zip(lat, lon)]
+    if turned := next((c for c in cells if (_role_of(c[0]), _role_of(c[1])) == ("lon", "lat")), None):
+        raise ValueError(f"{file}: a row holds the headings in another order {turned}: divide it there")
     lat, lon = (np.array([degrees(x, sides) for x in v], float) for v, sides in ((lat, "NS"), (lon, "EW")))
     notes = []
     if any(_DECIMAL_COMMA.fullmatch(c) for pair in cells for c in pair):

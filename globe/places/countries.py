@@ -86,7 +86,7 @@ SHORT_FORMS = {
         "SS": "S. Sudan, S.Sudan",
         "ST": "Sao Tome, Sao Tome & Principe",
         "SY": "Syrian Arab Rep.",
-        "VC": "St Vincent, SVG, St. Vincent & the Grenadines, St. Vincent and the Gren., St. Vin. and Gren.",
+        "VC": "St Vincent, SVG, St. Vincent & the Grenadines, St Vincent and Grenadines, St. Vincent and the Gren., St. Vin. and Gren.",
         "VG": "BVI, B.V.I., British Virgin Is.",
         "VI": "USVI, U.S.V.I., U.S. Virgin Islands, US Virgin Islands, U.S. Virgin Is., St. Croix",
         "KR": "S. Korea, S.Korea, Südkorea, Corea del Sur, Corea, Corée, Coreia",
