@@ -48,6 +48,7 @@ reproduce: .venv/installed
 test test-quick: export HF_HUB_OFFLINE = 1
 test test-quick: export PYTHONHASHSEED = 0
 test test-quick: export OMP_NUM_THREADS = 1
+test test-quick: export PYTHONDONTWRITEBYTECODE =  # many tests start Python anew: compiled modules are kept
 LIBRARY := .venv/bin/nbdev_test --path nbs --skip_folder_re '^[_.]|^paper$$' --do_print --n_workers 1
 AGREE := tests/test_repository.py tests/test_chapters.py tests/test_install.py
 
