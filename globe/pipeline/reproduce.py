@@ -121,7 +121,7 @@ def _run_all(jobs, given, root, report_at=None):
             shown = {k: Path(v).name if k == "photos" and v else v for k, v in told}
             seconds = round(execution.seconds, 1)
             row = Row(name, paper_item(notebook), files, shown, seconds, peak_mb=round(peak))
-            rows[name] = row.timed(watch, rows.get(name), given["seeds"])
+            rows[name] = row.timed(watch, rows.get(name), given["seeds"], run)
             report = _save_rows(report_at, rows, given["profile"], order)
     watch.line(
         f"done in {clock(time.monotonic() - watch.start)}; "
