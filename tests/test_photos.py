@@ -1,6 +1,6 @@
 """Photographs as people and machines really send them."""
 
-import bz2, contextlib, csv, datetime, gzip, io, lzma, math, os, re, sqlite3, struct, subprocess, sys, time
+import base64, bz2, contextlib, csv, datetime, gzip, io, lzma, math, os, re, sqlite3, struct, subprocess, sys, time
 import unicodedata, warnings, zipfile, zlib
 import datasets, numpy, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest
 from decimal import Decimal
@@ -124,9 +124,12 @@ def test_a_picture_narrower_than_a_block_of_jpeg_is_whole(size):
 
 
 def test_a_picture_as_text_is_named_as_such():
-    for text in ("data:image/png;base64,iVBORw0KGgo=", "iVBORw0K" * 1000):
+    small = base64.b64encode(encoded(Image.new("RGB", (20, 20), "red"), "PNG")).decode()
+    for text in ("DATA:image/png;base64,iVBORw0KGgo=", "iVBORw0K" * 1000, small):
         with pytest.raises(PhotoError, match="as text"):
             open_photo(picture_of(dict(image=text)))
+    with pytest.raises(PhotoError, match="only names a file"):
+        open_photo(picture_of(dict(image="/9j/photos/a.jpg")))
 
 
 def test_sixteen_bits_are_scaled():

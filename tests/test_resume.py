@@ -405,9 +405,10 @@ def test_a_row_without_a_text_is_named(kind, column, start, data, tmp_path, no_m
         with pytest.raises(ValueError, match=f"no column {column}"):
             run(kind, start, data.remove_columns(column), tmp_path / "out")
         if column != "city":
-            rows = data.remove_columns(column).add_column(column, [text or " " for text in texts])
-            with pytest.raises(ValueError, match=f"row 6: its {column} is empty"):
-                run(kind, start, rows, tmp_path / "out")
+            for empty in (" ", "\u200b", "***"):
+                rows = data.remove_columns(column).add_column(column, [text or empty for text in texts])
+                with pytest.raises(ValueError, match=f"row 6: its {column} is empty"):
+                    run(kind, start, rows, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

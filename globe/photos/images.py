@@ -76,11 +76,14 @@ def _open(content: bytes):
     return Image.open(_Watched(content), formats=known)
 
 # %% ../../nbs/02_photos/00_images.ipynb #e348b237
+_TEXT_OF_PICTURE = re.compile(r"data:|(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR)[\w+/=-]{60}", re.I)  # or in base64
+
+
 def _stored_bytes(source) -> bytes:
     "The bytes of a stored picture. Raises `PhotoError` if the row only names a file."
     if source.get("bytes") is None:
         named = str(source.get("path") or "")
-        if named.startswith("data:") or len(named) > 4096:  # the longest path of Linux
+        if _TEXT_OF_PICTURE.match(named) or len(named) > 4096:  # the longest path of Linux
             raise PhotoError("the row holds the picture as text: store its bytes")
         raise PhotoError("the row only names a file, which is not opened" if named else "there is none")
     if not isinstance(source["bytes"], (bytes, bytearray, memoryview)):

@@ -343,7 +343,7 @@ def _check_texts(data, name, filled):
             raise ValueError(f"row {i}: its {name} is missing")
         if not isinstance(value, str):
             raise ValueError(f"row {i}: its {name} is not text but {type(value).__name__}")
-        if filled and not value.strip():
+        if filled and not any(map(str.isalnum, value)):
             raise ValueError(f"row {i}: its {name} is empty")
 
 
