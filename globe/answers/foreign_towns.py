@@ -143,6 +143,7 @@ _CLAIMED_BEHIND = re.compile(
     "([\u3400-\u9fff\u30a0-\u30ff]{2,10})(?:市|県|府)?(?:の[^。、]{1,10}?)?(?:で撮|です|だと|でしょう|と思)"
 )
 _LARGE, _LARGE_OF_LONG = 500_000, 100_000  # people
+_MOST_CUES = 200  # of a text
 
 
 def _is_large(name, least=_LARGE):
@@ -156,7 +157,7 @@ def town_in_letters(
 ):
     "(name, start, end) of the town that a text without blanks claims, None for none."
     beginning = text[:5_000]
-    for cue in _CLAIMED_BEFORE.finditer(beginning):
+    for _, cue in zip(range(_MOST_CUES), _CLAIMED_BEFORE.finditer(beginning)):
         at = cue.end()
         is_long = _LONG_NAMES.match(cue[0])
         shortest, least = (_SHORTEST, _LARGE_OF_LONG) if is_long else (2, _LARGE)
@@ -164,7 +165,7 @@ def town_in_letters(
             name = text[at : at + n]
             if _LETTERS.fullmatch(name) and _is_large(name, least):
                 return name, at, at + n
-    for cue in _CLAIMED_BEHIND.finditer(beginning):
+    for _, cue in zip(range(_MOST_CUES), _CLAIMED_BEHIND.finditer(beginning)):
         letters, end = cue[1], cue.end(1)
         for n in range(len(letters) - 1):
             if _is_large(letters[n:]):
