@@ -118,6 +118,18 @@ def test_a_transparent_grey_of_16_bits_lies_on_white():
     assert open_photo(encoded(im, "PNG", transparency=500)).getpixel((1, 1)) == (255, 255, 255)
 
 
+def test_a_transparent_colour_of_16_bits_lies_on_white():
+    chunk = lambda name, data: (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    )
+    colour = struct.pack(">3H", 40_000, 500, 300)
+    for hidden, seen in ((colour, (255, 255, 255)), (struct.pack(">3H", 40_000, 900, 300), (156, 1, 1))):
+        png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 30, 30, 16, 2, 0, 0, 0))
+        rows = zlib.compress((b"\0" + colour * 30) * 30)
+        png += chunk(b"tRNS", hidden) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+        assert open_photo(dict(bytes=png, path="a.png")).getpixel((1, 1)) == seen
+
+
 @pytest.mark.parametrize("size", [(1, 1), (7, 7), (7, 100), (16, 4)])
 def test_a_picture_narrower_than_a_block_of_jpeg_is_whole(size):
     check_photo(encoded(Image.new("RGB", size, "red"), "JPEG"))
@@ -1619,6 +1631,7 @@ def test_what_a_table_says_about_the_place_must_agree(tmp_path, header, row, rea
         ("location", '41.587,-109.203,"Wyoming, United States"'),
         ("location", '-20.99,-47.66,"São Paulo, Brazil"'),
         ("state,country", "44.4605,-110.8281,Wyoming,United States"),
+        ("location", '44.4605,-110.8281,"Wyoming, United States"'),
     ],
 )
 def test_what_agrees_or_is_not_known_is_no_contradiction(tmp_path, header, row):

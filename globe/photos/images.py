@@ -170,8 +170,11 @@ def _rgb(im):
     import numpy as np
     from PIL import Image, ImageOps
 
+    coded = [tile[3] for tile in getattr(im, "tile", ())]
     im.load()
     check_exif(im)
+    if "RGB;16B" in coded and "transparency" in im.info:  # Pillow keeps the upper 8 bits of a colour
+        im.info["transparency"] = tuple(value >> 8 for value in im.info["transparency"])
     try:
         ImageOps.exif_transpose(im, in_place=True)
     except (PhotoError, MemoryError):

@@ -142,7 +142,9 @@ def _in_location(lat, lon, location):
     parts = split_name(_CODE_BEHIND.sub(r"\1, \2", location)) or ("",)
     found = _in_city(lat, lon, location, "")
     if found is False and len(parts) > 1:  # *São Paulo, Brazil* is also the state
-        return _in_division(lat, lon, parts[0].strip(), parts[-1].strip()) or False
+        inside = _in_division(lat, lon, parts[0].strip(), parts[-1].strip())
+        is_division = _scopes(parts[0].strip(), country_or_state(parts[-1].strip())[0])
+        return None if inside is None and is_division else bool(inside)
     if found:
         return found
     last = parts[-1].strip()
