@@ -24,6 +24,7 @@ from globe.photos.records import photo_dataset
 from globe.places.agreement import contradiction
 from globe.photos.picture_columns import undecoded
 from globe.photos.stored import checked_pictures, read_dataset
+from globe.photos.picture_columns import check_pictures
 from globe.photos.tables import answers_by_file, read_table
 
 REAL = Path(
@@ -2105,3 +2106,13 @@ def test_lost_letters_and_a_guessed_encoding_of_a_photo_table_are_told(tmp_path,
 )
 def test_a_country_across_the_border_fits_only_near_the_border(lat, lon, country, fits):
     assert (contradiction(lat, lon, country) is None) is fits
+
+
+def test_pictures_as_bytes_are_named_before_a_training():
+    "A parquet file without metadata gives them; `checked_pictures` makes pictures of them."
+    raw = encoded(Image.new("RGB", (40, 40), "red"), "PNG")
+    for column in (dict(image=[dict(bytes=raw, path=None)]), dict(image=[raw]), dict(images=[[raw]])):
+        rows = datasets.Dataset.from_dict(column)
+        with pytest.raises(ValueError, match="holds bytes, not pictures"):
+            check_pictures(rows)
+        check_pictures(checked_pictures(rows))

@@ -49,10 +49,23 @@ def with_pictures(
 def check_pictures(
     dataset,  # datasets.Dataset of rows for training
 ):
-    "Raises `ValueError` for the first row whose picture a model cannot use."
+    "Raises `ValueError` for the first row whose picture a model cannot use, and for pictures left as bytes."
     names = [name for name in PICTURES if name in with_pictures(dataset).column_names]
     for i, row in enumerate(undecoded(dataset.select_columns(names))):
         try:
             check_photo(picture_of(row), pixels=True)
         except PhotoError as e:
             raise ValueError(f"row {i + 1}: its picture cannot be used: {e}") from None
+    for name in set(names) & set(dataset.column_names):
+        if _is_stored(dataset.features[name]):
+            raise ValueError(
+                f"the column {name} holds bytes, not pictures: "
+                "give the rows that globe.photos.stored.checked_pictures returns"
+            )
+
+
+def _is_stored(kind):
+    "Whether a column of this type of `datasets` gives bytes, as a parquet file without metadata does."
+    if isinstance(kind, list) or hasattr(kind, "feature"):
+        return _is_stored(kind[0] if isinstance(kind, list) else kind.feature)
+    return isinstance(kind, dict) or getattr(kind, "decode", None) is False or "binary" in str(kind)
