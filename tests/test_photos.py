@@ -2116,3 +2116,9 @@ def test_pictures_as_bytes_are_named_before_a_training():
         with pytest.raises(ValueError, match="holds bytes, not pictures"):
             check_pictures(rows)
         check_pictures(checked_pictures(rows))
+
+
+def test_a_parquet_file_without_rows_is_not_called_incomplete(tmp_path):
+    pd.DataFrame(dict(image=[], lat=[])).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match="has no rows$"):
+        read_dataset(tmp_path / "a.parquet")

@@ -46,14 +46,25 @@ def _with_texts(dataset):
     return dataset
 
 
-def _parquet_rows(path):
-    "The rows of a parquet file, or of a folder of them. Raises `UnpacksTooMuch`, or whatever `datasets` does."
-    from datasets import load_dataset, load_dataset_builder
+class _NoRows(ValueError):
+    "A complete file or folder without a row."
 
+
+def _parquet_rows(path):
+    """The rows of a parquet file, or of a folder of them.
+
+    Raises `UnpacksTooMuch`, `_NoRows`, or whatever `datasets` does."""
+    from datasets import load_dataset, load_dataset_builder
+    from pyarrow.parquet import read_metadata
+
+    n = 0
     given = dict(data_files=str(path)) if path.is_file() else dict(data_dir=str(path))
     for files in load_dataset_builder("parquet", **given).config.data_files.values():
         for file in files:
             check_parquet_size(Path(file))
+            n += read_metadata(file).num_rows
+    if not n:
+        raise _NoRows(f"{path} has no rows")
     return load_dataset("parquet", **given, split="train")
 
 
@@ -68,7 +79,7 @@ def read_dataset(
         if (path / "dataset_info.json").exists():
             return _with_texts(load_from_disk(path))
         return _with_texts(_parquet_rows(path))
-    except UnpacksTooMuch:
+    except (UnpacksTooMuch, _NoRows):
         raise
     except Exception as e:
         why = one_line(e.__cause__ or e)[:200] or type(e).__name__
