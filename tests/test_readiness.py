@@ -116,6 +116,16 @@ def test_memory_is_planned_for_a_known_model_that_the_hub_does_not_give(given, m
     assert "hub does not answer" in hub and any("GiB are needed on each GPU" in line for line in lines)
 
 
+def test_memory_and_work_of_validation_are_planned(given, machine, capsys):
+    "Of the published segmenter, which is not here; a GPU that is too small is refused."
+    segmenter = "segmenter.source=nvidia/segformer-b5-finetuned-ade-640-640"
+    assert main(["reproduce", "--dry-run", *asked(given, segmenter)]) == 1
+    shown = [x for x in capsys.readouterr().out.splitlines() if x.startswith("| validation")]
+    assert len(shown) == 1 and "3 GiB" in shown[0] and "GPU hours" in shown[0]
+    said = told(given, capsys, segmenter, "launch.gpu_gib=1")
+    assert any(line.startswith("validation: about") for line in said)
+
+
 def test_no_room_on_the_disk(given, machine, capsys):
     machine.free = 1e6
     lines = told(given, capsys)

@@ -19,7 +19,7 @@ from .parts import answer_span, plain_text, turns, unwrapped, window
 from .prose import read_prose
 from .objects import json_records
 from .records import PLACES, table_records, tag_records
-from .chains import chain, known_place, chain_parts, town_in_state
+from .chains import chain, known_place, chain_parts, town_in_state, which_twin
 from .divisions import found_in
 from .labels import is_no_answer, is_short_refusal, names_no_place
 from .values import one_city, one_country
@@ -84,6 +84,7 @@ def _of_record(record, text) -> Answer:  # from JSON, tags, a table or lines; th
         region = region or inside
     if region and city:
         city = town_in_state(city, region, country)
+    country = which_twin(country, [name for name in (city, region) if name])
     lat, lon = _stated(record, text)
     known = bool(country) or lat is not None
     return Answer(

@@ -213,7 +213,7 @@ def _work(run):
         ]
         seen = "segmenter and sentence model, all training photographs"
         rows += [
-            _row("validation", seen, "GPU hours not known"),
+            _row("validation", seen, _looking(p)[1]),
             _row("training", f"{taught} of an adapter", hours(judge), judge["model_GB"]),
         ]
     for m in dict.fromkeys([*run.models, *run.variants, *run.backbones]):
@@ -238,6 +238,29 @@ def _work(run):
         what: f"{_answering(size, n, picture)} for each model and seed, {gib}" for what, n in asked.items()
     }
     return rows + [_row("answering", what, hours) for what, hours in told.items()]
+
+
+def _looking(p):  # `Profile`
+    """(GiB on a GPU while photographs are validated, None if they are not known; what that and the hours are).
+
+    The operations alone are counted; photographs are read, scaled and decoded on the CPU beside them."""
+    from globe.models.segmenter import work
+    from globe.training.plan import model_config
+    from transformers import ViTImageProcessorPil
+
+    source = p.segmenter.source
+    if not source:
+        return None, "GPU hours not known"
+    try:
+        config, is_here = model_config(source), is_cached(source)
+        side = ViTImageProcessorPil.from_pretrained(source).size["height"] if is_here else config.image_size
+        size, operations = work(config, side)
+    except (AttributeError, OSError, ValueError):
+        return None, "GPU hours not known"
+    encoder = p.checks.sentence_model
+    gib = (size + 4e9 * PARAMETERS.get(encoder, 0.1) * bool(encoder)) / 2**30
+    hours = operations * (p.photos.limit or _ROWS) / (p.launch.tflops * 1e12) / 3600
+    return gib, f"at least {hours:.2g} GPU hours, {gib:.0f} GiB"
 
 
 def _answering(billions, photos, picture):  # parameters of the model, or None; photographs; tokens of one
@@ -276,6 +299,9 @@ def trainings(
             f"answering: about {needed:.3g} GiB are needed on a GPU, but it has {gpu:.3g}: use a smaller "
             f"answers.batch_size (it is {p.answers.batch_size})"
         )
+    looked = _looking(p)[0] if p.judged else None
+    if gpu and looked and looked > gpu:
+        why.append(f"validation: about {looked:.3g} GiB are needed on a GPU, but it has {gpu:.3g}")
     for kind, found in _planned(p).items():
         if said := unfit(found, p.launch, free_gb):
             why.append(f"{kind}: {said}")
