@@ -525,3 +525,18 @@ def test_two_towns_after_either_are_two_answers():
     for text in ("Either Lagos or Accra", "It's either Lagos or Accra.", "Entweder Lagos oder Accra."):
         found = read_answer(text)
         assert (found.country, found.city) == ("", "") and set(found.alternatives) == {"Lagos", "Accra"}
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        '{{"country": "Congo", "city": "{}"}}',
+        "Country: Congo\nCity: {}",
+        "<country>Congo</country><city>{}</city>",
+        "| Country | City |\n| --- | --- |\n| Congo | {} |",
+    ],
+)
+def test_a_town_tells_which_congo_in_every_layout(layout):
+    assert country_code(read_answer(layout.format("Kinshasa")).country) == "CD"
+    for town in ("Pointe-Noire", "Brazzaville"):
+        assert read_answer(layout.format(town)).country == "Congo"
