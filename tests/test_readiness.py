@@ -121,7 +121,7 @@ def test_memory_and_work_of_validation_are_planned(given, machine, capsys):
     segmenter = "segmenter.source=nvidia/segformer-b5-finetuned-ade-640-640"
     assert main(["reproduce", "--dry-run", *asked(given, segmenter)]) == 1
     shown = [x for x in capsys.readouterr().out.splitlines() if x.startswith("| validation")]
-    assert len(shown) == 1 and "3 GiB" in shown[0] and "GPU hours" in shown[0]
+    assert len(shown) == 1 and "2 GiB" in shown[0] and "GPU hours" in shown[0]
     said = told(given, capsys, segmenter, "launch.gpu_gib=1")
     assert any(line.startswith("validation: about") for line in said)
 

@@ -192,3 +192,16 @@ def test_a_full_disk_leaves_the_old_output(tmp_path):
     with pytest.raises(OSError, match="No space left"):
         stage(tmp_path / "a", full, {"seed": 9})
     assert (tmp_path / "a" / "rows").read_text() == "1"
+
+
+def test_a_stage_that_is_valid_needs_no_lock(tmp_path):
+    "Several processes of one run look at the same stage at once, and the slowest stops none of them."
+    make = lambda folder: (folder / "a.txt").write_text("a") and {}
+    stage(tmp_path / "a", make, {})
+    code = f"import time\nfrom globe.locks import alone\nwith alone({str(tmp_path / 'a')!r}):\n    print('held', flush=True)\n    time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        begun = time.monotonic()
+        assert stage(tmp_path / "a", lambda folder: 1 / 0, {}).title == "a"
+        assert time.monotonic() - begun < 4
+        holder.kill()

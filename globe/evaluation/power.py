@@ -65,14 +65,15 @@ def _half_width(
     seeds,  # number of them
     places,
     pictures,  # per place; may be a fraction, since it is a mean
+    three=3,  # how often parts of both seeds and places count: 3 as in the bootstrap, or 1
 ) -> float:
     "Half of the 95 % interval of the mean; parts that cannot be estimated count as 0."
     each = dict(
         seed=seeds,
         place=places,
-        seed_place=seeds * places,
+        seed_place=seeds * places / three,
         picture=places * pictures,
-        rest=seeds * places * pictures,
+        rest=seeds * places * pictures / three,
     )
     return 1.96 * math.sqrt(sum(found[k] / n for k, n in each.items() if found[k] == found[k]))
 
@@ -117,11 +118,11 @@ def power(
     seeds, n = values.shape
     count = len(set(places)) or 1
     found, at_hand = _parts(values, places), (seeds, count, n / count or 1)
-    half = _half_width(found, *at_hand) if n else math.nan
+    half, once = (_half_width(found, *at_hand, three) if n else math.nan for three in (3, 1))
     only = lambda names: {k: v if k in names else 0 for k, v in found.items()}
     share = lambda names: (_half_width(only(names), *at_hand) / half) ** 2 if half else math.nan
     from_ = {f"from {what} (%)": 100 * share(names) for what, names in _FROM.items()}
     if seeds == 1:
         from_["from seeds (%)"] = math.nan
     effect = values.mean() if n else math.nan
-    return {"half-width": half} | from_ | _needed(effect, found, *at_hand, margin)
+    return {"half-width": half, "each part once": once} | from_ | _needed(effect, found, *at_hand, margin)

@@ -32,7 +32,7 @@ class Segmenter:
         pictures = [i.convert("RGB") for i in images]
         x = self.processor(images=pictures, return_tensors="pt")["pixel_values"]
         return np.concatenate(
-            [self._masks(part) for part in x.split(at_once(len(self.classes), *x.shape[2:]))]
+            [self._masks(part) for part in x.split(at_once(self.model.config, *x.shape[2:]))]
         )
 
     def _masks(self, x):  # pictures as the model takes them [n, 3, height, width]
@@ -52,16 +52,17 @@ class Segmenter:
         self.processor.save_pretrained(folder)
 
 
-_LOGITS = 2**28  # at a time: 1 GiB in float32
+_KEPT = 2**29  # numbers at a time: 2 GiB in float32
 
 
 def at_once(
-    classes,  # of a segmenter
+    config,  # of the model
     height,  # of its pictures, in pixels
     width,
 ) -> int:
-    "Number of pictures that are segmented at once, so that memory does not grow with the classes and the size."
-    return max(1, _LOGITS // (classes * height * width))
+    "Number of pictures, at most 64, that are segmented at once: many classes, wide decoders or pixels make it small."
+    for_pixel = max(config.num_labels, 9 * getattr(config, "decoder_hidden_size", 0) // 16)
+    return max(1, min(64, _KEPT // (for_pixel * height * width)))
 
 
 def load_segmenter(
@@ -124,7 +125,7 @@ def work(
         9 * config.decoder_hidden_size * (side // config.strides[0]) ** 2
     )  # four, the four joined, their mix
     scaled = config.num_labels * (side**2 + (side // config.strides[0]) ** 2)  # logits, at both sizes
-    pictures = at_once(config.num_labels, side, side)
+    pictures = at_once(config, side, side)
     weights = sum(t.numel() for t in model.state_dict().values())
     return 4 * (weights + pictures * (kept + max(joined, scaled))), counter.get_total_flops()
 

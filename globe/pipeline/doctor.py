@@ -253,9 +253,13 @@ def _looking(p):  # `Profile`
         return None, "GPU hours not known"
     try:
         config, is_here = model_config(source), is_cached(source)
-        side = ViTImageProcessorPil.from_pretrained(source).size["height"] if is_here else config.image_size
-        size, operations = work(config, side)
-    except (AttributeError, OSError, ValueError):
+        side = (
+            dict(height=config.image_size)
+            if not is_here
+            else ViTImageProcessorPil.from_pretrained(source).size
+        )
+        size, operations = work(config, side.get("height") or side["shortest_edge"])
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
         return None, "GPU hours not known"
     encoder = p.checks.sentence_model
     gib = (size + 4e9 * PARAMETERS.get(encoder, 0.1) * bool(encoder)) / 2**30
@@ -295,13 +299,15 @@ def trainings(
         p.launch.gpu_gib or min(gpus(), default=None),
     )
     if gpu and needed > gpu:
+        alone = answer_gib(p.student.source, p.answers.changed(batch_size=1), _picture_tokens(p))
+        size = f"answers.batch_size (it is {p.answers.batch_size})" if alone <= gpu else "student.source"
         why.append(
-            f"answering: about {needed:.3g} GiB are needed on a GPU, but it has {gpu:.3g}: use a smaller "
-            f"answers.batch_size (it is {p.answers.batch_size})"
+            f"answering: about {needed:.3g} GiB are needed on a GPU, but it has {gpu:.3g}: use a smaller {size}"
         )
     looked = _looking(p)[0] if p.judged else None
     if gpu and looked and looked > gpu:
-        why.append(f"validation: about {looked:.3g} GiB are needed on a GPU, but it has {gpu:.3g}")
+        lack = f"validation: about {looked:.3g} GiB are needed on a GPU, but it has {gpu:.3g}"
+        why.append(f"{lack}: use a GPU with more memory, or a smaller segmenter.source")
     for kind, found in _planned(p).items():
         if said := unfit(found, p.launch, free_gb):
             why.append(f"{kind}: {said}")

@@ -8,6 +8,7 @@ __all__ = ['PhotoSettings', 'StudentSettings', 'UpperBoundSettings', 'SegmenterS
 
 # %% ../../nbs/12_pipeline/00_profiles.ipynb #2e95591b
 import json, os
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Literal
 
@@ -240,7 +241,7 @@ def read_profile(
     after = Profile(**{**_merged(stated, overrides), "name": name})
     old = before.flat()
     for path, value in after.flat().items():
-        if value != old[path]:
+        if value != old[path] and not parent_process():  # a process that a run starts says nothing again
             report(f"profile {name}: {path} {old[path]!r} → {value!r}")
     return after
 

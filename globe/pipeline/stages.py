@@ -239,21 +239,21 @@ def stage(
     title: str = None,  # for the progress line; the folder's name if not given
     messages: bool = True,  # do texts of errors reach the output?
 ) -> Manifest:
-    """Make `folder` unless its manifest is still valid. Raises `Busy` if another run is making it, and
-    whatever `make` raises."""
+    """Make `folder` unless its manifest is still valid; a valid one is not locked. Raises `Busy` if another
+    run is making it, and whatever `make` raises."""
     folder = Path(folder)
     title = title or folder.name
-    with alone(folder):
-        _settle(folder)
-        read = [[Path(i).name, fingerprint(i)] for i in inputs]
-        key = json.loads(json.dumps(dict(parameters=params, code=code_hashes(code, messages), inputs=read)))
-        why = _why_run(folder, key)
-        if why and _dry:
-            raise Missing(f"{title}: {why}")
-        if why:
-            _run(folder, make, key, title, why)
-        made = Manifest.load(folder)
-        if not why and folder not in _told:
-            report(f"✓ {title} up to date (made in {made.run['seconds']:.1f} s)")
-        _told.add(folder)
-        return made
+    read = [[Path(i).name, fingerprint(i)] for i in inputs]
+    key = json.loads(json.dumps(dict(parameters=params, code=code_hashes(code, messages), inputs=read)))
+    if (why := _why_run(folder, key)) or _beside(folder, ".old").exists():  # of a run that was killed
+        with alone(folder):
+            _settle(folder)
+            if why := _why_run(folder, key):
+                if _dry:
+                    raise Missing(f"{title}: {why}")
+                _run(folder, make, key, title, why)
+    made = Manifest.load(folder)
+    if not why and folder not in _told:
+        report(f"✓ {title} up to date (made in {made.run['seconds']:.1f} s)")
+    _told.add(folder)
+    return made
