@@ -12,22 +12,27 @@ from globe.places.sphere import distance_km
 WHERE = os.environ.get("GLOBE_STANDINS")  # folder where stand-ins are made, or already are
 
 
+# how much was measured, not what
+COUNTS = "n seeds k places answers pictures radius rows photos steps".split()
+TEXT = "photos_left_out readings_confusions".split()  # tables without a number
+
+
 def numbers(table):
-    "The first number of each cell of the columns that hold results, also those with an interval behind them."
-    table = table.drop(columns=["n", "seeds", "k"], errors="ignore")  # how much was measured, not what
-    first = table.astype("string").apply(lambda c: c.str.extract(r"^([+−-]?\d[\d,]*\.?\d*(?:e[+-]?\d+)?)")[0])
-    first = first.loc[:, (first.notna() | table.isna()).all()]
-    return first.apply(lambda c: c.str.replace(",", "").str.replace("−", "-").astype(float))
+    "The first number of each cell of the columns of results, of counts if there are no others; – is a missing one."
+    text = table.astype("string").replace("–", pd.NA)
+    first = text.apply(lambda c: c.str.extract(r"^([+−-]?\d[\d,]*\.?\d*(?:e[+-]?\d+)?)")[0])
+    first = first.loc[:, (first.notna() | text.isna()).all() & first.notna().any()]
+    results = first.drop(columns=COUNTS, errors="ignore")
+    shown = results if results.size else first
+    return shown.apply(lambda c: c.str.replace(",", "").str.replace("−", "-").astype(float))
 
 
 def empty_tables(folder):
-    "Tables whose numbers are all zero or missing, and tables without a row, unless they list what was left out."
+    "Tables whose numbers are all zero or missing, and tables without a number, unless they are known to be text."
     found = []
     for file in sorted(folder.rglob("*.csv")):
-        table = pd.read_csv(file)
-        shown = numbers(table)
-        is_zero = shown.size and not (shown.fillna(0) != 0).any().any()
-        if is_zero or not len(table) and "left_out" not in file.name:
+        shown = numbers(pd.read_csv(file))
+        if not (shown.fillna(0) != 0).any().any() and file.stem not in TEXT:
             found.append(file.name)
     return found
 
@@ -37,8 +42,21 @@ def test_a_table_of_zeros_is_found(tmp_path):
     (tmp_path / "zeros.csv").write_text("name,a,b\nx,0,0.0\ny,,0\n")
     (tmp_path / "shares.csv").write_text('name,n,seeds,share\nx,24,1,"0.0 [0.0, 0.1]"\ny,24,1,0 [0; 0]\n')
     (tmp_path / "empty.csv").write_text("name,a\n")
+    (tmp_path / "counts.csv").write_text("name,places,AUROC\nx,24,0\ny,24,–\n")
+    (tmp_path / "words.csv").write_text("name,said\nx,y\n")
+    (tmp_path / "photographs.csv").write_text("name,photos\nx,3\n")
     (tmp_path / "photos_left_out.csv").write_text("file,reason\n")
-    assert empty_tables(tmp_path) == ["empty.csv", "shares.csv", "zeros.csv"]
+    assert empty_tables(tmp_path) == ["counts.csv", "empty.csv", "shares.csv", "words.csv", "zeros.csv"]
+
+
+def test_committed_tables_have_numbers_and_are_found_without_them(tmp_path):
+    tables = [file for file in (checkout() / "figures").glob("*.csv") if file.stem not in TEXT]
+    assert len(tables) > 50 and not empty_tables(checkout() / "figures")
+    for file in tables:
+        table = pd.read_csv(file)
+        table[numbers(table).columns] = 0
+        table.to_csv(tmp_path / file.name, index=False)
+    assert empty_tables(tmp_path) == sorted(file.name for file in tables)
 
 
 @pytest.mark.skipif(not WHERE, reason="takes long; GLOBE_STANDINS=folder runs it")
