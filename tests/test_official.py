@@ -223,3 +223,26 @@ def test_rows_without_a_reasoning_or_a_known_place_are_left_out_and_cut_entities
     assert len(left) == 4 and all(text.strip() for text in made["reasoning"])
     assert made["city"][:] == [photos["city"][i] for i in (2, *range(5, 16))]
     assert [len(found) > 0 for found in made["entities"]][1:3] == [False, False]
+
+
+def test_a_response_that_holds_an_answer_already_gives_its_thoughts_alone(given, tmp_path):
+    "Else a student would learn two answers, which may differ."
+    from globe.photos.official import from_official
+    from globe.answers.conversations import conversation
+
+    _, table, mp16, _ = given
+    layouts = [
+        "<think>{}</think><answer>country: Peru</answer>",
+        "<think>\n{}\n</think>\ncountry: Peru",
+        "{}<answer>Peru</answer>",
+        "<think>{}",
+        "<think></think><answer>Peru</answer>",
+    ]
+    whole = published_rows(table)[1]["response"]
+    wrapped = lambda i, cell: layouts[i].format(cell) if i < len(layouts) else cell
+    file, rows = published_rows(shutil.copytree(table, tmp_path / "table"), response=wrapped)
+    rows.to_csv(file, index=False)
+    with pytest.warns(UserWarning, match="4 of 15 responses hold tags or an answer"):
+        made = from_official(file.parent, conversation("train"), left := [], mp16)
+    assert made["reasoning"][:] == [*whole[:4], *whole[5:]]
+    assert [row["reason"] for row in left] == ["its column response holds no reasoning"]

@@ -151,6 +151,7 @@ class _TrainTable:
             raise ValueError(f"{path} is not an official train table: it has neither IMG_ID nor images")
         self.find, self.placed, self.said = picture_finder(path.parent), None, {}
         self.by_name = set()  # ids of the rows whose coordinate is that of the place that they name
+        self.answered = set()  # ids of the rows whose response holds tags or an answer
 
     @cached_property
     def _csv(self):
@@ -224,11 +225,25 @@ class _TrainTable:
             (file, problem), label = self._file(row, id), _read_solution(row["__#solution"])
             told = {role: str(row[h] or "") for role, h in self.roles.items()}
             lat, lon = self._point(row, id, *label)
-            self.said.setdefault(id, (row["response"], row["__#solution"], row["entities"]))
+            thoughts = _thoughts(row["response"])
+            self.said.setdefault(id, (thoughts, row["__#solution"], row["entities"]))
+            if thoughts != row["response"]:
+                self.answered.add(id)
             about = dict(source=told.get("source") or "mp16-reason-train", licence=told.get("licence", ""))
             given = {f"given_{what}": told.get(what, "") for what in ("city", "state", "country")}
-            about["unread"] = _unusable(row["response"], label, lat)
+            about["unread"] = _unusable(thoughts, label, lat)
             yield dict(id=id, file=file, problem=problem, lat=lat, lon=lon, **about, **given)
+
+
+_TAG = re.compile(r"</?(?:think|answer)>")
+
+
+def _thoughts(response):  # as published, or of a model that was trained
+    "A response without the answer that it may hold already, and without tags."
+    if not isinstance(response, str) or not _TAG.search(response):
+        return response
+    thought = re.search(r"<think>(.*?)(?:</think>|<answer>|$)", response, re.S)
+    return _TAG.sub("", thought[1] if thought else response.partition("<answer>")[0]).strip()
 
 
 def _unusable(response, label, lat):
@@ -297,6 +312,10 @@ def from_official(
         warnings.warn(
             f"{by_name} of {len(photos)} photos have no coordinate in {path.name} or MP-16; "
             "theirs is that of the place that the row names"
+        )
+    if answered := len(table.answered.intersection(photos["id"])):
+        warnings.warn(
+            f"{answered} of {len(photos)} responses hold tags or an answer already; their thoughts alone are used"
         )
     said = [table.said[id] for id in photos["id"]]
     if cut := [entities for *_, entities in said if _is_cut(entities)]:
