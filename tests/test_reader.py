@@ -540,3 +540,9 @@ def test_a_town_tells_which_congo_in_every_layout(layout):
     assert country_code(read_answer(layout.format("Kinshasa")).country) == "CD"
     for town in ("Pointe-Noire", "Brazzaville"):
         assert read_answer(layout.format(town)).country == "Congo"
+
+
+@pytest.mark.parametrize("text", ["Not France, Belgium.", "Nicht Frankreich, Belgien.", "Not France; Belgium."])
+def test_a_country_that_a_chain_denies_is_no_town(text):
+    found = read_answer(text)
+    assert (country_code(found.country), found.city) == ("BE", "")

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from .chains import chain, known_place, chain_parts
-from .divisions import found_in
+from .divisions import country_part, found_in
 from .cues import refusal
 from .labels import role_of
 from .lines import BULLET, stripped
@@ -64,6 +64,13 @@ def _unlabelled(line):  # bare
 
 
 _EITHER = re.compile(r"(?:either|entweder|soit|não)\b", re.I)
+_NOT = re.compile(r"(?:not|nicht|pas|non|no|inte|ikke|nie|не)\s+", re.I)
+
+
+def _is_denied(part):  # of a chain
+    "Whether a part denies a country: *Not France, Belgium*."
+    denial = _NOT.match(part)
+    return bool(denial) and bool(country_part(part[denial.end() :]))
 
 
 def _parts(text):  # a line
@@ -74,6 +81,7 @@ def _parts(text):  # a line
     bare = without_lead(_SHARE.sub("", bare))
     bare = stripped(bare[BULLET.match(bare).end() :])  # "The answer is (C) Tbilisi, Georgia"
     parts = chain_parts(bare) if len(bare) <= 150 and not _EITHER.match(bare) else []
+    parts = [part for part in parts if not _is_denied(part)]
     if not 0 < len(parts) <= 7 or any(map(_is_no_name, parts)) or refusal(text):
         return []
     lower = bare.islower() and bare.isascii()
