@@ -542,7 +542,14 @@ def test_a_town_tells_which_congo_in_every_layout(layout):
         assert read_answer(layout.format(town)).country == "Congo"
 
 
-@pytest.mark.parametrize("text", ["Not France, Belgium.", "Nicht Frankreich, Belgien.", "Not France; Belgium."])
+@pytest.mark.parametrize(
+    "text", ["Not France, Belgium.", "Nicht Frankreich, Belgien.", "Not France; Belgium."]
+)
 def test_a_country_that_a_chain_denies_is_no_town(text):
     found = read_answer(text)
     assert (country_code(found.country), found.city) == ("BE", "")
+
+
+def test_the_country_behind_a_claimed_town_counts_where_another_is_named_besides():
+    found = read_answer("My best guess is San José, Costa Rica, with Portugal as a second possibility.")
+    assert (found.country, found.city) == ("Costa Rica", "San José")  # was San José in California

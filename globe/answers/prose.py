@@ -45,6 +45,7 @@ from globe.answers.towns import (
 )
 from .values import SECOND
 from ..places.gazetteer import gazetteer
+from ..places.countries import country_code
 from ..places.names import fold
 from ..places.spelling import is_ordinary
 
@@ -374,10 +375,20 @@ def read_prose(text) -> Reading:  # running text
     return reading if reading.country or all_out == travellers_out else _read(travellers_out)
 
 
+def _with_next_country(reading, text, countries):  # of a town, running text, countries in it
+    "The reading with the country that is written behind the town, if that has such a town: *San José, Costa Rica*."
+    behind = text[reading.end : reading.end + 80].lstrip(", (")
+    named = next((name for name in countries if behind.startswith(name) and country_code(name)), "")
+    if named and reading.city and found_in(reading.city, country_code(named)) is not None:
+        return reading._replace(country=named)
+    return reading
+
+
 def _read(text):  # running text
     "The place that a text claims; bystanders count as those who live there."
     reading = read_last_lines(text) or _by_claims(text) or _by_demonym(text)
     if reading and not reading.country and reading.others:  # countries that are compared, and a claimed town
-        return _by_towns(text, CLAIM) or _by_letters(text) or reading
+        town = _by_towns(text, CLAIM) or _by_letters(text)
+        return _with_next_country(town, text, reading.others) if town else reading
     reading = reading or _by_towns(text) or _by_letters(text) or _by_only_place(text)
     return reading or Reading(refused=bool(refusal(text)))
