@@ -553,3 +553,9 @@ def test_a_country_that_a_chain_denies_is_no_town(text):
 def test_the_country_behind_a_claimed_town_counts_where_another_is_named_besides():
     found = read_answer("My best guess is San José, Costa Rica, with Portugal as a second possibility.")
     assert (found.country, found.city) == ("Costa Rica", "San José")  # was San José in California
+
+
+def test_labels_of_coordinates_are_no_towns():
+    for text in ("Breite: -33,8688, Länge: 151,2093", "Latitud: -33,8688, Longitud: 151,2093"):
+        found = read_answer(text)
+        assert (found.lat, found.lon, found.country, found.city) == (-33.8688, 151.2093, "", "")

@@ -92,7 +92,7 @@ def _is_no_name(part):  # of a chain
     "Whether a part is too long for a name, or is the label of a coordinate."
     script = script_of(part)
     long = len(part) > 10 if script == "joined" else len(part.split()) > (6 if script == "spaced" else 2)
-    return long or role_of(part) in ("lat", "lon", "coordinates")
+    return long or role_of(part.partition(":")[0]) in ("lat", "lon", "coordinates")
 
 
 def read_chain(text):  # a line
