@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -154,22 +155,32 @@ def test_everything_but_the_run_is_the_same_twice(tmp_path):
     assert {"seconds", "peak_mb", "versions"} <= set(one["run"])
 
 
+HOLD = """
+import sys, time
+from globe.locks import alone
+
+with alone(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def held(folder):
+    "Another process has locked the folder."
+    command = [sys.executable, "-c", HOLD, folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "held\n"
+            yield
+        finally:
+            holder.kill()
+
+
 def test_two_runs_do_not_write_to_one_folder(tmp_path):
-    holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"import time\nfrom globe.locks import alone\nwith alone({str(tmp_path / 'a')!r}):\n    print('held', flush=True)\n    time.sleep(60)",
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(Busy, match="another run is using"):
+    with held(tmp_path / "a"), pytest.raises(Busy, match="another run is using"):
         with alone(tmp_path / "a", wait=0.1):
             pass
-    holder.kill()
-    holder.wait()
     with alone(tmp_path / "a", wait=0.1):
         pass
 
@@ -198,10 +209,7 @@ def test_a_stage_that_is_valid_needs_no_lock(tmp_path):
     "Several processes of one run look at the same stage at once, and the slowest stops none of them."
     make = lambda folder: (folder / "a.txt").write_text("a") and {}
     stage(tmp_path / "a", make, {})
-    code = f"import time\nfrom globe.locks import alone\nwith alone({str(tmp_path / 'a')!r}):\n    print('held', flush=True)\n    time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "held\n"
+    with held(tmp_path / "a"):
         begun = time.monotonic()
         assert stage(tmp_path / "a", lambda folder: 1 / 0, {}).title == "a"
         assert time.monotonic() - begun < 4
-        holder.kill()

@@ -376,7 +376,7 @@ def read_prose(text) -> Reading:  # running text
 
 
 def _with_next_country(reading, text, countries):  # of a town, running text, countries in it
-    "The reading with the country that is written behind the town, if that has such a town: *San José, Costa Rica*."
+    "The reading with the country behind the town, if that has such a town: *San José, Costa Rica*."
     behind = text[reading.end : reading.end + 80].lstrip(", (")
     named = next((name for name in countries if behind.startswith(name) and country_code(name)), "")
     if named and reading.city and found_in(reading.city, country_code(named)) is not None:

@@ -65,15 +65,15 @@ def _half_width(
     seeds,  # number of them
     places,
     pictures,  # per place; may be a fraction, since it is a mean
-    three=3,  # how often parts of both seeds and places count: 3 as in the bootstrap, or 1
+    times=3,  # how often parts of both seeds and places count: 3 as in the bootstrap, or 1
 ) -> float:
     "Half of the 95 % interval of the mean; parts that cannot be estimated count as 0."
     each = dict(
         seed=seeds,
         place=places,
-        seed_place=seeds * places / three,
+        seed_place=seeds * places / times,
         picture=places * pictures,
-        rest=seeds * places * pictures / three,
+        rest=seeds * places * pictures / times,
     )
     return 1.96 * math.sqrt(sum(found[k] / n for k, n in each.items() if found[k] == found[k]))
 
@@ -118,7 +118,7 @@ def power(
     seeds, n = values.shape
     count = len(set(places)) or 1
     found, at_hand = _parts(values, places), (seeds, count, n / count or 1)
-    half, once = (_half_width(found, *at_hand, three) if n else math.nan for three in (3, 1))
+    half, once = (_half_width(found, *at_hand, times) if n else math.nan for times in (3, 1))
     only = lambda names: {k: v if k in names else 0 for k, v in found.items()}
     share = lambda names: (_half_width(only(names), *at_hand) / half) ** 2 if half else math.nan
     from_ = {f"from {what} (%)": 100 * share(names) for what, names in _FROM.items()}

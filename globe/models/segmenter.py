@@ -60,7 +60,7 @@ def at_once(
     height,  # of its pictures, in pixels
     width,
 ) -> int:
-    "Number of pictures, at most 64, that are segmented at once: many classes, wide decoders or pixels make it small."
+    "Number of pictures, at most 64, that are segmented at once; fewer for many classes, wide decoders or pixels."
     for_pixel = max(config.num_labels, 9 * getattr(config, "decoder_hidden_size", 0) // 16)
     return max(1, min(64, _KEPT // (for_pixel * height * width)))
 
@@ -106,7 +106,7 @@ def work(
     config,  # of a SegFormer
     side,  # of its pictures, in pixels
 ) -> tuple:
-    """(Bytes while pictures are segmented, floating-point operations for one picture), counted without weights.
+    """(Bytes while pictures are segmented, operations for one picture), counted without weights.
 
     Raises ValueError for a segmenter of another architecture."""
     import torch
@@ -121,10 +121,9 @@ def work(
         model(pixel_values=torch.zeros(1, config.num_channels, side, side))
     stages = zip(config.hidden_sizes, np.cumprod(config.strides))
     kept = sum(width * (side // int(smaller)) ** 2 for width, smaller in stages) + 3 * side**2
-    joined = (
-        9 * config.decoder_hidden_size * (side // config.strides[0]) ** 2
-    )  # four, the four joined, their mix
-    scaled = config.num_labels * (side**2 + (side // config.strides[0]) ** 2)  # logits, at both sizes
+    first = (side // config.strides[0]) ** 2  # pixels of the first stage
+    joined = 9 * config.decoder_hidden_size * first  # four stages, the four joined, their mix
+    scaled = config.num_labels * (side**2 + first)  # logits, at both sizes
     pictures = at_once(config, side, side)
     weights = sum(t.numel() for t in model.state_dict().values())
     return 4 * (weights + pictures * (kept + max(joined, scaled))), counter.get_total_flops()

@@ -315,7 +315,8 @@ def from_official(
         )
     if answered := len(table.answered.intersection(photos["id"])):
         warnings.warn(
-            f"{answered} of {len(photos)} responses hold tags or an answer already; their thoughts alone are used"
+            f"{answered} of {len(photos)} responses hold tags or an answer already; "
+            "their thoughts alone are used"
         )
     said = [table.said[id] for id in photos["id"]]
     if cut := [entities for *_, entities in said if _is_cut(entities)]:

@@ -8,6 +8,7 @@ __all__ = ['RUNS_ON', 'GEOCLIP', 'PARAMETERS', 'doctor', 'globe_version', 'obsta
 
 # %% ../../nbs/12_pipeline/12_doctor.ipynb #ee8c2fc2
 import importlib.util, shutil
+from functools import lru_cache
 from pathlib import Path
 
 from ..exchange import ExchangeError, exchange
@@ -240,25 +241,24 @@ def _work(run):
     return rows + [_row("answering", what, hours) for what, hours in told.items()]
 
 
-def _looking(p):  # `Profile`
-    """(GiB on a GPU while photographs are validated, None if they are not known; what that and the hours are).
-
-    The operations alone are counted; photographs are read, scaled and decoded on the CPU beside them."""
+@lru_cache
+def _segmented(source):  # folder or hub id
+    "(bytes while pictures are segmented, operations for one picture). Raises whatever says that it is not known."
     from globe.models.segmenter import work
     from globe.training.plan import model_config
     from transformers import ViTImageProcessorPil
 
-    source = p.segmenter.source
-    if not source:
-        return None, "GPU hours not known"
+    config, is_here = model_config(source), is_cached(source)
+    size = ViTImageProcessorPil.from_pretrained(source).size if is_here else dict(height=config.image_size)
+    return work(config, size.get("height") or size["shortest_edge"])
+
+
+def _looking(p):  # `Profile`
+    """(GiB on a GPU while photographs are validated, None if not known; these and the hours in words).
+
+    The operations alone are counted; photographs are read, scaled and decoded on the CPU beside them."""
     try:
-        config, is_here = model_config(source), is_cached(source)
-        side = (
-            dict(height=config.image_size)
-            if not is_here
-            else ViTImageProcessorPil.from_pretrained(source).size
-        )
-        size, operations = work(config, side.get("height") or side["shortest_edge"])
+        size, operations = _segmented(p.segmenter.source)
     except (AttributeError, KeyError, OSError, TypeError, ValueError):
         return None, "GPU hours not known"
     encoder = p.checks.sentence_model
@@ -302,7 +302,8 @@ def trainings(
         alone = answer_gib(p.student.source, p.answers.changed(batch_size=1), _picture_tokens(p))
         size = f"answers.batch_size (it is {p.answers.batch_size})" if alone <= gpu else "student.source"
         why.append(
-            f"answering: about {needed:.3g} GiB are needed on a GPU, but it has {gpu:.3g}: use a smaller {size}"
+            f"answering: about {needed:.3g} GiB are needed on a GPU, but it has {gpu:.3g}: "
+            f"use a smaller {size}"
         )
     looked = _looking(p)[0] if p.judged else None
     if gpu and looked and looked > gpu:
