@@ -290,6 +290,7 @@ def test_a_prompt_takes_nothing_from_words_of_ones_own():
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=60), st.integers(10_000, 12_000))
+@example(":\n", 10_000)  # lines that repeat each other
 @settings(max_examples=60, deadline=None)
 def test_ten_thousand_characters_are_neither_grounded_nor_an_answer(filler, length):
     long = (filler + " A flag and a dome. ") * (length // (len(filler) + 20) + 1)

@@ -119,8 +119,11 @@ def read_strict(
 
     Returns an empty `Answer` if there is no answer, more than one, or one that offers several countries."""
     plain = plain_text(text)
-    after = _once(plain.rpartition("</think>")[2].strip()[: _MOST + 1])
-    if _thought_open(plain) or len(after) > _MOST or plain.count("<answer>") > 1 or _given_twice(after):
+    after = plain.rpartition("</think>")[2].strip()
+    if len(after) > _MOST:  # also of lines that repeat each other
+        return Answer()
+    after = _once(after)
+    if _thought_open(plain) or plain.count("<answer>") > 1 or _given_twice(after):
         return Answer()
     start, end, _ = answer_span(after)
     said, written = turned_names(after[start:end])
